@@ -1,0 +1,52 @@
+"""What can go wrong and be mended by the user.
+
+A message says what happened, what was got, what was expected and what to do next, in at most three lines.
+Recipes turn `ConfigError` into exit code 2 and every other `LortHubError` into exit code 1; a traceback is
+left for our own bugs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LortHubError(Exception):
+    """Root of every error lort_hub raises on purpose."""
+
+
+class ConfigError(LortHubError, ValueError):
+    """Arguments that cannot be right, whatever the data or the machine."""
+
+
+class BackboneError(LortHubError):
+    """A backbone that cannot be found, loaded, or given a new linear head."""
+
+
+class DatasetError(LortHubError):
+    """A data set whose columns, labels or images cannot be used as asked."""
+
+
+class FeatureError(LortHubError):
+    """Features that are damaged, not finite, or do not fit the labels."""
+
+
+class CheckpointError(LortHubError):
+    """An output folder or checkpoint that cannot be written or read back."""
+
+
+class HubUnavailableError(LortHubError):
+    """The Hub could not be reached, or refused, before any compute was spent."""
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string.
+
+    Example:
+        >>> did_you_mean("resnet5O", ["resnet50", "vit_small_patch16_224"])
+        " Did you mean 'resnet50'?"
+        >>> did_you_mean("zebra", ["resnet50"])
+        ''
+    """
+    close = get_close_matches(name, list(candidates), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
