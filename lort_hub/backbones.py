@@ -1,0 +1,374 @@
+"""Backbones: any timm model and any transformers image classifier as a frozen feature extractor.
+
+The feature is the input of the model's final linear classifier, so a re-trained `(W, b)` drops back into the
+original model exactly. Both libraries are reduced to one `Backbone` with the three callables the rest needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image as pillow
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from lort_hub import cifar_resnets  # noqa: F401  registers the CIFAR nets with timm
+from lort_hub.errors import BackboneError, did_you_mean
+from lort_hub.hub import download_model
+
+Transform = Callable[[Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded model, seen as features followed by one linear classifier.
+
+    Attributes:
+        spec: What the user wrote.
+        source: Where the weights came from: a Hub id, a folder, or a timm name with random weights.
+        revision: Commit of a Hub source, else None.
+        library: Which library saved it, and will load the result.
+        model: The complete model in eval mode.
+        features: Maps pixels (N, 3, H, W) to the classifier's input (N, D).
+        classifier: The final linear layer (`nn.Linear`, or a 1x1 `nn.Conv2d`).
+        class_names: Names of the classifier's outputs, or None where it is untrained or unnamed.
+        transform: Deterministic evaluation preprocessing of one RGB image.
+        augment: Random training preprocessing of one RGB image.
+        preprocessing: JSON description of `transform`, part of the feature store's key.
+        processor: transformers' image processor, saved with the model; None for timm.
+    """
+
+    spec: str
+    source: str
+    revision: str | None
+    library: Literal["timm", "transformers"]
+    model: nn.Module
+    features: Callable[[Tensor], Tensor]
+    classifier: nn.Linear | nn.Conv2d
+    class_names: tuple[str, ...] | None
+    transform: Transform
+    augment: Transform
+    preprocessing: dict[str, Any]
+    processor: Any = field(default=None, repr=False)
+
+    @property
+    def num_features(self) -> int:
+        """Size D of a feature vector."""
+        return self.classifier.weight.shape[1]
+
+    @property
+    def weight(self) -> Tensor:
+        """The classifier's own weight as a matrix (K, D)."""
+        return self.classifier.weight.detach().flatten(1)
+
+    @property
+    def bias(self) -> Tensor:
+        """The classifier's own bias (K,), zeros where it has none."""
+        bias = self.classifier.bias
+        return self.weight.new_zeros(len(self.weight)) if bias is None else bias.detach()
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The complete model's logits (N, K) for pixels (N, 3, H, W)."""
+        output = self.model(pixels)
+        return output if isinstance(output, Tensor) else output.logits
+
+    def fingerprint(self) -> str:
+        """sha256 over every weight and buffer except the classifier's, so a new head keeps its features."""
+        own = {id(tensor) for tensor in (self.classifier.weight, self.classifier.bias)}
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict(keep_vars=True).items()):
+            if id(tensor) not in own:
+                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None = None) -> Backbone:
+    """Load a backbone by its spec and check that its features reproduce its logits.
+
+    Args:
+        spec: A timm name, `hf-hub:org/name[@revision]`, `local-dir:FOLDER`, a bare `org/name` or existing
+            folder (its config.json tells timm from transformers), or `transformers:` before either to force it.
+        pretrained: Load weights; otherwise the architecture with random ones.
+        image_size: Side of the square input in pixels; None for the backbone's own.
+
+    Returns:
+        The backbone, frozen in eval mode on the CPU.
+
+    Raises:
+        BackboneError: Unknown name, no safetensors, damaged weights, or no single linear classifier.
+        HubUnavailableError: The Hub is needed and does not answer.
+
+    Example:
+        >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=64)
+        >>> backbone.features(torch.zeros(2, 3, 64, 64)).shape, backbone.num_features
+        (torch.Size([2, 512]), 512)
+    """
+    forced = spec.startswith("transformers:")
+    name = spec.removeprefix("transformers:")
+    if name.startswith("local-dir:") or Path(name).is_dir():
+        folder, source, revision = (
+            Path(name.removeprefix("local-dir:")),
+            name.removeprefix("local-dir:"),
+            None,
+        )
+    elif "/" in name:
+        repo_id, _, asked = name.removeprefix("hf-hub:").partition("@")
+        (folder, revision), source = download_model(repo_id, asked or None, error=BackboneError), repo_id
+    else:
+        return _load_timm_name(spec, pretrained, image_size)
+    config = _read_config(folder, spec, weights=pretrained)
+    if "architecture" in config and not forced:
+        return _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
+    if "model_type" not in config:
+        raise BackboneError(
+            f"{folder / 'config.json'} is neither timm's (key 'architecture') nor transformers' ('model_type').\n"
+            "Save the model with timm.models.save_for_hf or transformers' save_pretrained."
+        )
+    return _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
+
+
+def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Backbone:
+    import timm
+
+    if not timm.is_model(spec.partition(".")[0]):
+        known = timm.list_models() + timm.list_pretrained()
+        raise BackboneError(
+            f"Unknown backbone '{spec}'.{did_you_mean(spec, known)}\n"
+            "Expected a timm name, org/name on the Hub, or a folder with config.json and model.safetensors."
+        )
+    if not pretrained:
+        return _timm_backbone(spec, spec, spec, None, pretrained, image_size)
+    try:
+        config = timm.get_pretrained_cfg(spec)
+    except RuntimeError as cause:
+        tags = [tag for tag in timm.list_pretrained(f"{spec.partition('.')[0]}.*")]
+        raise BackboneError(
+            f"{cause}{did_you_mean(spec, tags)}\nPretrained: {', '.join(tags) or 'none'}"
+        ) from cause
+    if not config.hf_hub_id:
+        raise BackboneError(
+            f"timm has no weights on the Hub for '{spec}'.\n"
+            "Add --no-pretrained for random weights, or name another backbone."
+        )
+    folder, revision = download_model(config.hf_hub_id, None, error=BackboneError)
+    _read_config(folder, spec, weights=True)
+    return _timm_backbone(f"local-dir:{folder}", spec, config.hf_hub_id, revision, True, image_size)
+
+
+def _read_config(folder: Path, spec: str, *, weights: bool) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise BackboneError(f"No folder '{folder}' (from --backbone {spec}).")
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise BackboneError(
+            f"No config.json in '{folder}' (from --backbone {spec}).\nFound: {found}."
+        ) from None
+    except json.JSONDecodeError as cause:
+        raise BackboneError(f"{folder / 'config.json'} is not JSON: {cause}.") from cause
+    # Both libraries fall back to pickles when this file is missing; lort_hub never reads one.
+    if weights and not list(folder.glob("model*.safetensors")):
+        raise BackboneError(
+            f"No model.safetensors in '{folder}' (from --backbone {spec}); pickled weights are never read.\n"
+            f"Found: {found}. Convert the weights to safetensors, or use another revision."
+        )
+    return config
+
+
+def _timm_backbone(
+    name: str, spec: str, source: str, revision: str | None, pretrained: bool, image_size: int | None
+) -> Backbone:
+    import timm
+
+    try:
+        arguments = timm.models.resolve_model_input_args(name, {"img_size": image_size})
+        model = timm.create_model(pretrained=pretrained, **arguments).eval().requires_grad_(False)
+    except Exception as cause:  # whatever a stranger's config makes the libraries raise
+        raise BackboneError(f"timm cannot build '{spec}': {type(cause).__name__}: {cause}") from cause
+    has_classifier = pretrained and model.num_classes > 0
+    if model.num_classes == 0:
+        model.reset_classifier(2)
+    data = timm.data.resolve_model_data_config(model, {"img_size": image_size})
+    if data["input_size"][0] != 3:
+        raise BackboneError(f"'{spec}' takes {data['input_size'][0]} channels, expected 3 (RGB).")
+    names = model.pretrained_cfg.get("label_names") if has_classifier else None
+    backbone = Backbone(
+        spec=spec,
+        source=source,
+        revision=revision,
+        library="timm",
+        model=model,
+        features=lambda pixels: model.forward_head(model.forward_features(pixels), pre_logits=True).flatten(
+            1
+        ),
+        classifier=_linear(model.get_classifier(), spec),
+        class_names=tuple(names) if names and len(names) == model.num_classes else None,
+        transform=timm.data.create_transform(**data),
+        augment=_augmentation(data),
+        preprocessing={"library": "timm", **data},
+    )
+    _check_features(backbone)
+    return backbone
+
+
+def _transformers_backbone(
+    folder: Path, spec: str, source: str, revision: str | None, pretrained: bool, image_size: int | None
+) -> Backbone:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+    size = {"size": {"height": image_size, "width": image_size}} if image_size else {}
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            folder, **size, **({"crop_size": size["size"]} if size else {})
+        )
+        if pretrained:
+            model, info = AutoModelForImageClassification.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True
+            )
+        else:
+            model, info = AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(folder)), {}
+    except Exception as cause:  # whatever a stranger's config makes the libraries raise
+        raise BackboneError(f"transformers cannot load '{spec}': {type(cause).__name__}: {cause}") from cause
+    model.eval().requires_grad_(False)
+
+    transform = partial(_process, processor)
+    pixels = transform(pillow.new("RGB", (64, 64)))
+    name, classifier = _final_linear(model, pixels[None], spec)
+    missing = [key for key in info.get("missing_keys", ()) if not key.startswith(f"{name}.")]
+    if missing:
+        raise BackboneError(
+            f"'{spec}' lacks {len(missing)} weights of its own architecture, the first '{missing[0]}'.\n"
+            "The file is incomplete or of another model; features from random weights would be worthless."
+        )
+    captured: list[Tensor] = []
+    classifier.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+
+    def features(pixels: Tensor) -> Tensor:
+        captured.clear()
+        model(pixels)
+        return captured.pop()
+
+    names = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    named = pretrained and not info.get("missing_keys") and names != [f"LABEL_{k}" for k in range(len(names))]
+    data = {
+        "input_size": tuple(pixels.shape),
+        "mean": tuple(processor.image_mean),
+        "std": tuple(processor.image_std),
+        "interpolation": "bicubic",
+    }
+    backbone = Backbone(
+        spec=spec,
+        source=source,
+        revision=revision,
+        library="transformers",
+        model=model,
+        features=features,
+        classifier=classifier,
+        class_names=tuple(names) if named else None,
+        transform=transform,
+        augment=_augmentation(data),
+        preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
+        processor=processor,
+    )
+    _check_features(backbone)
+    return backbone
+
+
+def _process(processor: Any, image: Image) -> Tensor:
+    pixels: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
+    return pixels
+
+
+def _linear(classifier: object, spec: str) -> nn.Linear | nn.Conv2d:
+    if isinstance(classifier, nn.Linear) or (
+        isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
+    ):
+        return classifier
+    got = "two heads" if isinstance(classifier, tuple) else type(classifier).__name__
+    raise BackboneError(
+        f"'{spec}' ends in {got}, expected one linear classifier that (W, b) can replace.\n"
+        "Use the undistilled sibling (deit_small_patch16_224, not deit_small_distilled_patch16_224) "
+        "or another family, e.g. resnet50, convnext_tiny, vit_small_patch16_224."
+    )
+
+
+@torch.inference_mode()
+def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> tuple[str, nn.Linear]:
+    """The one `nn.Linear` whose output is the model's logits."""
+    outputs: dict[str, Tensor] = {}
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        for name, module in linears.items()
+    ]
+    try:
+        logits = model(pixels).logits
+    except ValueError as cause:
+        raise BackboneError(f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}") from cause
+    finally:
+        for hook in hooks:
+            hook.remove()
+    final = [name for name, output in outputs.items() if output is logits]
+    if len(final) != 1:
+        candidates = [name for name, module in linears.items() if module.out_features == logits.shape[-1]]
+        raise BackboneError(
+            f"'{spec}' does not end in one linear classifier (linear layers of {logits.shape[-1]} outputs: "
+            f"{', '.join(candidates) or 'none'}).\n"
+            "Two-headed models (...WithTeacher) cannot take one (W, b); use the plain ForImageClassification one."
+        )
+    return final[0], linears[final[0]]
+
+
+@torch.inference_mode()
+def _check_features(backbone: Backbone) -> None:
+    """Refuse a model whose logits are not `classifier(features)`: a new head would not drop back in."""
+    image = pillow.effect_noise((64, 64), 64).convert("RGB")
+    pixels = torch.stack([backbone.transform(image), backbone.transform(image.rotate(90))])
+    try:
+        features, logits = backbone.features(pixels), backbone.logits(pixels)
+    except (AssertionError, RuntimeError, ValueError) as cause:
+        raise BackboneError(
+            f"'{backbone.spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another --image-size."
+        ) from cause
+    if features.ndim != 2 or features.shape[1] != backbone.num_features:
+        raise BackboneError(
+            f"'{backbone.spec}' gives features of shape {tuple(features.shape)}, "
+            f"expected (N, {backbone.num_features}), the input of its classifier."
+        )
+    rebuilt = features @ backbone.weight.T + backbone.bias
+    error = (rebuilt - logits).abs().max().item()
+    if not error <= 1e-4 * max(1.0, logits.abs().max().item()):
+        raise BackboneError(
+            f"'{backbone.spec}': classifier(features) differs from the model's logits by {error:.2g}, expected 0.\n"
+            "It does more after its features than one linear layer; use another backbone."
+        )
+
+
+def _augmentation(data: dict[str, Any]) -> Transform:
+    """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's)."""
+    import timm
+    from torchvision import transforms
+
+    side = data["input_size"][-1]
+    if side > 64:
+        augment: Transform = timm.data.create_transform(**data, is_training=True, color_jitter=0.0)
+        return augment
+    small: Transform = transforms.Compose(
+        [
+            transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC),
+            transforms.RandomCrop(side, padding=side // 8),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(data["mean"], data["std"]),
+        ]
+    )
+    return small

@@ -1,0 +1,218 @@
+"""Writing the output folder: whole or not at all, in a format plain timm or plain transformers loads."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lort_hub.backbones import Backbone, load_backbone
+from lort_hub.errors import CheckpointError
+
+
+def check_output_dir(folder: Path, *, overwrite: bool) -> None:
+    """Refuse, before any compute, a folder that cannot be written or holds something already.
+
+    A run that was killed between the two renames of an overwrite left the old folder beside it; it is put back.
+
+    Args:
+        folder: The output folder.
+        overwrite: Whether its content may be replaced.
+
+    Raises:
+        CheckpointError: The folder is not empty, or is a file, or its parent cannot be written.
+
+    Example:
+        >>> check_output_dir(Path("/nonexistent/out"), overwrite=False)
+        Traceback (most recent call last):
+        ...
+        lort_hub.errors.CheckpointError: ...
+    """
+    folder = folder.absolute()
+    replaced = _replaced(folder)
+    if replaced.exists() and not folder.exists():
+        replaced.rename(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"--output-dir {folder} is a file, expected a folder.")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise CheckpointError(
+            f"--output-dir {folder} is not empty.\nAdd --overwrite to replace its content, or name another folder."
+        )
+    existing = next(parent for parent in folder.parents if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise CheckpointError(f"--output-dir {folder} cannot be made: no permission to write in {existing}.")
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a temporary sibling folder, then put it in place by a rename.
+
+    Args:
+        folder: Where the finished folder shall be.
+        overwrite: Whether a folder there may be replaced.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        CheckpointError: Another process has filled the folder meanwhile.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "out"
+        >>> with atomic_folder(target) as staged:
+        ...     _ = (staged / "metrics.json").write_text("{}")
+        >>> [path.name for path in target.iterdir()]
+        ['metrics.json']
+    """
+    folder = folder.absolute()
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staged.mkdir(parents=True)
+    try:
+        yield staged
+        for path in staged.rglob("*"):
+            _fsync(path)
+        if overwrite and folder.exists():
+            replaced = _replaced(folder)
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        try:
+            staged.rename(folder)
+        except OSError as cause:
+            raise CheckpointError(
+                f"--output-dir {folder} was filled by another process meanwhile; it is left as it is.\n"
+                "Run again with another --output-dir, or with --overwrite."
+            ) from cause
+        _fsync(folder.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    shutil.rmtree(_replaced(folder), ignore_errors=True)
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_model(
+    backbone: Backbone, weight: Tensor, bias: Tensor, class_names: Sequence[str], folder: Path
+) -> None:
+    """Write the complete model with a new head, as its own library loads it without lort_hub.
+
+    Args:
+        backbone: The backbone; its own classifier is not changed.
+        weight: W (K, D).
+        bias: b (K,).
+        class_names: Names of the K classes.
+        folder: An existing folder.
+
+    Example:
+        >>> import tempfile
+        >>> backbone = load_backbone("test_resnet", pretrained=False)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> save_model(backbone, torch.zeros(2, 512), torch.zeros(2), ["cat", "dog"], folder)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['config.json', 'model.safetensors']
+    """
+    model = copy.deepcopy(backbone.model).to("cpu", memory_format=torch.contiguous_format)
+    if backbone.library == "timm":
+        _save_timm(model, backbone, weight, bias, class_names, folder)
+    else:
+        _save_transformers(model, backbone, weight, bias, class_names, folder)
+
+
+def _save_timm(
+    model: Any, backbone: Backbone, weight: Tensor, bias: Tensor, class_names: Sequence[str], folder: Path
+) -> None:
+    import timm
+
+    model.reset_classifier(len(class_names))
+    _fill(model.get_classifier(), weight, bias)
+    data = {name: value for name, value in backbone.preprocessing.items() if name != "library"}
+    timm.models.save_for_hf(
+        model,
+        str(folder),
+        model_config={"label_names": list(class_names)},
+        safe_serialization=True,
+        data_config=data,
+    )
+    # transformers passes num_classes itself and fails on a second one in model_args; timm reads the root's.
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.get("model_args", {}).pop("num_classes", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _save_transformers(
+    model: Any, backbone: Backbone, weight: Tensor, bias: Tensor, class_names: Sequence[str], folder: Path
+) -> None:
+    names = {id(module): name for name, module in backbone.model.named_modules()}
+    parent, _, name = names[id(backbone.classifier)].rpartition(".")
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    _fill(head, weight, bias)
+    setattr(model.get_submodule(parent), name, head)
+    model.config.id2label = dict(enumerate(class_names))
+    model.config.label2id = {name: k for k, name in enumerate(class_names)}
+    model.config.architectures = [type(model).__name__]
+    model.save_pretrained(folder)
+    backbone.processor.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _fill(classifier: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    if classifier.bias is None:
+        raise CheckpointError(
+            "The backbone's classifier has no bias, so the re-trained one has nowhere to go.\n"
+            "Use a backbone whose classifier has a bias."
+        )
+    classifier.weight.copy_(weight.view_as(classifier.weight))
+    classifier.bias.copy_(bias)
+
+
+@torch.inference_mode()
+def check_saved(folder: Path, backbone: Backbone, weight: Tensor, bias: Tensor, images: Sequence[Any]) -> None:
+    """Load a saved model back and compare its logits with the head on the backbone's features.
+
+    Args:
+        folder: What `save_model` wrote.
+        backbone: The backbone.
+        weight: W (K, D).
+        bias: b (K,).
+        images: A few RGB images.
+
+    Raises:
+        CheckpointError: The logits differ by more than 1e-4.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> backbone, folder = load_backbone("test_resnet", pretrained=False), Path(tempfile.mkdtemp())
+        >>> save_model(backbone, torch.ones(2, 512), torch.zeros(2), ["cat", "dog"], folder)
+        >>> check_saved(folder, backbone, torch.ones(2, 512), torch.zeros(2), [Image.new("RGB", (80, 60))])
+    """
+    saved = load_backbone(str(folder))
+    device = next(backbone.model.parameters()).device
+    pixels = torch.stack([backbone.transform(image) for image in images]).to(device)
+    expected = torch.addmm(bias, backbone.features(pixels).float().cpu(), weight.T)
+    got = saved.logits(torch.stack([saved.transform(image) for image in images]))
+    error = (got - expected).abs().max().item()
+    if not error <= 1e-4 * max(1.0, expected.abs().max().item()):
+        raise CheckpointError(
+            f"The saved model's logits differ from ours by {error:.2g}, expected at most 1e-4.\n"
+            "Nothing was written; please report the backbone as an issue."
+        )

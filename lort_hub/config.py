@@ -1,0 +1,220 @@
+"""What the recipes share: flags, YAML files, the launch check, and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from lort_hub.errors import ConfigError, LortHubError, did_you_mean
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
+
+
+def flag(default: Any, help: str) -> Any:
+    """A dataclass field that becomes a command-line flag with a help text.
+
+    Example:
+        >>> @dataclass
+        ... class Arguments:
+        ...     seed: int = flag(0, "Seed of everything random.")
+        >>> Arguments().seed
+        0
+    """
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class RunArguments:
+    """Flags every recipe takes."""
+
+    backbone: str = flag(
+        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
+    )
+    pretrained: bool = flag(True, "Load the backbone's weights; --no-pretrained for random ones.")
+    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's own).")
+    dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
+    imbalance: str | None = flag(
+        None, "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits)."
+    )
+    subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
+    subset_seed: int = flag(0, "Seed of --subset shuffle.")
+    image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    label_column: str | None = flag(None, "Column of the labels (default: found by its type).")
+    train_split: str | None = flag(None, "Split to train on (default: train).")
+    test_split: str | None = flag(None, "Split to test on (default: test, else validation, else a part of train).")
+    output_dir: Path = flag(Path("out"), "Folder for the model, its card and its numbers.")
+    overwrite: bool = flag(False, "Replace what is in the output folder.")
+    resume: bool = flag(False, "Go on with an interrupted run; a finished one is left as it is.")
+    seed: int = flag(0, "Seed of everything random.")
+    batch_size: int = flag(64, "Images per step and process.")
+    num_workers: int = flag(min(4, os.cpu_count() or 1), "Decoding processes per process.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = flag("no", "Precision of the backbone.")
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
+    dry_run: bool = flag(False, "Check everything, print the plan, write nothing.")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range before anything is loaded."""
+        self.output_dir = Path(self.output_dir)
+        for name, least in {"batch_size": 1, "num_workers": 0, "image_size": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}.")
+
+
+def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
+    """Parse a recipe's flags, with `--config FILE.yaml` for defaults that the command line overrides.
+
+    Args:
+        kind: The recipe's dataclass.
+        argv: Arguments; None for the command line.
+        description: Text of `--help`.
+
+    Returns:
+        The filled dataclass.
+
+    Raises:
+        ConfigError: An unknown flag or YAML key.
+
+    Example:
+        >>> @dataclass
+        ... class Arguments:
+        ...     seed: int = flag(0, "Seed of everything random.")
+        >>> parse_arguments(Arguments, ["--seed", "3"])
+        Arguments(seed=3)
+    """
+    from transformers import HfArgumentParser
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known = [name.name for name in fields(kind)]  # type: ignore[arg-type]
+    if "--config" in argv:
+        at = argv.index("--config")
+        if at + 1 == len(argv):
+            raise ConfigError("--config needs a file: --config FILE.yaml")
+        argv = _yaml_flags(Path(argv[at + 1]), known) + argv[:at] + argv[at + 2 :]
+    parser = HfArgumentParser(kind, allow_abbrev=False, description=description)  # type: ignore[arg-type]
+    parser.add_argument("--config", help="YAML file of flags; the command line wins.")
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        flags = [f"--{name.replace('_', '-')}" for name in known]
+        raise ConfigError(
+            f"Unknown argument '{unknown[0]}'.{did_you_mean(unknown[0], flags)}\nSee --help for all of them."
+        )
+    arguments: T = parsed[0]
+    return arguments
+
+
+def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as cause:
+        raise ConfigError(f"Cannot read --config {path}: {cause}") from cause
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path} holds a {type(values).__name__}, expected 'flag: value' lines.")
+    flags: list[str] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"Unknown key '{key}' in {path}.{did_you_mean(name, known)}")
+        if value is not None:
+            flags += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+    return flags
+
+
+def make_accelerator(arguments: RunArguments) -> Accelerator:
+    """The Accelerator of a recipe, refused where its processes would not know of each other.
+
+    Args:
+        arguments: The recipe's flags.
+
+    Raises:
+        ConfigError: Several processes were started that Accelerate does not connect.
+
+    Example:
+        >>> make_accelerator(RunArguments(mixed_precision="no")).num_processes
+        1
+    """
+    from accelerate import Accelerator
+
+    report_to = None if arguments.report_to == "none" else arguments.report_to
+    accelerator = Accelerator(
+        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(arguments.output_dir)
+    )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != accelerator.num_processes:
+        raise ConfigError(
+            f"{world} processes were started, but Accelerate runs {accelerator.num_processes}: each would do all "
+            "the work and write the same folder.\nWithout GPUs start them as: "
+            "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py ..."
+        )
+    return accelerator
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git revision and command of this run, for run.json.
+
+    Example:
+        >>> sorted(environment())
+        ['command', 'git_revision', 'python', 'versions']
+    """
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    here = Path(__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "git_revision": git.stdout.strip() or None,
+        "python": sys.version.split()[0],
+        "versions": versions,
+    }
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a recipe and turn what the user can mend into one message and an exit code.
+
+    Args:
+        main: The recipe; 2 is the exit code of wrong arguments, 1 of everything else the user can mend.
+
+    Example:
+        >>> run(lambda: None)
+    """
+    try:
+        main()
+    except ConfigError as error:
+        _exit(2, str(error))
+    except LortHubError as error:
+        _exit(1, str(error))
+    except KeyboardInterrupt:
+        _exit(130, "Interrupted. Run the same command again to go on from the finished parts.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _exit(
+            1,
+            f"Cannot write {error.filename or 'a file'}: {error.strerror}.\n"
+            "Nothing was lost: make room or choose another place (--output-dir, LORT_HUB_CACHE), then run again.",
+        )
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

@@ -1,0 +1,169 @@
+"""Heads: the re-training methods by name, and the linear head they all end in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lort_hub.eigenbasis import TrainingSet
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap
+from lort_hub.selection import Selection, select
+from lort_hub.solvers import minimise, sgd
+
+GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One re-training method as a point, or a searched part, of the objective's family.
+
+    Attributes:
+        summary: What it is, for the card.
+        over_smoothed: Delta follows from LORT's logit gap; otherwise it is zero.
+        tau: Logit adjustment during training.
+        gammas: Class-balance exponents to choose from.
+        weight_decay: Fixed weight decay; None to choose it.
+        solver: "exact" or "sgd".
+    """
+
+    summary: str
+    over_smoothed: bool = False
+    tau: float = 0.0
+    gammas: tuple[float, ...] = (0.0,)
+    weight_decay: float | None = None
+    solver: str = "exact"
+
+
+METHODS = {
+    "ce": Method("cross-entropy"),
+    "lort": Method("label over-smoothing with chosen class balance", over_smoothed=True, gammas=GAMMAS),
+    "lort-published": Method(
+        "LORT as published (arXiv 2403.00250)", over_smoothed=True, weight_decay=0.0, solver="sgd"
+    ),
+    "balanced-softmax": Method("logit-adjusted cross-entropy (arXiv 2007.10740)", tau=1.0),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A re-trained head and how it came about.
+
+    Attributes:
+        weight: W (K, D), float32.
+        bias: b (K,), float32.
+        method: Its name in `METHODS`.
+        solver: "exact" or "sgd".
+        objective: What was minimised.
+        iterations: Iterations or epochs of the solver.
+        relative_gradient: Gradient norm over its norm at the zero head; None for SGD.
+        selection: How gamma and weight decay were chosen; None where both were given.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    method: str
+    solver: str
+    objective: Objective
+    iterations: int
+    relative_gradient: float | None
+    selection: Selection | None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D)."""
+        return torch.addmm(self.bias, x, self.weight.T)
+
+
+def fit_head(
+    training: TrainingSet,
+    method: str = "lort",
+    *,
+    delta: float | None = None,
+    gamma: float | None = None,
+    weight_decay: float | None = None,
+    solver: str | None = None,
+    init: tuple[Tensor, Tensor] | None = None,
+    views: Sequence[Tensor] = (),
+    select_by: str = "balanced-accuracy",
+    seed: int = 0,
+) -> Fit:
+    """Re-train a linear head on frozen features.
+
+    Args:
+        training: Features (N, D) and labels.
+        method: One of `METHODS`.
+        delta: Label smoothing; None for the method's own.
+        gamma: Class-balance exponent; None to choose it where the method leaves it open.
+        weight_decay: Weight decay; None to choose it where the method leaves it open.
+        solver: "exact" or "sgd"; None for the method's own.
+        init: Head (K, D), (K,) that SGD starts from; None for zero.
+        views: Augmented features (N, D) to fit on in place of the training features; the choice of gamma and
+            weight decay does not use them.
+        select_by: Score of the choice, one of `lort_hub.selection.SCORES`.
+        seed: Seed of folds and of SGD's order.
+
+    Returns:
+        The head.
+
+    Raises:
+        ConfigError: Unknown method, solver or score, or a value outside its range.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
+        >>> fit = fit_head(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2), "lort", gamma=1.0)
+        >>> fit.logits(x).argmax(dim=1), fit.relative_gradient < 1e-5
+        (tensor([0, 0, 1, 1]), True)
+    """
+    if method not in METHODS:
+        raise ConfigError(f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}.")
+    chosen, num_classes = METHODS[method], len(training.class_counts)
+    solver = solver or chosen.solver
+    if solver not in ("exact", "sgd"):
+        raise ConfigError(f"Unknown solver '{solver}'.{did_you_mean(solver, ('exact', 'sgd'))} Expected: exact, sgd.")
+    if delta is None:
+        delta = delta_for_gap(LORT_LOGIT_GAP, num_classes) if chosen.over_smoothed else 0.0
+    gammas = chosen.gammas if gamma is None else (gamma,)
+    weight_decay = chosen.weight_decay if weight_decay is None else weight_decay
+    objective = Objective(delta=delta, tau=chosen.tau, gamma=gammas[0], weight_decay=weight_decay or 0.0)
+    selection = None
+    if weight_decay is None or len(gammas) > 1:
+        selection = select(training, objective, gammas=gammas, weight_decay=weight_decay, by=select_by, seed=seed)
+        objective = selection.chosen
+    return _solve(training, method, objective, solver, init, views, selection, seed)
+
+
+def _solve(
+    training: TrainingSet,
+    method: str,
+    objective: Objective,
+    solver: str,
+    init: tuple[Tensor, Tensor] | None,
+    views: Sequence[Tensor],
+    selection: Selection | None,
+    seed: int,
+) -> Fit:
+    if solver == "sgd":
+        dim, num_classes = training.x.shape[1], len(training.class_counts)
+        start = init or (torch.zeros(num_classes, dim), torch.zeros(num_classes))
+        head = sgd(views or [training.x], training.labels, training.class_counts, objective, init=start, seed=seed)
+        weight, bias = head.weight, head.bias
+    else:
+        if views:
+            training = TrainingSet(torch.cat(list(views)), training.labels.repeat(len(views)), len(training.class_counts))
+        basis = training.basis(objective.gamma)
+        head = minimise(basis.x, training.labels, basis.omega, basis.values, training.class_counts, objective)
+        weight, bias = basis.unrotate(head.weight, head.bias)
+    return Fit(
+        weight=weight.float(),
+        bias=bias.float(),
+        method=method,
+        solver=solver,
+        objective=objective,
+        iterations=head.iterations,
+        relative_gradient=head.relative_gradient,
+        selection=selection,
+    )

@@ -1,0 +1,123 @@
+"""Reading from the Hugging Face Hub: one revision for all files, safetensors only, no waiting on a dead network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lort_hub.errors import HubUnavailableError, LortHubError
+
+CONNECT_SECONDS = 5.0
+MODEL_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+
+OFFLINE_COMMAND = (
+    "Offline: accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset FOLDER "
+    "(README, 'Without the Hub'), or HF_HUB_OFFLINE=1 for what is already in the cache."
+)
+
+
+def pin_revision(
+    repo_id: str,
+    revision: str | None,
+    *,
+    kind: Literal["model", "dataset"],
+    error: type[LortHubError],
+) -> str | None:
+    """Resolve a repository's branch, tag or short hash to the commit every later call uses.
+
+    Args:
+        repo_id: `org/name`.
+        revision: Branch, tag or commit; None for the default branch.
+        kind: Which kind of repository.
+        error: What to raise when the Hub answers that the repository cannot be had.
+
+    Returns:
+        The 40-digit commit, or `revision` unchanged under `HF_HUB_OFFLINE`, where the cache decides.
+
+    Raises:
+        HubUnavailableError: The Hub did not answer; raised within seconds, before anything is written.
+
+    Example:
+        >>> import os
+        >>> pin_revision("org/name", "main", kind="model", error=LortHubError)  # doctest: +SKIP
+        '8d3f...'
+    """
+    import httpx2
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if constants.HF_HUB_OFFLINE:
+        return revision
+    api = HfApi()
+    look_up = api.model_info if kind == "model" else api.dataset_info
+    try:
+        return look_up(repo_id, revision=revision, timeout=CONNECT_SECONDS).sha
+    except HFValidationError as cause:
+        raise error(f"'{repo_id}' is not a Hub repository id: {cause}") from cause
+    except GatedRepoError as cause:
+        raise error(
+            f"The {kind} '{repo_id}' is gated.\n"
+            f"Accept its terms at {constants.ENDPOINT}/{repo_id} and log in with `hf auth login`."
+        ) from cause
+    except RepositoryNotFoundError as cause:
+        raise error(
+            f"No {kind} '{repo_id}' on {constants.ENDPOINT}, or it is private and you are not logged in.\n"
+            "Check the spelling, or run `hf auth login`."
+        ) from cause
+    except RevisionNotFoundError as cause:
+        raise error(f"The {kind} '{repo_id}' has no revision '{revision}'.") from cause
+    except (httpx2.HTTPError, HfHubHTTPError, OSError) as cause:
+        reason = str(cause).splitlines()[0] if str(cause) else ""
+        raise HubUnavailableError(
+            f"Cannot reach {constants.ENDPOINT} for the {kind} '{repo_id}' "
+            f"({type(cause).__name__}: {reason}).\n{OFFLINE_COMMAND}"
+        ) from cause
+
+
+def download_model(
+    repo_id: str, revision: str | None, *, error: type[LortHubError]
+) -> tuple[Path, str | None]:
+    """Download a model's configuration and safetensors of one commit; pickles are never fetched.
+
+    Args:
+        repo_id: `org/name`.
+        revision: Branch, tag or commit; None for the default branch.
+        error: What to raise when the Hub answers that the repository cannot be had.
+
+    Returns:
+        The folder in the Hub's cache and the commit its files are from.
+
+    Raises:
+        HubUnavailableError: The Hub did not answer and the cache does not hold the repository.
+
+    Example:
+        >>> download_model("timm/resnet18.a1_in1k", None, error=LortHubError)  # doctest: +SKIP
+        (PosixPath('.../snapshots/491b4...'), '491b4...')
+    """
+    import httpx2
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    commit = pin_revision(repo_id, revision, kind="model", error=error)
+    try:
+        folder = Path(
+            snapshot_download(
+                repo_id,
+                revision=commit,
+                allow_patterns=MODEL_FILES,
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
+        )
+    except (LocalEntryNotFoundError, httpx2.HTTPError, HfHubHTTPError) as cause:
+        reason = str(cause).splitlines()[0]
+        raise HubUnavailableError(
+            f"Could not download '{repo_id}' ({type(cause).__name__}: {reason}).\n"
+            f"Run the command again to resume it. {OFFLINE_COMMAND}"
+        ) from cause
+    return folder, folder.name

@@ -1,0 +1,269 @@
+"""Choosing an objective's gamma and weight decay from the training features alone.
+
+Heads near the LORT limit are scored by exact leave-one-out in closed form, the others by stratified
+cross-validation of the exact solver. Both predict every sample from a head that never saw it, which is honest
+as long as the backbone did not see it either (PAPER section 6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lort_hub.eigenbasis import TrainingSet, class_sums, leave_one_out
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.objectives import Objective, logit_gap, sample_weights
+from lort_hub.solvers import minimise
+
+RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 11))
+"""Weight decays to try; cross-validation, dearer than leave-one-out, tries every second one."""
+PATIENCE = 2
+FOLDS = 5
+FOLD_TOLERANCE = 3e-3
+CLOSED_FORM_GAP = 2.0
+"""Largest logit gap whose optimum is ranked by its closed-form limit; LORT's is 1.11."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What heads that never saw a sample say about it.
+
+    Attributes:
+        labels: True labels (M,).
+        predicted: Predicted labels (M,).
+        log_likelihood: Log-probability (M,) of the true label.
+    """
+
+    labels: Tensor
+    predicted: Tensor
+    log_likelihood: Tensor
+
+
+def _class_mean(values: Tensor, labels: Tensor) -> float:
+    counts = torch.bincount(labels).double()
+    sums = torch.zeros_like(counts).index_add_(0, labels, values.double())
+    present = counts > 0
+    return float((sums[present] / counts[present]).mean())
+
+
+def _balanced_accuracy(held_out: Predictions) -> float:
+    return _class_mean((held_out.predicted == held_out.labels).double(), held_out.labels)
+
+
+def _macro_f1(held_out: Predictions) -> float:
+    from sklearn.metrics import f1_score
+
+    present = held_out.labels.unique().numpy()
+    return float(
+        f1_score(held_out.labels, held_out.predicted, average="macro", labels=present, zero_division=0)
+    )
+
+
+def _log_likelihood(held_out: Predictions) -> float:
+    return _class_mean(held_out.log_likelihood, held_out.labels)
+
+
+SCORES: dict[str, Callable[[Predictions], float]] = {
+    "balanced-accuracy": _balanced_accuracy,
+    "macro-f1": _macro_f1,
+    "nll": _log_likelihood,
+}
+"""Scores by name, higher is better; all weigh every class the same ("nll" is its negative)."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, from what, by what score.
+
+    Attributes:
+        chosen: The objective with the best score.
+        by: Name of the score.
+        how: Where the held-out predictions come from.
+        candidates: Every gamma and weight decay tried, with its score.
+    """
+
+    chosen: Objective
+    by: str
+    how: str
+    candidates: list[dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The selection as JSON-ready values."""
+        return {**asdict(self), "chosen": asdict(self.chosen)}
+
+
+def select(
+    training: TrainingSet,
+    objective: Objective,
+    *,
+    gammas: Sequence[float],
+    weight_decay: float | None = None,
+    by: str = "balanced-accuracy",
+    seed: int = 0,
+) -> Selection:
+    """Choose gamma and weight decay by predictions on held-out training samples.
+
+    Weight decays are tried in units of the features' mean variance over K, so the choice is free of their scale.
+
+    Args:
+        training: Features the backbone has not been trained on.
+        objective: Delta and tau; its gamma and weight decay are replaced.
+        gammas: Class-balance exponents to try.
+        weight_decay: The one weight decay to use; None to try `RELATIVE_DECAYS`.
+        by: One of `SCORES`.
+        seed: Seed of the folds.
+
+    Returns:
+        The selection; among equal scores the larger weight decay and the smaller gamma win.
+
+    Raises:
+        ConfigError: Unknown score.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
+        >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
+        >>> choice = select(training, Objective(delta=0.9), gammas=[0.0, 1.0])
+        >>> choice.how, len(choice.candidates)
+        ('exact leave-one-out', 26)
+    """
+    if by not in SCORES:
+        raise ConfigError(f"Unknown score '{by}'.{did_you_mean(by, SCORES)} Expected: {', '.join(SCORES)}.")
+    num_classes = len(training.class_counts)
+    closed_form = (
+        by != "nll"
+        and objective.tau == 0
+        and 0 < objective.delta
+        and logit_gap(objective.delta, num_classes) <= CLOSED_FORM_GAP
+    )
+    candidates: list[tuple[Objective, float]] = []
+    for gamma in sorted(gammas):
+        unit = float(training.basis(gamma).values.mean()) / num_classes
+        decays = [unit * decay for decay in RELATIVE_DECAYS[:: 1 if closed_form else 2]]
+        if weight_decay is not None:
+            decays = [weight_decay]
+        path = [replace(objective, gamma=gamma, weight_decay=decay) for decay in decays]
+        held_out = (
+            leave_one_out_predictions(training, path)
+            if closed_form
+            else cross_validated_predictions(training, path, seed=seed)
+        )
+        candidates += _scored(path, held_out, SCORES[by])
+    best, _ = max(candidates, key=lambda candidate: candidate[1])
+    return Selection(
+        chosen=best,
+        by=by,
+        how="exact leave-one-out" if closed_form else f"stratified {FOLDS}-fold cross-validation",
+        candidates=[
+            {"gamma": tried.gamma, "weight_decay": tried.weight_decay, "score": score}
+            for tried, score in candidates
+        ],
+    )
+
+
+def _scored(
+    path: Sequence[Objective], held_out: Iterator[Predictions], score: Callable[[Predictions], float]
+) -> Iterator[tuple[Objective, float]]:
+    """Score along the path until it is clearly past its best: small weight decays are the dearest to fit."""
+    best, since = -math.inf, 0
+    for objective, predictions in zip(path, held_out, strict=True):
+        value = score(predictions)
+        yield objective, value
+        best, since = (value, 0) if value > best else (best, since + 1)
+        if since == PATIENCE:
+            return
+
+
+def leave_one_out_predictions(training: TrainingSet, path: Sequence[Objective]) -> Iterator[Predictions]:
+    """Leave-one-out predictions of LORT's closed-form limit, exact, one per objective of the path.
+
+    Args:
+        training: The training features.
+        path: Objectives that differ in weight decay alone.
+
+    Example:
+        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
+        >>> path = [Objective(delta=0.98, weight_decay=0.01)]
+        >>> next(leave_one_out_predictions(training, path)).predicted
+        tensor([0, 0, 1, 1])
+    """
+    basis, num_classes = training.basis(path[0].gamma), len(training.class_counts)
+    sums = class_sums(basis.x, training.labels, basis.omega, num_classes)
+    for objective in path:
+        logits = leave_one_out(basis, training.labels, sums, num_classes * objective.weight_decay)
+        yield _predictions(logits, training.labels)
+
+
+def cross_validated_predictions(
+    training: TrainingSet, path: Sequence[Objective], *, seed: int
+) -> Iterator[Predictions]:
+    """Out-of-fold predictions of the exact solver, one per objective of the path.
+
+    All folds share one eigenbasis, and each objective starts from the optimum before it on the path. A class's
+    only sample is always in training, never scored.
+
+    Args:
+        training: The training features.
+        path: Objectives that differ in weight decay alone, from large to small.
+        seed: Seed of the folds.
+
+    Example:
+        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
+        >>> next(cross_validated_predictions(training, [Objective(weight_decay=0.01)], seed=0)).predicted
+        tensor([0, 0, 1, 1])
+    """
+    basis, labels = training.basis(path[0].gamma), training.labels
+    fold_of = stratified_folds(labels, FOLDS, seed=seed)
+    splits = [(fold_of != fold, fold_of == fold) for fold in fold_of[fold_of >= 0].unique().tolist()]
+    starts: list[tuple[Tensor, Tensor] | None] = [None] * len(splits)
+    for objective in path:
+        parts = []
+        for number, (kept, held) in enumerate(splits):
+            counts = torch.bincount(labels[kept], minlength=len(training.class_counts))
+            head = minimise(
+                basis.x[kept],
+                labels[kept],
+                sample_weights(labels[kept], counts, objective.gamma),
+                basis.values,
+                counts,
+                objective,
+                init=starts[number],
+                tolerance=FOLD_TOLERANCE,
+            )
+            starts[number] = (head.weight, head.bias)
+            logits = torch.addmm(head.bias.to(basis.x), basis.x[held], head.weight.T.to(basis.x))
+            parts.append(_predictions(logits, labels[held]))
+        yield Predictions(
+            labels=torch.cat([part.labels for part in parts]),
+            predicted=torch.cat([part.predicted for part in parts]),
+            log_likelihood=torch.cat([part.log_likelihood for part in parts]),
+        )
+
+
+def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
+    """Fold (N,) of each sample, every class spread as evenly as it can be; -1 for a class's only sample.
+
+    Args:
+        labels: Labels (N,).
+        folds: Number of folds.
+        seed: Seed of the order within a class.
+
+    Example:
+        >>> stratified_folds(torch.tensor([0, 0, 1, 2, 2, 2]), 2, seed=0).sort().values
+        tensor([-1,  0,  0,  0,  1,  1])
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[labels[shuffled].argsort(stable=True)]
+    fold_of = torch.empty_like(labels)
+    fold_of[order] = torch.arange(len(labels)) % folds
+    fold_of[torch.bincount(labels)[labels] == 1] = -1
+    return fold_of
+
+
+def _predictions(logits: Tensor, labels: Tensor) -> Predictions:
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    return Predictions(labels, logits.argmax(dim=1), true - logits.logsumexp(dim=1))

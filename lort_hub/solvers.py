@@ -1,0 +1,262 @@
+"""Solvers of the head objective: an exact one in the features' eigenbasis, and the paper's SGD protocol.
+
+Near-uniform softmax (what LORT's targets ask for) makes the Hessian almost
+
+    (1/K) (I - 11'/K)  (x)  (X' Omega X + K weight_decay I),
+
+diagonal in the eigenbasis of the features' weighted covariance. There a diagonal preconditioner, refreshed with
+the current softmax, takes L-BFGS to the optimum of LORT in about ten iterations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lort_hub.eigenbasis import BLOCK, class_sums
+from lort_hub.errors import ConfigError
+from lort_hub.objectives import Objective, logit_adjustment, sample_weights
+
+TOLERANCE = 1e-5
+MEMORY = 10
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A head and how it was reached.
+
+    Attributes:
+        weight: W (K, D), float64.
+        bias: b (K,), float64.
+        iterations: Iterations (L-BFGS) or epochs (SGD).
+        relative_gradient: Norm of the gradient over its norm at the zero head; None for SGD.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    iterations: int
+    relative_gradient: float | None
+
+
+def minimise(
+    x: Tensor,
+    labels: Tensor,
+    omega: Tensor,
+    curvature: Tensor,
+    class_counts: Tensor,
+    objective: Objective,
+    *,
+    init: tuple[Tensor, Tensor] | None = None,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = 2000,
+) -> Solution:
+    """Minimise the objective exactly, by L-BFGS in the eigenbasis with a diagonal preconditioner.
+
+    Deterministic: no sampling, no step size. The step along each direction is found by Newton's method on the
+    kept logits, so an iteration costs two products with the features whatever the line search does.
+
+    Args:
+        x: Features (N, D) in an eigenbasis, all of `Eigenbasis.x` or some of its rows.
+        labels: Labels (N,).
+        omega: Sample weights (N,) summing to one.
+        curvature: Eigenvalues (D,) of the basis.
+        class_counts: Training images of each class (K,), for the logit adjustment.
+        objective: What to minimise; it has a minimum only if delta or weight_decay is positive.
+        init: Head (K, D), (K,) in the same basis to start from; None for zero.
+        tolerance: Stop when the gradient's norm is this fraction of its norm at the zero head.
+        max_iterations: Stop anyway, and report the gradient reached.
+
+    Returns:
+        The optimum, in the same basis.
+
+    Raises:
+        ConfigError: The objective has no minimum.
+
+    Example:
+        >>> x, y = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> half, counts = torch.tensor([0.5, 0.5]), torch.tensor([1, 1])
+        >>> head = minimise(x, y, half, torch.ones(1), counts, Objective(delta=0.5))
+        >>> round((head.weight[0] - head.weight[1]).item(), 4), round(math.log(3), 4)  # the logit gap
+        (1.0986, 1.0986)
+    """
+    if objective.delta == 0 and objective.weight_decay == 0:
+        raise ConfigError(
+            "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
+            "Give a positive --weight-decay, a positive --delta, or --solver sgd."
+        )
+    num_classes, dim = len(class_counts), x.shape[1]
+    prior = logit_adjustment(class_counts, objective.tau).to(x)
+    weights = omega.to(x)
+    decay = objective.weight_decay
+    sums = class_sums(x, labels, omega, num_classes)
+    target = (1 - objective.delta) * sums + objective.delta / num_classes * sums.sum(dim=0)
+    # Column D of `head` is the bias; its feature is the constant 1 and carries no decay.
+    penalty = torch.full((dim + 1,), decay, dtype=torch.float64, device=x.device)
+    penalty[dim] = 0.0
+    spectrum = torch.cat(
+        [curvature.double().to(x.device), torch.ones(1, dtype=torch.float64, device=x.device)]
+    )
+    floor = 1e-10 * spectrum.max() / num_classes
+
+    def gradient(head: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        sums, confidence = _softmax_sums(x, logits, weights, prior)
+        return sums - target + penalty * head, confidence
+
+    zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64, device=x.device)
+    start, _ = gradient(zero, x.new_zeros(len(x), num_classes))
+    head = zero if init is None else torch.cat([init[0], init[1][:, None]], dim=1).double()
+    head = head - head.mean(
+        dim=0
+    )  # the softmax does not see a common vector; without it the optimum is unique
+    logits = _logits(x, head)
+    history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
+    slope_at, relative, iteration = start.norm().item(), math.inf, 0
+    g, confidence = gradient(head, logits)
+    for iteration in range(max_iterations + 1):
+        relative = g.norm().item() / max(slope_at, 1e-300)
+        if relative <= tolerance or iteration == max_iterations:
+            break
+        scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
+        direction = _lbfgs_direction(g, scale, history)
+        moved = _logits(x, direction)
+        step = _line_minimum(logits, moved, weights, prior, target, head, direction, penalty)
+        head = head + step * direction
+        logits = _logits(x, head) if iteration % 10 == 9 else logits.add_(moved, alpha=step)
+        previous, (g, confidence) = g, gradient(head, logits)
+        change = g - previous
+        product = (change * direction).sum().item() * step
+        if product > 0:
+            history.append((step * direction, change, product))
+    return Solution(head[:, :dim], head[:, dim], iteration, relative)
+
+
+def _logits(x: Tensor, head: Tensor) -> Tensor:
+    weight, bias = head[:, :-1].to(x.dtype), head[:, -1].to(x.dtype)
+    return torch.addmm(bias, x, weight.T)
+
+
+def _softmax_sums(x: Tensor, logits: Tensor, omega: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of omega_i p_i [x_i, 1]' (K, D + 1) and of omega_i p_i (1 - p_i) (K,), in float64 over blocks."""
+    sums = torch.zeros(len(prior), x.shape[1] + 1, dtype=torch.float64, device=x.device)
+    confidence = torch.zeros(len(prior), dtype=torch.float64, device=x.device)
+    for block, z, w in zip(x.split(BLOCK), logits.split(BLOCK), omega.split(BLOCK), strict=True):
+        p = (z + prior).softmax(dim=1)
+        weighted = p * w[:, None]
+        sums[:, :-1] += (weighted.T @ block).double()
+        total = weighted.sum(dim=0, dtype=torch.float64)
+        sums[:, -1] += total
+        confidence += total - (p * weighted).sum(dim=0, dtype=torch.float64)
+    return sums, confidence
+
+
+def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, Tensor, float]]) -> Tensor:
+    """The two-loop recursion with the inverse of the diagonal `scale` as the initial inverse Hessian."""
+    q, coefficients = -g, []
+    for step, change, product in reversed(history):
+        coefficient = (step * q).sum() / product
+        coefficients.append(coefficient)
+        q = q - coefficient * change
+    q = q / scale
+    q = q - q.mean(dim=0)
+    for (step, change, product), coefficient in zip(history, reversed(coefficients)):
+        q = q + (coefficient - (change * q).sum() / product) * step
+    return q
+
+
+def _line_minimum(
+    logits: Tensor,
+    moved: Tensor,
+    omega: Tensor,
+    prior: Tensor,
+    target: Tensor,
+    head: Tensor,
+    direction: Tensor,
+    penalty: Tensor,
+) -> float:
+    """Step at which the objective's slope along `direction` has fallen to a tenth; the slope is increasing."""
+    linear = (penalty * head * direction).sum().item() - (target * direction).sum().item()
+    quadratic = (penalty * direction.square()).sum().item()
+
+    def slope(step: float) -> tuple[float, float]:
+        first, second = linear + step * quadratic, quadratic
+        for z, d, w in zip(logits.split(BLOCK), moved.split(BLOCK), omega.split(BLOCK), strict=True):
+            moment = torch.add(z + prior, d, alpha=step).softmax(dim=1).mul_(d)
+            mean = moment.sum(dim=1)
+            first += (w.double() @ mean.double()).item()
+            second += (w @ (moment.mul_(d).sum(dim=1) - mean.square())).item()
+        return first, second
+
+    initial = abs(slope(0.0)[0])
+    low, high, step = 0.0, math.inf, 1.0
+    for _ in range(30):
+        first, second = slope(step)
+        if abs(first) <= 0.1 * initial:
+            break
+        low, high = (step, high) if first < 0 else (low, step)
+        newton = step - first / second if second > 0 else math.inf
+        step = newton if low < newton < high else (2 * low if high == math.inf else (low + high) / 2)
+    return step
+
+
+def sgd(
+    views: Sequence[Tensor],
+    labels: Tensor,
+    class_counts: Tensor,
+    objective: Objective,
+    *,
+    init: tuple[Tensor, Tensor],
+    epochs: int = 20,
+    lr: float = 5e-4,
+    momentum: float = 0.9,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Solution:
+    """Re-train a head by the paper's stage 2 (PAPER section 4): SGD from the stage-1 head, cosine to zero.
+
+    Args:
+        views: Features (N, D) as each epoch sees them; epoch e uses view e modulo their number.
+        labels: Labels (N,).
+        class_counts: Training images of each class (K,).
+        objective: What to minimise; its sample weights scale each sample's loss, averaging to one.
+        init: Head (K, D), (K,) to start from.
+        epochs: Passes over the data.
+        lr: Initial learning rate.
+        momentum: SGD's momentum.
+        batch_size: Samples per step.
+        seed: Seed of the order of the samples.
+
+    Returns:
+        The head after the last epoch; the weight decay acts on W alone.
+
+    Example:
+        >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> head = sgd([x], y, counts, Objective(), init=(torch.zeros(2, 2), torch.zeros(2)), lr=1.0)
+        >>> (x.double() @ head.weight.T + head.bias).argmax(dim=1)
+        tensor([0, 1])
+    """
+    weight, bias = (tensor.detach().float().clone().requires_grad_() for tensor in init)
+    optimizer = torch.optim.SGD(
+        [{"params": [weight], "weight_decay": objective.weight_decay}, {"params": [bias]}],
+        lr=lr,
+        momentum=momentum,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    prior = logit_adjustment(class_counts, objective.tau).float()
+    scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        x = views[epoch % len(views)]
+        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
+            logits = F.linear(x[batch], weight, bias) + prior
+            losses = F.cross_entropy(logits, labels[batch], label_smoothing=objective.delta, reduction="none")
+            optimizer.zero_grad()
+            (losses * scale[batch]).mean().backward()
+            optimizer.step()
+        schedule.step()
+    return Solution(weight.detach().double(), bias.detach().double(), epochs, None)
