@@ -109,7 +109,7 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     Example:
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=64)
         >>> backbone.features(torch.zeros(2, 3, 64, 64)).shape, backbone.num_features
-        (torch.Size([2, 512]), 512)
+        (torch.Size([2, 96]), 96)
     """
     forced = spec.startswith("transformers:")
     name = spec.removeprefix("transformers:")

@@ -46,7 +46,7 @@ class RunArguments:
     image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's own).")
     dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
     imbalance: str | None = flag(
-        None, "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits)."
+        None, "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits, else none)."
     )
     subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
     subset_seed: int = flag(0, "Seed of --subset shuffle.")

@@ -224,7 +224,7 @@ def extract_features(
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
         >>> digits = load_long_tailed("digits").test.take(range(8))
         >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).load().x.shape
-        torch.Size([8, 512])
+        torch.Size([8, 96])
     """
     from accelerate import Accelerator
 

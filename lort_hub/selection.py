@@ -129,7 +129,7 @@ def select(
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> choice = select(training, Objective(delta=0.9), gammas=[0.0, 1.0])
         >>> choice.how, len(choice.candidates)
-        ('exact leave-one-out', 26)
+        ('exact leave-one-out', 10)
     """
     if by not in SCORES:
         raise ConfigError(f"Unknown score '{by}'.{did_you_mean(by, SCORES)} Expected: {', '.join(SCORES)}.")
@@ -254,7 +254,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
 
     Example:
         >>> stratified_folds(torch.tensor([0, 0, 1, 2, 2, 2]), 2, seed=0).sort().values
-        tensor([-1,  0,  0,  0,  1,  1])
+        tensor([-1,  0,  0,  1,  1,  1])
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = shuffled[labels[shuffled].argsort(stable=True)]

@@ -1,0 +1,254 @@
+"""The report of a run: the table of results and the model card, from metrics.json and run.json alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+GROUPS = ("many", "medium", "few")
+COLUMNS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "macro_f1": "macro F1",
+    "ece": "ECE",
+    "nll": "NLL",
+}
+
+
+def results_table(reports: dict[str, dict[str, Any]]) -> str:
+    """A Markdown table, aligned for a terminal too, with one row per head; rates in percent.
+
+    Args:
+        reports: What `evaluate` returned, by the head's name.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> print(results_table({"ce": report}))
+        | head | accuracy | balanced | many  | medium | few   | macro F1 | ECE  | NLL   |
+        | ---- | -------- | -------- | ----- | ------ | ----- | -------- | ---- | ----- |
+        | ce   | 100.0    | 100.0    | 100.0 | n/a    | 100.0 | 100.0    | 26.9 | 0.313 |
+    """
+    rows = [["head", *COLUMNS.values()]]
+    for name, report in reports.items():
+        rows.append([escape(name), *(_cell(report, key) for key in COLUMNS)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
+    )
+
+
+def _cell(report: dict[str, Any], key: str) -> str:
+    value = report[key]
+    if value is None:
+        return "n/a"
+    if key == "nll":
+        return f"{value:.3f}"
+    interval = report.get("interval", {}).get(key)
+    suffix = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    return f"{100 * value:.1f}{suffix}"
+
+
+def escape(text: str) -> str:
+    """Make a user's name safe in Markdown, HTML and tables: it is data, never markup.
+
+    Example:
+        >>> escape("a|b <i>")
+        'a&#124;b &#60;i&#62;'
+    """
+    return re.sub(r"[|<>&*_`\[\]#$\\\n\r]", lambda found: f"&#{ord(found.group())};", text)
+
+
+def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
+    """Render the model card.
+
+    Args:
+        metrics: Content of metrics.json.
+        run: Content of run.json.
+
+    Returns:
+        Markdown with YAML metadata.
+
+    Example:
+        >>> import json, pathlib
+        >>> folder = pathlib.Path("out")
+        >>> card = render_card(
+        ...     json.loads((folder / "metrics.json").read_text()), json.loads((folder / "run.json").read_text())
+        ... )  # doctest: +SKIP
+    """
+    from huggingface_hub import ModelCard
+
+    test, data = metrics["test"], run["data"]
+    names, counts = run["class_names"], data["class_counts"]
+    low, high = test["thresholds"]
+    order = sorted(
+        (accuracy, k) for k, accuracy in enumerate(test["per_class_accuracy"]) if accuracy is not None
+    )
+    card = ModelCard.from_template(
+        _metadata(metrics, run),
+        template_str=(files("lort_hub") / "templates" / "model_card.md").read_text(),
+        title=f"{escape(run['backbone']['source'])}, {run['head']['method']}, {escape(data['name'])}",
+        backbone=f"`{run['backbone']['source']}`",
+        method=run["head"]["method"],
+        summary=run["head"]["summary"],
+        dataset=f"`{data['name']}` (imbalance {data['imbalance']})",
+        num_classes=len(names),
+        largest=max(counts),
+        smallest=min(counts),
+        n_test=test["n"],
+        low=low,
+        high=high,
+        group_sizes=", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
+        table=results_table({run["baseline"]["name"]: metrics["baseline"], run["head"]["method"]: test}),
+        baseline_note=run["baseline"]["note"],
+        worst=", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5]),
+        calibration_note=_calibration_note(test, run["head"]["delta"]),
+        snippet=_snippet(run),
+        made=_made(metrics, run),
+        few_test_note=_few_test_note(test, len(names)),
+        command=run["environment"]["command"],
+        versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
+        fingerprint=data["fingerprint"],
+    )
+    return str(card)
+
+
+def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data, on_hub = run["data"], run["backbone"]["revision"] is not None
+    test = metrics["test"]
+    name = f"{run['backbone']['source']} {run['head']['method']}"
+
+    def row(metric: str, label: str, value: float) -> EvalResult:
+        return EvalResult(
+            task_type="image-classification",
+            dataset_type=data["dataset"] if data["revision"] else data["name"],
+            dataset_name=f"{data['name']} ({data['imbalance']})",
+            dataset_split=data["test_split"],
+            metric_type=metric,
+            metric_name=label,
+            metric_value=round(value, 6),
+        )
+
+    results = [
+        row("accuracy", "accuracy", test["accuracy"]),
+        row("accuracy", "balanced accuracy", test["balanced_accuracy"]),
+    ]
+    for group in GROUPS:
+        if test[group] is not None:
+            size = test["groups"][group]["n"]
+            results.append(row("accuracy", f"{group}-shot accuracy (n={size})", test[group]))
+    results.append(row("f1", "macro F1", test["macro_f1"]))
+    return ModelCardData(
+        model_name=name,
+        library_name=run["backbone"]["library"],
+        pipeline_tag="image-classification",
+        license=run["backbone"]["license"],
+        base_model=run["backbone"]["source"] if on_hub else None,
+        datasets=[data["dataset"]] if data["revision"] else None,
+        tags=["image-classification", "long-tailed-recognition", "lort", "lort_hub"],
+        metrics=["accuracy", "f1"],
+        eval_results=results,
+        ignore_metadata_errors=False,
+    )
+
+
+def _calibration_note(test: dict[str, Any], delta: float) -> str:
+    note = f"Expected calibration error {100 * test['ece']:.1f} %."
+    if delta > 0.5:
+        note += (
+            " Over-smoothed labels ask for small logits, so this head's probabilities are far lower than its accuracy:"
+            " use its ranking, or calibrate before you threshold."
+        )
+    return note
+
+
+def _few_test_note(test: dict[str, Any], num_classes: int) -> str:
+    if test["n"] >= 30 * num_classes:
+        return ""
+    return f" With about {test['n'] / num_classes:.0f} test images a class, single classes' numbers are rough."
+
+
+def _snippet(run: dict[str, Any]) -> str:
+    lines = [
+        "from transformers import pipeline",
+        "",
+        'classify = pipeline("image-classification", "PATH_OR_HUB_ID")',
+        'classify("image.jpg")',
+    ]
+    if run["backbone"]["library"] == "timm":
+        lines += [
+            "",
+            "import timm",
+            "",
+            'model = timm.create_model("local-dir:PATH", pretrained=True).eval()  # or hf-hub:HUB_ID',
+            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
+        ]
+    if run["backbone"]["needs_lort_hub"]:
+        lines.insert(0, "import lort_hub.cifar_resnets  # registers this architecture with timm")
+    return "\n".join(lines)
+
+
+def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
+    head, selection = run["head"], metrics["selection"]
+    lines = [
+        f"1. Backbone `{run['backbone']['source']}`"
+        + (f" at revision `{run['backbone']['revision']}`" if run["backbone"]["revision"] else "")
+        + f", frozen, {run['backbone']['num_features']} features an image.",
+        f"2. Head: {head['method']}, delta {head['delta']:.4g}, gamma {head['gamma']:.3g}, "
+        f"tau {head['tau']:.3g}, weight decay {head['weight_decay']:.3g}, {_solved(head)}.",
+    ]
+    if selection:
+        lines.append(
+            f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by {selection['how']} "
+            f"on the training images ({selection['by']}); the test images were not looked at."
+        )
+    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
+    return "\n".join([*lines, "", f"Seconds: {seconds}."])
+
+
+def _solved(head: dict[str, Any]) -> str:
+    if head["relative_gradient"] is None:
+        return f"by {head['iterations']} epochs of SGD from the baseline head"
+    return f"solved to a relative gradient of {head['relative_gradient']:.0e} in {head['iterations']} iterations"
+
+
+def per_class_rows(
+    class_names: Sequence[str], class_counts: Sequence[int], test: dict[str, Any], baseline: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of per_class.csv.
+
+    Args:
+        class_names: Names (K,).
+        class_counts: Training images (K,).
+        test: What `evaluate` returned for the new head.
+        baseline: The same for the baseline.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> per_class_rows(["cat", "dog"], [200, 5], report, report)[1]["train_images"]
+        5
+    """
+    return [
+        {
+            "class": k,
+            "name": name,
+            "train_images": int(class_counts[k]),
+            "accuracy": test["per_class_accuracy"][k],
+            "baseline_accuracy": baseline["per_class_accuracy"][k],
+            "logits_magnitude": test["logits_magnitude"]["per_class"][k],
+            "regularized_std": test["regularized_std"]["per_class"][k],
+            "weight_norm": test["weight_norm"]["per_class"][k] if test["weight_norm"] else None,
+        }
+        for k, name in enumerate(class_names)
+    ]

@@ -1,0 +1,115 @@
+"""The CIFAR nets of the long-tailed literature, registered with timm: 3x3 stem, no pooling, 32-pixel input.
+
+`resnet32_cifar` is He et al.'s (arXiv 1512.03385, section 4.2) of 16, 32 and 64 channels with parameter-free
+shortcuts (option A), the field's usual one. `resnet34_cifar` is ResNet-34 of 64 to 512 channels, the LORT
+authors' (PAPER section 4). Both keep timm's initialisation (He's normal, fan out; no zeroed residual branch).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.byobnet import BasicBlock, ByobNet, ByoBlockCfg, ByoModelCfg
+from torch import Tensor, nn
+
+
+class PadShortcut(nn.Module):
+    """Shortcut of option A: every second pixel, new channels filled with zeros on both sides.
+
+    Example:
+        >>> import torch
+        >>> PadShortcut(2)(torch.ones(1, 2, 4, 4)).sum(dim=(0, 2, 3))
+        tensor([0., 4., 4., 0.])
+    """
+
+    def __init__(self, extra_channels: int) -> None:
+        """Add `extra_channels` channels, half of them before the input's."""
+        super().__init__()
+        self.before = extra_channels // 2
+        self.after = extra_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C + extra, H / 2, W / 2)."""
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.before, self.after))
+
+
+class CifarResNet(ByobNet):  # type: ignore[misc]
+    """timm's ByobNet with a stem of stride 1."""
+
+    def __init__(self, cfg: ByoModelCfg, pad_shortcuts: bool = False, **kwargs: Any) -> None:
+        """Build the net; `pad_shortcuts` replaces the projections by option A."""
+        super().__init__(cfg, **kwargs)
+        self.stem.conv.stride = (1, 1)
+        for info in self.feature_info:
+            info["reduction"] //= 2
+        for block in self.modules():
+            if pad_shortcuts and isinstance(block, BasicBlock) and not isinstance(block.shortcut, nn.Identity):
+                projection = block.shortcut.conv
+                block.shortcut = PadShortcut(projection.out_channels - projection.in_channels)
+
+
+def _config(depths: tuple[int, ...], channels: tuple[int, ...]) -> ByoModelCfg:
+    stages = zip(depths, channels, strict=True)
+    return ByoModelCfg(
+        blocks=tuple(ByoBlockCfg("basic", d=d, c=c, s=1 + (c != channels[0])) for d, c in stages),
+        stem_chs=channels[0],
+        stem_pool="",
+        zero_init_last=False,
+    )
+
+
+def _default_cfg() -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 100,
+        "input_size": (3, 32, 32),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2023, 0.1994, 0.2010),
+        "first_conv": "stem.conv",
+        "classifier": "head.fc",
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {"resnet32_cifar.untrained": _default_cfg(), "resnet34_cifar.untrained": _default_cfg()}
+)
+
+
+def _create(variant: str, pretrained: bool, config: ByoModelCfg, **kwargs: Any) -> CifarResNet:
+    kwargs = {"num_classes": 100, "zero_init_last": False, **kwargs}
+    feature_cfg = {"flatten_sequential": True}
+    model: CifarResNet = build_model_with_cfg(
+        CifarResNet, variant, pretrained, model_cfg=config, feature_cfg=feature_cfg, **kwargs
+    )
+    return model
+
+
+@register_model  # type: ignore[untyped-decorator]
+def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
+    """ResNet-32 of 16, 32 and 64 channels; 64 features, 0.46 M parameters.
+
+    Example:
+        >>> import timm
+        >>> model = timm.create_model("resnet32_cifar", num_classes=10)
+        >>> sum(parameter.numel() for parameter in model.parameters())
+        464154
+    """
+    config = _config((5, 5, 5), (16, 32, 64))
+    return _create("resnet32_cifar", pretrained, config, pad_shortcuts=True, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def resnet34_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
+    """ResNet-34 of 64 to 512 channels; 512 features, 21.3 M parameters.
+
+    Example:
+        >>> import timm
+        >>> timm.create_model("resnet34_cifar").head_hidden_size
+        512
+    """
+    return _create("resnet34_cifar", pretrained, _config((3, 4, 6, 3), (64, 128, 256, 512)), **kwargs)

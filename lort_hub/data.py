@@ -1,0 +1,242 @@
+"""Data sets: presets, any Hub id, and local folders, as a long-tailed training set and a test set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lort_hub.errors import DatasetError
+from lort_hub.longtail import long_tailed_indices
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class BadImageError(DatasetError):
+    """An image that cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images, not yet decoded, with checked labels.
+
+    Attributes:
+        images: The rows; `image_column` holds encoded bytes or a path.
+        labels: Labels (N,).
+        rows: Row (N,) of each image in the original split.
+        image_column: Column of the images.
+        name: Name of the original split.
+        class_names: Names of the K classes.
+    """
+
+    images: datasets.Dataset
+    labels: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    image_column: str
+    name: str
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Decode one image to RGB, upright.
+
+        Args:
+            index: Position in this split.
+
+        Raises:
+            BadImageError: It cannot be decoded; the message names its row, file and class.
+        """
+        import datasets
+
+        encoded = self.images[int(index)][self.image_column]
+        try:
+            return datasets.Image().decode_example(encoded).convert("RGB")
+        except (OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError) as cause:
+            path = encoded.get("path") if encoded else None
+            raise BadImageError(
+                f"Cannot decode row {self.rows[index]} of split '{self.name}'"
+                f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {cause}\n"
+                "Mend or remove the image, or add --on-bad-image skip to leave such images out."
+            ) from cause
+
+    def take(self, indices: NDArray[np.int64]) -> ImageSplit:
+        """The images at these positions."""
+        return replace(
+            self,
+            images=self.images.select(indices),
+            labels=self.labels[indices],
+            rows=self.rows[indices],
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 over labels and encoded images; images kept as files count by name, size and time."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        for batch in self.images.select_columns(self.image_column).iter(batch_size=1000):
+            for encoded in batch[self.image_column]:
+                if encoded is not None and encoded["bytes"] is not None:
+                    digest.update(encoded["bytes"])
+                elif encoded is not None:
+                    file = Path(encoded["path"])
+                    digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class LongTailedData:
+    """A long-tailed training set and its test set.
+
+    Attributes:
+        name: Short name of the data set.
+        train: Training images, after the subset.
+        test: Test images, all of them.
+        class_names: Names of the K classes.
+        source: JSON description of where it is from and how it was cut.
+    """
+
+    name: str
+    train: ImageSplit
+    test: ImageSplit
+    class_names: tuple[str, ...]
+    source: dict[str, Any]
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training images of each class (K,)."""
+        return np.bincount(self.train.labels, minlength=len(self.class_names))
+
+
+def load_long_tailed(
+    spec: str,
+    *,
+    imbalance: str | None = None,
+    subset: Literal["first", "shuffle"] = "first",
+    subset_seed: int = 0,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
+) -> LongTailedData:
+    """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
+
+    Args:
+        spec: `digits`, a preset, `org/name[@revision]` on the Hub, or a local folder (imagefolder or parquet).
+        imbalance: As in `long_tailed_counts`; None for the preset's own, else none.
+        subset: Which images of a class to keep.
+        subset_seed: Seed of `subset="shuffle"`.
+        image_column: Column of the images; None to find it by its type.
+        label_column: Column of the labels; None to find it by its type.
+        train_split: None for `train`.
+        test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DatasetError: Columns, splits, labels or classes that cannot be used, each with what was found.
+        HubUnavailableError: The Hub is needed and does not answer.
+
+    Example:
+        >>> data = load_long_tailed("digits", imbalance="exp:10")
+        >>> data.class_counts.tolist(), len(data.test)
+        ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
+    """
+    from lort_hub.sources import PRESETS, find_columns, open_source, read_labels
+
+    preset = PRESETS.get(spec)
+    splits, origin = open_source(spec, train_split, test_split)
+    train_rows, test_rows = splits["train"], splits["test"]
+    image_column, label_column = find_columns(
+        train_rows,
+        image_column or (preset and preset.image_column),
+        label_column or (preset and preset.label_column),
+    )
+    names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
+    train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
+    if test_rows is None:
+        train, test = _hold_out(train, seed=0)
+        origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
+    else:
+        test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
+    if imbalance is None:
+        imbalance = preset.imbalance if preset else "none"
+    train = train.take(
+        long_tailed_indices(
+            train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed
+        )
+    )
+    _check_classes(train, test, names)
+    source = {
+        **origin,
+        "image_column": image_column,
+        "label_column": label_column,
+        "imbalance": imbalance,
+        "subset": subset,
+        "subset_seed": subset_seed if subset == "shuffle" else None,
+    }
+    return LongTailedData(origin["name"], train, test, names, source)
+
+
+def _split(
+    rows: datasets.Dataset, labels: NDArray[np.int64], image_column: str, name: str, names: tuple[str, ...]
+) -> ImageSplit:
+    import datasets
+
+    undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
+    return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
+
+
+def _hold_out(train: ImageSplit, *, seed: int) -> tuple[ImageSplit, ImageSplit]:
+    """Keep a fifth of each class, at least one image where there are two, for testing."""
+    rng, held = np.random.default_rng(seed), np.zeros(len(train), dtype=bool)
+    for label in range(len(train.class_names)):
+        rows = rng.permutation(np.flatnonzero(train.labels == label))
+        held[rows[: max(len(rows) // 5, int(len(rows) > 1))]] = True
+    if not held.any():
+        raise DatasetError(
+            f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
+            "Add a test split (a 'test' folder or test.parquet), or name one with --test-split."
+        )
+    return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
+
+
+def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:
+    trained = np.bincount(train.labels, minlength=len(names)) > 0
+    tested = np.bincount(test.labels, minlength=len(names)) > 0
+    if unknown := _named(names, tested & ~trained):
+        raise DatasetError(
+            f"Classes with test images but no training image: {unknown}.\n"
+            "A head cannot know them: add training images, or remove them from the test split."
+        )
+    if empty := _named(names, ~trained):
+        raise DatasetError(
+            f"Classes with no image at all: {empty}.\nAdd images, or remove them from the label names."
+        )
+    if len(names) < 2:
+        raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check --label-column.")
+
+
+def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    found = [repr(names[k]) for k in np.flatnonzero(chosen)]
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of a greyscale or RGB array (H, W[, 3]).
+
+    Example:
+        >>> encode_png(np.zeros((2, 2), dtype=np.uint8))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

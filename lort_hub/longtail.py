@@ -1,0 +1,109 @@
+"""Long-tailed subsets: how many images each class keeps, and which (PAPER section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lort_hub.errors import ConfigError, did_you_mean
+
+PARETO_ALPHA = 6.0
+"""Shape of the Pareto profile, ImageNet-LT's."""
+
+Profile = Callable[[NDArray[np.float64], float, float], NDArray[np.float64]]
+
+
+def _exponential(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
+    return (1 / ratio) ** rank
+
+
+def _pareto(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
+    return (1 + rank * (ratio ** (1 / PARETO_ALPHA) - 1)) ** -PARETO_ALPHA
+
+
+def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
+    tail = max(1, round(fraction * len(rank)))
+    return np.where(np.arange(len(rank)) < len(rank) - tail, 1.0, 1 / ratio)
+
+
+PROFILES: dict[str, Profile] = {"exp": _exponential, "pareto": _pareto, "step": _step}
+"""Fraction of its images each class keeps, from its rank in [0, 1], the imbalance ratio and step's fraction."""
+
+
+def long_tailed_counts(imbalance: str, num_classes: int, max_count: float) -> NDArray[np.int64]:
+    """Images each class keeps, the most frequent class first.
+
+    Args:
+        imbalance: `none`, `exp:IR`, `pareto:IR` or `step:IR[:fraction]`; IR is the largest count over the smallest
+            and `fraction` (default 0.5) the share of tail classes of a step.
+        num_classes: K.
+        max_count: Images of the largest class.
+
+    Returns:
+        Counts (K,), truncated like the field's code, at least one each.
+
+    Raises:
+        ConfigError: Not such a text, or IR below one.
+
+    Example:
+        >>> counts = long_tailed_counts("exp:100", num_classes=100, max_count=500)
+        >>> counts[[0, 1, 98, 99]], counts.sum()
+        (array([500, 477,   5,   5]), np.int64(10847))
+    """
+    keep = _keep(imbalance, num_classes)
+    return np.maximum(1, (max_count * keep).astype(np.int64))
+
+
+def _keep(imbalance: str, num_classes: int) -> NDArray[np.float64]:
+    name, *numbers = imbalance.split(":")
+    if name == "none" and not numbers:
+        return np.ones(num_classes)
+    example = "Expected none, exp:100, pareto:100, step:100 or step:100:0.5."
+    if name not in PROFILES:
+        raise ConfigError(f"Unknown imbalance '{imbalance}'.{did_you_mean(name, ['none', *PROFILES])}\n{example}")
+    try:
+        ratio, fraction = (*(float(number) for number in numbers), *([0.5] if len(numbers) == 1 else []))
+    except ValueError:
+        raise ConfigError(f"Cannot read imbalance '{imbalance}'.\n{example}") from None
+    if not ratio >= 1 or not 0 < fraction < 1 or (len(numbers) == 2 and name != "step"):
+        raise ConfigError(f"Imbalance '{imbalance}' needs a ratio >= 1 (and a fraction in (0, 1)).\n{example}")
+    return PROFILES[name](np.arange(num_classes) / max(1, num_classes - 1), ratio, fraction)
+
+
+def long_tailed_indices(
+    labels: NDArray[np.int64],
+    imbalance: str,
+    *,
+    num_classes: int,
+    subset: Literal["first", "shuffle"] = "first",
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Rows of the long-tailed subset, in file order.
+
+    Args:
+        labels: Labels (N,) of the full training set.
+        imbalance: As in `long_tailed_counts`; the largest class keeps N / K images, the field's convention, and
+            no class more than it has. `none` keeps every row.
+        num_classes: K.
+        subset: The first images of each class in file order, or a random choice.
+        seed: Seed of the random choice.
+
+    Returns:
+        Row numbers (M,), ascending.
+
+    Example:
+        >>> long_tailed_indices(np.array([0, 1, 0, 1, 0, 1]), "exp:3", num_classes=2)
+        array([0, 1, 2, 4])
+    """
+    if imbalance == "none":
+        return np.arange(len(labels))
+    counts = long_tailed_counts(imbalance, num_classes, len(labels) / num_classes)
+    rng = np.random.default_rng(seed)
+    kept = []
+    for label, count in enumerate(counts):
+        rows = np.flatnonzero(labels == label)
+        kept.append((rng.permutation(rows) if subset == "shuffle" else rows)[:count])
+    return np.sort(np.concatenate(kept))
