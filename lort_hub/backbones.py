@@ -41,6 +41,7 @@ class Backbone:
         class_names: Names of the classifier's outputs, or None where it is untrained or unnamed.
         transform: Deterministic evaluation preprocessing of one RGB image.
         augment: Random training preprocessing of one RGB image.
+        image_size: Height of its input in pixels.
         preprocessing: JSON description of `transform`, part of the feature store's key.
         processor: transformers' image processor, saved with the model; None for timm.
     """
@@ -55,6 +56,7 @@ class Backbone:
     class_names: tuple[str, ...] | None
     transform: Transform
     augment: Transform
+    image_size: int
     preprocessing: dict[str, Any]
     processor: Any = field(default=None, repr=False)
 
@@ -214,6 +216,7 @@ def _timm_backbone(
         class_names=tuple(names) if names and len(names) == model.num_classes else None,
         transform=timm.data.create_transform(**data),
         augment=_augmentation(data),
+        image_size=data["input_size"][1],
         preprocessing={"library": "timm", **data},
     )
     _check_features(backbone)
@@ -276,6 +279,7 @@ def _transformers_backbone(
         class_names=tuple(names) if named else None,
         transform=transform,
         augment=_augmentation(data),
+        image_size=data["input_size"][1],
         preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
         processor=processor,
     )

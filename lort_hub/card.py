@@ -41,7 +41,8 @@ def results_table(reports: dict[str, dict[str, Any]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in rows
     )
 
 
@@ -174,7 +175,9 @@ def _calibration_note(test: dict[str, Any], delta: float) -> str:
 def _few_test_note(test: dict[str, Any], num_classes: int) -> str:
     if test["n"] >= 30 * num_classes:
         return ""
-    return f" With about {test['n'] / num_classes:.0f} test images a class, single classes' numbers are rough."
+    return (
+        f" With about {test['n'] / num_classes:.0f} test images a class, single classes' numbers are rough."
+    )
 
 
 def _snippet(run: dict[str, Any]) -> str:
@@ -218,7 +221,9 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
 def _solved(head: dict[str, Any]) -> str:
     if head["relative_gradient"] is None:
         return f"by {head['iterations']} epochs of SGD from the baseline head"
-    return f"solved to a relative gradient of {head['relative_gradient']:.0e} in {head['iterations']} iterations"
+    return (
+        f"solved to a relative gradient of {head['relative_gradient']:.0e} in {head['iterations']} iterations"
+    )
 
 
 def per_class_rows(

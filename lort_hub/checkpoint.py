@@ -49,6 +49,34 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"--output-dir {folder} cannot be made: no permission to write in {existing}.")
 
 
+def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
+    """Whether a run with these arguments has already written its output folder.
+
+    Args:
+        folder: The output folder.
+        arguments: JSON-ready arguments of the run about to start.
+
+    Raises:
+        CheckpointError: The folder is of a run with other arguments; the message lists them.
+
+    Example:
+        >>> is_finished(Path("/nonexistent/out"), {})
+        False
+    """
+    try:
+        finished = json.loads((folder / "run.json").read_text())["arguments"]
+    except FileNotFoundError:
+        return False
+    differ = sorted(name for name in arguments if arguments[name] != finished.get(name))
+    if differ:
+        changes = ", ".join(f"{name} {finished.get(name)} -> {arguments[name]}" for name in differ)
+        raise CheckpointError(
+            f"--resume found a finished run in {folder} with other arguments: {changes}.\n"
+            "Use the same arguments, another --output-dir, or --overwrite."
+        )
+    return True
+
+
 @contextmanager
 def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Fill a temporary sibling folder, then put it in place by a rename.
@@ -183,7 +211,9 @@ def _fill(classifier: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> No
 
 
 @torch.inference_mode()
-def check_saved(folder: Path, backbone: Backbone, weight: Tensor, bias: Tensor, images: Sequence[Any]) -> None:
+def check_saved(
+    folder: Path, backbone: Backbone, weight: Tensor, bias: Tensor, images: Sequence[Any]
+) -> None:
     """Load a saved model back and compare its logits with the head on the backbone's features.
 
     Args:

@@ -45,7 +45,11 @@ class CifarResNet(ByobNet):  # type: ignore[misc]
         for info in self.feature_info:
             info["reduction"] //= 2
         for block in self.modules():
-            if pad_shortcuts and isinstance(block, BasicBlock) and not isinstance(block.shortcut, nn.Identity):
+            if (
+                pad_shortcuts
+                and isinstance(block, BasicBlock)
+                and not isinstance(block.shortcut, nn.Identity)
+            ):
                 projection = block.shortcut.conv
                 block.shortcut = PadShortcut(projection.out_channels - projection.in_channels)
 

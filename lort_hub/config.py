@@ -7,7 +7,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +34,8 @@ def flag(default: Any, help: str) -> Any:
         >>> Arguments().seed
         0
     """
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
 
 
@@ -46,14 +50,17 @@ class RunArguments:
     image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's own).")
     dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
     imbalance: str | None = flag(
-        None, "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits, else none)."
+        None,
+        "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits, else none).",
     )
     subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
     subset_seed: int = flag(0, "Seed of --subset shuffle.")
     image_column: str | None = flag(None, "Column of the images (default: found by its type).")
     label_column: str | None = flag(None, "Column of the labels (default: found by its type).")
     train_split: str | None = flag(None, "Split to train on (default: train).")
-    test_split: str | None = flag(None, "Split to test on (default: test, else validation, else a part of train).")
+    test_split: str | None = flag(
+        None, "Split to test on (default: test, else validation, else a part of train)."
+    )
     output_dir: Path = flag(Path("out"), "Folder for the model, its card and its numbers.")
     overwrite: bool = flag(False, "Replace what is in the output folder.")
     resume: bool = flag(False, "Go on with an interrupted run; a finished one is left as it is.")
@@ -152,8 +159,9 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
     from accelerate import Accelerator
 
     report_to = None if arguments.report_to == "none" else arguments.report_to
+    logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(arguments.output_dir)
+        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs)
     )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
@@ -163,6 +171,26 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
             "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py ..."
         )
     return accelerator
+
+
+@contextmanager
+def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
+    """Time one phase of a recipe.
+
+    Args:
+        name: Its name.
+        timing: Where its seconds are kept, added to those of an earlier phase of that name.
+
+    Example:
+        >>> timing = {}
+        >>> with phase("data", timing):
+        ...     pass
+        >>> list(timing)
+        ['data']
+    """
+    start = time.perf_counter()
+    yield
+    timing[name] = round(timing.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
 def environment() -> dict[str, Any]:

@@ -170,9 +170,7 @@ def load_long_tailed(
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
-        long_tailed_indices(
-            train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed
-        )
+        long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
     _check_classes(train, test, names)
     source = {

@@ -179,7 +179,9 @@ def leave_one_out(basis: Eigenbasis, labels: Tensor, sums: Tensor, ridge: float)
     weight, bias = weight.to(basis.x), bias.to(basis.x)
     shrink = (1 / (basis.values + ridge)).to(basis.x)
     out = torch.empty(len(labels), len(bias), dtype=basis.x.dtype, device=basis.x.device)
-    blocks = zip(basis.x.split(BLOCK), labels.split(BLOCK), basis.omega.split(BLOCK), out.split(BLOCK), strict=True)
+    blocks = zip(
+        basis.x.split(BLOCK), labels.split(BLOCK), basis.omega.split(BLOCK), out.split(BLOCK), strict=True
+    )
     for x, y, omega, z in blocks:
         leverage = (omega * (1 + (x.square() @ shrink).double())).clamp_max(1 - 1e-9)
         torch.addmm(bias, x, weight.T, out=z)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from lort_hub.backbones import Backbone
 from lort_hub.eigenbasis import TrainingSet
-from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.errors import CheckpointError, ConfigError, did_you_mean
+from lort_hub.hub import download_model
 from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap
 from lort_hub.selection import Selection, select
 from lort_hub.solvers import minimise, sgd
@@ -73,6 +78,21 @@ class Fit:
     relative_gradient: float | None
     selection: Selection | None
 
+    def describe(self) -> str:
+        """What was minimised and how it was chosen and solved, in a line."""
+        objective = self.objective
+        text = (
+            f"delta {objective.delta:.4g}, gamma {objective.gamma:.3g}, tau {objective.tau:.3g}, "
+            f"weight decay {objective.weight_decay:.3g}, "
+        )
+        if self.relative_gradient is None:
+            text += f"{self.iterations} epochs of SGD from the baseline head"
+        else:
+            text += f"solved to a relative gradient of {self.relative_gradient:.0e} in {self.iterations} iterations"
+        if self.selection:
+            text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.how}"
+        return text
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits (N, K) of features (N, D)."""
         return torch.addmm(self.bias, x, self.weight.T)
@@ -119,11 +139,15 @@ def fit_head(
         (tensor([0, 0, 1, 1]), True)
     """
     if method not in METHODS:
-        raise ConfigError(f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}.")
+        raise ConfigError(
+            f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}."
+        )
     chosen, num_classes = METHODS[method], len(training.class_counts)
     solver = solver or chosen.solver
     if solver not in ("exact", "sgd"):
-        raise ConfigError(f"Unknown solver '{solver}'.{did_you_mean(solver, ('exact', 'sgd'))} Expected: exact, sgd.")
+        raise ConfigError(
+            f"Unknown solver '{solver}'.{did_you_mean(solver, ('exact', 'sgd'))} Expected: exact, sgd."
+        )
     if delta is None:
         delta = delta_for_gap(LORT_LOGIT_GAP, num_classes) if chosen.over_smoothed else 0.0
     gammas = chosen.gammas if gamma is None else (gamma,)
@@ -131,9 +155,32 @@ def fit_head(
     objective = Objective(delta=delta, tau=chosen.tau, gamma=gammas[0], weight_decay=weight_decay or 0.0)
     selection = None
     if weight_decay is None or len(gammas) > 1:
-        selection = select(training, objective, gammas=gammas, weight_decay=weight_decay, by=select_by, seed=seed)
+        selection = select(
+            training, objective, gammas=gammas, weight_decay=weight_decay, by=select_by, seed=seed
+        )
         objective = selection.chosen
     return _solve(training, method, objective, solver, init, views, selection, seed)
+
+
+def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+    """The backbone's own classifier, if it knows exactly these classes.
+
+    Args:
+        backbone: The backbone.
+        class_names: Names of the K classes, in the order wanted.
+
+    Returns:
+        Head (K, D), (K,) with its rows in that order; None where the classes differ or are unnamed.
+
+    Example:
+        >>> from lort_hub.backbones import load_backbone
+        >>> own_head(load_backbone("test_resnet", pretrained=False), ["cat", "dog"]) is None
+        True
+    """
+    if backbone.class_names is None or set(backbone.class_names) != set(class_names):
+        return None
+    rows = [backbone.class_names.index(name) for name in class_names]
+    return backbone.weight[rows].float().cpu(), backbone.bias[rows].float().cpu()
 
 
 def _solve(
@@ -149,11 +196,15 @@ def _solve(
     if solver == "sgd":
         dim, num_classes = training.x.shape[1], len(training.class_counts)
         start = init or (torch.zeros(num_classes, dim), torch.zeros(num_classes))
-        head = sgd(views or [training.x], training.labels, training.class_counts, objective, init=start, seed=seed)
+        head = sgd(
+            views or [training.x], training.labels, training.class_counts, objective, init=start, seed=seed
+        )
         weight, bias = head.weight, head.bias
     else:
         if views:
-            training = TrainingSet(torch.cat(list(views)), training.labels.repeat(len(views)), len(training.class_counts))
+            training = TrainingSet(
+                torch.cat(list(views)), training.labels.repeat(len(views)), len(training.class_counts)
+            )
         basis = training.basis(objective.gamma)
         head = minimise(basis.x, training.labels, basis.omega, basis.values, training.class_counts, objective)
         weight, bias = basis.unrotate(head.weight, head.bias)
@@ -167,3 +218,57 @@ def _solve(
         relative_gradient=head.relative_gradient,
         selection=selection,
     )
+
+
+class LortHead(nn.Linear):
+    """A re-trained head on its own: (W, b) with the record of what it belongs to.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> LortHead(torch.eye(2), torch.zeros(2), {"class_names": ["cat", "dog"]}).save_pretrained(folder)
+        >>> LortHead.from_pretrained(str(folder))(torch.tensor([[0.0, 1.0]]))
+        tensor([[0., 1.]], grad_fn=<AddmmBackward0>)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, config: dict[str, Any]) -> None:
+        """Wrap W (K, D) and b (K,) with a JSON-ready config."""
+        super().__init__(weight.shape[1], weight.shape[0])
+        self.load_state_dict({"weight": weight, "bias": bias})
+        self.config = config
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and model.safetensors.
+
+        Args:
+            folder: Made if it does not exist.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(cls, source: str) -> LortHead:
+        """Load a head from a folder or the Hub; missing or surplus tensors are errors.
+
+        Args:
+            source: A folder, or `org/name[@revision]`.
+
+        Raises:
+            CheckpointError: It does not hold exactly a weight (K, D) and a bias (K,).
+            HubUnavailableError: The Hub is needed and does not answer.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            repo_id, _, revision = source.partition("@")
+            folder, _ = download_model(repo_id, revision or None, error=CheckpointError)
+        try:
+            tensors = load_file(folder / "model.safetensors")
+            config = json.loads((folder / "config.json").read_text())
+        except FileNotFoundError as cause:
+            raise CheckpointError(f"'{source}' is not a LORT head: {cause.filename} is missing.") from cause
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if set(shapes) != {"weight", "bias"} or shapes["bias"] != shapes["weight"][:1]:
+            raise CheckpointError(f"'{source}' holds {shapes}, expected exactly weight (K, D) and bias (K,).")
+        return cls(tensors["weight"], tensors["bias"], config)

@@ -63,13 +63,17 @@ def _keep(imbalance: str, num_classes: int) -> NDArray[np.float64]:
         return np.ones(num_classes)
     example = "Expected none, exp:100, pareto:100, step:100 or step:100:0.5."
     if name not in PROFILES:
-        raise ConfigError(f"Unknown imbalance '{imbalance}'.{did_you_mean(name, ['none', *PROFILES])}\n{example}")
+        raise ConfigError(
+            f"Unknown imbalance '{imbalance}'.{did_you_mean(name, ['none', *PROFILES])}\n{example}"
+        )
     try:
         ratio, fraction = (*(float(number) for number in numbers), *([0.5] if len(numbers) == 1 else []))
     except ValueError:
         raise ConfigError(f"Cannot read imbalance '{imbalance}'.\n{example}") from None
     if not ratio >= 1 or not 0 < fraction < 1 or (len(numbers) == 2 and name != "step"):
-        raise ConfigError(f"Imbalance '{imbalance}' needs a ratio >= 1 (and a fraction in (0, 1)).\n{example}")
+        raise ConfigError(
+            f"Imbalance '{imbalance}' needs a ratio >= 1 (and a fraction in (0, 1)).\n{example}"
+        )
     return PROFILES[name](np.arange(num_classes) / max(1, num_classes - 1), ratio, fraction)
 
 

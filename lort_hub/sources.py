@@ -91,7 +91,9 @@ def open_source(
         )
     train_name = _choose(train_split, ("train",), opened, "--train-split")
     if train_name is None:
-        raise DatasetError(f"No split 'train' in '{spec}', found: {', '.join(opened)}.\nName one with --train-split.")
+        raise DatasetError(
+            f"No split 'train' in '{spec}', found: {', '.join(opened)}.\nName one with --train-split."
+        )
     test_name = _choose(test_split, TEST_SPLITS, opened, "--test-split")
     origin = {
         "name": name,
@@ -125,7 +127,10 @@ def _load(path: str, revision: str | None) -> dict[str, datasets.Dataset]:
             f"Cannot open '{path}' as a data set: {str(cause).splitlines()[0]}\n"
             "Expected parquet files named train and test, or an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg)."
         ) from cause
-    except (datasets.exceptions.DatasetGenerationError, datasets.exceptions.DatasetGenerationCastError) as cause:
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        datasets.exceptions.DatasetGenerationCastError,
+    ) as cause:
         reason = str(cause.__cause__ or cause).splitlines()[0]
         raise DatasetError(f"The files of '{path}' cannot be read as one data set: {reason}") from cause
     except ConnectionError as cause:
@@ -180,7 +185,9 @@ def find_columns(rows: datasets.Dataset, image: str | None, label: str | None) -
         rows, image, "--image-column", "image", lambda name: isinstance(kinds[name], datasets.Image)
     )
     named = [name for name in kinds if isinstance(kinds[name], datasets.ClassLabel)]
-    plain = [name for name in kinds if getattr(kinds[name], "dtype", "") in ("string", "int64", "int32", "int16")]
+    plain = [
+        name for name in kinds if getattr(kinds[name], "dtype", "") in ("string", "int64", "int32", "int16")
+    ]
     candidates = named or [name for name in plain if name != image]
     return image, _one_column(rows, label, "--label-column", "label", lambda name: name in candidates)
 
@@ -234,7 +241,9 @@ def read_labels(
     columns = {"train": train[column][:], "test": test[column][:] if test is not None else []}
     for split, values in columns.items():
         if (row := next((row for row, value in enumerate(values) if value is None), None)) is not None:
-            raise DatasetError(f"Row {row} of split '{origin[f'{split}_split']}' has no label in column '{column}'.")
+            raise DatasetError(
+                f"Row {row} of split '{origin[f'{split}_split']}' has no label in column '{column}'."
+            )
     if isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
         labels = {split: np.asarray(values, dtype=np.int64) for split, values in columns.items()}

@@ -1,0 +1,141 @@
+"""The output folder of a run: complete model, head alone, numbers, plots and card, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lort_hub.backbones import Backbone
+from lort_hub.card import per_class_rows, render_card
+from lort_hub.checkpoint import atomic_folder, check_saved, save_model
+from lort_hub.data import LongTailedData
+from lort_hub.heads import METHODS, Fit, LortHead
+from lort_hub.plots import write_plots
+
+CHECKED_IMAGES = 4
+
+
+def write_output(
+    folder: Path,
+    *,
+    overwrite: bool,
+    backbone: Backbone,
+    data: LongTailedData,
+    fit: Fit,
+    reports: dict[str, dict[str, Any]],
+    timing: dict[str, float],
+    arguments: dict[str, Any],
+    environment: dict[str, Any],
+) -> None:
+    """Write the output folder of DESIGN.md, after loading the saved model back and comparing its logits.
+
+    Args:
+        folder: Where.
+        overwrite: Whether a folder there may be replaced.
+        backbone: The frozen backbone.
+        data: The data set.
+        fit: The re-trained head.
+        reports: What `evaluate` returned, by name: the baseline first, the new head last.
+        timing: Seconds of each phase so far.
+        arguments: The recipe's arguments, JSON-ready.
+        environment: Versions, command and git revision.
+
+    Raises:
+        CheckpointError: The saved model does not reproduce our logits, or the folder was filled meanwhile.
+
+    Example:
+        >>> write_output(Path("out"), overwrite=False)  # doctest: +SKIP
+    """
+    (baseline_name, baseline), (_, test) = next(iter(reports.items())), list(reports.items())[-1]
+    metrics = {
+        "test": test,
+        "baseline": baseline,
+        "selection": fit.selection.to_dict() if fit.selection else None,
+        "timing": timing,
+    }
+    run = {
+        "arguments": arguments,
+        "environment": environment,
+        "backbone": _describe_backbone(backbone),
+        "head": _describe_head(fit),
+        "baseline": {"name": baseline_name, "note": _baseline_note(baseline_name)},
+        "data": _describe_data(data),
+        "class_names": list(data.class_names),
+    }
+    images = [data.test.image(k) for k in range(min(CHECKED_IMAGES, len(data.test)))]
+    with atomic_folder(folder, overwrite=overwrite) as staged:
+        save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
+        check_saved(staged, backbone, fit.weight, fit.bias, images)
+        head_config = {key: run[key] for key in ("backbone", "head", "class_names")}
+        LortHead(
+            fit.weight, fit.bias, {**head_config, "class_counts": run["data"]["class_counts"]}
+        ).save_pretrained(staged / "head")
+        _write_json(staged / "metrics.json", metrics)
+        _write_json(staged / "run.json", run)
+        _write_csv(
+            staged / "per_class.csv",
+            per_class_rows(data.class_names, data.class_counts.tolist(), test, baseline),
+        )
+        write_plots(staged / "plots", data.class_counts.tolist(), {baseline_name: baseline, fit.method: test})
+        (staged / "README.md").write_text(render_card(metrics, run))
+
+
+def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    config = getattr(backbone.model, "pretrained_cfg", {})
+    return {
+        "spec": backbone.spec,
+        "source": backbone.source,
+        "revision": backbone.revision,
+        "library": backbone.library,
+        "sha256": backbone.fingerprint(),
+        "num_features": backbone.num_features,
+        "preprocessing": backbone.preprocessing,
+        "license": config.get("license"),
+        "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),
+    }
+
+
+def _describe_head(fit: Fit) -> dict[str, Any]:
+    return {
+        "method": fit.method,
+        "summary": METHODS[fit.method].summary,
+        "solver": fit.solver,
+        "iterations": fit.iterations,
+        "relative_gradient": fit.relative_gradient,
+        **asdict(fit.objective),
+    }
+
+
+def _describe_data(data: LongTailedData) -> dict[str, Any]:
+    rows = data.train.rows.astype(np.int64)
+    return {
+        **data.source,
+        "class_counts": data.class_counts.tolist(),
+        "train_rows": rows.tolist(),
+        "train_rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+        "fingerprint": data.train.fingerprint(),
+        "test_fingerprint": data.test.fingerprint(),
+    }
+
+
+def _baseline_note(name: str) -> str:
+    if name == "ce":
+        return "cross-entropy on the same features, its weight decay chosen the same way"
+    return "the head the backbone came with"
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

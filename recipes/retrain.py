@@ -1,0 +1,185 @@
+"""Re-train the head of a frozen backbone on a long-tailed data set, and report honestly how good it is.
+
+accelerate launch recipes/retrain.py --backbone resnet50                              (CIFAR-100-LT from the Hub)
+accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./photos   (your images, no Hub)
+ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset digits --backbone out/stage1
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from lort_hub.backbones import Backbone, load_backbone
+from lort_hub.card import results_table
+from lort_hub.checkpoint import check_output_dir, is_finished
+from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
+from lort_hub.eigenbasis import TrainingSet
+from lort_hub.features import FeatureStore, augmented_view, extract_features
+from lort_hub.heads import METHODS, Fit, fit_head, own_head
+from lort_hub.metrics import class_groups, evaluate
+from lort_hub.objectives import Objective
+from lort_hub.output import write_output
+from lort_hub.selection import SCORES
+
+
+@dataclass
+class Arguments(RunArguments):
+    """Flags of this recipe."""
+
+    method: Literal[tuple(METHODS)] = flag("lort", "How to re-train the head.")  # type: ignore[valid-type]
+    delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
+    gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
+    weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
+    solver: Literal["exact", "sgd"] | None = flag(None, "exact, or the paper's SGD (default: the method's).")
+    views: int = flag(0, "Randomly augmented views of each training image to fit on.")
+    select_by: Literal[tuple(SCORES)] = flag("balanced-accuracy", "Score of the choice.")  # type: ignore[valid-type]
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
+    bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
+    groups: list[int] = flag(
+        [20, 100], "Few is below the first number of training images, many above the second."
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range before anything is loaded."""
+        super().__post_init__()
+        Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
+        class_groups([], self.groups)
+
+
+def main() -> None:
+    """Load, extract, re-train, evaluate, write."""
+    args = parse_arguments(Arguments, description=__doc__)
+    accelerator = make_accelerator(args)
+    arguments = json.loads(json.dumps(asdict(args), default=str))
+    if args.resume and is_finished(args.output_dir, arguments):
+        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
+        return
+    check_output_dir(args.output_dir, overwrite=args.overwrite)
+
+    timing: dict[str, float] = {}
+    with phase("backbone", timing):
+        backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
+    with phase("data", timing), accelerator.main_process_first():
+        data = load_long_tailed(
+            args.dataset,
+            imbalance=args.imbalance,
+            subset=args.subset,
+            subset_seed=args.subset_seed,
+            image_column=args.image_column,
+            label_column=args.label_column,
+            train_split=args.train_split,
+            test_split=args.test_split,
+        )
+    accelerator.print(plan(args, backbone, data))
+    if args.dry_run:
+        return
+
+    with phase("features", timing):
+        stores = [
+            extract_features(
+                backbone,
+                split,
+                accelerator=accelerator,
+                views=views,
+                seed=args.seed,
+                batch_size=args.batch_size,
+                num_workers=args.num_workers,
+                on_bad_image=args.on_bad_image,
+            )
+            for split, views in ((data.train, args.views), (data.test, 0))
+        ]
+    if not accelerator.is_main_process:  # the head takes seconds; one process fits and writes it
+        return
+    for store, split in zip(stores, (data.train, data.test), strict=True):
+        report_skipped(store, split)
+    train, test = (store.load() for store in stores)
+    data = replace(data, train=data.train.take(train.rows.numpy()), test=data.test.take(test.rows.numpy()))
+    training = TrainingSet(train.x, train.y, len(data.class_names))
+    views = [stores[0].load(augmented_view(args.seed, view + 1)).x for view in range(args.views)]
+
+    with phase("baseline", timing):
+        baseline_name, baseline = baseline_head(backbone, data, training, args)
+    with phase("head", timing):
+        fit = (
+            baseline
+            if args.method == baseline_name == "ce"
+            else fit_head(
+                training,
+                args.method,
+                delta=args.delta,
+                gamma=args.gamma,
+                weight_decay=args.weight_decay,
+                solver=args.solver,
+                init=(baseline.weight, baseline.bias),
+                views=views,
+                select_by=args.select_by,
+                seed=args.seed,
+            )
+        )
+    with phase("evaluation", timing):
+        reports = {
+            name: evaluate(
+                head.logits(test.x).numpy(),
+                test.y.numpy(),
+                training.class_counts.numpy(),
+                weight=head.weight.numpy(),
+                thresholds=args.groups,
+                bootstrap=args.bootstrap,
+                seed=args.seed,
+            )
+            for name, head in ((baseline_name, baseline), (args.method, fit))
+        }
+    with phase("output", timing):
+        write_output(
+            args.output_dir,
+            overwrite=args.overwrite,
+            backbone=backbone,
+            data=data,
+            fit=fit,
+            reports=reports,
+            timing=timing,
+            arguments=arguments,
+            environment=environment(),
+        )
+    if args.report_to != "none":
+        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
+        accelerator.log({k: v for k, v in reports[args.method].items() if isinstance(v, float)})
+        accelerator.end_training()
+
+    print(results_table(reports))
+    print(f"{args.method}: {fit.describe()}")
+    print(f"Wrote {args.output_dir}. Seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in timing.items()))
+
+
+def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
+    """What is about to happen, before minutes of compute."""
+    counts = data.class_counts
+    return (
+        f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
+        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
+        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, {data.source['imbalance']}), "
+        f"{len(data.test)} test images ({data.source['test_split']}); {args.method} into {args.output_dir}"
+    )
+
+
+def report_skipped(store: FeatureStore, split: ImageSplit) -> None:
+    """Name the images that --on-bad-image skip left out, and the classes they are of."""
+    for row in store.skipped():
+        print(
+            f"skipped row {split.rows[row]} of '{split.name}', class '{split.class_names[split.labels[row]]}'"
+        )
+
+
+def baseline_head(
+    backbone: Backbone, data: LongTailedData, training: TrainingSet, args: Arguments
+) -> tuple[str, Fit]:
+    """The head the backbone came with where its classes match, else cross-entropy on the same features."""
+    own = own_head(backbone, data.class_names)
+    if own is None:
+        return "ce", fit_head(training, "ce", select_by=args.select_by, seed=args.seed)
+    return "stage 1", Fit(*own, "stage 1", "none", Objective(), 0, None, None)
+
+
+if __name__ == "__main__":
+    run(main)
