@@ -97,7 +97,7 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
 
     Args:
         spec: A timm name, `hf-hub:org/name[@revision]`, `local-dir:FOLDER`, a bare `org/name` or existing
-            folder (its config.json tells timm from transformers), or `transformers:` before either to force it.
+            folder (its config.json tells timm from transformers), `transformers:` in front forces it.
         pretrained: Load weights; otherwise the architecture with random ones.
         image_size: Side of the square input in pixels; None for the backbone's own.
 
@@ -131,7 +131,7 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
         return _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
     if "model_type" not in config:
         raise BackboneError(
-            f"{folder / 'config.json'} is neither timm's (key 'architecture') nor transformers' ('model_type').\n"
+            f"config.json of '{folder}' lacks timm's key 'architecture' and transformers' 'model_type'.\n"
             "Save the model with timm.models.save_for_hf or transformers' save_pretrained."
         )
     return _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
@@ -151,7 +151,7 @@ def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Back
     try:
         config = timm.get_pretrained_cfg(spec)
     except RuntimeError as cause:
-        tags = [tag for tag in timm.list_pretrained(f"{spec.partition('.')[0]}.*")]
+        tags = timm.list_pretrained(f"{spec.partition('.')[0]}.*")
         raise BackboneError(
             f"{cause}{did_you_mean(spec, tags)}\nPretrained: {', '.join(tags) or 'none'}"
         ) from cause
@@ -327,7 +327,7 @@ def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> tuple[str, nn.
         raise BackboneError(
             f"'{spec}' does not end in one linear classifier (linear layers of {logits.shape[-1]} outputs: "
             f"{', '.join(candidates) or 'none'}).\n"
-            "Two-headed models (...WithTeacher) cannot take one (W, b); use the plain ForImageClassification one."
+            "Two-headed models (...WithTeacher) cannot take one (W, b); use plain ...ForImageClassification."
         )
     return final[0], linears[final[0]]
 
@@ -352,7 +352,7 @@ def _check_features(backbone: Backbone) -> None:
     error = (rebuilt - logits).abs().max().item()
     if not error <= 1e-4 * max(1.0, logits.abs().max().item()):
         raise BackboneError(
-            f"'{backbone.spec}': classifier(features) differs from the model's logits by {error:.2g}, expected 0.\n"
+            f"'{backbone.spec}': classifier(features) is off the model's logits by {error:.2g}, expected 0.\n"
             "It does more after its features than one linear layer; use another backbone."
         )
 

@@ -78,11 +78,9 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         Markdown with YAML metadata.
 
     Example:
-        >>> import json, pathlib
-        >>> folder = pathlib.Path("out")
-        >>> card = render_card(
-        ...     json.loads((folder / "metrics.json").read_text()), json.loads((folder / "run.json").read_text())
-        ... )  # doctest: +SKIP
+        >>> import json
+        >>> metrics = json.load(open("out/metrics.json"))  # doctest: +SKIP
+        >>> card = render_card(metrics, json.load(open("out/run.json")))  # doctest: +SKIP
     """
     from huggingface_hub import ModelCard
 
@@ -166,8 +164,8 @@ def _calibration_note(test: dict[str, Any], delta: float) -> str:
     note = f"Expected calibration error {100 * test['ece']:.1f} %."
     if delta > 0.5:
         note += (
-            " Over-smoothed labels ask for small logits, so this head's probabilities are far lower than its accuracy:"
-            " use its ranking, or calibrate before you threshold."
+            " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
+            " accuracy: use its ranking, or calibrate before you threshold."
         )
     return note
 
@@ -211,8 +209,8 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     ]
     if selection:
         lines.append(
-            f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by {selection['how']} "
-            f"on the training images ({selection['by']}); the test images were not looked at."
+            f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by "
+            f"{selection['how']} on the training images ({selection['by']}), not on the test images."
         )
     seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
     return "\n".join([*lines, "", f"Seconds: {seconds}."])

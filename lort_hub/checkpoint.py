@@ -21,7 +21,7 @@ from lort_hub.errors import CheckpointError
 def check_output_dir(folder: Path, *, overwrite: bool) -> None:
     """Refuse, before any compute, a folder that cannot be written or holds something already.
 
-    A run that was killed between the two renames of an overwrite left the old folder beside it; it is put back.
+    A run killed between the two renames of an overwrite left the old folder beside it: it is put back.
 
     Args:
         folder: The output folder.
@@ -42,7 +42,8 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"--output-dir {folder} is a file, expected a folder.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise CheckpointError(
-            f"--output-dir {folder} is not empty.\nAdd --overwrite to replace its content, or name another folder."
+            f"--output-dir {folder} is not empty.\n"
+            "Add --overwrite to replace its content, or name another folder."
         )
     existing = next(parent for parent in folder.parents if parent.exists())
     if not os.access(existing, os.W_OK):
@@ -155,7 +156,8 @@ def save_model(
         >>> sorted(path.name for path in folder.iterdir())
         ['config.json', 'model.safetensors']
     """
-    model = copy.deepcopy(backbone.model).to("cpu", memory_format=torch.contiguous_format)
+    model = copy.deepcopy(backbone.model).cpu()
+    model.to(memory_format=torch.contiguous_format)
     if backbone.library == "timm":
         _save_timm(model, backbone, weight, bias, class_names, folder)
     else:

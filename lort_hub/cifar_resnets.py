@@ -11,7 +11,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.byobnet import BasicBlock, ByobNet, ByoBlockCfg, ByoModelCfg
+from timm.models.byobnet import BasicBlock, ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import Tensor, nn
 
 

@@ -51,7 +51,7 @@ class RunArguments:
     dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
     imbalance: str | None = flag(
         None,
-        "none, exp:IR, pareto:IR or step:IR[:fraction] (default: exp:100 for cifar, exp:10 for digits, else none).",
+        "none, exp:IR, pareto:IR or step:IR[:fraction] (default: cifar exp:100, digits exp:10, else none).",
     )
     subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
     subset_seed: int = flag(0, "Seed of --subset shuffle.")
@@ -104,13 +104,13 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
     from transformers import HfArgumentParser
 
     argv = list(sys.argv[1:] if argv is None else argv)
-    known = [name.name for name in fields(kind)]  # type: ignore[arg-type]
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     if "--config" in argv:
         at = argv.index("--config")
         if at + 1 == len(argv):
             raise ConfigError("--config needs a file: --config FILE.yaml")
         argv = _yaml_flags(Path(argv[at + 1]), known) + argv[:at] + argv[at + 2 :]
-    parser = HfArgumentParser(kind, allow_abbrev=False, description=description)  # type: ignore[arg-type]
+    parser = HfArgumentParser(kind, allow_abbrev=False, description=description)
     parser.add_argument("--config", help="YAML file of flags; the command line wins.")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, return_remaining_strings=True, look_for_args_file=False
@@ -166,8 +166,8 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ConfigError(
-            f"{world} processes were started, but Accelerate runs {accelerator.num_processes}: each would do all "
-            "the work and write the same folder.\nWithout GPUs start them as: "
+            f"{world} processes were started, but Accelerate runs {accelerator.num_processes}: each would "
+            "do all the work and write the same folder.\nWithout GPUs start them as: "
             "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py ..."
         )
     return accelerator
@@ -239,7 +239,7 @@ def run(main: Callable[[], None]) -> None:
         _exit(
             1,
             f"Cannot write {error.filename or 'a file'}: {error.strerror}.\n"
-            "Nothing was lost: make room or choose another place (--output-dir, LORT_HUB_CACHE), then run again.",
+            "Nothing was lost: make room or name another place (--output-dir, LORT_HUB_CACHE), run again.",
         )
 
 

@@ -60,7 +60,7 @@ class ImageSplit:
 
         encoded = self.images[int(index)][self.image_column]
         try:
-            return datasets.Image().decode_example(encoded).convert("RGB")
+            image: Image.Image = datasets.Image().decode_example(encoded).convert("RGB")
         except (OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError) as cause:
             path = encoded.get("path") if encoded else None
             raise BadImageError(
@@ -68,6 +68,7 @@ class ImageSplit:
                 f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {cause}\n"
                 "Mend or remove the image, or add --on-bad-image skip to leave such images out."
             ) from cause
+        return image
 
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """The images at these positions."""
@@ -129,7 +130,7 @@ def load_long_tailed(
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
     Args:
-        spec: `digits`, a preset, `org/name[@revision]` on the Hub, or a local folder (imagefolder or parquet).
+        spec: `digits`, a preset, `org/name[@revision]` on the Hub, or a folder (imagefolder or parquet).
         imbalance: As in `long_tailed_counts`; None for the preset's own, else none.
         subset: Which images of a class to keep.
         subset_seed: Seed of `subset="shuffle"`.
@@ -157,8 +158,8 @@ def load_long_tailed(
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = find_columns(
         train_rows,
-        image_column or (preset and preset.image_column),
-        label_column or (preset and preset.label_column),
+        image_column or (preset.image_column if preset else None),
+        label_column or (preset.label_column if preset else None),
     )
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
@@ -224,7 +225,7 @@ def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) 
 
 
 def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    found = [repr(names[k]) for k in np.flatnonzero(chosen)]
+    found = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 

@@ -1,7 +1,7 @@
-"""Features, extracted once: a folder of checksummed parts that survives crashes, damage and several processes.
+"""Features, extracted once: checksummed parts that survive crashes, damage and several processes.
 
 A store's folder is named by a key of everything its content depends on, so another run on the same data finds
-it. Each part's name ends in the sha256 of its bytes: a part is there whole and true, or it is extracted again.
+it. Each part's name ends in the sha256 of its bytes: it is there whole and true, or it is extracted again.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class FeatureStore:
         Raises:
             FeatureError: A part is absent or damaged; extract the features again.
         """
-        parts = {part: tensors for part, tensors in self._parts(view)}
+        parts = dict(self._parts(view))
         if len(parts) < self.num_parts:
             raise FeatureError(
                 f"View '{view}' of '{self.folder}' has {len(parts)} of {self.num_parts} parts.\n"
@@ -196,8 +196,8 @@ def extract_features(
 ) -> FeatureStore:
     """Run the frozen backbone once over every image and keep its features on disk.
 
-    Finished parts are kept, so an interrupted call resumes and a repeated one returns at once. Processes of one
-    `accelerate launch` share the parts.
+    Finished parts are kept, so an interrupted call resumes and a repeated one returns at once. The processes
+    of one `accelerate launch` share the parts.
 
     Args:
         backbone: What to run, in eval mode and without gradients.
@@ -241,8 +241,8 @@ def extract_features(
     missing = [(view, part) for view in names for part in store.missing(view)]
     accelerator.wait_for_everyone()  # before any process adds a part, so that all share one list
     if missing:
-        model = backbone.model.to(accelerator.device, memory_format=torch.channels_last)
-        model.eval()
+        model = backbone.model.eval().to(accelerator.device)
+        model.to(memory_format=torch.channels_last)
     pixels = _Pixels(split, backbone.transform, backbone.augment)
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
@@ -270,9 +270,7 @@ def _extract_parts(
         for view, part in parts
         for start in range(part * PART_SIZE, min((part + 1) * PART_SIZE, len(pixels)), batch_size)
     ]
-    loader = iter(
-        DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=_collate)  # type: ignore[arg-type]
-    )
+    loader = iter(DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=_collate))
     total = sum(len(batch) for batch in batches)
     device = accelerator.device
     with tqdm(total=total, desc=f"features of {pixels.split.name}", unit="img", disable=None) as progress:

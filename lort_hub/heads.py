@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lort_hub.backbones import Backbone
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import CheckpointError, ConfigError, did_you_mean
+from lort_hub.features import Features
 from lort_hub.hub import download_model
 from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap
 from lort_hub.selection import Selection, select
@@ -88,7 +89,7 @@ class Fit:
         if self.relative_gradient is None:
             text += f"{self.iterations} epochs of SGD from the baseline head"
         else:
-            text += f"solved to a relative gradient of {self.relative_gradient:.0e} in {self.iterations} iterations"
+            text += f"relative gradient {self.relative_gradient:.0e} in {self.iterations} iterations"
         if self.selection:
             text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.how}"
         return text
@@ -99,7 +100,7 @@ class Fit:
 
 
 def fit_head(
-    training: TrainingSet,
+    training: TrainingSet | Features,
     method: str = "lort",
     *,
     delta: float | None = None,
@@ -114,7 +115,7 @@ def fit_head(
     """Re-train a linear head on frozen features.
 
     Args:
-        training: Features (N, D) and labels.
+        training: Features (N, D) and labels; a `TrainingSet` keeps its eigenbases for further fits.
         method: One of `METHODS`.
         delta: Label smoothing; None for the method's own.
         gamma: Class-balance exponent; None to choose it where the method leaves it open.
@@ -142,6 +143,8 @@ def fit_head(
         raise ConfigError(
             f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}."
         )
+    if isinstance(training, Features):
+        training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
     chosen, num_classes = METHODS[method], len(training.class_counts)
     solver = solver or chosen.solver
     if solver not in ("exact", "sgd"):

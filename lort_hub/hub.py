@@ -1,4 +1,4 @@
-"""Reading from the Hugging Face Hub: one revision for all files, safetensors only, no waiting on a dead network."""
+"""Reading from the Hugging Face Hub: one revision for all files, safetensors only, no long waits."""
 
 from __future__ import annotations
 

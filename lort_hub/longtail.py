@@ -17,11 +17,13 @@ Profile = Callable[[NDArray[np.float64], float, float], NDArray[np.float64]]
 
 
 def _exponential(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
-    return (1 / ratio) ** rank
+    kept: NDArray[np.float64] = (1 / ratio) ** rank
+    return kept
 
 
 def _pareto(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
-    return (1 + rank * (ratio ** (1 / PARETO_ALPHA) - 1)) ** -PARETO_ALPHA
+    kept: NDArray[np.float64] = (1 + rank * (ratio ** (1 / PARETO_ALPHA) - 1)) ** -PARETO_ALPHA
+    return kept
 
 
 def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
@@ -30,15 +32,15 @@ def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[n
 
 
 PROFILES: dict[str, Profile] = {"exp": _exponential, "pareto": _pareto, "step": _step}
-"""Fraction of its images each class keeps, from its rank in [0, 1], the imbalance ratio and step's fraction."""
+"""Share of the largest class each class keeps, from its rank in [0, 1], the ratio and step's fraction."""
 
 
 def long_tailed_counts(imbalance: str, num_classes: int, max_count: float) -> NDArray[np.int64]:
     """Images each class keeps, the most frequent class first.
 
     Args:
-        imbalance: `none`, `exp:IR`, `pareto:IR` or `step:IR[:fraction]`; IR is the largest count over the smallest
-            and `fraction` (default 0.5) the share of tail classes of a step.
+        imbalance: `none`, `exp:IR`, `pareto:IR` or `step:IR[:fraction]`; IR is the largest count over the
+            smallest and `fraction` (default 0.5) the share of tail classes of a step.
         num_classes: K.
         max_count: Images of the largest class.
 
@@ -89,8 +91,8 @@ def long_tailed_indices(
 
     Args:
         labels: Labels (N,) of the full training set.
-        imbalance: As in `long_tailed_counts`; the largest class keeps N / K images, the field's convention, and
-            no class more than it has. `none` keeps every row.
+        imbalance: As in `long_tailed_counts`; the largest class keeps N / K images, the field's convention,
+            and no class more than it has. `none` keeps every row.
         num_classes: K.
         subset: The first images of each class in file order, or a random choice.
         seed: Seed of the random choice.

@@ -1,7 +1,7 @@
 """Metrics of long-tailed recognition: accuracy by group, calibration, logits magnitude and its spread.
 
-Everything is computed in float64 from the logits of a whole test set; a number that is not defined, such as the
-accuracy of an empty group, is None.
+Everything is computed in float64 from the logits of a whole test set; a number that is not defined, such as
+the accuracy of an empty group, is None.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def regularized_std(
 
 
 def _onehot(labels: Array, num_classes: int) -> npt.NDArray[np.bool_]:
-    return np.asarray(labels)[:, None] == np.arange(num_classes)
+    onehot: npt.NDArray[np.bool_] = np.asarray(labels)[:, None] == np.arange(num_classes)
+    return onehot
 
 
 def _positive_and_negative_means(logits: Array, labels: Array, negatives: str) -> tuple[Array, Array]:
@@ -162,9 +163,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Every number lort_hub reports about a head, as JSON-ready values; rates are fractions.
 
-    Groups and balanced accuracy are means of per-class accuracies. The interval is a percentile bootstrap that
-    resamples the test images within each class (so a class's number correct is binomial, drawn exactly); a class
-    with one test image adds no width to it.
+    Groups and balanced accuracy are means of per-class accuracies. The interval is a percentile bootstrap
+    that resamples the test images within each class, so a class's number correct is binomial, drawn exactly;
+    a class with one test image adds no width to it.
 
     Args:
         logits: Logits (N, K) of the test set.

@@ -5,7 +5,7 @@ Over a linear head (W, b) on features x_i, with labels y_i in 0..K-1 and trainin
     f(W, b) = sum_i omega_i CE(softmax(W x_i + b + tau log pi), t_i) + (weight_decay / 2) ||W||^2
 
     t_i      = (1 - delta) onehot(y_i) + delta / K      label over-smoothing (LORT: delta near 1)
-    omega_i  = n_{y_i}^(-gamma) / sum_j n_{y_j}^(-gamma)   class balance (gamma = 1: every class weighs the same)
+    omega_i  = n_{y_i}^(-gamma) / sum_j n_{y_j}^(-gamma)   class balance (gamma = 1: classes weigh the same)
     pi_k     = n_k / sum_j n_j                          logit adjustment (tau = 1: balanced softmax)
 
 Cross-entropy is (delta, gamma, tau) = (0, 0, 0). The exported head is (W, b): tau only acts in training.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -59,7 +58,7 @@ class Objective:
 
 
 def logit_gap(delta: float, num_classes: int) -> float:
-    """Gap between the true and any other logit at which softmax equals the smoothed target (paper, section 2).
+    """Gap of the true over the other logits at which softmax equals the smoothed target (PAPER section 2).
 
     Args:
         delta: Label smoothing in (0, 1).

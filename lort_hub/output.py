@@ -1,4 +1,4 @@
-"""The output folder of a run: complete model, head alone, numbers, plots and card, written whole or not at all."""
+"""The output folder of a run: model, head alone, numbers, plots and card, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_output(
         "selection": fit.selection.to_dict() if fit.selection else None,
         "timing": timing,
     }
-    run = {
+    run: dict[str, Any] = {
         "arguments": arguments,
         "environment": environment,
         "backbone": _describe_backbone(backbone),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
@@ -24,7 +25,8 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     Example:
         >>> import tempfile
         >>> from lort_hub.metrics import evaluate
-        >>> folder, report = Path(tempfile.mkdtemp()), evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> folder = Path(tempfile.mkdtemp())
         >>> write_plots(folder, [200, 5], {"ce": report, "lort": report})
         >>> sorted(path.name for path in folder.iterdir())
         ['logits_magnitude.png', 'per_class_accuracy.png', 'reliability.png']
@@ -39,7 +41,11 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
         axes.scatter(counts, accuracy, s=14, color=color, alpha=0.45, linewidths=0)
         axes.plot(*_trend(counts, accuracy), color=color, linewidth=2, label=_plain(name))
     _mark_groups(axes, counts, next(iter(reports.values()))["thresholds"])
-    axes.set(xscale="log", ylim=(-3, 103), xlabel="training images of the class", ylabel="test accuracy, %")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(ylim=(-3, 103), xlabel="training images of the class", ylabel="test accuracy, %")
     axes.set_title("Accuracy of each class (dots) and its trend over class size", pad=18)
     _save(figure, axes, folder / "per_class_accuracy.png")
 

@@ -108,7 +108,7 @@ def select(
 ) -> Selection:
     """Choose gamma and weight decay by predictions on held-out training samples.
 
-    Weight decays are tried in units of the features' mean variance over K, so the choice is free of their scale.
+    Weight decays are tried in units of the features' mean variance over K, so the choice ignores their scale.
 
     Args:
         training: Features the backbone has not been trained on.
@@ -137,7 +137,7 @@ def select(
     closed_form = (
         by != "nll"
         and objective.tau == 0
-        and 0 < objective.delta
+        and objective.delta > 0
         and logit_gap(objective.delta, num_classes) <= CLOSED_FORM_GAP
     )
     candidates: list[tuple[Objective, float]] = []
@@ -203,8 +203,8 @@ def cross_validated_predictions(
 ) -> Iterator[Predictions]:
     """Out-of-fold predictions of the exact solver, one per objective of the path.
 
-    All folds share one eigenbasis, and each objective starts from the optimum before it on the path. A class's
-    only sample is always in training, never scored.
+    All folds share one eigenbasis, and each objective starts from the optimum before it on the path. The only
+    sample of a class is always in training, never scored.
 
     Args:
         training: The training features.

@@ -4,8 +4,8 @@ Near-uniform softmax (what LORT's targets ask for) makes the Hessian almost
 
     (1/K) (I - 11'/K)  (x)  (X' Omega X + K weight_decay I),
 
-diagonal in the eigenbasis of the features' weighted covariance. There a diagonal preconditioner, refreshed with
-the current softmax, takes L-BFGS to the optimum of LORT in about ten iterations.
+diagonal in the eigenbasis of the features' weighted covariance. There a diagonal preconditioner, refreshed
+with the current softmax, takes L-BFGS to the optimum of LORT in about ten iterations.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, T
         q = q - coefficient * change
     q = q / scale
     q = q - q.mean(dim=0)
-    for (step, change, product), coefficient in zip(history, reversed(coefficients)):
+    for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
         q = q + (coefficient - (change * q).sum() / product) * step
     return q
 
@@ -179,7 +179,7 @@ def _line_minimum(
     direction: Tensor,
     penalty: Tensor,
 ) -> float:
-    """Step at which the objective's slope along `direction` has fallen to a tenth; the slope is increasing."""
+    """Step at which the slope along `direction` has fallen to a tenth; convexity makes it increasing."""
     linear = (penalty * head * direction).sum().item() - (target * direction).sum().item()
     quadratic = (penalty * direction.square()).sum().item()
 
@@ -241,11 +241,11 @@ def sgd(
         tensor([0, 1])
     """
     weight, bias = (tensor.detach().float().clone().requires_grad_() for tensor in init)
-    optimizer = torch.optim.SGD(
-        [{"params": [weight], "weight_decay": objective.weight_decay}, {"params": [bias]}],
-        lr=lr,
-        momentum=momentum,
-    )
+    groups = [
+        {"params": [weight], "weight_decay": objective.weight_decay},
+        {"params": [bias], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     prior = logit_adjustment(class_counts, objective.tau).float()
     scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()

@@ -79,8 +79,8 @@ def open_source(
         if not repo_id:
             raise DatasetError(
                 f"'{spec}' has no official copy on the Hub that lort_hub could point at.\n"
-                "Prepare its published train and test lists as an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg) "
-                "or a Hub data set, and give that as --dataset."
+                "Prepare its published lists as an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg) or a "
+                "Hub data set, and give that as --dataset."
             )
         revision = pin_revision(repo_id, asked or None, kind="dataset", error=DatasetError)
         name, opened = spec.rpartition("/")[2], _load(repo_id, revision)
@@ -125,7 +125,7 @@ def _load(path: str, revision: str | None) -> dict[str, datasets.Dataset]:
     except (datasets.exceptions.DatasetNotFoundError, ValueError, FileNotFoundError) as cause:
         raise DatasetError(
             f"Cannot open '{path}' as a data set: {str(cause).splitlines()[0]}\n"
-            "Expected parquet files named train and test, or an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg)."
+            "Expected train.parquet and test.parquet, or an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg)"
         ) from cause
     except (
         datasets.exceptions.DatasetGenerationError,
@@ -195,12 +195,11 @@ def find_columns(rows: datasets.Dataset, image: str | None, label: str | None) -
 def _one_column(
     rows: datasets.Dataset, asked: str | None, flag: str, kind: str, fits: Callable[[str], bool]
 ) -> str:
-    columns = rows.column_names
+    columns: list[str] = rows.column_names
     if asked is not None:
         if asked not in columns:
-            raise DatasetError(
-                f"No column '{asked}'.{did_you_mean(asked, columns)}\n{flag} expects one of: {', '.join(columns)}."
-            )
+            expected = f"{flag} expects one of: {', '.join(columns)}."
+            raise DatasetError(f"No column '{asked}'.{did_you_mean(asked, columns)}\n{expected}")
         return asked
     found = [name for name in columns if fits(name)]
     if len(found) == 1:
@@ -252,8 +251,8 @@ def read_labels(
                 raise DatasetError(
                     f"Row {outside[0]} of split '{origin[f'{split}_split']}' has label {values[outside[0]]}, "
                     f"expected 0..{len(names) - 1}, the {len(names)} names of column '{column}' "
-                    f"({outside.size} such rows).\nMend the labels, or name another column with --label-column "
-                    "or split with --test-split."
+                    f"({outside.size} such rows).\n"
+                    "Mend the labels, or name another column with --label-column or split with --test-split."
                 )
         return names, labels["train"], labels["test"]
     values = sorted(set(columns["train"]))

@@ -1,13 +1,13 @@
 """Re-train the head of a frozen backbone on a long-tailed data set, and report honestly how good it is.
 
-accelerate launch recipes/retrain.py --backbone resnet50                              (CIFAR-100-LT from the Hub)
-accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./photos   (your images, no Hub)
+accelerate launch recipes/retrain.py --backbone resnet50                          (CIFAR-100-LT, from the Hub)
+accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./photos   (your images)
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset digits --backbone out/stage1
 """
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from lort_hub.backbones import Backbone, load_backbone
 from lort_hub.card import results_table
@@ -158,8 +158,9 @@ def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
     return (
         f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
         f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
-        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, {data.source['imbalance']}), "
-        f"{len(data.test)} test images ({data.source['test_split']}); {args.method} into {args.output_dir}"
+        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
+        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
+        f"{args.method} into {args.output_dir}"
     )
 
 
