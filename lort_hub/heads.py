@@ -270,7 +270,7 @@ class LortHead(nn.Linear):
             tensors = load_file(folder / "model.safetensors")
             config = json.loads((folder / "config.json").read_text())
         except FileNotFoundError as cause:
-            raise CheckpointError(f"'{source}' is not a LORT head: {cause.filename} is missing.") from cause
+            raise CheckpointError(f"'{source}' is not a LORT head: {cause}.") from cause
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if set(shapes) != {"weight", "bias"} or shapes["bias"] != shapes["weight"][:1]:
             raise CheckpointError(f"'{source}' holds {shapes}, expected exactly weight (K, D) and bias (K,).")

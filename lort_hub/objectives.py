@@ -94,6 +94,7 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
         gamma: Class-balance exponent.
 
     Example:
+        >>> import torch
         >>> sample_weights(torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]), gamma=1.0)
         tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
     """
@@ -109,6 +110,7 @@ def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:
         tau: Strength.
 
     Example:
+        >>> import torch
         >>> logit_adjustment(torch.tensor([3, 1]), tau=1.0).exp()
         tensor([0.7500, 0.2500], dtype=torch.float64)
     """
@@ -133,6 +135,7 @@ def objective_value(
         A scalar tensor.
 
     Example:
+        >>> import torch
         >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
         >>> round(objective_value(Objective(), torch.zeros(2, 2), torch.zeros(2), x, y, counts).item(), 4)
         0.6931

@@ -171,7 +171,7 @@ def _scored(
     """Score along the path until it is clearly past its best: small weight decays are the dearest to fit."""
     best, since = -math.inf, 0
     for objective, predictions in zip(path, held_out, strict=True):
-        value = score(predictions)
+        value = score(predictions) if len(predictions.labels) else 0.0
         yield objective, value
         best, since = (value, 0) if value > best else (best, since + 1)
         if since == PATIENCE:
@@ -238,9 +238,9 @@ def cross_validated_predictions(
             logits = torch.addmm(head.bias.to(basis.x), basis.x[held], head.weight.T.to(basis.x))
             parts.append(_predictions(logits, labels[held]))
         yield Predictions(
-            labels=torch.cat([part.labels for part in parts]),
-            predicted=torch.cat([part.predicted for part in parts]),
-            log_likelihood=torch.cat([part.log_likelihood for part in parts]),
+            labels=torch.cat([labels[:0], *(part.labels for part in parts)]),
+            predicted=torch.cat([labels[:0], *(part.predicted for part in parts)]),
+            log_likelihood=torch.cat([basis.x[:0, 0], *(part.log_likelihood for part in parts)]),
         )
 
 

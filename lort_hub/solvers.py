@@ -25,6 +25,7 @@ from lort_hub.objectives import Objective, logit_adjustment, sample_weights
 
 TOLERANCE = 1e-5
 MEMORY = 10
+PATIENCE = 100
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def minimise(
     weights = omega.to(x)
     decay = objective.weight_decay
     sums = class_sums(x, labels, omega, num_classes)
-    target = (1 - objective.delta) * sums + objective.delta / num_classes * sums.sum(dim=0)
+    target = (1 - objective.delta) * (sums - sums.mean(dim=0))  # of t_i - 1/K
     # Column D of `head` is the bias; its feature is the constant 1 and carries no decay.
     penalty = torch.full((dim + 1,), decay, dtype=torch.float64, device=x.device)
     penalty[dim] = 0.0
@@ -116,11 +117,13 @@ def minimise(
     )  # the softmax does not see a common vector; without it the optimum is unique
     logits = _logits(x, head)
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
-    slope_at, relative, iteration = start.norm().item(), math.inf, 0
+    scale_of_gradient = max(start.norm().item(), 1e-300)
     g, confidence = gradient(head, logits)
-    for iteration in range(max_iterations + 1):
-        relative = g.norm().item() / max(slope_at, 1e-300)
-        if relative <= tolerance or iteration == max_iterations:
+    relatives: list[float] = []
+    while True:
+        relatives.append(g.norm().item() / scale_of_gradient)
+        iteration = len(relatives) - 1
+        if relatives[-1] <= tolerance or iteration == max_iterations or _stalled(relatives):
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
         direction = _lbfgs_direction(g, scale, history)
@@ -133,7 +136,13 @@ def minimise(
         product = (change * direction).sum().item() * step
         if product > 0:
             history.append((step * direction, change, product))
-    return Solution(head[:, :dim], head[:, dim], iteration, relative)
+    return Solution(head[:, :dim], head[:, dim], iteration, relatives[-1])
+
+
+def _stalled(relatives: list[float]) -> bool:
+    """Whether rounding has ended the descent: the gradient has not shrunk for `PATIENCE` iterations."""
+    recent = relatives[-PATIENCE:]
+    return len(relatives) > PATIENCE and min(recent) >= min(relatives[:-PATIENCE])
 
 
 def _logits(x: Tensor, head: Tensor) -> Tensor:
@@ -141,17 +150,24 @@ def _logits(x: Tensor, head: Tensor) -> Tensor:
     return torch.addmm(bias, x, weight.T)
 
 
+def _deviation(logits: Tensor) -> Tensor:
+    """Softmax minus 1/K, to the relative precision of the logits even where they are tiny, as LORT's are."""
+    u = torch.expm1(logits - logits.amax(dim=1, keepdim=True))
+    mean = u.mean(dim=1, keepdim=True)
+    return (u - mean) / ((1 + mean) * logits.shape[1])
+
+
 def _softmax_sums(x: Tensor, logits: Tensor, omega: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of omega_i p_i [x_i, 1]' (K, D + 1) and of omega_i p_i (1 - p_i) (K,), in float64 over blocks."""
+    """Sums of omega_i (p_i - 1/K) [x_i, 1] (K, D + 1) and of omega_i p_i (1 - p_i) (K,), float64 over blocks."""
     sums = torch.zeros(len(prior), x.shape[1] + 1, dtype=torch.float64, device=x.device)
     confidence = torch.zeros(len(prior), dtype=torch.float64, device=x.device)
     for block, z, w in zip(x.split(BLOCK), logits.split(BLOCK), omega.split(BLOCK), strict=True):
-        p = (z + prior).softmax(dim=1)
-        weighted = p * w[:, None]
+        deviation = _deviation(z + prior)
+        weighted = deviation * w[:, None]
         sums[:, :-1] += (weighted.T @ block).double()
-        total = weighted.sum(dim=0, dtype=torch.float64)
-        sums[:, -1] += total
-        confidence += total - (p * weighted).sum(dim=0, dtype=torch.float64)
+        sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
+        p = deviation + 1 / len(prior)
+        confidence += (w @ (p * (1 - p))).double()
     return sums, confidence
 
 
@@ -186,10 +202,11 @@ def _line_minimum(
     def slope(step: float) -> tuple[float, float]:
         first, second = linear + step * quadratic, quadratic
         for z, d, w in zip(logits.split(BLOCK), moved.split(BLOCK), omega.split(BLOCK), strict=True):
-            moment = torch.add(z + prior, d, alpha=step).softmax(dim=1).mul_(d)
-            mean = moment.sum(dim=1)
+            # The logits' moves sum to zero over the classes, so the 1/K of p drops out of the mean.
+            deviation = _deviation(torch.add(z + prior, d, alpha=step))
+            mean = (deviation * d).sum(dim=1)
             first += (w.double() @ mean.double()).item()
-            second += (w @ (moment.mul_(d).sum(dim=1) - mean.square())).item()
+            second += (w @ ((deviation + 1 / z.shape[1]) * d * d).sum(dim=1) - w @ mean.square()).item()
         return first, second
 
     initial = abs(slope(0.0)[0])

@@ -1,0 +1,71 @@
+"""Isolation: no network but loopback, caches in a temporary folder, one thread."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_CACHE = tempfile.mkdtemp(prefix="lort_hub_tests_")
+os.environ.update(
+    HF_HOME=_CACHE,
+    LORT_HUB_CACHE=f"{_CACHE}/lort_hub",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.pop("HF_TOKEN", None)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch):
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """The folder of real data and weights, where there is one."""
+    folder = Path(os.environ.get("LORT_TEST_DATA", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no test data in {folder}; set LORT_TEST_DATA")
+    return folder
+
+
+def noise_image(seed, size=(48, 40), mode="RGB"):
+    """An image of random pixels about a mean that depends on the seed."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(40 + 25 * (seed % 7), 30, size=(size[1], size[0], 3)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """An imagefolder of two splits and three classes of 9, 6 and 3 training images."""
+    folder = tmp_path_factory.mktemp("photos")
+    for split, counts in {"train": (9, 6, 3), "test": (4, 4, 4)}.items():
+        for label, (name, count) in enumerate(zip(("ant", "bee", "cat"), counts, strict=True)):
+            (folder / split / name).mkdir(parents=True)
+            for k in range(count):
+                noise_image(3 * label + 7 * k * 10).save(folder / split / name / f"{k}.png")
+    return folder
