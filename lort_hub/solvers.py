@@ -158,7 +158,7 @@ def _deviation(logits: Tensor) -> Tensor:
 
 
 def _softmax_sums(x: Tensor, logits: Tensor, omega: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of omega_i (p_i - 1/K) [x_i, 1] (K, D + 1) and of omega_i p_i (1 - p_i) (K,), float64 over blocks."""
+    """Sums of omega_i (p_i - 1/K) [x_i, 1] (K, D + 1) and of omega_i p_i (1 - p_i) (K,), in float64."""
     sums = torch.zeros(len(prior), x.shape[1] + 1, dtype=torch.float64, device=x.device)
     confidence = torch.zeros(len(prior), dtype=torch.float64, device=x.device)
     for block, z, w in zip(x.split(BLOCK), logits.split(BLOCK), omega.split(BLOCK), strict=True):

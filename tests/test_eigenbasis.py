@@ -4,12 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
-from tests.test_objectives import problem
 
 from lort_hub.eigenbasis import TrainingSet, class_sums, eigenbasis, leave_one_out, ridge_head
 from lort_hub.errors import FeatureError
 from lort_hub.objectives import Objective, sample_weights
 from lort_hub.solvers import minimise
+from tests.test_objectives import problem
 
 
 def setting(seed=0, gamma=0.5, n=40):

@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.test_selection import clusters
 
 from lort_hub.backbones import load_backbone
 from lort_hub.eigenbasis import TrainingSet, class_sums, ridge_head
@@ -12,6 +11,7 @@ from lort_hub.features import Features
 from lort_hub.heads import METHODS, LortHead, fit_head, own_head
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap, objective_value
 from lort_hub.solvers import sgd
+from tests.test_selection import clusters
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,5 +145,5 @@ def test_head_with_missing_or_misshapen_tensors_is_refused(tmp_path, tensors):
 
 
 def test_head_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         LortHead.from_pretrained(str(tmp_path))

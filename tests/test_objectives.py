@@ -37,8 +37,8 @@ def test_gradient_is_that_of_torch_cross_entropy_with_label_smoothing():
 
 
 def test_targets_are_the_paper_s():
-    # K = 100, delta = .98: 0.0298 for the true class, 0.0098 for the others (PAPER section 2). With one sample at
-    # the zero head the gradient for the bias is softmax - target.
+    # K = 100, delta = .98: 0.0298 for the true class, 0.0098 for the others (PAPER section 2). With one
+    # sample at the zero head the gradient for the bias is softmax - target.
     bias = torch.zeros(100, dtype=torch.float64, requires_grad=True)
     x, labels = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([7])
     counts = torch.ones(100, dtype=torch.int64)
@@ -73,7 +73,7 @@ def test_gap_and_delta_are_inverse(delta, classes):
 
 
 def test_gap_by_hand():
-    assert LORT_LOGIT_GAP == pytest.approx(1.11213, abs=1e-5)
+    assert pytest.approx(1.11213, abs=1e-5) == LORT_LOGIT_GAP
     for classes, gap in ((10, 0.19), (1000, 3.06), (8142, 5.12)):
         assert logit_gap(0.98, classes) == pytest.approx(gap, abs=5e-3)
 

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
-from tests.test_objectives import problem
 
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
@@ -17,6 +16,7 @@ from lort_hub.selection import (
     select,
     stratified_folds,
 )
+from tests.test_objectives import problem
 
 
 def clusters(seed=0, counts=(60, 20, 6), dim=8, noise=1.0):

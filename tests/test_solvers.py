@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
-from tests.test_objectives import problem
 
 from lort_hub.eigenbasis import eigenbasis
 from lort_hub.errors import ConfigError
 from lort_hub.objectives import Objective, objective_value, sample_weights
 from lort_hub.solvers import minimise, sgd
+from tests.test_objectives import problem
 
 
 def solve(objective, x, labels, counts, **options):
