@@ -111,9 +111,14 @@ class LongTailedData:
     source: dict[str, Any]
 
     @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)
+
+    @property
     def class_counts(self) -> NDArray[np.int64]:
         """Training images of each class (K,)."""
-        return np.bincount(self.train.labels, minlength=len(self.class_names))
+        return np.bincount(self.train.labels, minlength=self.num_classes)
 
 
 def load_long_tailed(

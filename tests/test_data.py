@@ -8,10 +8,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from tests.conftest import ROOT, noise_image
 
 from lort_hub.data import BadImageError, encode_png, load_long_tailed
 from lort_hub.errors import DatasetError
+from tests.conftest import ROOT, noise_image
 
 
 def parquet(folder, columns, *, features=None, split="train"):
@@ -75,11 +75,17 @@ def test_imagefolder_without_a_test_split_holds_out_a_fifth_of_each_class(photos
 
 
 def test_string_and_integer_labels_become_classes(tmp_path):
-    parquet(tmp_path / "a", {"picture": images(4), "kind": ["dog", "cat", "dog", "cat"]},
-            features=datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("string")}))  # fmt: skip
+    parquet(
+        tmp_path / "a",
+        {"picture": images(4), "kind": ["dog", "cat", "dog", "cat"]},
+        features=datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("string")}),
+    )
     assert load_long_tailed(str(tmp_path / "a")).class_names == ("cat", "dog")
-    parquet(tmp_path / "b", {"picture": images(4), "kind": [7, 3, 7, 3]},
-            features=datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("int64")}))  # fmt: skip
+    parquet(
+        tmp_path / "b",
+        {"picture": images(4), "kind": [7, 3, 7, 3]},
+        features=datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("int64")}),
+    )
     data = load_long_tailed(str(tmp_path / "b"))
     assert data.class_names == ("3", "7")
 
@@ -89,7 +95,7 @@ def test_fingerprint_is_of_the_content_alone(tmp_path):
     names = ("one", "two", "pixel", "label")
     pictures = {name: images(4) for name in names}
     pictures["pixel"][3] = images(1, start=99)[0]
-    labels = dict.fromkeys(names, [0, 1, 0, 1]) | {"label": [0, 1, 1, 0]}
+    labels = {key: [0, 1, 0, 1] for key in names} | {"label": [0, 1, 1, 0]}
     found = {}
     for name in names:
         parquet(tmp_path / name, {"picture": pictures[name], "kind": labels[name]}, features=kinds)
