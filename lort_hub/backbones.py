@@ -6,24 +6,24 @@ original model exactly. Both libraries are reduced to one `Backbone` with the th
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image as pillow
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from lort_hub import cifar_resnets  # noqa: F401  registers the CIFAR nets with timm
 from lort_hub.errors import BackboneError, did_you_mean
+from lort_hub.holdout import TrainedOn
 from lort_hub.hub import download_model
-
-Transform = Callable[[Image], Tensor]
+from lort_hub.transforms import Transform, augmentation
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Backbone:
         revision: Commit of a Hub source, else None.
         library: Which library saved it, and will load the result.
         model: The complete model in eval mode.
-        features: Maps pixels (N, 3, H, W) to the classifier's input (N, D).
-        classifier: The final linear layer (`nn.Linear`, or a 1x1 `nn.Conv2d`).
+        classifier_name: Name of the model's final linear layer (`nn.Linear`, or a 1x1 `nn.Conv2d`).
         class_names: Names of the classifier's outputs, or None where it is untrained or unnamed.
         transform: Deterministic evaluation preprocessing of one RGB image.
         augment: Random training preprocessing of one RGB image.
         image_size: Height of its input in pixels.
         preprocessing: JSON description of `transform`, part of the feature store's key.
         processor: transformers' image processor, saved with the model; None for timm.
+        trained_on: The images it was trained on by lort_hub, as far as it is recorded.
     """
 
     spec: str
@@ -51,14 +51,20 @@ class Backbone:
     revision: str | None
     library: Literal["timm", "transformers"]
     model: nn.Module
-    features: Callable[[Tensor], Tensor]
-    classifier: nn.Linear | nn.Conv2d
+    classifier_name: str
     class_names: tuple[str, ...] | None
     transform: Transform
     augment: Transform
     image_size: int
     preprocessing: dict[str, Any]
     processor: Any = field(default=None, repr=False)
+    trained_on: TrainedOn | None = None
+
+    @property
+    def classifier(self) -> nn.Linear | nn.Conv2d:
+        """The final linear layer."""
+        layer: nn.Linear | nn.Conv2d = self.model.get_submodule(self.classifier_name)  # type: ignore[assignment]
+        return layer
 
     @property
     def num_features(self) -> int:
@@ -76,10 +82,48 @@ class Backbone:
         bias = self.classifier.bias
         return self.weight.new_zeros(len(self.weight)) if bias is None else bias.detach()
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """The input (N, D) of the classifier for pixels (N, 3, H, W)."""
+        model: Any = self.model
+        if self.library == "timm":
+            features: Tensor = model.forward_head(model.forward_features(pixels), pre_logits=True).flatten(1)
+            return features
+        captured: list[Tensor] = []
+        hook = self.classifier.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+        try:
+            model(pixels)
+        finally:
+            hook.remove()
+        return captured.pop()
+
     def logits(self, pixels: Tensor) -> Tensor:
         """The complete model's logits (N, K) for pixels (N, 3, H, W)."""
         output = self.model(pixels)
         return output if isinstance(output, Tensor) else output.logits
+
+    def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Backbone:
+        """A copy of the complete model that ends in W (K, D), b (K,); this one is left as it is.
+
+        Raises:
+            BackboneError: The classifier has no bias to hold b.
+        """
+        model: Any = copy.deepcopy(self.model)
+        if self.library == "timm":
+            model.reset_classifier(len(weight))
+        classifier = model.get_submodule(self.classifier_name)
+        if classifier.bias is None:
+            raise BackboneError(
+                f"The classifier of '{self.spec}' has no bias, so the new one has nowhere to go.\n"
+                "Use a backbone whose classifier has a bias."
+            )
+        if self.library == "transformers":
+            classifier.out_features = len(weight)
+            model.config.id2label = dict(enumerate(class_names))
+            model.config.label2id = {name: k for k, name in enumerate(class_names)}
+        shape = (*weight.shape, *classifier.weight.shape[2:])
+        classifier.weight = nn.Parameter(weight.detach().reshape(shape).clone(), requires_grad=False)
+        classifier.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+        return replace(self, model=model, class_names=tuple(class_names))
 
     def fingerprint(self) -> str:
         """sha256 over every weight and buffer except the classifier's, so a new head keeps its features."""
@@ -127,14 +171,17 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     else:
         return _load_timm_name(spec, pretrained, image_size)
     config = _read_config(folder, spec, weights=pretrained)
-    if "architecture" in config and not forced:
-        return _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
-    if "model_type" not in config:
+    is_timm = "architecture" in config and not forced
+    if not is_timm and "model_type" not in config:
         raise BackboneError(
             f"config.json of '{folder}' lacks timm's key 'architecture' and transformers' 'model_type'.\n"
             "Save the model with timm.models.save_for_hf or transformers' save_pretrained."
         )
-    return _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
+    if is_timm:
+        backbone = _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
+    else:
+        backbone = _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
+    return replace(backbone, trained_on=TrainedOn.read(folder) if pretrained else None)
 
 
 def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Backbone:
@@ -209,13 +256,10 @@ def _timm_backbone(
         revision=revision,
         library="timm",
         model=model,
-        features=lambda pixels: model.forward_head(model.forward_features(pixels), pre_logits=True).flatten(
-            1
-        ),
-        classifier=_linear(model.get_classifier(), spec),
+        classifier_name=_linear_name(model, spec),
         class_names=tuple(names) if names and len(names) == model.num_classes else None,
         transform=timm.data.create_transform(**data),
-        augment=_augmentation(data),
+        augment=augmentation(data),
         image_size=data["input_size"][1],
         preprocessing={"library": "timm", **data},
     )
@@ -245,21 +289,13 @@ def _transformers_backbone(
 
     transform = partial(_process, processor)
     pixels = transform(pillow.new("RGB", (64, 64)))
-    name, classifier = _final_linear(model, pixels[None], spec)
+    name = _final_linear(model, pixels[None], spec)
     missing = [key for key in info.get("missing_keys", ()) if not key.startswith(f"{name}.")]
     if missing:
         raise BackboneError(
             f"'{spec}' lacks {len(missing)} weights of its own architecture, the first '{missing[0]}'.\n"
             "The file is incomplete or of another model; features from random weights would be worthless."
         )
-    captured: list[Tensor] = []
-    classifier.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-
-    def features(pixels: Tensor) -> Tensor:
-        captured.clear()
-        model(pixels)
-        return captured.pop()
-
     names = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
     named = pretrained and not info.get("missing_keys") and names != [f"LABEL_{k}" for k in range(len(names))]
     data = {
@@ -274,11 +310,10 @@ def _transformers_backbone(
         revision=revision,
         library="transformers",
         model=model,
-        features=features,
-        classifier=classifier,
+        classifier_name=name,
         class_names=tuple(names) if named else None,
         transform=transform,
-        augment=_augmentation(data),
+        augment=augmentation(data),
         image_size=data["input_size"][1],
         preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
         processor=processor,
@@ -287,16 +322,18 @@ def _transformers_backbone(
     return backbone
 
 
-def _process(processor: Any, image: Image) -> Tensor:
+def _process(processor: Any, image: pillow.Image) -> Tensor:
     pixels: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
     return pixels
 
 
-def _linear(classifier: object, spec: str) -> nn.Linear | nn.Conv2d:
+def _linear_name(model: nn.Module, spec: str) -> str:
+    classifier = model.get_classifier()  # type: ignore[operator]
     if isinstance(classifier, nn.Linear) or (
         isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
     ):
-        return classifier
+        names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+        return names[classifier]
     got = "two heads" if isinstance(classifier, tuple) else type(classifier).__name__
     raise BackboneError(
         f"'{spec}' ends in {got}, expected one linear classifier that (W, b) can replace.\n"
@@ -306,8 +343,8 @@ def _linear(classifier: object, spec: str) -> nn.Linear | nn.Conv2d:
 
 
 @torch.inference_mode()
-def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> tuple[str, nn.Linear]:
-    """The one `nn.Linear` whose output is the model's logits."""
+def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> str:
+    """Name of the one `nn.Linear` whose output is the model's logits."""
     outputs: dict[str, Tensor] = {}
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     hooks = [
@@ -329,7 +366,7 @@ def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> tuple[str, nn.
             f"{', '.join(candidates) or 'none'}).\n"
             "Two-headed models (...WithTeacher) cannot take one (W, b); use plain ...ForImageClassification."
         )
-    return final[0], linears[final[0]]
+    return final[0]
 
 
 @torch.inference_mode()
@@ -355,24 +392,3 @@ def _check_features(backbone: Backbone) -> None:
             f"'{backbone.spec}': classifier(features) is off the model's logits by {error:.2g}, expected 0.\n"
             "It does more after its features than one linear layer; use another backbone."
         )
-
-
-def _augmentation(data: dict[str, Any]) -> Transform:
-    """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's)."""
-    import timm
-    from torchvision import transforms
-
-    side = data["input_size"][-1]
-    if side > 64:
-        augment: Transform = timm.data.create_transform(**data, is_training=True, color_jitter=0.0)
-        return augment
-    small: Transform = transforms.Compose(
-        [
-            transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC),
-            transforms.RandomCrop(side, padding=side // 8),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(data["mean"], data["std"]),
-        ]
-    )
-    return small

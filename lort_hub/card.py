@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from lort_hub.heads import STAGE1
+
 GROUPS = ("many", "medium", "few")
 COLUMNS = {
     "accuracy": "accuracy",
@@ -67,6 +69,11 @@ def escape(text: str) -> str:
     return re.sub(r"[|<>&*_`\[\]#$\\\n\r]", lambda found: f"&#{ord(found.group())};", text)
 
 
+def _code(text: str) -> str:
+    """A code span; in Markdown's own, a backtick or a line end in the name could end it."""
+    return f"<code>{escape(text)}</code>" if re.search(r"[`|<>\n\r]", text) else f"`{text}`"
+
+
 def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     """Render the model card.
 
@@ -94,10 +101,10 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         _metadata(metrics, run),
         template_str=(files("lort_hub") / "templates" / "model_card.md").read_text(),
         title=f"{escape(run['backbone']['source'])}, {run['head']['method']}, {escape(data['name'])}",
-        backbone=f"`{run['backbone']['source']}`",
+        backbone=_code(run["backbone"]["source"]),
         method=run["head"]["method"],
         summary=run["head"]["summary"],
-        dataset=f"`{data['name']}` (imbalance {data['imbalance']})",
+        dataset=f"{_code(data['name'])} (imbalance {data['imbalance']})",
         num_classes=len(names),
         largest=max(counts),
         smallest=min(counts),
@@ -105,8 +112,8 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         low=low,
         high=high,
         group_sizes=", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
-        table=results_table({run["baseline"]["name"]: metrics["baseline"], run["head"]["method"]: test}),
-        baseline_note=run["baseline"]["note"],
+        table=results_table(_reports(metrics, run)),
+        baseline_note=f"The baseline is {run['baseline']['note']}. " if run["baseline"] else "",
         worst=", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5]),
         calibration_note=_calibration_note(test, run["head"]["delta"]),
         snippet=_snippet(run),
@@ -117,6 +124,21 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         fingerprint=data["fingerprint"],
     )
     return str(card)
+
+
+def _reports(metrics: dict[str, Any], run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    baseline = {run["baseline"]["name"]: metrics["baseline"]} if run["baseline"] else {}
+    return {**baseline, run["head"]["method"]: metrics["test"]}
+
+
+def _intro(run: dict[str, Any]) -> str:
+    source, head = run["backbone"]["source"], run["head"]
+    if head["method"] == STAGE1:
+        return f"`{source}` trained by plain cross-entropy, the usual stage 1,"
+    return (
+        f"`{source}` with its linear head re-trained by **{head['method']}** ({head['summary']}), its "
+        "backbone untouched,"
+    )
 
 
 def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
@@ -199,20 +221,31 @@ def _snippet(run: dict[str, Any]) -> str:
 
 
 def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
-    head, selection = run["head"], metrics["selection"]
-    lines = [
-        f"1. Backbone `{run['backbone']['source']}`"
-        + (f" at revision `{run['backbone']['revision']}`" if run["backbone"]["revision"] else "")
-        + f", frozen, {run['backbone']['num_features']} features an image.",
-        f"2. Head: {head['method']}, delta {head['delta']:.4g}, gamma {head['gamma']:.3g}, "
-        f"tau {head['tau']:.3g}, weight decay {head['weight_decay']:.3g}, {_solved(head)}.",
-    ]
+    backbone, head, selection = run["backbone"], run["head"], metrics["selection"]
+    at = f" at revision `{backbone['revision']}`" if backbone["revision"] else ""
+    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
+    if head["method"] == STAGE1:
+        given = run["arguments"]
+        lines = [
+            f"1. Architecture `{backbone['source']}`{at}, "
+            + ("starting from its weights." if given["pretrained"] else "from random weights."),
+            f"2. {given['epochs']} epochs of SGD with momentum 0.9 over crops and flips, learning rate "
+            f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches "
+            f"of {given['batch_size']}.",
+            f"3. {len(backbone['trained_on']['held_out'])} training images were kept out, for choices in "
+            "stage 2; the last epoch is the one published.",
+        ]
+    else:
+        lines = [
+            f"1. Backbone `{backbone['source']}`{at}, frozen, {backbone['num_features']} features an image.",
+            f"2. Head: {head['method']}, delta {head['delta']:.4g}, gamma {head['gamma']:.3g}, "
+            f"tau {head['tau']:.3g}, weight decay {head['weight_decay']:.3g}, {_solved(head)}.",
+        ]
     if selection:
         lines.append(
             f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by "
-            f"{selection['how']} on the training images ({selection['by']}), not on the test images."
+            f"{selection['by']}, from {selection['how']}; the test images had no part in it."
         )
-    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
     return "\n".join([*lines, "", f"Seconds: {seconds}."])
 
 
@@ -225,7 +258,10 @@ def _solved(head: dict[str, Any]) -> str:
 
 
 def per_class_rows(
-    class_names: Sequence[str], class_counts: Sequence[int], test: dict[str, Any], baseline: dict[str, Any]
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+    test: dict[str, Any],
+    baseline: dict[str, Any] | None,
 ) -> list[dict[str, Any]]:
     """Rows of per_class.csv.
 
@@ -233,7 +269,7 @@ def per_class_rows(
         class_names: Names (K,).
         class_counts: Training images (K,).
         test: What `evaluate` returned for the new head.
-        baseline: The same for the baseline.
+        baseline: The same for the baseline, if there is one.
 
     Example:
         >>> import numpy as np
@@ -248,7 +284,7 @@ def per_class_rows(
             "name": name,
             "train_images": int(class_counts[k]),
             "accuracy": test["per_class_accuracy"][k],
-            "baseline_accuracy": baseline["per_class_accuracy"][k],
+            "baseline_accuracy": baseline["per_class_accuracy"][k] if baseline else None,
             "logits_magnitude": test["logits_magnitude"]["per_class"][k],
             "regularized_std": test["regularized_std"]["per_class"][k],
             "weight_norm": test["weight_norm"]["per_class"][k] if test["weight_norm"] else None,

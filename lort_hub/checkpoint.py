@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -12,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from torch import Tensor
 
 from lort_hub.backbones import Backbone, load_backbone
 from lort_hub.errors import CheckpointError
+
+WITHOUT_EFFECT = ("dry_run", "num_workers", "output_dir", "overwrite", "report_to", "resume")
+"""Arguments that change nothing in the output folder."""
 
 
 def check_output_dir(folder: Path, *, overwrite: bool) -> None:
@@ -34,7 +37,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         >>> import tempfile
         >>> check_output_dir(Path(tempfile.mkdtemp()) / "out", overwrite=False)
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     replaced = _replaced(folder)
     if replaced.exists() and not folder.exists():
         replaced.rename(folder)
@@ -46,6 +49,8 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
             "Add --overwrite to replace its content, or name another folder."
         )
     existing = next(parent for parent in folder.parents if parent.exists())
+    if not existing.is_dir():
+        raise CheckpointError(f"--output-dir {folder} cannot be made: {existing} is a file.")
     if not os.access(existing, os.W_OK):
         raise CheckpointError(f"--output-dir {folder} cannot be made: no permission to write in {existing}.")
 
@@ -66,9 +71,11 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
     """
     try:
         finished = json.loads((folder / "run.json").read_text())["arguments"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    differ = sorted(name for name in arguments if arguments[name] != finished.get(name))
+    differ = sorted(
+        name for name in arguments if name not in WITHOUT_EFFECT and arguments[name] != finished.get(name)
+    )
     if differ:
         changes = ", ".join(f"{name} {finished.get(name)} -> {arguments[name]}" for name in differ)
         raise CheckpointError(
@@ -90,7 +97,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         The temporary folder.
 
     Raises:
-        CheckpointError: Another process has filled the folder meanwhile.
+        CheckpointError: Another process has filled the folder meanwhile, or the disk is full.
 
     Example:
         >>> import tempfile
@@ -100,18 +107,18 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         >>> [path.name for path in target.iterdir()]
         ['metrics.json']
     """
-    folder = folder.absolute()
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    folder = folder.resolve()
+    staged, replaced = folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), _replaced(folder)
+    shutil.rmtree(staged, ignore_errors=True)  # of a killed process that had our number
     staged.mkdir(parents=True)
     try:
         yield staged
         for path in staged.rglob("*"):
             _fsync(path)
-        if overwrite and folder.exists():
-            replaced = _replaced(folder)
-            shutil.rmtree(replaced, ignore_errors=True)
-            folder.rename(replaced)
         try:
+            if overwrite and folder.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                folder.rename(replaced)
             staged.rename(folder)
         except OSError as cause:
             raise CheckpointError(
@@ -119,9 +126,15 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 "Run again with another --output-dir, or with --overwrite."
             ) from cause
         _fsync(folder.parent)
+        if replaced.exists():
+            replaced.rename(staged)  # half deleted it must not be taken for the old folder
+    except SafetensorError as cause:  # its I/O errors are no OSErrors
+        raise CheckpointError(
+            f"Cannot write --output-dir {folder}: {cause}.\n"
+            "Nothing is left behind: make room or name another place, then run again."
+        ) from cause
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
 def _replaced(folder: Path) -> Path:
@@ -156,21 +169,19 @@ def save_model(
         >>> sorted(path.name for path in folder.iterdir())
         ['config.json', 'model.safetensors']
     """
-    model = copy.deepcopy(backbone.model).cpu()
+    model: Any = backbone.with_classifier(weight, bias, class_names).model.cpu()
     model.to(memory_format=torch.contiguous_format)
     if backbone.library == "timm":
-        _save_timm(model, backbone, weight, bias, class_names, folder)
+        _save_timm(model, backbone, class_names, folder)
     else:
-        _save_transformers(model, backbone, weight, bias, class_names, folder)
+        model.config.architectures = [type(model).__name__]
+        model.save_pretrained(folder)
+        backbone.processor.save_pretrained(folder)
 
 
-def _save_timm(
-    model: Any, backbone: Backbone, weight: Tensor, bias: Tensor, class_names: Sequence[str], folder: Path
-) -> None:
+def _save_timm(model: Any, backbone: Backbone, class_names: Sequence[str], folder: Path) -> None:
     import timm
 
-    model.reset_classifier(len(class_names))
-    _fill(model.get_classifier(), weight, bias)
     data = {name: value for name, value in backbone.preprocessing.items() if name != "library"}
     timm.models.save_for_hf(
         model,
@@ -184,32 +195,6 @@ def _save_timm(
     config = json.loads(path.read_text())
     config.get("model_args", {}).pop("num_classes", None)
     path.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _save_transformers(
-    model: Any, backbone: Backbone, weight: Tensor, bias: Tensor, class_names: Sequence[str], folder: Path
-) -> None:
-    names = {id(module): name for name, module in backbone.model.named_modules()}
-    parent, _, name = names[id(backbone.classifier)].rpartition(".")
-    head = nn.Linear(weight.shape[1], weight.shape[0])
-    _fill(head, weight, bias)
-    setattr(model.get_submodule(parent), name, head)
-    model.config.id2label = dict(enumerate(class_names))
-    model.config.label2id = {name: k for k, name in enumerate(class_names)}
-    model.config.architectures = [type(model).__name__]
-    model.save_pretrained(folder)
-    backbone.processor.save_pretrained(folder)
-
-
-@torch.no_grad()
-def _fill(classifier: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
-    if classifier.bias is None:
-        raise CheckpointError(
-            "The backbone's classifier has no bias, so the re-trained one has nowhere to go.\n"
-            "Use a backbone whose classifier has a bias."
-        )
-    classifier.weight.copy_(weight.view_as(classifier.weight))
-    classifier.bias.copy_(bias)
 
 
 @torch.inference_mode()

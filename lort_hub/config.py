@@ -105,6 +105,9 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
 
     argv = list(sys.argv[1:] if argv is None else argv)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    argv = [
+        part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])
+    ]
     if "--config" in argv:
         at = argv.index("--config")
         if at + 1 == len(argv):
@@ -128,8 +131,9 @@ def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as cause:
+        # Words as they are written: YAML 1.1 would read `mixed_precision: no` as false.
+        values = yaml.load(path.read_text(), Loader=yaml.BaseLoader) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
         raise ConfigError(f"Cannot read --config {path}: {cause}") from cause
     if not isinstance(values, dict):
         raise ConfigError(f"--config {path} holds a {type(values).__name__}, expected 'flag: value' lines.")
@@ -138,7 +142,7 @@ def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
         name = str(key).replace("-", "_")
         if name not in known:
             raise ConfigError(f"Unknown key '{key}' in {path}.{did_you_mean(name, known)}")
-        if value is not None:
+        if value not in ("", "~", "null"):
             flags += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return flags
 
@@ -175,7 +179,7 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
 
 @contextmanager
 def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
-    """Time one phase of a recipe.
+    """Time one phase of a recipe and log its line.
 
     Args:
         name: Its name.
@@ -185,12 +189,17 @@ def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
         >>> timing = {}
         >>> with phase("data", timing):
         ...     pass
+        data: 0.0 s
         >>> list(timing)
         ['data']
     """
+    from accelerate import PartialState
+
     start = time.perf_counter()
     yield
-    timing[name] = round(timing.get(name, 0.0) + time.perf_counter() - start, 3)
+    seconds = time.perf_counter() - start
+    timing[name] = round(timing.get(name, 0.0) + seconds, 3)
+    PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
 def environment() -> dict[str, Any]:
@@ -206,14 +215,21 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "git_revision": git.stdout.strip() or None,
+        "git_revision": _git_revision(),
         "python": sys.version.split()[0],
         "versions": versions,
     }
+
+
+def _git_revision() -> str | None:
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    try:
+        git = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return git.stdout.strip() or None
 
 
 def run(main: Callable[[], None]) -> None:
@@ -234,7 +250,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _exit(130, "Interrupted. Run the same command again to go on from the finished parts.")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
         _exit(
             1,

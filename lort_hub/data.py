@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lort_hub.errors import DatasetError
+from lort_hub.holdout import hold_out
 from lort_hub.longtail import long_tailed_indices
 
 if TYPE_CHECKING:
@@ -169,7 +170,12 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
     if test_rows is None:
-        train, test = _hold_out(train, seed=0)
+        train, test = hold_out(train, 0.2)
+        if not len(test):
+            raise DatasetError(
+                f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
+                "Add a test split (a 'test' folder or test.parquet), or name one with --test-split."
+            )
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
@@ -197,20 +203,6 @@ def _split(
 
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
     return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
-
-
-def _hold_out(train: ImageSplit, *, seed: int) -> tuple[ImageSplit, ImageSplit]:
-    """Keep a fifth of each class, at least one image where there are two, for testing."""
-    rng, held = np.random.default_rng(seed), np.zeros(len(train), dtype=bool)
-    for label in range(len(train.class_names)):
-        rows = rng.permutation(np.flatnonzero(train.labels == label))
-        held[rows[: max(len(rows) // 5, int(len(rows) > 1))]] = True
-    if not held.any():
-        raise DatasetError(
-            f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
-            "Add a test split (a 'test' folder or test.parquet), or name one with --test-split."
-        )
-    return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
 
 
 def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:

@@ -89,13 +89,17 @@ class TrainingSet:
         (tensor([1, 1]), tensor([0.0000, 0.5000], dtype=torch.float64))
     """
 
-    def __init__(self, x: Tensor, labels: Tensor, num_classes: int) -> None:
-        """Keep features (N, D) and labels (N,); nothing is computed yet."""
+    def __init__(self, x: Tensor, labels: Tensor, num_classes: int, held_out: Tensor | None = None) -> None:
+        """Keep features (N, D) and labels (N,); nothing is computed yet.
+
+        `held_out` (N,) is True for samples that a backbone trained on the others has never seen; None says
+        that it has seen none of them.
+        """
         if len(x) != len(labels):
             raise FeatureError(f"Got {len(x)} feature vectors for {len(labels)} labels.")
         if not x.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
-        self.x, self.labels = x, labels
+        self.x, self.labels, self.held_out = x, labels, held_out
         self.class_counts = torch.bincount(labels, minlength=num_classes)
         if len(self.class_counts) != num_classes or not self.class_counts.all():
             raise FeatureError(

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,9 +25,10 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lort_hub.backbones import Backbone, Transform
+from lort_hub.backbones import Backbone
 from lort_hub.data import BadImageError, ImageSplit
 from lort_hub.errors import FeatureError
+from lort_hub.transforms import Transform
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,11 +85,11 @@ class FeatureStore:
         self.folder = folder
         try:
             self.about: dict[str, Any] = json.loads((folder / "store.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError) as cause:
+            self.num_parts = -(-self.about["num_samples"] // PART_SIZE)
+        except (FileNotFoundError, ValueError, KeyError) as cause:
             raise FeatureError(
                 f"'{folder}' is not a feature store: store.json is missing or damaged."
             ) from cause
-        self.num_parts = -(-self.about["num_samples"] // PART_SIZE)
 
     @classmethod
     def create(cls, parent: Path, content: dict[str, Any], *, num_samples: int) -> FeatureStore:
@@ -101,8 +104,9 @@ class FeatureStore:
         folder = parent / key
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.tmp"):
-            if time.time() - leftover.stat().st_mtime > 3600:
-                leftover.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process may finish or delete it meanwhile
+                if time.time() - leftover.stat().st_mtime > 3600:
+                    leftover.unlink()
         about = {"num_samples": num_samples, "content": content}
         _write_atomically(folder / "store.json", json.dumps(about, indent=2).encode())
         return cls(folder)
@@ -112,10 +116,11 @@ class FeatureStore:
         intact = set()
         for path in self.folder.glob(f"{view}-*.safetensors"):
             part, checksum = path.stem.split("-")[1:]
-            if hashlib.sha256(path.read_bytes()).hexdigest() == checksum:
-                intact.add(int(part))
-            else:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process deletes damaged files too
+                if hashlib.sha256(path.read_bytes()).hexdigest() == checksum:
+                    intact.add(int(part))
+                else:
+                    path.unlink()
         return [part for part in range(self.num_parts) if part not in intact]
 
     def save_part(
@@ -168,14 +173,16 @@ class FeatureStore:
 
     def skipped(self) -> list[int]:
         """Positions in the split of the images that could not be decoded."""
-        return sorted(row for _, tensors in self._parts(EVAL_VIEW) for row in tensors["skipped"].tolist())
+        parts = dict(self._parts(EVAL_VIEW))  # two processes may have written a part each
+        return sorted(row for tensors in parts.values() for row in tensors["skipped"].tolist())
 
     def _parts(self, view: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
         for path in sorted(self.folder.glob(f"{view}-*.safetensors")):
             part, checksum = path.stem.split("-")[1:]
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() == checksum:
-                yield int(part), load_safetensors(data)
+            with suppress(FileNotFoundError):  # another process deletes damaged files
+                data = path.read_bytes()
+                if hashlib.sha256(data).hexdigest() == checksum:
+                    yield int(part), load_safetensors(data)
 
 
 def cache_folder() -> Path:
@@ -248,7 +255,10 @@ def extract_features(
     pixels = _Pixels(split, backbone.transform, backbone.augment)
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
-        _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
+        state = random.getstate()
+        with torch.random.fork_rng(devices=[]):  # the views seed the global generators
+            _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
+        random.setstate(state)
     accelerator.wait_for_everyone()
     return store
 
@@ -287,7 +297,8 @@ def _extract_parts(
     loader = iter(DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=_collate))
     total = sum(len(batch) for batch in batches)
     device = accelerator.device
-    with tqdm(total=total, desc=f"features of {pixels.split.name}", unit="img", disable=None) as progress:
+    title, quiet = f"features of {pixels.split.name}", not sys.stderr.isatty()
+    with tqdm(total=total, desc=title, unit="img", disable=quiet) as progress:
         for view, part in parts:
             size = min((part + 1) * PART_SIZE, len(pixels)) - part * PART_SIZE
             x, rows, skipped = [], [], []

@@ -22,6 +22,7 @@ from lort_hub.selection import Selection, select
 from lort_hub.solvers import minimise, sgd
 
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STAGE1 = "stage 1"
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,20 @@ def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Te
         return None
     rows = [backbone.class_names.index(name) for name in class_names]
     return backbone.weight[rows].float().cpu(), backbone.bias[rows].float().cpu()
+
+
+def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
+    """The head a backbone was trained with, as a `Fit` to stand beside the others.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+
+    Example:
+        >>> stage1_fit(torch.eye(2), torch.zeros(2)).method
+        'stage 1'
+    """
+    return Fit(weight, bias, STAGE1, "none", Objective(), 0, None, None)
 
 
 def _solve(

@@ -8,7 +8,13 @@ from typing import Literal
 from lort_hub.errors import HubUnavailableError, LortHubError
 
 CONNECT_SECONDS = 5.0
-MODEL_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+MODEL_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "run.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+]
 
 OFFLINE_COMMAND = (
     "Offline: accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset FOLDER "

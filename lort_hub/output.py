@@ -15,10 +15,14 @@ from lort_hub.backbones import Backbone
 from lort_hub.card import per_class_rows, render_card
 from lort_hub.checkpoint import atomic_folder, check_saved, save_model
 from lort_hub.data import LongTailedData
-from lort_hub.heads import METHODS, Fit, LortHead
+from lort_hub.heads import METHODS, STAGE1, Fit, LortHead
 from lort_hub.plots import write_plots
 
 CHECKED_IMAGES = 4
+BASELINES = {
+    "ce": "cross-entropy on the same features, its weight decay chosen the same way",
+    STAGE1: "the head the backbone came with",
+}
 
 
 def write_output(
@@ -41,7 +45,7 @@ def write_output(
         backbone: The frozen backbone.
         data: The data set.
         fit: The re-trained head.
-        reports: What `evaluate` returned, by name: the baseline first, the new head last.
+        reports: What `evaluate` returned, by name: the baseline, if there is one, and the head.
         timing: Seconds of each phase so far.
         arguments: The recipe's arguments, JSON-ready.
         environment: Versions, command and git revision.
@@ -52,7 +56,9 @@ def write_output(
     Example:
         >>> write_output(Path("out"), overwrite=False)  # doctest: +SKIP
     """
-    (baseline_name, baseline), (_, test) = next(iter(reports.items())), list(reports.items())[-1]
+    test = reports[fit.method]
+    baseline_name = next((name for name in reports if name != fit.method), None)
+    baseline = reports[baseline_name] if baseline_name else None
     metrics = {
         "test": test,
         "baseline": baseline,
@@ -64,7 +70,7 @@ def write_output(
         "environment": environment,
         "backbone": _describe_backbone(backbone),
         "head": _describe_head(fit),
-        "baseline": {"name": baseline_name, "note": _baseline_note(baseline_name)},
+        "baseline": {"name": baseline_name, "note": BASELINES[baseline_name]} if baseline_name else None,
         "data": _describe_data(data),
         "class_names": list(data.class_names),
     }
@@ -82,7 +88,7 @@ def write_output(
             staged / "per_class.csv",
             per_class_rows(data.class_names, data.class_counts.tolist(), test, baseline),
         )
-        write_plots(staged / "plots", data.class_counts.tolist(), {baseline_name: baseline, fit.method: test})
+        write_plots(staged / "plots", data.class_counts.tolist(), reports)
         (staged / "README.md").write_text(render_card(metrics, run))
 
 
@@ -97,6 +103,7 @@ def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
         "num_features": backbone.num_features,
         "preprocessing": backbone.preprocessing,
         "license": config.get("license"),
+        "trained_on": backbone.trained_on.to_dict() if backbone.trained_on else None,
         "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),
     }
 
@@ -104,7 +111,7 @@ def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
 def _describe_head(fit: Fit) -> dict[str, Any]:
     return {
         "method": fit.method,
-        "summary": METHODS[fit.method].summary,
+        "summary": METHODS[fit.method].summary if fit.method in METHODS else None,
         "solver": fit.solver,
         "iterations": fit.iterations,
         "relative_gradient": fit.relative_gradient,
@@ -122,12 +129,6 @@ def _describe_data(data: LongTailedData) -> dict[str, Any]:
         "fingerprint": data.train.fingerprint(),
         "test_fingerprint": data.test.fingerprint(),
     }
-
-
-def _baseline_note(name: str) -> str:
-    if name == "ce":
-        return "cross-entropy on the same features, its weight decay chosen the same way"
-    return "the head the backbone came with"
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

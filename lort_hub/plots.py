@@ -15,12 +15,13 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
 
 def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, dict[str, Any]]) -> None:
-    """Draw the plots of a head beside its baseline.
+    """Draw the plots of a head, beside its baseline if there is one.
 
     Args:
         folder: Where the PNG files go; made if it does not exist.
         class_counts: Training images (K,).
-        reports: What `evaluate` returned, by name: the baseline first, the new head second.
+        reports: What `evaluate` returned, by name: the baseline first, the new head second, where it is not
+            the baseline itself.
 
     Example:
         >>> import tempfile
@@ -33,7 +34,7 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     """
     folder.mkdir(parents=True, exist_ok=True)
     counts = np.asarray(class_counts)
-    named = list(zip(reports.items(), (GREY, BLUE), strict=True))
+    named = list(zip(reports.items(), (GREY, BLUE), strict=False))
 
     figure, axes = _figure()
     for (name, report), color in named:

@@ -2,7 +2,8 @@
 
 Heads near the LORT limit are scored by exact leave-one-out in closed form, the others by stratified
 cross-validation of the exact solver. Both predict every sample from a head that never saw it, which is honest
-as long as the backbone did not see it either (PAPER section 6).
+as long as the backbone did not see it either (PAPER section 6). Where it did, the samples held out of its
+training are scored, by heads fitted on all the others.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def select(
     Weight decays are tried in units of the features' mean variance over K, so the choice ignores their scale.
 
     Args:
-        training: Features the backbone has not been trained on.
+        training: The features; where the backbone was trained on them, with its held-out samples.
         objective: Delta and tau; its gamma and weight decay are replaced.
         gammas: Class-balance exponents to try.
         weight_decay: The one weight decay to use; None to try `RELATIVE_DECAYS`.
@@ -134,12 +135,22 @@ def select(
     if by not in SCORES:
         raise ConfigError(f"Unknown score '{by}'.{did_you_mean(by, SCORES)} Expected: {', '.join(SCORES)}.")
     num_classes = len(training.class_counts)
+    held_out = training.held_out if training.held_out is not None and training.held_out.any() else None
     closed_form = (
-        by != "nll"
+        held_out is None
+        and by != "nll"
         and objective.tau == 0
         and objective.delta > 0
         and logit_gap(objective.delta, num_classes) <= CLOSED_FORM_GAP
     )
+    if held_out is None:
+        fold_of = stratified_folds(training.labels, FOLDS, seed=seed)
+        how = "exact leave-one-out" if closed_form else f"stratified {FOLDS}-fold cross-validation"
+        if training.held_out is not None:
+            how += " on images the backbone was trained on, too rosy about the tail (no --holdout)"
+    else:
+        fold_of = held_out.long() - 1
+        how = f"the {int(held_out.sum())} images held out of the backbone's training"
     candidates: list[tuple[Objective, float]] = []
     for gamma in sorted(gammas):
         unit = float(training.basis(gamma).values.mean()) / num_classes
@@ -147,17 +158,17 @@ def select(
         if weight_decay is not None:
             decays = [weight_decay]
         path = [replace(objective, gamma=gamma, weight_decay=decay) for decay in decays]
-        held_out = (
+        predictions = (
             leave_one_out_predictions(training, path)
             if closed_form
-            else cross_validated_predictions(training, path, seed=seed)
+            else cross_validated_predictions(training, path, fold_of)
         )
-        candidates += _scored(path, held_out, SCORES[by])
+        candidates += _scored(path, predictions, SCORES[by])
     best, _ = max(candidates, key=lambda candidate: candidate[1])
     return Selection(
         chosen=best,
         by=by,
-        how="exact leave-one-out" if closed_form else f"stratified {FOLDS}-fold cross-validation",
+        how=how,
         candidates=[
             {"gamma": tried.gamma, "weight_decay": tried.weight_decay, "score": score}
             for tried, score in candidates
@@ -199,25 +210,24 @@ def leave_one_out_predictions(training: TrainingSet, path: Sequence[Objective]) 
 
 
 def cross_validated_predictions(
-    training: TrainingSet, path: Sequence[Objective], *, seed: int
+    training: TrainingSet, path: Sequence[Objective], fold_of: Tensor
 ) -> Iterator[Predictions]:
     """Out-of-fold predictions of the exact solver, one per objective of the path.
 
-    All folds share one eigenbasis, and each objective starts from the optimum before it on the path. The only
-    sample of a class is always in training, never scored.
+    All folds share one eigenbasis, and each objective starts from the optimum before it on the path.
 
     Args:
         training: The training features.
         path: Objectives that differ in weight decay alone, from large to small.
-        seed: Seed of the folds.
+        fold_of: Fold (N,) of each sample, numbered from 0; -1 is always fitted on and never scored.
 
     Example:
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
-        >>> next(cross_validated_predictions(training, [Objective(weight_decay=0.01)], seed=0)).predicted
-        tensor([0, 0, 1, 1])
+        >>> path = [Objective(weight_decay=0.01)]
+        >>> next(cross_validated_predictions(training, path, torch.tensor([0, 1, 0, 1]))).predicted
+        tensor([0, 1, 0, 1])
     """
     basis, labels = training.basis(path[0].gamma), training.labels
-    fold_of = stratified_folds(labels, FOLDS, seed=seed)
     splits = [(fold_of != fold, fold_of == fold) for fold in fold_of[fold_of >= 0].unique().tolist()]
     starts: list[tuple[Tensor, Tensor] | None] = [None] * len(splits)
     for objective in path:

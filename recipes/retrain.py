@@ -9,6 +9,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import torch
+
 from lort_hub.backbones import Backbone, load_backbone
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
@@ -16,7 +18,7 @@ from lort_hub.config import RunArguments, environment, flag, make_accelerator, p
 from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.features import FeatureStore, augmented_view, extract_features
-from lort_hub.heads import METHODS, Fit, fit_head, own_head
+from lort_hub.heads import METHODS, STAGE1, Fit, fit_head, own_head, stage1_fit
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
@@ -93,9 +95,11 @@ def main() -> None:
         return
     for store, split in zip(stores, (data.train, data.test), strict=True):
         report_skipped(store, split)
+    unseen = backbone.trained_on.unseen(data.train) if backbone.trained_on else None
     train, test = (store.load() for store in stores)
+    held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
     data = replace(data, train=data.train.take(train.rows.numpy()), test=data.test.take(test.rows.numpy()))
-    training = TrainingSet(train.x, train.y, len(data.class_names))
+    training = TrainingSet(train.x, train.y, data.num_classes, held_out)
     views = [stores[0].load(augmented_view(args.seed, view + 1)).x for view in range(args.views)]
 
     with phase("baseline", timing):
@@ -149,7 +153,7 @@ def main() -> None:
 
     print(results_table(reports))
     print(f"{args.method}: {fit.describe()}")
-    print(f"Wrote {args.output_dir}. Seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in timing.items()))
+    print(f"Wrote {args.output_dir}")
 
 
 def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
@@ -179,7 +183,7 @@ def baseline_head(
     own = own_head(backbone, data.class_names)
     if own is None:
         return "ce", fit_head(training, "ce", select_by=args.select_by, seed=args.seed)
-    return "stage 1", Fit(*own, "stage 1", "none", Objective(), 0, None, None)
+    return STAGE1, stage1_fit(*own)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from lort_hub.eigenbasis import TrainingSet
@@ -57,8 +57,8 @@ def test_nll_score_weighs_classes_equally():
 def test_cross_validation_equals_scikit_learn_on_the_same_folds():
     training, _ = clusters()
     x, labels = training.x, training.labels
-    got = next(cross_validated_predictions(training, [Objective(weight_decay=0.05)], seed=3))
     fold_of = stratified_folds(labels, 5, seed=3)
+    got = next(cross_validated_predictions(training, [Objective(weight_decay=0.05)], fold_of))
     agree = total = 0
     position = 0
     for fold in range(5):
@@ -72,6 +72,23 @@ def test_cross_validation_equals_scikit_learn_on_the_same_folds():
         position += int(held.sum())
     assert total == len(labels)
     assert agree >= total - 1  # the folds are solved to 3e-3 only
+
+
+def test_a_backbone_s_training_images_do_not_choose():
+    # The backbone has memorised what it was trained on: only unseen samples can tell heads apart.
+    training, _ = clusters()
+    x, labels = training.x.clone(), training.labels
+    held = torch.arange(len(labels)) % 4 == 0
+    x[~held] += 50 * torch.nn.functional.one_hot(labels[~held], x.shape[1])
+    choice = select(TrainingSet(x, labels, 3, held), Objective(delta=0.98), gammas=[0.0])
+    assert choice.how == f"the {int(held.sum())} images held out of the backbone's training"
+    for tried in choice.candidates[:2]:
+        weight_decay = tried["weight_decay"]
+        ridge = Ridge(alpha=3 * weight_decay * int((~held).sum())).fit(x[~held], torch.eye(3)[labels[~held]])
+        predicted = ridge.predict(x[held]).argmax(axis=1)
+        assert tried["score"] == pytest.approx(balanced_accuracy_score(labels[held], predicted), abs=0.03)
+    without = select(TrainingSet(x, labels, 3, torch.zeros_like(held)), Objective(delta=0.98), gammas=[0.0])
+    assert "on images the backbone was trained on" in without.how
 
 
 def test_leave_one_out_never_sees_the_sample():

@@ -1,0 +1,43 @@
+"""Random preprocessing of training images, the same for timm's and transformers' backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor
+
+Transform = Callable[[Image], Tensor]
+"""From one RGB image to pixels (3, H, W)."""
+
+
+def augmentation(data: dict[str, Any]) -> Transform:
+    """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's).
+
+    Args:
+        data: timm's data config: input_size (3, H, W), mean, std, interpolation, and more.
+
+    Example:
+        >>> from PIL import Image
+        >>> config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+        >>> augmentation(config)(Image.new("RGB", (32, 32))).shape
+        torch.Size([3, 32, 32])
+    """
+    import timm
+    from torchvision import transforms
+
+    side = data["input_size"][-1]
+    if side > 64:
+        augment: Transform = timm.data.create_transform(**data, is_training=True, color_jitter=0.0)
+        return augment
+    small: Transform = transforms.Compose(
+        [
+            transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC),
+            transforms.RandomCrop(side, padding=side // 8),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(data["mean"], data["std"]),
+        ]
+    )
+    return small
