@@ -12,11 +12,12 @@ Transform = Callable[[Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
 
 
-def augmentation(data: dict[str, Any]) -> Transform:
+def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Transform:
     """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's).
 
     Args:
         data: timm's data config: input_size (3, H, W), mean, std, interpolation, and more.
+        finish: Maps the cropped image to pixels; None normalises by `data`'s mean and std.
 
     Example:
         >>> from PIL import Image
@@ -29,15 +30,17 @@ def augmentation(data: dict[str, Any]) -> Transform:
 
     side = data["input_size"][-1]
     if side > 64:
-        augment: Transform = timm.data.create_transform(**data, is_training=True, color_jitter=0.0)
-        return augment
-    small: Transform = transforms.Compose(
-        [
+        *crops, normalise = timm.data.create_transform(
+            **data, is_training=True, color_jitter=0.0, separate=True
+        )
+    else:
+        crops = [
             transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC),
             transforms.RandomCrop(side, padding=side // 8),
             transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(data["mean"], data["std"]),
         ]
-    )
-    return small
+        normalise = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(data["mean"], data["std"])]
+        )
+    augment: Transform = transforms.Compose([*crops, finish or normalise])
+    return augment

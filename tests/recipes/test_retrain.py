@@ -1,0 +1,268 @@
+"""The main job as a user runs it: a subprocess, and its output in a process that cannot import lort_hub."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lort_hub import LortHead
+from lort_hub.data import load_long_tailed
+from tests.conftest import ROOT
+
+RETRAIN = ROOT / "recipes" / "retrain.py"
+SMALL = ("--backbone", "test_resnet", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
+
+
+def run(*flags, launcher=(sys.executable,), cache=None, **environment):
+    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    if cache:
+        environment["LORT_HUB_CACHE"] = str(cache)
+    command = [*launcher, RETRAIN, *(str(flag) for flag in flags)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+def backbone_folder(folder):
+    """A small timm model with weights, so that several runs share one backbone."""
+    import timm
+
+    torch.manual_seed(1)
+    model = timm.create_model("test_resnet", num_classes=5)
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    return folder
+
+
+def transformers_folder(folder):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(1)
+    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    config.image_size, config.patch_size, config.num_labels = 32, 8, 5
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+PLAIN = """
+import json, sys
+sys.modules["lort_hub"] = None  # any import of it fails
+import torch
+from PIL import Image
+folder, image_files, library = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+images = [Image.open(file).convert("RGB") for file in image_files]
+logits = {}
+from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
+if library == "timm":
+    import timm
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    with torch.inference_mode():
+        logits["timm"] = torch.cat([model(transform(image)[None]) for image in images]).tolist()
+model = AutoModelForImageClassification.from_pretrained(folder).eval()
+processor = AutoImageProcessor.from_pretrained(folder)
+with torch.inference_mode():
+    logits["transformers"] = torch.cat(
+        [model(**processor(image, return_tensors="pt")).logits for image in images]
+    ).tolist()
+classify = pipeline("image-classification", folder)
+names = [classify(image, top_k=1)[0]["label"] for image in images]
+print(json.dumps({"logits": logits, "pipeline": names}))
+"""
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path):
+    make = backbone_folder if library == "timm" else transformers_folder
+    backbone = make(tmp_path / "backbone")
+    out = tmp_path / "out"
+    finished = run(
+        "--backbone", backbone, "--dataset", "digits", "--output-dir", out, cache=tmp_path / "cache"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "| lort " in finished.stdout
+    assert "| ce " in finished.stdout
+
+    test = load_long_tailed("digits").test
+    files = []
+    for k in range(len(test)):
+        files.append(str(tmp_path / f"{k}.png"))
+        test.image(k).save(files[-1])
+    command = [sys.executable, "-c", PLAIN, str(out), json.dumps(files), library]
+    plain = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert plain.returncode == 0, plain.stderr
+    said = json.loads(plain.stdout.splitlines()[-1])
+
+    metrics = json.loads((out / "metrics.json").read_text())
+    head = LortHead.from_pretrained(str(out / "head"))
+    from lort_hub.backbones import load_backbone
+
+    loaded = load_backbone(str(backbone))
+    with torch.inference_mode():
+        pixels = torch.stack([loaded.transform(test.image(k)) for k in range(len(test))])
+        ours = head(loaded.features(pixels))
+    for logits in said["logits"].values():
+        assert (torch.tensor(logits) - ours).abs().max() < 1e-4
+        accuracy = np.mean(np.argmax(logits, axis=1) == test.labels)
+        assert accuracy == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
+    right = np.mean(
+        [test.class_names[y] == name for y, name in zip(test.labels, said["pipeline"], strict=True)]
+    )
+    assert right == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
+
+
+def test_the_output_folder_is_what_design_says(photos, tmp_path):
+    out = tmp_path / "out"
+    finished = run("--backbone", backbone_folder(tmp_path / "b"), "--dataset", photos, "--output-dir", out)
+    assert finished.returncode == 0, finished.stderr
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == sorted(
+        ["README.md", "config.json", "metrics.json", "model.safetensors", "per_class.csv", "run.json"]
+        + ["head/config.json", "head/model.safetensors"]
+        + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
+    )
+    metrics, record = (json.loads((out / name).read_text()) for name in ("metrics.json", "run.json"))
+    assert set(metrics) == {"test", "baseline", "selection", "timing"}
+    wanted = {"accuracy", "balanced_accuracy", "many", "medium", "few", "worst_class", "macro_f1", "nll"}
+    assert wanted | {"ece", "logits_magnitude", "regularized_std", "weight_norm", "n"} <= set(metrics["test"])
+    assert metrics["test"]["many"] is None
+    assert metrics["test"]["n"] == 12
+    assert record["data"]["class_counts"] == [9, 6, 3]
+    assert len(record["data"]["train_rows"]) == 18
+    assert json.loads((out / "config.json").read_text())["label_names"] == ["ant", "bee", "cat"]
+    assert not list(tmp_path.glob(".*"))  # nothing staged is left
+
+
+def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path):
+    backbone = backbone_folder(tmp_path / "b")
+    heads = []
+    for name in ("first", "second"):
+        flags = ("--backbone", backbone, "--dataset", photos, "--output-dir", tmp_path / name)
+        finished = run(*flags, cache=tmp_path / "cache")
+        assert finished.returncode == 0, finished.stderr
+        heads.append((tmp_path / name / "head" / "model.safetensors").read_bytes())
+        stores = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
+        if name == "first":
+            written = stores
+    assert stores == written
+    assert heads[0] == heads[1]
+
+
+def test_two_processes_find_the_head_of_one(tmp_path):
+    backbone = backbone_folder(tmp_path / "b")
+    flags = ("--backbone", backbone, "--dataset", "digits", "--num-workers", "0")
+    one = run(*flags, "--output-dir", tmp_path / "one", cache=tmp_path / "cache1")
+    assert one.returncode == 0, one.stderr
+    two = run(
+        *flags,
+        "--output-dir",
+        tmp_path / "two",
+        launcher=(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
+        cache=tmp_path / "cache2",
+        ACCELERATE_USE_CPU="true",
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("| lort ") == 1
+    first, second = (LortHead.from_pretrained(str(tmp_path / name / "head")) for name in ("one", "two"))
+    assert (first.weight - second.weight).abs().max() <= 1e-5
+    assert (first.bias - second.bias).abs().max() <= 1e-5
+
+
+def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):
+    finished = run(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", WORLD_SIZE="2")
+    assert finished.returncode == 2
+    assert "torchrun --nproc_per_node" in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreachable_hub_is_one_message_within_seconds(tmp_path):
+    started = time.monotonic()
+    finished = run(
+        "--backbone", "resnet50", "--output-dir", tmp_path / "out", HF_ENDPOINT="http://127.0.0.1:9"
+    )
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stderr
+    assert "Cannot reach http://127.0.0.1:9" in finished.stderr
+    assert "--backbone local-dir:FOLDER --dataset FOLDER" in finished.stderr
+    assert time.monotonic() - started < 60  # imports alone take ten on a busy machine
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_says_the_plan_and_writes_nothing(photos, tmp_path):
+    finished = run(
+        *SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", "--dry-run", cache=tmp_path / "cache"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "18 training images of 3 classes (9 to 3 each" in finished.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corrupt_image_stops_the_run_or_is_left_out(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / "train" / "bee" / "3.png").write_bytes(b"not a picture")
+    flags = (*SMALL, "--dataset", folder, "--output-dir", tmp_path / "out")
+    stopped = run(*flags, cache=tmp_path / "cache")
+    assert stopped.returncode == 1
+    assert "3.png" in stopped.stderr
+    assert "class 'bee'" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert not (tmp_path / "out").exists()
+
+    left_out = run(*flags, "--on-bad-image", "skip", cache=tmp_path / "cache")
+    assert left_out.returncode == 0, left_out.stderr
+    assert "class 'bee'" in left_out.stdout
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["data"]["class_counts"] == [9, 5, 3]
+
+
+def test_a_head_of_the_same_classes_is_the_baseline(photos, tmp_path):
+    first = run(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "first", "--method", "ce")
+    assert first.returncode == 0, first.stderr
+    second = run("--backbone", tmp_path / "first", "--dataset", photos, "--output-dir", tmp_path / "second")
+    assert second.returncode == 0, second.stderr
+    ce, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second"))
+    assert "| stage 1 " in second.stdout
+    assert again["baseline"]["accuracy"] == ce["test"]["accuracy"]
+    assert again["baseline"]["nll"] == pytest.approx(ce["test"]["nll"], abs=1e-5)
+
+
+def test_resume_and_overwrite(photos, tmp_path):
+    flags = (*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out")
+    assert run(*flags).returncode == 0
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    refused = run(*flags)
+    assert refused.returncode == 1
+    assert "--overwrite" in refused.stderr
+    resumed = run(*flags, "--resume")
+    assert resumed.returncode == 0
+    assert "is finished" in resumed.stdout
+    assert (tmp_path / "out" / "run.json").read_bytes() == before
+    changed = run(*flags, "--resume", "--method", "ce")
+    assert changed.returncode == 1
+    assert "method" in changed.stderr
+    assert run(*flags, "--overwrite", "--method", "ce").returncode == 0
+
+
+def test_parquet_of_jpegs_with_augmented_views_by_sgd(tmp_path):
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    for split, count in (("train", 12), ("test", 6)):
+        pictures = [Image.new("RGB", (40, 30), (20 * k, 99, 200 * (k % 2))) for k in range(count)]
+        rows = datasets.Dataset.from_dict(
+            {"image": pictures, "label": [k % 2 for k in range(count)]}, features=kinds
+        )
+        (tmp_path / "data").mkdir(exist_ok=True)
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    flags = ("--dataset", tmp_path / "data", "--output-dir", tmp_path / "out", "--views", "2")
+    finished = run(*SMALL, *flags, "--method", "lort-published", cache=tmp_path / "cache")
+    assert finished.returncode == 0, finished.stderr
+    assert "20 epochs of SGD" in finished.stdout
+    views = {path.name.split("-")[0] for path in Path(tmp_path / "cache").rglob("*.safetensors")}
+    assert views == {"eval", "seed0.1", "seed0.2"}
