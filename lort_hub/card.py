@@ -66,7 +66,7 @@ def escape(text: str) -> str:
         >>> escape("a|b <i>")
         'a&#124;b &#60;i&#62;'
     """
-    return re.sub(r"[|<>&*_`\[\]#$\\\n\r]", lambda found: f"&#{ord(found.group())};", text)
+    return re.sub(r"[|<>&*_`~\[\]#$\\\n\r]", lambda found: f"&#{ord(found.group())};", text)
 
 
 def _code(text: str) -> str:
@@ -100,10 +100,8 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     card = ModelCard.from_template(
         _metadata(metrics, run),
         template_str=(files("lort_hub") / "templates" / "model_card.md").read_text(),
-        title=f"{escape(run['backbone']['source'])}, {run['head']['method']}, {escape(data['name'])}",
-        backbone=_code(run["backbone"]["source"]),
-        method=run["head"]["method"],
-        summary=run["head"]["summary"],
+        title=f"{escape(_name(run['backbone']))}, {run['head']['method']}, {escape(data['name'])}",
+        intro=_intro(run),
         dataset=f"{_code(data['name'])} (imbalance {data['imbalance']})",
         num_classes=len(names),
         largest=max(counts),
@@ -118,7 +116,7 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         calibration_note=_calibration_note(test, run["head"]["delta"]),
         snippet=_snippet(run),
         made=_made(metrics, run),
-        few_test_note=_few_test_note(test, len(names)),
+        limits=_limits(run["head"], test, len(names)),
         command=run["environment"]["command"],
         versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
         fingerprint=data["fingerprint"],
@@ -132,13 +130,19 @@ def _reports(metrics: dict[str, Any], run: dict[str, Any]) -> dict[str, dict[str
 
 
 def _intro(run: dict[str, Any]) -> str:
-    source, head = run["backbone"]["source"], run["head"]
+    backbone, head = _code(_name(run["backbone"])), run["head"]
     if head["method"] == STAGE1:
-        return f"`{source}` trained by plain cross-entropy, the usual stage 1,"
+        return f"{backbone} trained by plain cross-entropy, the usual stage 1,"
     return (
-        f"`{source}` with its linear head re-trained by **{head['method']}** ({head['summary']}), its "
+        f"{backbone} with its linear head re-trained by **{head['method']}** ({head['summary']}), its "
         "backbone untouched,"
     )
+
+
+def _name(backbone: dict[str, Any]) -> str:
+    """The Hub id, or the architecture: where a folder lay is nobody's business."""
+    name: str = backbone["source"] if backbone["revision"] else backbone["architecture"]
+    return name
 
 
 def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
@@ -146,7 +150,7 @@ def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
 
     data, on_hub = run["data"], run["backbone"]["revision"] is not None
     test = metrics["test"]
-    name = f"{run['backbone']['source']} {run['head']['method']}"
+    name = f"{_name(run['backbone'])} {run['head']['method']}"
 
     def row(metric: str, label: str, value: float) -> EvalResult:
         return EvalResult(
@@ -192,12 +196,21 @@ def _calibration_note(test: dict[str, Any], delta: float) -> str:
     return note
 
 
-def _few_test_note(test: dict[str, Any], num_classes: int) -> str:
-    if test["n"] >= 30 * num_classes:
-        return ""
-    return (
-        f" With about {test['n'] / num_classes:.0f} test images a class, single classes' numbers are rough."
-    )
+def _limits(head: dict[str, Any], test: dict[str, Any], num_classes: int) -> str:
+    if head["method"] in (STAGE1, "ce"):
+        text = (
+            "It has learned the skewed mix of the training images and favours their frequent classes: where "
+            "every class matters alike, use a re-trained head."
+        )
+    else:
+        text = (
+            "It expects every class to be equally likely. Where the deployed mix of classes is as skewed as "
+            "the training set, the baseline may be right more often."
+        )
+    if test["n"] < 30 * num_classes:
+        per_class = test["n"] / num_classes
+        text += f" With about {per_class:.0f} test images a class, single classes' numbers are rough."
+    return text
 
 
 def _snippet(run: dict[str, Any]) -> str:
@@ -227,7 +240,7 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     if head["method"] == STAGE1:
         given = run["arguments"]
         lines = [
-            f"1. Architecture `{backbone['source']}`{at}, "
+            f"1. Architecture {_code(_name(backbone))}{at}, "
             + ("starting from its weights." if given["pretrained"] else "from random weights."),
             f"2. {given['epochs']} epochs of SGD with momentum 0.9 over crops and flips, learning rate "
             f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches "
@@ -237,7 +250,7 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         ]
     else:
         lines = [
-            f"1. Backbone `{backbone['source']}`{at}, frozen, {backbone['num_features']} features an image.",
+            f"1. Backbone {_code(_name(backbone))}{at}, frozen, {backbone['num_features']} features.",
             f"2. Head: {head['method']}, delta {head['delta']:.4g}, gamma {head['gamma']:.3g}, "
             f"tau {head['tau']:.3g}, weight decay {head['weight_decay']:.3g}, {_solved(head)}.",
         ]

@@ -93,7 +93,8 @@ def write_output(
 
 
 def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
-    config = getattr(backbone.model, "pretrained_cfg", {})
+    model: Any = backbone.model
+    config = model.pretrained_cfg if backbone.library == "timm" else {"architecture": model.config.model_type}
     return {
         "spec": backbone.spec,
         "source": backbone.source,
@@ -102,6 +103,7 @@ def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
         "sha256": backbone.fingerprint(),
         "num_features": backbone.num_features,
         "preprocessing": backbone.preprocessing,
+        "architecture": config["architecture"],
         "license": config.get("license"),
         "trained_on": backbone.trained_on.to_dict() if backbone.trained_on else None,
         "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),

@@ -102,7 +102,7 @@ def main() -> None:
                     loss = F.cross_entropy(logits_of(trained(pixels)), labels)
                 if not loss.isfinite():
                     raise LortHubError(
-                        f"The loss is {loss.item()} in epoch {epoch + 1} at lr {scheduler.get_last_lr()}.\n"
+                        f"The loss is {loss.item()} in epoch {epoch + 1} at lr {optimizer.param_groups[0]['lr']:.3g}.\n"
                         "Expected a finite loss: lower --lr, or use --mixed-precision no."
                     )
                 optimizer.zero_grad()

@@ -1,7 +1,6 @@
 """The main job as a user runs it: a subprocess, and its output in a process that cannot import lort_hub."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,40 +15,7 @@ from PIL import Image
 
 from lort_hub import LortHead
 from lort_hub.data import load_long_tailed
-from tests.conftest import ROOT
-
-RETRAIN = ROOT / "recipes" / "retrain.py"
-SMALL = ("--backbone", "test_resnet", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
-
-
-def run(*flags, launcher=(sys.executable,), cache=None, **environment):
-    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
-    if cache:
-        environment["LORT_HUB_CACHE"] = str(cache)
-    command = [*launcher, RETRAIN, *(str(flag) for flag in flags)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-
-
-def backbone_folder(folder):
-    """A small timm model with weights, so that several runs share one backbone."""
-    import timm
-
-    torch.manual_seed(1)
-    model = timm.create_model("test_resnet", num_classes=5)
-    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
-    return folder
-
-
-def transformers_folder(folder):
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
-
-    torch.manual_seed(1)
-    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    config.image_size, config.patch_size, config.num_labels = 32, 8, 5
-    ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
+from tests.recipes import SMALL, retrain, timm_folder, transformers_folder
 
 PLAIN = """
 import json, sys
@@ -80,10 +46,10 @@ print(json.dumps({"logits": logits, "pipeline": names}))
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])
 def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path):
-    make = backbone_folder if library == "timm" else transformers_folder
+    make = timm_folder if library == "timm" else transformers_folder
     backbone = make(tmp_path / "backbone")
     out = tmp_path / "out"
-    finished = run(
+    finished = retrain(
         "--backbone", backbone, "--dataset", "digits", "--output-dir", out, cache=tmp_path / "cache"
     )
     assert finished.returncode == 0, finished.stderr
@@ -120,7 +86,7 @@ def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path)
 
 def test_the_output_folder_is_what_design_says(photos, tmp_path):
     out = tmp_path / "out"
-    finished = run("--backbone", backbone_folder(tmp_path / "b"), "--dataset", photos, "--output-dir", out)
+    finished = retrain("--backbone", timm_folder(tmp_path / "b"), "--dataset", photos, "--output-dir", out)
     assert finished.returncode == 0, finished.stderr
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
@@ -141,11 +107,11 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
 
 
 def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path):
-    backbone = backbone_folder(tmp_path / "b")
+    backbone = timm_folder(tmp_path / "b")
     heads = []
     for name in ("first", "second"):
         flags = ("--backbone", backbone, "--dataset", photos, "--output-dir", tmp_path / name)
-        finished = run(*flags, cache=tmp_path / "cache")
+        finished = retrain(*flags, cache=tmp_path / "cache")
         assert finished.returncode == 0, finished.stderr
         heads.append((tmp_path / name / "head" / "model.safetensors").read_bytes())
         stores = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
@@ -156,11 +122,11 @@ def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path)
 
 
 def test_two_processes_find_the_head_of_one(tmp_path):
-    backbone = backbone_folder(tmp_path / "b")
+    backbone = timm_folder(tmp_path / "b")
     flags = ("--backbone", backbone, "--dataset", "digits", "--num-workers", "0")
-    one = run(*flags, "--output-dir", tmp_path / "one", cache=tmp_path / "cache1")
+    one = retrain(*flags, "--output-dir", tmp_path / "one", cache=tmp_path / "cache1")
     assert one.returncode == 0, one.stderr
-    two = run(
+    two = retrain(
         *flags,
         "--output-dir",
         tmp_path / "two",
@@ -176,7 +142,7 @@ def test_two_processes_find_the_head_of_one(tmp_path):
 
 
 def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):
-    finished = run(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", WORLD_SIZE="2")
+    finished = retrain(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", WORLD_SIZE="2")
     assert finished.returncode == 2
     assert "torchrun --nproc_per_node" in finished.stderr
     assert not (tmp_path / "out").exists()
@@ -184,7 +150,7 @@ def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):
 
 def test_unreachable_hub_is_one_message_within_seconds(tmp_path):
     started = time.monotonic()
-    finished = run(
+    finished = retrain(
         "--backbone", "resnet50", "--output-dir", tmp_path / "out", HF_ENDPOINT="http://127.0.0.1:9"
     )
     assert finished.returncode == 1
@@ -196,7 +162,7 @@ def test_unreachable_hub_is_one_message_within_seconds(tmp_path):
 
 
 def test_dry_run_says_the_plan_and_writes_nothing(photos, tmp_path):
-    finished = run(
+    finished = retrain(
         *SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", "--dry-run", cache=tmp_path / "cache"
     )
     assert finished.returncode == 0, finished.stderr
@@ -209,14 +175,14 @@ def test_a_corrupt_image_stops_the_run_or_is_left_out(photos, tmp_path):
     shutil.copytree(photos, folder)
     (folder / "train" / "bee" / "3.png").write_bytes(b"not a picture")
     flags = (*SMALL, "--dataset", folder, "--output-dir", tmp_path / "out")
-    stopped = run(*flags, cache=tmp_path / "cache")
+    stopped = retrain(*flags, cache=tmp_path / "cache")
     assert stopped.returncode == 1
     assert "3.png" in stopped.stderr
     assert "class 'bee'" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "out").exists()
 
-    left_out = run(*flags, "--on-bad-image", "skip", cache=tmp_path / "cache")
+    left_out = retrain(*flags, "--on-bad-image", "skip", cache=tmp_path / "cache")
     assert left_out.returncode == 0, left_out.stderr
     assert "class 'bee'" in left_out.stdout
     record = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -224,9 +190,11 @@ def test_a_corrupt_image_stops_the_run_or_is_left_out(photos, tmp_path):
 
 
 def test_a_head_of_the_same_classes_is_the_baseline(photos, tmp_path):
-    first = run(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "first", "--method", "ce")
+    first = retrain(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "first", "--method", "ce")
     assert first.returncode == 0, first.stderr
-    second = run("--backbone", tmp_path / "first", "--dataset", photos, "--output-dir", tmp_path / "second")
+    second = retrain(
+        "--backbone", tmp_path / "first", "--dataset", photos, "--output-dir", tmp_path / "second"
+    )
     assert second.returncode == 0, second.stderr
     ce, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second"))
     assert "| stage 1 " in second.stdout
@@ -236,19 +204,19 @@ def test_a_head_of_the_same_classes_is_the_baseline(photos, tmp_path):
 
 def test_resume_and_overwrite(photos, tmp_path):
     flags = (*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out")
-    assert run(*flags).returncode == 0
+    assert retrain(*flags).returncode == 0
     before = (tmp_path / "out" / "run.json").read_bytes()
-    refused = run(*flags)
+    refused = retrain(*flags)
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
-    resumed = run(*flags, "--resume")
+    resumed = retrain(*flags, "--resume")
     assert resumed.returncode == 0
     assert "is finished" in resumed.stdout
     assert (tmp_path / "out" / "run.json").read_bytes() == before
-    changed = run(*flags, "--resume", "--method", "ce")
+    changed = retrain(*flags, "--resume", "--method", "ce")
     assert changed.returncode == 1
     assert "method" in changed.stderr
-    assert run(*flags, "--overwrite", "--method", "ce").returncode == 0
+    assert retrain(*flags, "--overwrite", "--method", "ce").returncode == 0
 
 
 def test_parquet_of_jpegs_with_augmented_views_by_sgd(tmp_path):
@@ -261,7 +229,7 @@ def test_parquet_of_jpegs_with_augmented_views_by_sgd(tmp_path):
         (tmp_path / "data").mkdir(exist_ok=True)
         rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
     flags = ("--dataset", tmp_path / "data", "--output-dir", tmp_path / "out", "--views", "2")
-    finished = run(*SMALL, *flags, "--method", "lort-published", cache=tmp_path / "cache")
+    finished = retrain(*SMALL, *flags, "--method", "lort-published", cache=tmp_path / "cache")
     assert finished.returncode == 0, finished.stderr
     assert "20 epochs of SGD" in finished.stdout
     views = {path.name.split("-")[0] for path in Path(tmp_path / "cache").rglob("*.safetensors")}
