@@ -222,10 +222,13 @@ def _read_config(folder: Path, spec: str, *, weights: bool) -> dict[str, Any]:
         raise BackboneError(
             f"No config.json in '{folder}' (from --backbone {spec}).\nFound: {found}."
         ) from None
-    except json.JSONDecodeError as cause:
+    except ValueError as cause:
         raise BackboneError(f"{folder / 'config.json'} is not JSON: {cause}.") from cause
-    # Both libraries fall back to pickles when this file is missing; lort_hub never reads one.
-    if weights and not list(folder.glob("model*.safetensors")):
+    if not isinstance(config, dict):
+        raise BackboneError(f"{folder / 'config.json'} is not a JSON object, as both libraries write.")
+    # Both libraries fall back to pickles when these files are missing; lort_hub never reads one.
+    files = ["model.safetensors"] + ["model.safetensors.index.json"] * ("architecture" not in config)
+    if weights and not any((folder / file).exists() for file in files):
         raise BackboneError(
             f"No model.safetensors in '{folder}' (from --backbone {spec}); pickled weights are never read.\n"
             f"Found: {found}. Convert the weights to safetensors, or use another revision."
@@ -240,16 +243,21 @@ def _timm_backbone(
 
     try:
         arguments = timm.models.resolve_model_input_args(name, {"img_size": image_size})
-        model = timm.create_model(pretrained=pretrained, **arguments).eval().requires_grad_(False)
+        model = timm.create_model(pretrained=pretrained, **arguments)
     except Exception as cause:  # whatever a stranger's config makes the libraries raise
         raise BackboneError(f"timm cannot build '{spec}': {type(cause).__name__}: {cause}") from cause
+    if not pretrained:
+        model.pretrained_cfg = {**model.pretrained_cfg, "license": None}  # that of the published weights
     has_classifier = pretrained and model.num_classes > 0
     if model.num_classes == 0:
         model.reset_classifier(2)
+    model.eval().requires_grad_(False)
     data = timm.data.resolve_model_data_config(model, {"img_size": image_size})
     if data["input_size"][0] != 3:
         raise BackboneError(f"'{spec}' takes {data['input_size'][0]} channels, expected 3 (RGB).")
     names = model.pretrained_cfg.get("label_names") if has_classifier else None
+    if isinstance(names, dict):  # timm's other form, {index: name}
+        names = [names[str(k)] for k in range(model.num_classes) if str(k) in names]
     backbone = Backbone(
         spec=spec,
         source=source,
@@ -272,23 +280,26 @@ def _transformers_backbone(
 ) -> Backbone:
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-    size = {"size": {"height": image_size, "width": image_size}} if image_size else {}
+    load = partial(AutoImageProcessor.from_pretrained, folder, trust_remote_code=False)
     try:
-        processor = AutoImageProcessor.from_pretrained(
-            folder, **size, **({"crop_size": size["size"]} if size else {})
-        )
+        processor = load()
+        if image_size:
+            square = {"height": image_size, "width": image_size}
+            size = {"shortest_edge": image_size} if "shortest_edge" in dict(processor.size) else square
+            processor = load(size=size, crop_size=square)
+        transform = partial(_process, processor)
+        pixels = transform(pillow.new("RGB", (64, 64)))
         if pretrained:
             model, info = AutoModelForImageClassification.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True
+                folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
         else:
-            model, info = AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(folder)), {}
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model, info = AutoModelForImageClassification.from_config(config, trust_remote_code=False), {}
     except Exception as cause:  # whatever a stranger's config makes the libraries raise
         raise BackboneError(f"transformers cannot load '{spec}': {type(cause).__name__}: {cause}") from cause
-    model.eval().requires_grad_(False)
+    model.float().eval().requires_grad_(False)  # transformers keeps a file's half precision
 
-    transform = partial(_process, processor)
-    pixels = transform(pillow.new("RGB", (64, 64)))
     name = _final_linear(model, pixels[None], spec)
     missing = [key for key in info.get("missing_keys", ()) if not key.startswith(f"{name}.")]
     if missing:
@@ -313,7 +324,7 @@ def _transformers_backbone(
         classifier_name=name,
         class_names=tuple(names) if named else None,
         transform=transform,
-        augment=augmentation(data),
+        augment=augmentation(data, partial(_process, processor, do_resize=False)),
         image_size=data["input_size"][1],
         preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
         processor=processor,
@@ -322,8 +333,8 @@ def _transformers_backbone(
     return backbone
 
 
-def _process(processor: Any, image: pillow.Image) -> Tensor:
-    pixels: Tensor = processor(image, return_tensors="pt")["pixel_values"][0]
+def _process(processor: Any, image: pillow.Image, **options: bool) -> Tensor:
+    pixels: Tensor = processor(image, return_tensors="pt", **options)["pixel_values"][0]
     return pixels
 
 
@@ -353,8 +364,10 @@ def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> str:
     ]
     try:
         logits = model(pixels).logits
-    except ValueError as cause:
-        raise BackboneError(f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}") from cause
+    except (AssertionError, RuntimeError, ValueError) as cause:
+        raise BackboneError(
+            f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another --image-size."
+        ) from cause
     finally:
         for hook in hooks:
             hook.remove()

@@ -110,6 +110,7 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         low=low,
         high=high,
         group_sizes=", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
+        interval_note=_interval_note(test),
         table=results_table(_reports(metrics, run)),
         baseline_note=f"The baseline is {run['baseline']['note']}. " if run["baseline"] else "",
         worst=", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5]),
@@ -184,6 +185,13 @@ def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
         eval_results=results,
         ignore_metadata_errors=False,
     )
+
+
+def _interval_note(test: dict[str, Any]) -> str:
+    if "interval" not in test:
+        return ""
+    level = 100 * test["interval"]["level"]
+    return f" In brackets: {level:.0f} % bootstrap interval over the test images of each class."
 
 
 def _calibration_note(test: dict[str, Any], delta: float) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 "Run again with another --output-dir, or with --overwrite."
             ) from cause
         _fsync(folder.parent)
-        if replaced.exists():
+        with suppress(FileNotFoundError):
             replaced.rename(staged)  # half deleted it must not be taken for the old folder
     except SafetensorError as cause:  # its I/O errors are no OSErrors
         raise CheckpointError(

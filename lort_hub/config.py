@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
 
+LEAST = {
+    "batch_size": 1,
+    "bootstrap": 0,
+    "image_size": 1,
+    "num_workers": 0,
+    "seed": 0,
+    "subset_seed": 0,
+    "views": 0,
+}
+
 
 def flag(default: Any, help: str) -> Any:
     """A dataclass field that becomes a command-line flag with a help text.
@@ -74,8 +84,8 @@ class RunArguments:
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
         self.output_dir = Path(self.output_dir)
-        for name, least in {"batch_size": 1, "num_workers": 0, "image_size": 1, "seed": 0}.items():
-            value = getattr(self, name)
+        for name, least in LEAST.items():
+            value = getattr(self, name, None)
             if value is not None and value < least:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}.")
 
@@ -119,9 +129,9 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
         argv, return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        flags = [f"--{name.replace('_', '-')}" for name in known]
+        flags, name = [f"--{name.replace('_', '-')}" for name in known], unknown[0].partition("=")[0]
         raise ConfigError(
-            f"Unknown argument '{unknown[0]}'.{did_you_mean(unknown[0], flags)}\nSee --help for all of them."
+            f"Unknown argument '{name}'.{did_you_mean(name, flags)}\nSee --help for all of them."
         )
     arguments: T = parsed[0]
     return arguments

@@ -16,7 +16,7 @@ from torch import Tensor
 from lort_hub.errors import FeatureError
 from lort_hub.objectives import sample_weights
 
-BLOCK = 8192
+BLOCK = 2048
 """Rows per product: float32 within a block, float64 across blocks."""
 
 

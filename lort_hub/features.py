@@ -306,6 +306,7 @@ def _extract_parts(
                 batch_rows, images, errors = next(loader)
                 for row, error in errors:
                     if on_bad_image == "error":
+                        del loader  # ends its workers here; the error's own cycle would break their pipes
                         raise error
                     skipped.append(row)
                 if batch_rows:

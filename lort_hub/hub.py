@@ -57,15 +57,18 @@ def pin_revision(
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as cause:
+        raise error(f"'{repo_id}' is not a Hub repository id: {cause}") from cause
     if constants.HF_HUB_OFFLINE:
         return revision
     api = HfApi()
     look_up = api.model_info if kind == "model" else api.dataset_info
     try:
         return look_up(repo_id, revision=revision, timeout=CONNECT_SECONDS).sha
-    except HFValidationError as cause:
-        raise error(f"'{repo_id}' is not a Hub repository id: {cause}") from cause
     except GatedRepoError as cause:
         raise error(
             f"The {kind} '{repo_id}' is gated.\n"

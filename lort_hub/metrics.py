@@ -38,9 +38,10 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
         >>> class_groups(np.array([101, 100, 20, 19]))
         {'many': array([0]), 'medium': array([1, 2]), 'few': array([3])}
     """
+    if len(thresholds) != 2 or not 0 <= thresholds[0] <= thresholds[1]:
+        got = " and ".join(map(str, thresholds))
+        raise ConfigError(f"Group thresholds are {got}, expected 0 <= few < LOW <= HIGH < many.")
     low, high = thresholds
-    if not 0 <= low <= high:
-        raise ConfigError(f"Group thresholds are {low} and {high}, expected 0 <= few < LOW <= HIGH < many.")
     counts = np.asarray(class_counts)
     return {
         "many": np.flatnonzero(counts > high),

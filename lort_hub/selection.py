@@ -8,7 +8,6 @@ training are scored, by heads fitted on all the others.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,6 +23,8 @@ from lort_hub.solvers import minimise
 RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 11))
 """Weight decays to try; cross-validation, dearer than leave-one-out, tries every second one."""
 PATIENCE = 2
+LEAST_GAIN = 0.005
+"""A smaller weight decay has to score this much higher: less is noise, and a larger one is the safer head."""
 FOLDS = 5
 FOLD_TOLERANCE = 3e-3
 CLOSED_FORM_GAP = 2.0
@@ -82,7 +83,7 @@ class Selection:
     """What was chosen, from what, by what score.
 
     Attributes:
-        chosen: The objective with the best score.
+        chosen: The objective that won.
         by: Name of the score.
         how: Where the held-out predictions come from.
         candidates: Every gamma and weight decay tried, with its score.
@@ -120,7 +121,8 @@ def select(
         seed: Seed of the folds.
 
     Returns:
-        The selection; among equal scores the larger weight decay and the smaller gamma win.
+        The selection. A smaller weight decay wins by `LEAST_GAIN` or not at all; of gammas with equal
+        scores the smaller wins.
 
     Raises:
         ConfigError: Unknown score.
@@ -152,6 +154,7 @@ def select(
         fold_of = held_out.long() - 1
         how = f"the {int(held_out.sum())} images held out of the backbone's training"
     candidates: list[tuple[Objective, float]] = []
+    winners: list[tuple[Objective, float]] = []
     for gamma in sorted(gammas):
         unit = float(training.basis(gamma).values.mean()) / num_classes
         decays = [unit * decay for decay in RELATIVE_DECAYS[:: 1 if closed_form else 2]]
@@ -163,8 +166,10 @@ def select(
             if closed_form
             else cross_validated_predictions(training, path, fold_of)
         )
-        candidates += _scored(path, predictions, SCORES[by])
-    best, _ = max(candidates, key=lambda candidate: candidate[1])
+        tried, winner = _walk(path, predictions, SCORES[by])
+        candidates += tried
+        winners.append(winner)
+    best, _ = max(winners, key=lambda winner: winner[1])
     return Selection(
         chosen=best,
         by=by,
@@ -176,17 +181,19 @@ def select(
     )
 
 
-def _scored(
+def _walk(
     path: Sequence[Objective], held_out: Iterator[Predictions], score: Callable[[Predictions], float]
-) -> Iterator[tuple[Objective, float]]:
-    """Score along the path until it is clearly past its best: small weight decays are the dearest to fit."""
-    best, since = -math.inf, 0
+) -> tuple[list[tuple[Objective, float]], tuple[Objective, float]]:
+    """Score along the path until it is past its best: small weight decays are the dearest to fit."""
+    tried: list[tuple[Objective, float]] = []
+    best = 0
     for objective, predictions in zip(path, held_out, strict=True):
-        value = score(predictions) if len(predictions.labels) else 0.0
-        yield objective, value
-        best, since = (value, 0) if value > best else (best, since + 1)
-        if since == PATIENCE:
-            return
+        tried.append((objective, score(predictions) if len(predictions.labels) else 0.0))
+        if tried[-1][1] > tried[best][1] + LEAST_GAIN:
+            best = len(tried) - 1
+        elif len(tried) - 1 - best == PATIENCE:
+            break
+    return tried, tried[best]
 
 
 def leave_one_out_predictions(training: TrainingSet, path: Sequence[Objective]) -> Iterator[Predictions]:

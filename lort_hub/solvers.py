@@ -26,6 +26,8 @@ from lort_hub.objectives import Objective, logit_adjustment, sample_weights
 TOLERANCE = 1e-5
 MEMORY = 10
 PATIENCE = 100
+FLAT = 0.1
+"""A step ends where the slope along its direction has fallen to this fraction."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def minimise(
 ) -> Solution:
     """Minimise the objective exactly, by L-BFGS in the eigenbasis with a diagonal preconditioner.
 
-    Deterministic: no sampling, no step size. The step along each direction is found by Newton's method on the
-    kept logits, so an iteration costs two products with the features whatever the line search does.
+    Deterministic: no sampling, no step size. Where a full step along a direction is too long or too short,
+    Newton's method finds the right one on the kept logits, at the cost of one more product with the features.
 
     Args:
         x: Features (N, D) in an eigenbasis, all of `Eigenbasis.x` or some of its rows.
@@ -127,11 +129,14 @@ def minimise(
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
         direction = _lbfgs_direction(g, scale, history)
-        moved = _logits(x, direction)
-        step = _line_minimum(logits, moved, weights, prior, target, head, direction, penalty)
+        slope = (g * direction).sum().item()
+        previous, moved, step = g, _logits(x, direction), 1.0
+        g, confidence = gradient(head + direction, logits + moved)
+        if abs((g * direction).sum().item()) > FLAT * abs(slope):
+            step = _line_minimum(logits, moved, weights, prior, target, head, direction, penalty, slope)
+            g, confidence = gradient(head + step * direction, torch.add(logits, moved, alpha=step))
         head = head + step * direction
         logits = _logits(x, head) if iteration % 10 == 9 else logits.add_(moved, alpha=step)
-        previous, (g, confidence) = g, gradient(head, logits)
         change = g - previous
         product = (change * direction).sum().item() * step
         if product > 0:
@@ -159,16 +164,17 @@ def _deviation(logits: Tensor) -> Tensor:
 
 def _softmax_sums(x: Tensor, logits: Tensor, omega: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of omega_i (p_i - 1/K) [x_i, 1] (K, D + 1) and of omega_i p_i (1 - p_i) (K,), in float64."""
-    sums = torch.zeros(len(prior), x.shape[1] + 1, dtype=torch.float64, device=x.device)
-    confidence = torch.zeros(len(prior), dtype=torch.float64, device=x.device)
+    num_classes = len(prior)
+    sums = torch.zeros(num_classes, x.shape[1] + 1, dtype=torch.float64, device=x.device)
+    squares = torch.zeros(num_classes, dtype=torch.float64, device=x.device)
     for block, z, w in zip(x.split(BLOCK), logits.split(BLOCK), omega.split(BLOCK), strict=True):
         deviation = _deviation(z + prior)
         weighted = deviation * w[:, None]
         sums[:, :-1] += (weighted.T @ block).double()
         sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
-        p = deviation + 1 / len(prior)
-        confidence += (w @ (p * (1 - p))).double()
-    return sums, confidence
+        squares += weighted.mul_(deviation).sum(dim=0, dtype=torch.float64)
+    uniform = omega.sum(dtype=torch.float64) * (1 - 1 / num_classes) / num_classes
+    return sums, uniform + (1 - 2 / num_classes) * sums[:, -1] - squares
 
 
 def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, Tensor, float]]) -> Tensor:
@@ -194,8 +200,9 @@ def _line_minimum(
     head: Tensor,
     direction: Tensor,
     penalty: Tensor,
+    initial: float,
 ) -> float:
-    """Step at which the slope along `direction` has fallen to a tenth; convexity makes it increasing."""
+    """Step that ends where the slope is `FLAT`; it increases, by convexity, so bracketed Newton finds it."""
     linear = (penalty * head * direction).sum().item() - (target * direction).sum().item()
     quadratic = (penalty * direction.square()).sum().item()
 
@@ -209,11 +216,10 @@ def _line_minimum(
             second += (w @ ((deviation + 1 / z.shape[1]) * d * d).sum(dim=1) - w @ mean.square()).item()
         return first, second
 
-    initial = abs(slope(0.0)[0])
     low, high, step = 0.0, math.inf, 1.0
     for _ in range(30):
         first, second = slope(step)
-        if abs(first) <= 0.1 * initial:
+        if abs(first) <= FLAT * abs(initial):
             break
         low, high = (step, high) if first < 0 else (low, step)
         newton = step - first / second if second > 0 else math.inf

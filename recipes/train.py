@@ -101,8 +101,9 @@ def main() -> None:
                 with accelerator.autocast():
                     loss = F.cross_entropy(logits_of(trained(pixels)), labels)
                 if not loss.isfinite():
+                    lr = optimizer.param_groups[0]["lr"]
                     raise LortHubError(
-                        f"The loss is {loss.item()} in epoch {epoch + 1} at lr {optimizer.param_groups[0]['lr']:.3g}.\n"
+                        f"The loss is {loss.item()} in epoch {epoch + 1} at lr {lr:.3g}.\n"
                         "Expected a finite loss: lower --lr, or use --mixed-precision no."
                     )
                 optimizer.zero_grad()

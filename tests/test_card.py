@@ -1,0 +1,233 @@
+import copy
+import csv
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from lort_hub.backbones import load_backbone
+from lort_hub.card import COLUMNS, GROUPS, escape, per_class_rows, render_card, results_table
+from lort_hub.config import environment
+from lort_hub.data import load_long_tailed
+from lort_hub.eigenbasis import TrainingSet
+from lort_hub.heads import STAGE1, fit_head
+from lort_hub.holdout import TrainedOn
+from lort_hub.metrics import evaluate
+from lort_hub.output import write_output
+
+HOSTILE = [
+    "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",
+    "[x](http://y)", "![i](data:x)", "**bold**\r\n---\nlicense: mit", "~~gone~~", "&lt;b&gt;", "\\", "$x^{$",
+]  # fmt: skip
+MARKS = ("html_inline", "image", "link_open", "strong_open", "em_open", "s_open", "softbreak", "hardbreak")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The output folder of a run on digits: a LORT head beside cross-entropy, with random features."""
+    torch.manual_seed(0)
+    folder, rng = tmp_path_factory.mktemp("card") / "out", np.random.default_rng(0)
+    backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+    data = load_long_tailed("digits")
+    x = torch.randn(len(data.train), backbone.num_features)
+    fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), 10), "lort", gamma=0.5)
+    logits = rng.normal(size=(2, len(data.test), 10)) + 2 * np.eye(10)[data.test.labels]
+    reports = {
+        name: evaluate(z, data.test.labels, data.class_counts, weight=fit.weight.numpy(), bootstrap=50)
+        for name, z in zip(("ce", "lort"), logits, strict=True)
+    }
+    write_output(
+        folder,
+        overwrite=False,
+        backbone=backbone,
+        data=data,
+        fit=fit,
+        reports=reports,
+        timing={"data": 1.25, "head": 0.5},
+        arguments={"seed": 0},
+        environment=environment(),
+    )
+    return folder
+
+
+@pytest.fixture
+def run_and_metrics(written):
+    return tuple(json.loads((written / f"{name}.json").read_text()) for name in ("run", "metrics"))
+
+
+def markdown(card):
+    """Structure of a card's blocks, how often each inline mark-up occurs, and its plain text."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    tokens = parser.parse(card.split("\n---\n", 1)[1])
+    inline = [child for token in tokens for child in token.children or ()]
+    code = [child.content in ("<code>", "</code>") for child in inline]
+    marks = Counter(child.type for child, is_code in zip(inline, code, strict=True) if not is_code)
+    text = "".join(child.content for child, is_code in zip(inline, code, strict=True) if not is_code)
+    return [token.type for token in tokens], {mark: marks[mark] for mark in MARKS}, text
+
+
+def test_card_is_rendered_from_the_two_files_alone(written, run_and_metrics):
+    run, metrics = run_and_metrics
+    assert (written / "README.md").read_text() == render_card(metrics, run)
+
+
+def test_table_has_every_column_and_only_numbers_of_the_metrics(run_and_metrics):
+    run, metrics = run_and_metrics
+    table = results_table({"ce": metrics["baseline"], "lort": metrics["test"]})
+    assert table in render_card(metrics, run)
+    header, rule, *rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.split("\n")
+    ]
+    assert header == ["head", "accuracy", "balanced", "many", "medium", "few", "macro F1", "ECE", "NLL"]
+    assert len({len(line) for line in table.split("\n")}) == 1
+    assert set("".join(rule)) <= set("-| ")
+    for name, row, report in zip(("ce", "lort"), rows, (metrics["baseline"], metrics["test"]), strict=True):
+        assert row[0] == name
+        for key, cell in zip(COLUMNS, row[1:], strict=True):
+            value, *interval = [float(number) for number in re.findall(r"[\d.]+", cell)]
+            scale, digits = (1, 3) if key == "nll" else (100, 1)
+            assert value == round(scale * report[key], digits)
+            expected = report["interval"].get(key) or []
+            assert interval == [round(100 * end, 1) for end in expected]
+
+
+def test_empty_group_is_not_available_and_not_in_the_metadata(run_and_metrics):
+    run, _ = run_and_metrics
+    labels = np.arange(10)
+    report = evaluate(np.eye(10), labels, np.full(10, 500), bootstrap=10)
+    assert results_table({"lort": report}).count("n/a") == 2
+    card = render_card({"test": report, "baseline": report, "selection": None, "timing": {"data": 1.0}}, run)
+    assert [result.metric_name for result in ModelCard(card).data.eval_results] == [
+        "accuracy", "balanced accuracy", "many-shot accuracy (n=10)", "macro F1"
+    ]  # fmt: skip
+
+
+def test_metadata_round_trips_the_numbers(run_and_metrics):
+    run, metrics = run_and_metrics
+    data, test = ModelCard(render_card(metrics, run)).data, metrics["test"]
+    found = {result.metric_name: result for result in data.eval_results}
+    groups = {f"{group}-shot accuracy (n={test['groups'][group]['n']})": test[group] for group in GROUPS}
+    names = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
+    expected = {**groups, **{name: test[key] for name, key in names.items()}}
+    assert {name: result.metric_value for name, result in found.items()} == pytest.approx(expected, abs=1e-6)
+    assert {result.dataset_name for result in found.values()} == {"digits (exp:10)"}
+    assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
+
+
+def test_hub_sources_are_linked_and_local_ones_are_not(run_and_metrics):
+    run, metrics = run_and_metrics
+    assert ModelCard(render_card(metrics, run)).data.get("base_model") is None
+    assert ModelCard(render_card(metrics, run)).data.get("datasets") is None
+    run["backbone"].update(source="timm/resnet18.a1_in1k", revision="f" * 40, license="apache-2.0")
+    run["data"].update(dataset="uoft-cs/cifar100", revision="e" * 40)
+    data = ModelCard(render_card(metrics, run)).data
+    assert (data.base_model, data.datasets, data.license) == (
+        "timm/resnet18.a1_in1k", ["uoft-cs/cifar100"], "apache-2.0"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text(run_and_metrics, name):
+    run, metrics = run_and_metrics
+    plain = render_card(metrics, run)
+    run["class_names"] = [f"{name}{k}" for k in range(10)]
+    run["data"]["name"] = run["data"]["dataset"] = name
+    run["backbone"].update(source=name, spec=name, architecture=name)
+    card = render_card(metrics, run)
+    (blocks, marks, text), (plain_blocks, plain_marks, _) = markdown(card), markdown(plain)
+    assert (blocks, marks) == (plain_blocks, plain_marks)
+    worst = metrics["test"]["worst_class"]["class"]
+    assert f"Hardest classes: {name}{worst} (" in text
+    assert f"the long tail of {name} (imbalance" in text
+    data = ModelCard(card).data
+    assert {result.dataset_name for result in data.eval_results} == {f"{name} (exp:10)"}
+    assert data.to_dict().keys() == ModelCard(plain).data.to_dict().keys()
+    assert escape(name) == name or f"{name}{worst}" not in card
+
+
+def variants(run, metrics):
+    yield "as it is", run, metrics
+    bare = copy.deepcopy(metrics)
+    bare["selection"], bare["test"]["weight_norm"] = None, None
+    del bare["test"]["interval"], bare["baseline"]["interval"]
+    yield "bare", run, bare
+    yield (
+        "sgd",
+        {**run, "head": {**run["head"], "relative_gradient": None, "method": "lort-published"}},
+        metrics,
+    )
+    yield "transformers", {**run, "backbone": {**run["backbone"], "library": "transformers"}}, metrics
+    yield "no license", {**run, "backbone": {**run["backbone"], "license": None}}, metrics
+    yield "no git", {**run, "environment": {**run["environment"], "git_revision": None}}, metrics
+    stage1 = {
+        "arguments": {"epochs": 2, "lr": 0.01, "weight_decay": 0.005, "batch_size": 64, "pretrained": False},
+        "head": {**run["head"], "method": STAGE1},
+        "baseline": None,
+        "backbone": {**run["backbone"], "trained_on": TrainedOn("0", (1, 2)).to_dict()},
+    }
+    yield "stage 1", {**run, **stage1}, {**metrics, "baseline": None, "selection": None}
+    tested = np.array([0, 0, 1])
+    partly = evaluate(np.eye(10)[[0, 1, 1]], tested, np.array(run["data"]["class_counts"]))
+    yield "classes without test images", run, {**metrics, "test": partly, "baseline": partly}
+
+
+def test_no_card_has_a_hole(run_and_metrics):
+    for name, run, metrics in variants(*run_and_metrics):
+        card = render_card(metrics, run)
+        assert not re.search(
+            r"More Information Needed|\b(None|nan|inf|null|Undefined)\b|\{\{|\{%|\}\}", card
+        ), name
+        assert "  \n" not in card, name
+        ModelCard(card)
+
+
+def test_snippets_compile_and_name_what_they_need(run_and_metrics):
+    run, metrics = run_and_metrics
+    for library, needed in (("timm", False), ("timm", True), ("transformers", False)):
+        run["backbone"].update(library=library, needs_lort_hub=needed)
+        blocks = re.findall(r"```python\n(.*?)```", render_card(metrics, run), re.DOTALL)
+        assert len(blocks) == 1
+        compile(blocks[0], "card", "exec")
+        assert ("import timm" in blocks[0]) == (library == "timm")
+        assert ("lort_hub" in blocks[0]) == needed
+
+
+def test_hardest_classes_are_named_worst_first(run_and_metrics):
+    run, metrics = run_and_metrics
+    metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]
+    run["class_names"][3] = "x_y"
+    assert "Hardest classes: x&#95;y (25 %), 1 (50 %), 4 (75 %), 7 (80 %), 5 (90 %)." in render_card(
+        metrics, run
+    )
+
+
+def test_interval_is_explained_where_there_is_one(run_and_metrics):
+    run, metrics = run_and_metrics
+    assert "In brackets: 95 % bootstrap interval" in render_card(metrics, run)
+    del metrics["test"]["interval"], metrics["baseline"]["interval"]
+    assert "[" not in results_table({"ce": metrics["baseline"], "lort": metrics["test"]})
+    assert "bracket" not in render_card(metrics, run)
+
+
+def test_per_class_rows_are_the_file(written, run_and_metrics):
+    run, metrics = run_and_metrics
+    test, base = metrics["test"], metrics["baseline"]
+    rows = per_class_rows(run["class_names"], run["data"]["class_counts"], test, base)
+    with (written / "per_class.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{key: str(value) for key, value in row.items()} for row in rows]
+    assert rows[3] == {
+        "class": 3,
+        "name": "3",
+        "train_images": run["data"]["class_counts"][3],
+        "accuracy": test["per_class_accuracy"][3],
+        "baseline_accuracy": base["per_class_accuracy"][3],
+        "logits_magnitude": test["logits_magnitude"]["per_class"][3],
+        "regularized_std": test["regularized_std"]["per_class"][3],
+        "weight_norm": test["weight_norm"]["per_class"][3],
+    }
+    alone = per_class_rows(run["class_names"], range(10), {**test, "weight_norm": None}, None)
+    assert {(row["baseline_accuracy"], row["weight_norm"]) for row in alone} == {(None, None)}
