@@ -8,13 +8,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FeatureStore": "features",
+    "FeatureStore": "store",
     "LortHead": "heads",
     "LortHubError": "errors",
     "evaluate": "metrics",
     "extract_features": "features",
     "fit_head": "heads",
-    "load_backbone": "backbones",
+    "load_backbone": "loading",
     "load_long_tailed": "data",
     "logits_magnitude": "metrics",
     "long_tailed_counts": "longtail",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -276,39 +275,3 @@ def _solved(head: dict[str, Any]) -> str:
     return (
         f"solved to a relative gradient of {head['relative_gradient']:.0e} in {head['iterations']} iterations"
     )
-
-
-def per_class_rows(
-    class_names: Sequence[str],
-    class_counts: Sequence[int],
-    test: dict[str, Any],
-    baseline: dict[str, Any] | None,
-) -> list[dict[str, Any]]:
-    """Rows of per_class.csv.
-
-    Args:
-        class_names: Names (K,).
-        class_counts: Training images (K,).
-        test: What `evaluate` returned for the new head.
-        baseline: The same for the baseline, if there is one.
-
-    Example:
-        >>> import numpy as np
-        >>> from lort_hub.metrics import evaluate
-        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
-        >>> per_class_rows(["cat", "dog"], [200, 5], report, report)[1]["train_images"]
-        5
-    """
-    return [
-        {
-            "class": k,
-            "name": name,
-            "train_images": int(class_counts[k]),
-            "accuracy": test["per_class_accuracy"][k],
-            "baseline_accuracy": baseline["per_class_accuracy"][k] if baseline else None,
-            "logits_magnitude": test["logits_magnitude"]["per_class"][k],
-            "regularized_std": test["regularized_std"]["per_class"][k],
-            "weight_norm": test["weight_norm"]["per_class"][k] if test["weight_norm"] else None,
-        }
-        for k, name in enumerate(class_names)
-    ]

@@ -14,8 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lort_hub.backbones import Backbone, load_backbone
+from lort_hub.backbones import Backbone
 from lort_hub.errors import CheckpointError
+from lort_hub.loading import load_backbone
 
 WITHOUT_EFFECT = ("dry_run", "num_workers", "output_dir", "overwrite", "report_to", "resume")
 """Arguments that change nothing in the output folder."""

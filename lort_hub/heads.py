@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from lort_hub.backbones import Backbone
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import CheckpointError, ConfigError, did_you_mean
-from lort_hub.features import Features
 from lort_hub.hub import download_model
 from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap
 from lort_hub.selection import Selection, select
 from lort_hub.solvers import minimise, sgd
+from lort_hub.store import Features
 
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STAGE1 = "stage 1"
@@ -177,7 +177,7 @@ def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Te
         Head (K, D), (K,) with its rows in that order; None where the classes differ or are unnamed.
 
     Example:
-        >>> from lort_hub.backbones import load_backbone
+        >>> from lort_hub.loading import load_backbone
         >>> own_head(load_backbone("test_resnet", pretrained=False), ["cat", "dog"]) is None
         True
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lort_hub.backbones import Backbone
-from lort_hub.card import per_class_rows, render_card
+from lort_hub.card import render_card
 from lort_hub.checkpoint import atomic_folder, check_saved, save_model
 from lort_hub.data import LongTailedData
 from lort_hub.heads import METHODS, STAGE1, Fit, LortHead
@@ -90,6 +91,42 @@ def write_output(
         )
         write_plots(staged / "plots", data.class_counts.tolist(), reports)
         (staged / "README.md").write_text(render_card(metrics, run))
+
+
+def per_class_rows(
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+    test: dict[str, Any],
+    baseline: dict[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """Rows of per_class.csv.
+
+    Args:
+        class_names: Names (K,).
+        class_counts: Training images (K,).
+        test: What `evaluate` returned for the new head.
+        baseline: The same for the baseline, if there is one.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> per_class_rows(["cat", "dog"], [200, 5], report, report)[1]["train_images"]
+        5
+    """
+    return [
+        {
+            "class": k,
+            "name": name,
+            "train_images": int(class_counts[k]),
+            "accuracy": test["per_class_accuracy"][k],
+            "baseline_accuracy": baseline["per_class_accuracy"][k] if baseline else None,
+            "logits_magnitude": test["logits_magnitude"]["per_class"][k],
+            "regularized_std": test["regularized_std"]["per_class"][k],
+            "weight_norm": test["weight_norm"]["per_class"][k] if test["weight_norm"] else None,
+        }
+        for k, name in enumerate(class_names)
+    ]
 
 
 def _describe_backbone(backbone: Backbone) -> dict[str, Any]:

@@ -11,18 +11,20 @@ from typing import Literal
 
 import torch
 
-from lort_hub.backbones import Backbone, load_backbone
+from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
-from lort_hub.features import FeatureStore, augmented_view, extract_features
+from lort_hub.features import extract_features
 from lort_hub.heads import METHODS, STAGE1, Fit, fit_head, own_head, stage1_fit
+from lort_hub.loading import load_backbone
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
 from lort_hub.selection import SCORES
+from lort_hub.store import FeatureStore, augmented_view
 
 
 @dataclass

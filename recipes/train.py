@@ -19,7 +19,7 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lort_hub.backbones import Backbone, load_backbone
+from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
@@ -27,6 +27,7 @@ from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.heads import stage1_fit
 from lort_hub.holdout import TrainedOn, hold_out
+from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
 from lort_hub.transforms import Transform

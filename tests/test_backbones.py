@@ -11,8 +11,8 @@ import transformers as hf
 from PIL import Image
 from safetensors.torch import load, load_file, save_file
 
-from lort_hub.backbones import load_backbone
 from lort_hub.errors import BackboneError
+from lort_hub.loading import load_backbone
 from tests.test_cifar_resnets import as_if_trained
 
 TIMM = [

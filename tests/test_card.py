@@ -9,15 +9,15 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from lort_hub.backbones import load_backbone
-from lort_hub.card import COLUMNS, GROUPS, escape, per_class_rows, render_card, results_table
+from lort_hub.card import COLUMNS, GROUPS, escape, render_card, results_table
 from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import STAGE1, fit_head
 from lort_hub.holdout import TrainedOn
+from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
-from lort_hub.output import write_output
+from lort_hub.output import per_class_rows, write_output
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",

@@ -14,10 +14,10 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 from transformers.models.vit import ViTImageProcessor
 
 import lort_hub.config
-from lort_hub.backbones import load_backbone
 from lort_hub.checkpoint import atomic_folder, check_output_dir, check_saved, is_finished, save_model
 from lort_hub.errors import CheckpointError
-from lort_hub.features import FeatureStore
+from lort_hub.loading import load_backbone
+from lort_hub.store import FeatureStore
 from tests.conftest import noise_image
 
 FORK = multiprocessing.get_context("fork")

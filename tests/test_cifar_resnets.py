@@ -6,7 +6,7 @@ import torchvision
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from lort_hub.backbones import load_backbone
+from lort_hub.loading import load_backbone
 
 NAMES = ("resnet32_cifar", "resnet34_cifar")
 

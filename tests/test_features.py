@@ -12,11 +12,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-import lort_hub.features
-from lort_hub.backbones import Backbone, load_backbone
+import lort_hub.store
+from lort_hub.backbones import Backbone
 from lort_hub.data import BadImageError, ImageSplit, encode_png
 from lort_hub.errors import FeatureError
-from lort_hub.features import EVAL_VIEW, FeatureStore, augmented_view, extract_features
+from lort_hub.features import extract_features
+from lort_hub.loading import load_backbone
+from lort_hub.store import EVAL_VIEW, FeatureStore, augmented_view
 from tests.conftest import noise_image
 
 ENCODED = [encode_png(np.asarray(noise_image(k, (20, 16)))) for k in range(10)]
@@ -46,7 +48,7 @@ def backbone():
 
 @pytest.fixture(autouse=True)
 def _parts_of_three(monkeypatch):
-    monkeypatch.setattr(lort_hub.features, "PART_SIZE", 3)
+    monkeypatch.setattr(lort_hub.store, "PART_SIZE", 3)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lort_hub.backbones import load_backbone
 from lort_hub.eigenbasis import TrainingSet, class_sums, ridge_head
 from lort_hub.errors import CheckpointError, ConfigError
-from lort_hub.features import Features
 from lort_hub.heads import METHODS, LortHead, fit_head, own_head
+from lort_hub.loading import load_backbone
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap, objective_value
 from lort_hub.solvers import sgd
+from lort_hub.store import Features
 from tests.test_selection import clusters
 
 

@@ -68,7 +68,7 @@ def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path)
 
     metrics = json.loads((out / "metrics.json").read_text())
     head = LortHead.from_pretrained(str(out / "head"))
-    from lort_hub.backbones import load_backbone
+    from lort_hub.loading import load_backbone
 
     loaded = load_backbone(str(backbone))
     with torch.inference_mode():
