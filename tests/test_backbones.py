@@ -152,7 +152,7 @@ def test_specs_that_are_no_model_are_refused(tmp_path):
     refuses("No config.json in .*\nFound: model.safetensors", str(tmp_path))
     for content, message in [
         (b"{", "is not JSON"), (b"\xff\xfe\x00", "is not JSON"), (b"[]", "not a JSON object"),
-        (b"null", "not a JSON object"), (b"{}", "lacks timm's key 'architecture' .* 'model_type'"),
+        (b"null", "not a JSON object"), (b"{}", "lacks timm's 'architecture' .* 'model_type'"),
         (b'{"architecture": "x"}', "timm cannot build"), (b'{"model_type": "x"}', "transformers cannot load"),
     ]:  # fmt: skip
         (tmp_path / "config.json").write_bytes(content)
