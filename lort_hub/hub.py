@@ -113,12 +113,12 @@ def download_model(
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    commit = pin_revision(repo_id, revision, kind="model", error=error)
+    pin_revision(repo_id, revision, kind="model", error=error)
     try:
         folder = Path(
             snapshot_download(
                 repo_id,
-                revision=commit,
+                revision=revision,  # pinned to one commit in there, which keeps the name for offline use
                 allow_patterns=MODEL_FILES,
                 local_files_only=constants.HF_HUB_OFFLINE,
             )

@@ -71,19 +71,20 @@ def open_source(
     """
     folder, revision = Path(spec).expanduser(), None
     if spec == "digits":
-        name, opened = spec, _digits()
+        name, source, opened = spec, spec, _digits()
     elif folder.is_dir():
-        name, opened = folder.resolve().name, _load(str(folder.resolve()), None)
+        name, source = folder.resolve().name, str(folder.resolve())
+        opened = _load(source, None)
     elif spec in PRESETS or "/" in spec:
-        repo_id, _, asked = (PRESETS[spec].repo_id or "" if spec in PRESETS else spec).partition("@")
-        if not repo_id:
+        source, _, asked = (PRESETS[spec].repo_id or "" if spec in PRESETS else spec).partition("@")
+        if not source:
             raise DatasetError(
                 f"'{spec}' has no official copy on the Hub that lort_hub could point at.\n"
                 "Prepare its published lists as an imagefolder (train/CLASS/*.jpg, test/CLASS/*.jpg) or a "
                 "Hub data set, and give that as --dataset."
             )
-        revision = pin_revision(repo_id, asked or None, kind="dataset", error=DatasetError)
-        name, opened = spec.rpartition("/")[2], _load(repo_id, revision)
+        revision = pin_revision(source, asked or None, kind="dataset", error=DatasetError)
+        name, opened = source.rpartition("/")[2], _load(source, revision)
     else:
         raise DatasetError(
             f"Unknown data set '{spec}'.{did_you_mean(spec, PRESETS)}\n"
@@ -97,7 +98,7 @@ def open_source(
     test_name = _choose(test_split, TEST_SPLITS, opened, "--test-split")
     origin = {
         "name": name,
-        "dataset": spec if revision else (spec if spec == "digits" else str(folder.resolve())),
+        "dataset": source,
         "revision": revision,
         "train_split": train_name,
         "test_split": test_name,
