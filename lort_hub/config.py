@@ -89,6 +89,11 @@ class RunArguments:
             if value is not None and value < least:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}.")
 
+    def data_options(self) -> dict[str, Any]:
+        """The flags that `load_long_tailed` takes, besides the data set itself."""
+        names = ("image_column", "label_column", "train_split", "test_split")
+        return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
+
 
 def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
     """Parse a recipe's flags, with `--config FILE.yaml` for defaults that the command line overrides.

@@ -68,16 +68,7 @@ def main() -> None:
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
-        data = load_long_tailed(
-            args.dataset,
-            imbalance=args.imbalance,
-            subset=args.subset,
-            subset_seed=args.subset_seed,
-            image_column=args.image_column,
-            label_column=args.label_column,
-            train_split=args.train_split,
-            test_split=args.test_split,
-        )
+        data = load_long_tailed(args.dataset, **args.data_options())
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
     accelerator.print(plan(args, backbone, data, kept, held))
     if args.dry_run:
