@@ -74,16 +74,23 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
         finished = json.loads((folder / "run.json").read_text())["arguments"]
     except (FileNotFoundError, NotADirectoryError):
         return False
-    differ = sorted(
-        name for name in arguments if name not in WITHOUT_EFFECT and arguments[name] != finished.get(name)
-    )
-    if differ:
-        changes = ", ".join(f"{name} {finished.get(name)} -> {arguments[name]}" for name in differ)
+    if changes := changed_arguments(arguments, finished):
         raise CheckpointError(
             f"--resume found a finished run in {folder} with other arguments: {changes}.\n"
             "Use the same arguments, another --output-dir, or --overwrite."
         )
     return True
+
+
+def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:
+    """What differs between the arguments of two runs, of those that have an effect on the result.
+
+    Example:
+        >>> changed_arguments({"lr": 0.1, "resume": True}, {"lr": 0.2, "resume": False})
+        'lr 0.2 -> 0.1'
+    """
+    differ = sorted(name for name in now if name not in WITHOUT_EFFECT and now[name] != before.get(name))
+    return ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in differ)
 
 
 @contextmanager
@@ -115,7 +122,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield staged
         for path in staged.rglob("*"):
-            _fsync(path)
+            sync(path)
         try:
             if overwrite and folder.exists():
                 shutil.rmtree(replaced, ignore_errors=True)
@@ -126,7 +133,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 f"--output-dir {folder} was filled by another process meanwhile; it is left as it is.\n"
                 "Run again with another --output-dir, or with --overwrite."
             ) from cause
-        _fsync(folder.parent)
+        sync(folder.parent)
         with suppress(FileNotFoundError):
             replaced.rename(staged)  # half deleted it must not be taken for the old folder
     except SafetensorError as cause:  # its I/O errors are no OSErrors
@@ -142,7 +149,8 @@ def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file's or a folder's content on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

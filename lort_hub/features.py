@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import random
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone
-from lort_hub.data import BadImageError, ImageSplit
+from lort_hub.data import ImageSplit
+from lort_hub.pixels import Pixels, collate
 from lort_hub.store import EVAL_VIEW, FeatureStore, augmented_view, cache_folder
-from lort_hub.transforms import Transform
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,7 +82,7 @@ def extract_features(
         _reuse_freed_memory()
         model = backbone.model.eval().to(accelerator.device)
         model.to(memory_format=torch.channels_last)
-    pixels = _Pixels(split, backbone.transform, backbone.augment)
+    pixels = Pixels(split, backbone.transform, backbone.augment)
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
         state = random.getstate()
@@ -111,7 +108,7 @@ def _reuse_freed_memory() -> None:
 @torch.inference_mode()
 def _extract_parts(
     backbone: Backbone,
-    pixels: _Pixels,
+    pixels: Pixels,
     parts: list[tuple[str, int]],
     store: FeatureStore,
     accelerator: Accelerator,
@@ -127,7 +124,7 @@ def _extract_parts(
         for view, part in parts
         for start in range(0, len(store.rows(part)), batch_size)
     ]
-    loader = iter(DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=_collate))
+    loader = iter(DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=collate))
     total = sum(len(batch) for batch in batches)
     device = accelerator.device
     title, quiet = f"features of {pixels.split.name}", not sys.stderr.isatty()
@@ -151,36 +148,3 @@ def _extract_parts(
             labels = torch.from_numpy(pixels.split.labels)[index]
             features = torch.cat(x) if x else torch.empty(0, backbone.num_features)
             store.save_part(view, part, features, labels, index, skipped=skipped)
-
-
-@dataclass(frozen=True)
-class _Pixels(Dataset[tuple[int, Tensor | BadImageError]]):
-    """Decoded and transformed images, indexed by (view, position in the split)."""
-
-    split: ImageSplit
-    transform: Transform
-    augment: Transform
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, key: tuple[str, int]) -> tuple[int, Tensor | BadImageError]:
-        view, row = key
-        try:
-            image = self.split.image(row)
-        except BadImageError as error:
-            return row, error  # returned, not raised: a DataLoader worker would bury it in its traceback
-        if view == EVAL_VIEW:
-            return row, self.transform(image)
-        state = int.from_bytes(hashlib.sha256(f"{view} {self.split.rows[row]}".encode()).digest()[:4], "big")
-        random.seed(state)
-        torch.manual_seed(state)
-        return row, self.augment(image)
-
-
-def _collate(
-    samples: list[tuple[int, Tensor | BadImageError]],
-) -> tuple[list[int], Tensor | None, list[tuple[int, BadImageError]]]:
-    good = [(row, sample) for row, sample in samples if isinstance(sample, Tensor)]
-    bad = [(row, sample) for row, sample in samples if isinstance(sample, BadImageError)]
-    return [row for row, _ in good], torch.stack([image for _, image in good]) if good else None, bad

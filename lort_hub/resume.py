@@ -1,0 +1,155 @@
+"""Checkpoints of a training run: one folder an epoch, whole and checksummed, or not there at all.
+
+A checkpoint is written under another name and renamed when everything in it is on the disk, its manifest
+last: whenever the process dies, the newest folder with a true manifest is where to go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lort_hub.checkpoint import changed_arguments, sync
+from lort_hub.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+KEPT = 2
+MANIFEST = "MANIFEST.json"
+
+
+def training_folder(output_dir: Path) -> Path:
+    """Where the checkpoints of a run lie: beside its output folder, which is only made when it is complete.
+
+    Example:
+        >>> training_folder(Path("out/stage1"))
+        PosixPath('out/stage1-training')
+    """
+    return output_dir.with_name(f"{output_dir.name}-training")
+
+
+def save_epoch(
+    accelerator: Accelerator,
+    folder: Path,
+    *,
+    arguments: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> Path:
+    """Save model, optimiser and random states of all processes after an epoch; keep the last two.
+
+    Args:
+        accelerator: What prepared the model and the optimiser; every process calls this.
+        folder: Where the checkpoints of the run lie.
+        arguments: The recipe's arguments, JSON-ready, which a resumed run must share.
+        history: One row for each epoch so far; their number is the checkpoint's.
+
+    Returns:
+        The checkpoint's folder.
+
+    Example:
+        >>> import tempfile
+        >>> from accelerate import Accelerator
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> save_epoch(Accelerator(cpu=True), folder, arguments={}, history=[{"epoch": 1}]).name
+        'epoch_0001'
+    """
+    final = folder / f"epoch_{len(history):04d}"
+    staged = folder / f".{final.name}.tmp"
+    if accelerator.is_main_process:
+        for leftover in folder.glob(".epoch_*.tmp"):
+            shutil.rmtree(leftover)
+        staged.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(staged), safe_serialization=True)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        files = {path.name: sha256(path) for path in sorted(staged.iterdir())}
+        manifest = {
+            "processes": accelerator.num_processes,
+            "arguments": arguments,
+            "history": history,
+            "files": files,
+        }
+        (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for path in staged.iterdir():
+            sync(path)
+        shutil.rmtree(final, ignore_errors=True)  # damaged, or it would have been gone on from
+        staged.rename(final)
+        sync(folder)
+        for old in sorted(folder.glob("epoch_*"))[:-KEPT]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    return final
+
+
+def resume_from(
+    accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any]
+) -> tuple[Path | None, list[dict[str, Any]]]:
+    """Load the newest checkpoint that is whole into what the accelerator has prepared.
+
+    Args:
+        accelerator: What prepared the model and the optimiser; every process calls this.
+        folder: Where the checkpoints of the run lie.
+        arguments: The arguments of the run about to go on.
+
+    Returns:
+        The checkpoint and the history of its epochs; None and an empty history where there is none.
+
+    Raises:
+        CheckpointError: The run was started with other arguments or another number of processes.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> resume_from(Accelerator(cpu=True), Path("nowhere"), arguments={})
+        (None, [])
+    """
+    for checkpoint in sorted(folder.glob("epoch_*"), reverse=True):
+        manifest = _manifest_if_whole(checkpoint)
+        if manifest is None:
+            accelerator.print(f"{checkpoint} is damaged; going back to the one before.")
+            continue
+        if changes := changed_arguments(arguments, manifest["arguments"]):
+            raise CheckpointError(
+                f"--resume found {checkpoint} of a run with other arguments: {changes}.\n"
+                "Use the same arguments, another --output-dir, or --overwrite to start anew."
+            )
+        if manifest["processes"] != accelerator.num_processes:
+            raise CheckpointError(
+                f"--resume found {checkpoint} of {manifest['processes']} processes, got "
+                f"{accelerator.num_processes}.\nStart as many, or --overwrite to start anew."
+            )
+        accelerator.load_state(str(checkpoint))
+        return checkpoint, manifest["history"]
+    return None, []
+
+
+def _manifest_if_whole(checkpoint: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
+        whole = all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items())
+        # Accelerate goes on without a missing random state, on another path than the killed run.
+        states = {f"random_states_{process}.pkl" for process in range(manifest["processes"])}
+        return manifest if whole and states <= set(manifest["files"]) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's bytes.
+
+    Example:
+        >>> import tempfile
+        >>> empty = Path(tempfile.mkdtemp()) / "empty"
+        >>> empty.touch()
+        >>> sha256(empty)[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
