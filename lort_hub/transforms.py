@@ -11,6 +11,9 @@ from torch import Tensor
 Transform = Callable[[Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
 
+SMALL = 64
+"""Largest side in pixels of images that are cropped as CIFAR's are."""
+
 
 def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Transform:
     """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's).
@@ -29,7 +32,7 @@ def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Trans
     from torchvision import transforms
 
     side = data["input_size"][-1]
-    if side > 64:
+    if side > SMALL:
         *crops, normalise = timm.data.create_transform(
             **data, is_training=True, color_jitter=0.0, separate=True
         )

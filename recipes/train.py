@@ -6,31 +6,33 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset d
 """
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import set_seed, tqdm
+from accelerate.utils import gather_object, set_seed, tqdm
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from lort_hub.backbones import Backbone
+from lort_hub.batches import Batches, evaluation_batches
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
-from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.errors import CheckpointError, ConfigError, LortHubError
 from lort_hub.heads import stage1_fit
 from lort_hub.holdout import TrainedOn, hold_out
 from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
-from lort_hub.transforms import Transform
+from lort_hub.resume import resume_from, save_epoch, training_folder
 
 
 @dataclass
@@ -62,7 +64,9 @@ def main() -> None:
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    set_seed(args.seed)
+    checkpoints = training_folder(args.output_dir)
+    check_checkpoints(checkpoints, args)
+    set_seed(args.seed, device_specific=True)
 
     timing: dict[str, float] = {}
     with phase("backbone", timing):
@@ -74,43 +78,49 @@ def main() -> None:
     if args.dry_run:
         return
 
+    if args.overwrite and not args.resume and accelerator.is_main_process:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     backbone = with_new_classifier(backbone, data)
     model: nn.Module = backbone.model.requires_grad_(True).to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, "momentum", lr=args.lr, weight_decay=args.weight_decay)
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs)
-    train_batches = batches(kept, backbone.augment, args, shuffle=True)
-    held_batches = batches(held, backbone.transform, args)
-    test_batches = batches(data.test, backbone.transform, args)
-    trained, optimizer, train_batches, held_batches, test_batches = accelerator.prepare(
-        model, optimizer, train_batches, held_batches, test_batches
-    )
+    trained, optimizer = accelerator.prepare(model, optimizer)
+    part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+    options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
+    with phase("decoding", timing):
+        batches = Batches(kept, backbone, seed=args.seed, **options)
+    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
+    if checkpoint:
+        accelerator.print(f"going on from {checkpoint}")
+
     with phase("training", timing):
-        for epoch in range(args.epochs):
+        for epoch in range(len(history), args.epochs):
             scheduler.step(epoch)
-            losses = torch.zeros(2, device=accelerator.device)
             trained.train()
-            for pixels, labels in tqdm(train_batches, leave=False, disable=not sys.stderr.isatty()):
+            loss_sum = torch.zeros((), device=accelerator.device)
+            steps = tqdm(
+                batches.epoch(epoch), total=len(batches), leave=False, disable=not sys.stderr.isatty()
+            )
+            for step, batch in enumerate(steps):
+                pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
                 with accelerator.autocast():
-                    loss = F.cross_entropy(logits_of(trained(pixels)), labels)
+                    loss = F.cross_entropy(logits_of(trained(pixels)), batch.labels.to(accelerator.device))
                 if not loss.isfinite():
-                    lr = optimizer.param_groups[0]["lr"]
-                    raise LortHubError(
-                        f"The loss is {loss.item()} in epoch {epoch + 1} at lr {lr:.3g}.\n"
-                        "Expected a finite loss: lower --lr, or use --mixed-precision no."
-                    )
-                optimizer.zero_grad()
-                accelerator.backward(loss)
+                    raise LortHubError(not_finite(loss, epoch, step, optimizer, checkpoints))
+                accelerator.backward(loss * batch.share)
                 optimizer.step()
-                losses += torch.stack([loss.detach() * len(labels), losses.new_tensor(len(labels))])
-            total, count = accelerator.reduce(losses).tolist()
-            line = f"epoch {epoch + 1}/{args.epochs}: loss {total / count:.3f}"
+                optimizer.zero_grad()
+                loss_sum += loss.detach() * batch.share
+            row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
             if len(held):
-                report = evaluate(*predict(trained, held_batches, accelerator), data.class_counts)
-                line += f", held-out balanced accuracy {100 * report['balanced_accuracy']:.1f} %"
-            accelerator.print(line)
+                report = evaluate(*predict(trained, held, backbone, accelerator, options), data.class_counts)
+                row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
+            history.append(row)
+            accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+            save_epoch(accelerator, checkpoints, arguments=arguments, history=history)
 
     with phase("evaluation", timing):
-        logits, labels = predict(trained, test_batches, accelerator)
+        logits, labels = predict(trained, data.test, backbone, accelerator, options)
     if not accelerator.is_main_process:
         return
     model = accelerator.unwrap_model(trained, keep_fp32_wrapper=False).cpu().eval().requires_grad_(False)
@@ -131,6 +141,7 @@ def main() -> None:
             arguments=arguments,
             environment=environment(),
         )
+    shutil.rmtree(checkpoints)
     print(results_table({fit.method: report}))
     print(f"Wrote {args.output_dir}")
 
@@ -154,47 +165,47 @@ def with_new_classifier(backbone: Backbone, data: LongTailedData) -> Backbone:
     return backbone.with_classifier(fresh.weight, fresh.bias, data.class_names)
 
 
-class Labelled(Dataset[tuple[Tensor, int]]):
-    """Transformed images of a split with their labels."""
-
-    def __init__(self, split: ImageSplit, transform: Transform) -> None:
-        """Keep the split; images are decoded when asked for."""
-        self.split, self.transform = split, transform
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.split.image(index)), int(self.split.labels[index])
-
-
-def batches(split: ImageSplit, transform: Transform, args: Arguments, *, shuffle: bool = False) -> DataLoader:
-    """Batches of a split; training drops none and reshuffles each epoch."""
-    return DataLoader(
-        Labelled(split, transform),
-        args.batch_size,
-        shuffle=shuffle,
-        num_workers=args.num_workers,
-        persistent_workers=args.num_workers > 0,
-    )
-
-
 def logits_of(output: object) -> Tensor:
     """Logits (N, K) of either library's model output."""
     return output if isinstance(output, Tensor) else output.logits
 
 
+def not_finite(loss: Tensor, epoch: int, step: int, optimizer: torch.optim.Optimizer, folder: Path) -> str:
+    """What to say when the loss has run away."""
+    last = max(folder.glob("epoch_*"), default="none yet")
+    lr = optimizer.param_groups[0]["lr"]
+    return (
+        f"The loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, at lr {lr:.3g}; "
+        f"last good checkpoint: {last}.\n"
+        "Expected a finite loss: lower --lr, or use --mixed-precision no."
+    )
+
+
+def check_checkpoints(folder: Path, args: Arguments) -> None:
+    """Refuse to start anew beside the checkpoints of an interrupted run."""
+    if any(folder.glob("epoch_*")) and not (args.resume or args.overwrite):
+        raise CheckpointError(
+            f"{folder} holds an interrupted run.\n"
+            "Add --resume to go on from there, or --overwrite to start anew."
+        )
+
+
 @torch.inference_mode()
-def predict(model: nn.Module, loader: DataLoader, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: nn.Module, split: ImageSplit, backbone: Backbone, accelerator: Accelerator, options: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K) and labels (N,) of a whole split, gathered from all processes."""
     model.eval()
     found = []
-    for pixels, labels in loader:
+    for rows, pixels, errors in evaluation_batches(split, backbone, **options):
+        for _, error in errors:
+            raise error
         with accelerator.autocast():
-            output = logits_of(model(pixels)).float()
-        found.append([tensor.cpu() for tensor in accelerator.gather_for_metrics((output, labels))])
-    logits, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return logits, labels
+            output = logits_of(model(pixels.to(accelerator.device, memory_format=torch.channels_last)))
+        found.append((rows, output.float().cpu().numpy()))
+    rows, logits = zip(*gather_object(found), strict=True)
+    rows, logits = np.concatenate(rows), np.concatenate(logits)
+    return logits[np.argsort(rows)], split.labels
 
 
 if __name__ == "__main__":

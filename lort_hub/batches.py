@@ -1,0 +1,217 @@
+"""Training batches that depend on seed, epoch and position alone.
+
+Not on the number of processes or workers, nor on what was drawn before: an epoch begun again after a crash
+sees what it would have seen. Small images are decoded once and cropped and flipped as tensors, a batch at a
+time; larger ones go through decoding workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lort_hub.backbones import Backbone
+from lort_hub.data import BadImageError, ImageSplit
+from lort_hub.pixels import Pixels, collate
+from lort_hub.store import EVAL_VIEW, augmented_view
+from lort_hub.transforms import SMALL
+
+MEMORY_BYTES = 2**30
+"""Decoded images of a training set that are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a batch.
+
+    Attributes:
+        pixels: Normalised images (n, 3, H, W).
+        labels: Labels (n,).
+        share: Samples here times the processes, over the samples of the whole batch: scaling the mean loss by
+            it makes the average over the processes the mean over the batch, however it was dealt out.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    share: float
+
+
+class Batches:
+    """The training batches of one process.
+
+    Example:
+        >>> from lort_hub.data import load_long_tailed
+        >>> from lort_hub.loading import load_backbone
+        >>> backbone = load_backbone("resnet32_cifar", pretrained=False)
+        >>> batches = Batches(load_long_tailed("digits").train, backbone, batch_size=64)
+        >>> first = next(batches.epoch(0))
+        >>> len(batches), first.pixels.shape, first.labels.shape
+        (9, torch.Size([64, 3, 32, 32]), torch.Size([64]))
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        backbone: Backbone,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        """Prepare the batches; small images are decoded here.
+
+        Args:
+            split: The training images.
+            backbone: Whose preprocessing and augmentation they get.
+            batch_size: Samples per process; a batch holds `batch_size * processes`.
+            seed: Seed of order and augmentation.
+            process: Which process this is.
+            processes: How many there are.
+            num_workers: Decoding processes, for images that are not kept in memory.
+
+        Raises:
+            BadImageError: A small image cannot be decoded; others raise when their batch comes.
+        """
+        self.split, self.seed, self.process, self.processes = split, seed, process, processes
+        self.size, self.num_workers = batch_size * processes, num_workers
+        self.labels = torch.from_numpy(split.labels)
+        self.pixels = Pixels(split, backbone.transform, backbone.augment)
+        side = backbone.image_size
+        fits = side <= SMALL and 3 * side**2 * len(split) <= MEMORY_BYTES
+        self.images = _decode(split, side) if fits and backbone.library == "timm" else None
+        self.mean, self.std = (
+            torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
+            for name in ("mean", "std")
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows(0))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, in this epoch's order and augmentation.
+
+        Args:
+            epoch: Its number, from 0.
+
+        Raises:
+            BadImageError: An image cannot be decoded.
+        """
+        rows = self._rows(epoch)
+        mine = [batch[self.process :: self.processes] for batch in rows]
+        shares = [len(part) * self.processes / len(batch) for part, batch in zip(mine, rows, strict=True)]
+        if self.images is None:
+            yield from self._from_workers(epoch, mine, shares)
+            return
+        for step, (batch, part, share) in enumerate(zip(rows, mine, shares, strict=True)):
+            random = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
+            shift = torch.randint(0, 2 * self._padding() + 1, (2, len(batch)), generator=random)
+            flip = torch.rand(len(batch), generator=random) < 0.5
+            here = slice(self.process, None, self.processes)
+            images = crop_and_flip(self.images[part], shift[:, here], flip[here], self._padding())
+            yield Batch((images.float() / 255 - self.mean) / self.std, self.labels[part], share)
+
+    def _rows(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(
+            len(self.split), generator=torch.Generator().manual_seed(_seed(self.seed, epoch))
+        )
+        *batches, last = order.split(self.size)
+        # A rest too small to give every process two images has no batch statistics to normalise by.
+        return [*batches, last] if len(last) >= 2 * self.processes or not batches else batches
+
+    def _padding(self) -> int:
+        assert self.images is not None
+        return self.images.shape[-1] // 8
+
+    def _from_workers(self, epoch: int, rows: list[Tensor], shares: list[float]) -> Iterator[Batch]:
+        view = augmented_view(self.seed, epoch + 1)
+        keys = [[(view, row) for row in batch.tolist()] for batch in rows]
+        loader = DataLoader(self.pixels, batch_sampler=keys, num_workers=self.num_workers, collate_fn=collate)
+        for (found, pixels, errors), share in zip(loader, shares, strict=True):
+            for _, error in errors:
+                raise error
+            yield Batch(pixels, self.labels[found], share)
+
+
+def evaluation_batches(
+    split: ImageSplit,
+    backbone: Backbone,
+    *,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+    num_workers: int = 0,
+) -> Iterable[tuple[list[int], Tensor, list[tuple[int, BadImageError]]]]:
+    """One process's part of a split in evaluation preprocessing: positions, pixels and undecodable images.
+
+    Args:
+        split: The images.
+        backbone: Whose preprocessing they get.
+        batch_size: Images per batch.
+        process: Which process this is.
+        processes: How many there are.
+        num_workers: Decoding processes.
+
+    Example:
+        >>> from lort_hub.data import load_long_tailed
+        >>> from lort_hub.loading import load_backbone
+        >>> backbone = load_backbone("resnet32_cifar", pretrained=False)
+        >>> test = load_long_tailed("digits").test
+        >>> sum(len(rows) for rows, _, _ in evaluation_batches(test, backbone, batch_size=64, processes=2))
+        250
+    """
+    mine = torch.arange(len(split))[process::processes]
+    keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size)]
+    pixels = Pixels(split, backbone.transform, backbone.augment)
+    loader: Any = DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
+    return loader  # type: ignore[no-any-return]
+
+
+def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Crop each image out of itself padded with black, then flip some: the CIFAR protocol, on a batch.
+
+    Args:
+        images: Images (N, C, S, S).
+        shift: Top and left corner (2, N) of each crop in the padded image, 0..2 padding.
+        flip: Which images (N,) to mirror.
+        padding: Black pixels on each side.
+
+    Returns:
+        Images (N, C, S, S).
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
+        >>> crop_and_flip(image, torch.tensor([[0], [1]]), torch.tensor([True]), 1)
+        tensor([[[[0, 0],
+                  [2, 1]]]])
+    """
+    side = torch.arange(images.shape[-1])
+    across = torch.where(flip[:, None], side.flip(0), side) + shift[1][:, None]
+    down = side + shift[0][:, None]
+    padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
+    sample = torch.arange(len(images))[:, None, None]
+    return padded[sample, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _decode(split: ImageSplit, side: int) -> Tensor:
+    """All images (N, 3, side, side), uint8, resized as the augmentation of small images does it."""
+    images = torch.empty(len(split), 3, side, side, dtype=torch.uint8)
+    for row in range(len(split)):
+        image = split.image(row)
+        if image.size != (side, side):
+            image = image.resize((side, side), Image.Resampling.BICUBIC)
+        images[row] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return images
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

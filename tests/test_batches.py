@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import functional as vision
+
+from lort_hub.batches import Batches, crop_and_flip, evaluation_batches
+from lort_hub.data import load_long_tailed
+from lort_hub.loading import load_backbone
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_long_tailed("digits").train.take(np.arange(50))
+
+
+def backbone(side=32):
+    return load_backbone("test_resnet", pretrained=False, image_size=side)
+
+
+@given(st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_crop_and_flip_equals_torchvision(seed):
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=random)
+    shift, flip = torch.randint(0, 5, (2, 6), generator=random), torch.rand(6, generator=random) < 0.5
+    got = crop_and_flip(images, shift, flip, 2)
+    for k in range(6):
+        want = vision.crop(vision.pad(images[k], 2), int(shift[0, k]), int(shift[1, k]), 8, 8)
+        assert got[k].equal(vision.hflip(want) if flip[k] else want)
+
+
+def test_in_memory_images_are_crops_of_what_the_backbone_sees(digits):
+    net = load_backbone("resnet32_cifar", pretrained=False)  # its crop is the whole image
+    batch = next(Batches(digits, net, batch_size=50).epoch(0))
+    plain = torch.stack([net.transform(digits.image(k)) for k in range(50)])
+    black = -net.preprocessing["mean"][0] / net.preprocessing["std"][0]
+    padded = torch.nn.functional.pad(plain[:, :1] - black, (4, 4, 4, 4)) + black
+    for image, label in zip(batch.pixels[:10, :1], batch.labels[:10], strict=True):
+        crops = padded[torch.from_numpy(digits.labels) == label].unfold(2, 32, 1).unfold(3, 32, 1)
+        crops = crops.reshape(-1, 1, 32, 32)
+        distance = torch.cat([crops, crops.flip(3)]).sub(image).abs().amax(dim=(1, 2, 3))
+        assert distance.min() < 1e-5
+
+
+@pytest.mark.parametrize("side", [32, 72])  # kept in memory, and decoded by workers
+def test_every_epoch_sees_every_image_once_in_another_order(digits, side):
+    net = backbone(side)
+    batches = Batches(digits, net, batch_size=16, seed=5)
+    seen = [torch.cat([batch.labels for batch in batches.epoch(epoch)]) for epoch in (0, 1, 0)]
+    assert len(batches) == 4
+    for labels in seen:
+        assert np.bincount(labels).tolist() == np.bincount(digits.labels).tolist()
+    assert seen[0].equal(seen[2])
+    assert not seen[0].equal(seen[1])
+    first, other, again = (next(batches.epoch(epoch)).pixels for epoch in (0, 1, 0))
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+@pytest.mark.parametrize("side", [32, 72])
+def test_processes_share_the_batches_of_one(digits, side):
+    net = backbone(side)
+    alone = list(Batches(digits, net, batch_size=24, seed=1).epoch(3))
+    dealt = [
+        list(Batches(digits, net, batch_size=8, seed=1, process=p, processes=3, num_workers=p).epoch(3))
+        for p in range(3)
+    ]
+    assert [len(batch.labels) for batch in alone] == [24, 24, 2][: len(alone)]
+    for whole, *parts in zip(alone, *dealt, strict=False):
+        for p, part in enumerate(parts):
+            assert part.pixels.equal(whole.pixels[p::3])
+            assert part.labels.equal(whole.labels[p::3])
+        # The average over processes of share times the local mean is the mean over the whole batch.
+        mean = sum(part.share * part.labels.double().mean() for part in parts) / 3
+        assert mean.item() == pytest.approx(whole.labels.double().mean().item())
+
+
+def test_a_rest_too_small_for_batch_statistics_is_left_out(digits):
+    net = backbone()
+    assert [len(b.labels) for b in Batches(digits, net, batch_size=7).epoch(0)] == [7] * 7
+    assert [len(b.labels) for b in Batches(digits.take(np.arange(1)), net, batch_size=7).epoch(0)] == [1]
+
+
+def test_evaluation_covers_the_split_in_the_backbone_s_own_preprocessing(digits):
+    net = backbone()
+    rows, pixels = [], []
+    for process in range(2):
+        for found, images, errors in evaluation_batches(
+            digits, net, batch_size=7, process=process, processes=2
+        ):
+            assert not errors
+            rows += found
+            pixels.append(images)
+    assert sorted(rows) == list(range(50))
+    want = torch.stack([net.transform(digits.image(row)) for row in rows])
+    assert torch.cat(pixels).equal(want)
