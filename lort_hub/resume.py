@@ -50,6 +50,9 @@ def save_epoch(
     Returns:
         The checkpoint's folder.
 
+    Raises:
+        CheckpointError: It cannot be written; those before it are as they were.
+
     Example:
         >>> import tempfile
         >>> from accelerate import Accelerator
@@ -57,8 +60,29 @@ def save_epoch(
         >>> save_epoch(Accelerator(cpu=True), folder, arguments={}, history=[{"epoch": 1}]).name
         'epoch_0001'
     """
+    from safetensors import SafetensorError
+
     final = folder / f"epoch_{len(history):04d}"
     staged = folder / f".{final.name}.tmp"
+    try:
+        _save(accelerator, staged, final, arguments, history)
+    except (OSError, RuntimeError, SafetensorError) as cause:  # each library's word for a full disk
+        last = max(folder.glob("epoch_*"), default="none yet")
+        raise CheckpointError(
+            f"Cannot write the checkpoint {final}: {cause}.\n"
+            f"The last good one is intact: {last}. Make room, then run again with --resume."
+        ) from cause
+    return final
+
+
+def _save(
+    accelerator: Accelerator,
+    staged: Path,
+    final: Path,
+    arguments: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> None:
+    folder = final.parent
     if accelerator.is_main_process:
         for leftover in folder.glob(".epoch_*.tmp"):
             shutil.rmtree(leftover)
@@ -83,7 +107,6 @@ def save_epoch(
         for old in sorted(folder.glob("epoch_*"))[:-KEPT]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
-    return final
 
 
 def resume_from(

@@ -60,11 +60,13 @@ def main() -> None:
     args = parse_arguments(Arguments, description=__doc__)
     accelerator = make_accelerator(args)
     arguments = json.loads(json.dumps(asdict(args), default=str))
+    checkpoints = training_folder(args.output_dir)
     if args.resume and is_finished(args.output_dir, arguments):
+        if accelerator.is_main_process:
+            shutil.rmtree(checkpoints, ignore_errors=True)
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    checkpoints = training_folder(args.output_dir)
     check_checkpoints(checkpoints, args)
     set_seed(args.seed, device_specific=True)
 
