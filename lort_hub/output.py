@@ -37,6 +37,7 @@ def write_output(
     timing: dict[str, float],
     arguments: dict[str, Any],
     environment: dict[str, Any],
+    history: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write the output folder of DESIGN.md, after loading the saved model back and comparing its logits.
 
@@ -50,6 +51,7 @@ def write_output(
         timing: Seconds of each phase so far.
         arguments: The recipe's arguments, JSON-ready.
         environment: Versions, command and git revision.
+        history: One row for each epoch of stage 1.
 
     Raises:
         CheckpointError: The saved model does not reproduce our logits, or the folder was filled meanwhile.
@@ -65,6 +67,7 @@ def write_output(
         "baseline": baseline,
         "selection": fit.selection.to_dict() if fit.selection else None,
         "timing": timing,
+        **({"history": list(history)} if history else {}),
     }
     run: dict[str, Any] = {
         "arguments": arguments,

@@ -8,6 +8,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset d
 import json
 import shutil
 import sys
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def main() -> None:
         for epoch in range(len(history), args.epochs):
             scheduler.step(epoch)
             trained.train()
+            start = time.perf_counter()
             loss_sum = torch.zeros((), device=accelerator.device)
             steps = tqdm(
                 batches.epoch(epoch), total=len(batches), leave=False, disable=not sys.stderr.isatty()
@@ -114,6 +116,7 @@ def main() -> None:
                 optimizer.zero_grad()
                 loss_sum += loss.detach() * batch.share
             row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
+            row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
                 report = evaluate(*predict(trained, held, backbone, accelerator, options), data.class_counts)
                 row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
@@ -140,6 +143,7 @@ def main() -> None:
             fit=fit,
             reports={fit.method: report},
             timing=timing,
+            history=history,
             arguments=arguments,
             environment=environment(),
         )
