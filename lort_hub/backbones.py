@@ -98,20 +98,11 @@ class Backbone:
         return output if isinstance(output, Tensor) else output.logits
 
     def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Backbone:
-        """A copy of the complete model that ends in W (K, D), b (K,); this one is left as it is.
-
-        Raises:
-            BackboneError: The classifier has no bias to hold b.
-        """
+        """A copy of the complete model that ends in W (K, D), b (K,); this one is left as it is."""
         model: Any = copy.deepcopy(self.model)
         if self.library == "timm":
             model.reset_classifier(len(weight))
         classifier = model.get_submodule(self.classifier_name)
-        if classifier.bias is None:
-            raise BackboneError(
-                f"The classifier of '{self.spec}' has no bias, so the new one has nowhere to go.\n"
-                "Use a backbone whose classifier has a bias."
-            )
         if self.library == "transformers":
             classifier.out_features = len(weight)
             model.config.id2label = dict(enumerate(class_names))
@@ -147,6 +138,11 @@ def check_features(backbone: Backbone) -> None:
         raise BackboneError(
             f"'{backbone.spec}' gives features of shape {tuple(features.shape)}, "
             f"expected (N, {backbone.num_features}), the input of its classifier."
+        )
+    if backbone.classifier.bias is None:
+        raise BackboneError(
+            f"The classifier of '{backbone.spec}' has no bias, so a re-trained one has nowhere to go.\n"
+            "Use a backbone whose classifier has a bias."
         )
     rebuilt = features @ backbone.weight.T + backbone.bias
     error = (rebuilt - logits).abs().max().item()

@@ -195,7 +195,7 @@ def _interval_note(test: dict[str, Any]) -> str:
 
 def _calibration_note(test: dict[str, Any], delta: float) -> str:
     note = f"Expected calibration error {100 * test['ece']:.1f} %."
-    if delta > 0.5:
+    if delta > 0.5 and test["ece"] > 0.1:
         note += (
             " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
             " accuracy: use its ranking, or calibrate before you threshold."
@@ -204,7 +204,7 @@ def _calibration_note(test: dict[str, Any], delta: float) -> str:
 
 
 def _limits(head: dict[str, Any], test: dict[str, Any], num_classes: int) -> str:
-    if head["method"] in (STAGE1, "ce"):
+    if head["gamma"] == head["tau"] == 0:
         text = (
             "It has learned the skewed mix of the training images and favours their frequent classes: where "
             "every class matters alike, use a re-trained head."
@@ -242,6 +242,7 @@ def _snippet(run: dict[str, Any]) -> str:
 
 def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     backbone, head, selection = run["backbone"], run["head"], metrics["selection"]
+    counts = run["data"]["class_counts"]
     at = f" at revision `{backbone['revision']}`" if backbone["revision"] else ""
     seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
     if head["method"] == STAGE1:
@@ -252,8 +253,8 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
             f"2. {given['epochs']} epochs of SGD with momentum 0.9 over crops and flips, learning rate "
             f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches "
             f"of {given['batch_size']}.",
-            f"3. {len(backbone['trained_on']['held_out'])} training images were kept out, for choices in "
-            "stage 2; the last epoch is the one published.",
+            f"3. {sum(counts) - len(backbone['trained_on']['rows'])} training images were kept out, for "
+            "choices in stage 2; the last epoch is the one published.",
         ]
     else:
         lines = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +51,14 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
             f"--output-dir {folder} is not empty.\n"
             "Add --overwrite to replace its content, or name another folder."
         )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+        raise CheckpointError(
+            f"--output-dir {folder} holds files that are not lort_hub's; --overwrite would delete them.\n"
+            "Empty it yourself, or name another folder."
+        )
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a killed process
+        if time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
     existing = next(parent for parent in folder.parents if parent.exists())
     if not existing.is_dir():
         raise CheckpointError(f"--output-dir {folder} cannot be made: {existing} is a file.")
@@ -71,7 +81,7 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
         False
     """
     try:
-        finished = json.loads((folder / "run.json").read_text())["arguments"]
+        finished = json.loads((folder / "run.json").read_text()).get("arguments", {})
     except (FileNotFoundError, NotADirectoryError):
         return False
     if changes := changed_arguments(arguments, finished):
@@ -129,6 +139,8 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 folder.rename(replaced)
             staged.rename(folder)
         except OSError as cause:
+            if cause.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise CheckpointError(f"Cannot put --output-dir {folder} in place: {cause}.") from cause
             raise CheckpointError(
                 f"--output-dir {folder} was filled by another process meanwhile; it is left as it is.\n"
                 "Run again with another --output-dir, or with --overwrite."

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,11 @@ from lort_hub.longtail import long_tailed_indices
 
 if TYPE_CHECKING:
     import datasets
+
+
+DECODING_ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError, Image.DecompressionBombError
+)  # fmt: skip
 
 
 class BadImageError(DatasetError):
@@ -61,13 +67,16 @@ class ImageSplit:
 
         encoded = self.images[int(index)][self.image_column]
         try:
-            image: Image.Image = datasets.Image().decode_example(encoded).convert("RGB")
-        except (OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError) as cause:
+            image: Image.Image = datasets.Image().decode_example(encoded)
+            if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+                image = image.point(lambda value: value / 256).convert("L")
+            image = image.convert("RGB")
+        except DECODING_ERRORS as cause:
             path = encoded.get("path") if encoded else None
             raise BadImageError(
                 f"Cannot decode row {self.rows[index]} of split '{self.name}'"
                 f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {cause}\n"
-                "Mend or remove the image, or add --on-bad-image skip to leave such images out."
+                "Mend or remove the image; retrain.py leaves such images out with --on-bad-image skip."
             ) from cause
         return image
 
@@ -81,6 +90,11 @@ class ImageSplit:
         )
 
     def fingerprint(self) -> str:
+        """Checksum of the content, computed once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         """sha256 over labels and encoded images; images kept as files count by name, size and time."""
         digest = hashlib.sha256(self.labels.tobytes())
         for batch in self.images.select_columns(self.image_column).iter(batch_size=1000):
@@ -159,7 +173,7 @@ def load_long_tailed(
     """
     from lort_hub.sources import PRESETS, find_columns, open_source, read_labels
 
-    preset = PRESETS.get(spec)
+    preset = None if Path(spec).is_dir() else PRESETS.get(spec)
     splits, origin = open_source(spec, train_split, test_split)
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = find_columns(

@@ -123,8 +123,8 @@ def fit_head(
         weight_decay: Weight decay; None to choose it where the method leaves it open.
         solver: "exact" or "sgd"; None for the method's own.
         init: Head (K, D), (K,) that SGD starts from; None for zero.
-        views: Augmented features (N, D) to fit on in place of the training features; the choice of gamma and
-            weight decay does not use them.
+        views: Augmented features (N, D): the exact solver fits on them and the training features, SGD on one
+            of them each epoch, as the paper does. The choice of gamma and weight decay ignores them.
         select_by: Score of the choice, one of `lort_hub.selection.SCORES`.
         seed: Seed of folds and of SGD's order.
 
@@ -221,7 +221,9 @@ def _solve(
     else:
         if views:
             training = TrainingSet(
-                torch.cat(list(views)), training.labels.repeat(len(views)), len(training.class_counts)
+                torch.cat([training.x, *views]),
+                training.labels.repeat(len(views) + 1),
+                len(training.class_counts),
             )
         basis = training.basis(objective.gamma)
         head = minimise(basis.x, training.labels, basis.omega, basis.values, training.class_counts, objective)

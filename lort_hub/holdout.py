@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from lort_hub.data import ImageSplit
+    from lort_hub.data import ImageSplit, LongTailedData
 
 
 def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSplit, ImageSplit]:
@@ -44,35 +44,53 @@ class TrainedOn:
     """The record, in run.json, of the images a backbone was trained on.
 
     Attributes:
+        dataset: Hub id or folder.
+        split: Name of the original split.
+        rows: Rows of that split it was trained on.
         fingerprint: `ImageSplit.fingerprint()` of the training images and the held-out ones together.
-        held_out: Rows of the original split that were kept out of the training.
     """
 
+    dataset: str
+    split: str
+    rows: tuple[int, ...]
     fingerprint: str
-    held_out: tuple[int, ...]
+
+    @classmethod
+    def of(cls, data: LongTailedData, kept: ImageSplit) -> TrainedOn:
+        """The record of a training on `kept`, a part of the data's training images."""
+        rows = tuple(int(row) for row in kept.rows)
+        return cls(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
 
     @classmethod
     def read(cls, folder: Path) -> TrainedOn | None:
         """The record of a model folder; None where it is not one of lort_hub's, or trained elsewhere."""
         try:
             record = json.loads((folder / "run.json").read_text())["backbone"]["trained_on"]
-        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+            return cls(**{**record, "rows": tuple(record["rows"])})
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return cls(record["fingerprint"], tuple(record["held_out"])) if record else None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""
         return asdict(self)
 
-    def unseen(self, split: ImageSplit) -> NDArray[np.bool_] | None:
-        """Which images (N,) of a split the backbone was not trained on; None if it saw another set.
+    def unseen(self, data: LongTailedData) -> NDArray[np.bool_] | None:
+        """Which training images (N,) the backbone was not trained on; None if they are another set.
 
         Example:
             >>> from lort_hub.data import load_long_tailed
-            >>> train = load_long_tailed("digits").train
-            >>> TrainedOn(train.fingerprint(), (0, 3)).unseen(train)[:4]
+            >>> data = load_long_tailed("digits")
+            >>> TrainedOn.of(data, data.train.take(np.array([1, 2]))).unseen(data)[:4]
             array([ True, False, False,  True])
         """
-        if split.fingerprint() != self.fingerprint:
+        here = (data.source["dataset"], data.train.name)
+        if data.train.fingerprint() != self.fingerprint and here != (self.dataset, self.split):
             return None
-        return np.isin(split.rows, self.held_out)
+        return ~np.isin(data.train.rows, self.rows)
+
+    def doubt(self) -> str:
+        """What to say where the images at hand are not known to be the backbone's."""
+        return (
+            f"the backbone was trained on '{self.dataset}'; if these images are a copy of those, it has "
+            "memorised them and the choice of gamma and weight decay is too rosy about the tail."
+        )

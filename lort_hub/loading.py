@@ -49,6 +49,8 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
             name.removeprefix("local-dir:"),
             None,
         )
+    elif name.startswith((".", "/", "~")):
+        raise BackboneError(f"No folder '{name}' (from --backbone {spec}).")
     elif "/" in name:
         repo_id, _, asked = name.removeprefix("hf-hub:").partition("@")
         (folder, revision), source = download_model(repo_id, asked or None, error=BackboneError), repo_id

@@ -16,6 +16,7 @@ from lort_hub.errors import ConfigError, FeatureError
 
 GROUP_THRESHOLDS = (20, 100)
 ECE_BINS = 15
+SPREADS: tuple[Literal["pooled", "positives", "negatives"], ...] = ("pooled", "positives", "negatives")
 LEVEL = 0.95
 
 Array = npt.NDArray[Any]
@@ -204,8 +205,16 @@ def evaluate(
         "macro_f1": _macro_f1(labels, predicted, tested),
         "nll": -log_probabilities[np.arange(len(labels)), labels].mean(),
         "ece": float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
-        "logits_magnitude": _summary(logits_magnitude(logits, labels)),
-        "regularized_std": _summary(regularized_std(logits, labels)),
+        "logits_magnitude": {
+            **_summary(logits_magnitude(logits, labels)),
+            "mean_by_negatives": {
+                over: _mean(logits_magnitude(logits, labels, over)) for over in ("samples", "classes")
+            },
+        },
+        "regularized_std": {
+            **_summary(regularized_std(logits, labels)),
+            "mean_by_spread": {over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
+        },
         "weight_norm": None if weight is None else _summary(np.linalg.norm(np.asarray(weight), axis=1)),
         "per_class_accuracy": accuracies,
         "groups": {

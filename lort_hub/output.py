@@ -21,7 +21,7 @@ from lort_hub.plots import write_plots
 
 CHECKED_IMAGES = 4
 BASELINES = {
-    "ce": "cross-entropy on the same features, its weight decay chosen the same way",
+    "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
     STAGE1: "the head the backbone came with",
 }
 

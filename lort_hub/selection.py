@@ -132,7 +132,7 @@ def select(
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> choice = select(training, Objective(delta=0.9), gammas=[0.0, 1.0])
         >>> choice.how, len(choice.candidates)
-        ('exact leave-one-out', 10)
+        ('leave-one-out in closed form', 10)
     """
     if by not in SCORES:
         raise ConfigError(f"Unknown score '{by}'.{did_you_mean(by, SCORES)} Expected: {', '.join(SCORES)}.")
@@ -147,7 +147,7 @@ def select(
     )
     if held_out is None:
         fold_of = stratified_folds(training.labels, FOLDS, seed=seed)
-        how = "exact leave-one-out" if closed_form else f"stratified {FOLDS}-fold cross-validation"
+        how = "leave-one-out in closed form" if closed_form else f"stratified {FOLDS}-fold cross-validation"
         if training.held_out is not None:
             how += " on images the backbone was trained on, too rosy about the tail (no --holdout)"
     else:
@@ -191,8 +191,8 @@ def _walk(
         tried.append((objective, score(predictions) if len(predictions.labels) else 0.0))
         if tried[-1][1] > tried[best][1] + LEAST_GAIN:
             best = len(tried) - 1
-        elif len(tried) - 1 - best == PATIENCE:
-            break
+        elif len(tried) - 1 - best >= PATIENCE and (best or tried[-1][1] < tried[0][1] - LEAST_GAIN):
+            break  # but never on the plateau where the largest decays all predict one class
     return tried, tried[best]
 
 

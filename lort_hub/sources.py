@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import datasets
 
 DIGITS_TEST_PER_CLASS = 50
+PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool")
 TEST_SPLITS = ("test", "validation", "val", "valid")
 
 
@@ -75,6 +76,8 @@ def open_source(
     elif folder.is_dir():
         name, source = folder.resolve().name, str(folder.resolve())
         opened = _load(source, None)
+    elif spec.startswith((".", "/", "~")):
+        raise DatasetError(f"No folder '{spec}' (from --dataset).")
     elif spec in PRESETS or "/" in spec:
         source, _, asked = (PRESETS[spec].repo_id or "" if spec in PRESETS else spec).partition("@")
         if not source:
@@ -187,9 +190,16 @@ def find_columns(rows: datasets.Dataset, image: str | None, label: str | None) -
     )
     named = [name for name in kinds if isinstance(kinds[name], datasets.ClassLabel)]
     plain = [
-        name for name in kinds if getattr(kinds[name], "dtype", "") in ("string", "int64", "int32", "int16")
+        name
+        for name in kinds
+        if name != image and str(getattr(kinds[name], "dtype", "")).startswith(PLAIN_LABELS)
     ]
-    candidates = named or [name for name in plain if name != image]
+    if label in kinds and label not in named + plain:
+        raise DatasetError(
+            f"Column '{label}' holds {kinds[label]}, expected class labels, numbers or texts.\n"
+            f"--label-column could be one of: {', '.join(named + plain) or 'none'}."
+        )
+    candidates = named or plain
     return image, _one_column(rows, label, "--label-column", "label", lambda name: name in candidates)
 
 
@@ -206,7 +216,13 @@ def _one_column(
     if len(found) == 1:
         return found[0]
     if not found:
-        raise DatasetError(f"No {kind} column found among: {', '.join(columns)}.\nName it with {flag}.")
+        hint = {
+            "image": "a column of encoded bytes will do",
+            "label": "an image folder needs two classes or more, as train/CLASS/*.jpg",
+        }[kind]
+        raise DatasetError(
+            f"No {kind} column found among: {', '.join(columns)}.\nName it with {flag}; {hint}."
+        )
     raise DatasetError(
         f"Several columns could be the {kind}: {', '.join(found)}.\nChoose one, e.g. {flag} {found[0]}"
     )

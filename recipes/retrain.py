@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
+from accelerate.utils import set_seed
 
 from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
@@ -50,6 +51,11 @@ class Arguments(RunArguments):
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
 
+    def sets_the_objective(self) -> bool:
+        """Whether a flag changes what the method would minimise by itself, or how."""
+        given = (self.delta, self.gamma, self.weight_decay, self.solver)
+        return any(value is not None for value in given) or self.views > 0
+
 
 def main() -> None:
     """Load, extract, re-train, evaluate, write."""
@@ -60,6 +66,7 @@ def main() -> None:
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return
     check_output_dir(args.output_dir, overwrite=args.overwrite)
+    set_seed(args.seed)
 
     timing: dict[str, float] = {}
     with phase("backbone", timing):
@@ -86,11 +93,15 @@ def main() -> None:
         ]
     if not accelerator.is_main_process:  # the head takes seconds; one process fits and writes it
         return
-    for store, split in zip(stores, (data.train, data.test), strict=True):
-        report_skipped(store, split)
-    unseen = backbone.trained_on.unseen(data.train) if backbone.trained_on else None
+    skipped = left_out(stores[0], data.train) + left_out(stores[1], data.test)
+    for row in skipped:
+        print("left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row))
+    unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
+    if backbone.trained_on and unseen is None:
+        print(f"note: {backbone.trained_on.doubt()}")
     train, test = (store.load() for store in stores)
     held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
+    data = replace(data, source={**data.source, "left_out": skipped})
     data = replace(data, train=data.train.take(train.rows.numpy()), test=data.test.take(test.rows.numpy()))
     training = TrainingSet(train.x, train.y, data.num_classes, held_out)
     views = [stores[0].load(augmented_view(args.seed, view + 1)).x for view in range(args.views)]
@@ -100,7 +111,7 @@ def main() -> None:
     with phase("head", timing):
         fit = (
             baseline
-            if args.method == baseline_name == "ce"
+            if args.method == baseline_name and not args.sets_the_objective()
             else fit_head(
                 training,
                 args.method,
@@ -161,12 +172,12 @@ def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
     )
 
 
-def report_skipped(store: FeatureStore, split: ImageSplit) -> None:
-    """Name the images that --on-bad-image skip left out, and the classes they are of."""
-    for row in store.skipped():
-        print(
-            f"skipped row {split.rows[row]} of '{split.name}', class '{split.class_names[split.labels[row]]}'"
-        )
+def left_out(store: FeatureStore, split: ImageSplit) -> list[dict[str, int | str]]:
+    """The images that --on-bad-image skip left out, and the classes they are of."""
+    return [
+        {"split": split.name, "row": int(split.rows[k]), "class": split.class_names[split.labels[k]]}
+        for k in store.skipped()
+    ]
 
 
 def baseline_head(

@@ -81,7 +81,7 @@ def main() -> None:
     if args.dry_run:
         return
 
-    if args.overwrite and not args.resume and accelerator.is_main_process:
+    if args.overwrite and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
     backbone = with_new_classifier(backbone, data)
     model: nn.Module = backbone.model.requires_grad_(True).to(memory_format=torch.channels_last)
@@ -129,7 +129,7 @@ def main() -> None:
     if not accelerator.is_main_process:
         return
     model = accelerator.unwrap_model(trained, keep_fp32_wrapper=False).cpu().eval().requires_grad_(False)
-    trained_on = TrainedOn(data.train.fingerprint(), tuple(held.rows.tolist()))
+    trained_on = TrainedOn.of(data, kept)
     backbone = replace(backbone, model=model, trained_on=trained_on)
     fit, counts = stage1_fit(backbone.weight, backbone.bias), data.class_counts
     weight = fit.weight.numpy()

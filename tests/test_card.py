@@ -167,7 +167,7 @@ def variants(run, metrics):
         "arguments": {"epochs": 2, "lr": 0.01, "weight_decay": 0.005, "batch_size": 64, "pretrained": False},
         "head": {**run["head"], "method": STAGE1},
         "baseline": None,
-        "backbone": {**run["backbone"], "trained_on": TrainedOn("0", (1, 2)).to_dict()},
+        "backbone": {**run["backbone"], "trained_on": TrainedOn("digits", "train", (1, 2), "0").to_dict()},
     }
     yield "stage 1", {**run, **stage1}, {**metrics, "baseline": None, "selection": None}
     tested = np.array([0, 0, 1])

@@ -23,8 +23,8 @@ from tests.conftest import noise_image
 FORK = multiprocessing.get_context("fork")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-OLD = {"a.txt": "old a", "sub/b.txt": "old b"}
-NEW = {"a.txt": "new a", "sub/c.txt": "new c", "sub/deep/d.txt": "new d"}
+OLD = {"run.json": "{}", "a.txt": "old a", "sub/b.txt": "old b"}
+NEW = {"run.json": "{}", "a.txt": "new a", "sub/c.txt": "new c", "sub/deep/d.txt": "new d"}
 FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree"}
 
 
@@ -86,8 +86,8 @@ def test_killed_at_any_file_operation_the_folder_is_whole(tmp_path, old):
             shutil.rmtree(folder)  # by the user's own hand: no half-deleted old folder may come back
             check_output_dir(folder, overwrite=True)
             assert not folder.exists() or content_of(folder) == old
-        publish(folder, {"again.txt": "after the crash"}, overwrite=True)
-        assert content_of(folder) == {"again.txt": "after the crash"}
+        publish(folder, {"run.json": "after the crash"}, overwrite=True)
+        assert content_of(folder) == {"run.json": "after the crash"}
         assert not list(folder.parent.glob("*.replaced"))
         if not killed:
             assert [path.name for path in folder.parent.iterdir()] == ["out"]
@@ -147,13 +147,15 @@ def test_symbolic_link_is_followed(tmp_path, overwrite):
 
 
 def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
-    fill(tmp_path, {"file": "", "full/file": ""})
+    fill(tmp_path, {"file": "", "full/file": "", "ours/run.json": ""})
     for name, message in {"file": "is a file", "file/out": "file is a file", "full": "--overwrite"}.items():
         with pytest.raises(CheckpointError, match=message):
             check_output_dir(tmp_path / name, overwrite=False)
     (tmp_path / "empty").mkdir()
-    for name in ("full", "empty", "new/deep"):
-        check_output_dir(tmp_path / name, overwrite=name == "full")
+    with pytest.raises(CheckpointError, match="not lort_hub's"):
+        check_output_dir(tmp_path / "full", overwrite=True)
+    for name in ("ours", "empty", "new/deep"):
+        check_output_dir(tmp_path / name, overwrite=name == "ours")
     assert not (tmp_path / "new").exists()
     if os.geteuid() != 0:  # root may write anywhere
         (tmp_path / "locked").mkdir(mode=0o500)

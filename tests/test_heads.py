@@ -71,12 +71,12 @@ def test_balanced_softmax_at_the_optimum_undoes_the_prior():
     torch.testing.assert_close(balanced.bias.softmax(0), torch.full((3,), 1 / 3), atol=1e-4, rtol=0)
 
 
-def test_views_replace_the_training_features():
+def test_views_are_fitted_beside_the_training_features():
     training, _ = clusters()
     options = {"gamma": 1.0, "weight_decay": 0.1}
     shifted = [training.x + 1.0, training.x - 1.0]
     fit = fit_head(training, "lort", views=shifted, **options)
-    joint = TrainingSet(torch.cat(shifted), training.labels.repeat(2), 3)
+    joint = TrainingSet(torch.cat([training.x, *shifted]), training.labels.repeat(3), 3)
     assert torch.equal(fit.weight, fit_head(joint, "lort", **options).weight)
 
 
