@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
@@ -192,12 +193,12 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
     from accelerate import Accelerator
 
     report_to = None if arguments.report_to == "none" else arguments.report_to
+    if report_to and find_spec(report_to) is None:
+        raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs)
     )
-    if report_to and not accelerator.log_with:
-        raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     reuse_freed_memory()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:

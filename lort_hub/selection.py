@@ -20,7 +20,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.objectives import Objective, logit_gap, sample_weights
 from lort_hub.solvers import minimise
 
-RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 11))
+RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 15))
 """Weight decays to try; cross-validation, dearer than leave-one-out, tries every second one."""
 PATIENCE = 2
 LEAST_GAIN = 0.005
@@ -191,9 +191,15 @@ def _walk(
         tried.append((objective, score(predictions) if len(predictions.labels) else 0.0))
         if tried[-1][1] > tried[best][1] + LEAST_GAIN:
             best = len(tried) - 1
-        elif len(tried) - 1 - best >= PATIENCE and (best or tried[-1][1] < tried[0][1] - LEAST_GAIN):
-            break  # but never on the plateau where the largest decays all predict one class
+        elif len(tried) - 1 - best >= PATIENCE and not _misses_most_classes(predictions):
+            break
     return tried, tried[best]
+
+
+def _misses_most_classes(held_out: Predictions) -> bool:
+    """Whether the weight decay still hides the tail: the plateau of the largest ones is no best."""
+    right = held_out.labels[held_out.predicted == held_out.labels]
+    return 2 * len(right.unique()) <= len(held_out.labels.unique())
 
 
 def leave_one_out_predictions(training: TrainingSet, path: Sequence[Objective]) -> Iterator[Predictions]:

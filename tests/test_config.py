@@ -229,3 +229,18 @@ def test_environment_is_recorded_with_and_without_git(monkeypatch, path):
     assert {"torch", "timm", "transformers", "datasets", "accelerate"} <= set(found["versions"])
     revision = found["git_revision"]
     assert revision is None if path else revision is None or len(revision) == 40
+
+
+def test_a_misspelt_choice_is_one_message_with_a_suggestion():
+    with pytest.raises(ConfigError, match="Did you mean 'shuffle'"):
+        parse_arguments(RunArguments, ["--subset", "shufle"])
+
+
+def test_resume_and_overwrite_are_refused_together():
+    with pytest.raises(ConfigError, match="give one of them"):
+        parse_arguments(RunArguments, ["--resume", "--overwrite"])
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        make_accelerator(RunArguments(report_to="wandb", output_dir=tmp_path / "out"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from PIL import Image
 
 from lort_hub.data import BadImageError, encode_png, load_long_tailed
 from lort_hub.errors import DatasetError
@@ -181,3 +182,37 @@ def test_unreachable_hub_is_said_within_seconds_and_leaves_nothing(tmp_path, nam
     assert "--dataset" in result.stderr
     assert time.monotonic() - start < 30
     assert not [path for path in Path(home).rglob("*") if path.is_file()]
+
+
+def test_16_bit_grey_keeps_its_greys_and_a_bomb_is_a_bad_image(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(ramp).save(tmp_path / split / name / "0.png")
+    pixels = np.asarray(load_long_tailed(str(tmp_path)).train.image(0))
+    np.testing.assert_array_equal(pixels[:, :, 0], (ramp // 256).astype(np.uint8))
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "train" / "a" / "0.png")
+    with pytest.raises(BadImageError, match=r"0\.png(.|\n)*decompression bomb"):
+        load_long_tailed(str(tmp_path)).train.image(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("large_string", ["x", "y"]), ("uint8", [0, 1]), ("bool", [False, True])]
+)
+def test_labels_of_any_plain_type_are_found(tmp_path, kind, labels):
+    columns = {"image": images(4), "label": labels * 2}
+    types = datasets.Features({"image": datasets.Image(), "label": datasets.Value(kind)})
+    parquet(tmp_path / "d", columns, features=types)
+    assert load_long_tailed(str(tmp_path / "d")).class_names == tuple(map(str, labels))
+
+
+def test_a_column_of_images_is_no_label(tmp_path):
+    parquet(tmp_path / "d", {"picture": images(4), "kind": [0, 1, 0, 1]}, features=features(["a", "b"]))
+    with pytest.raises(DatasetError, match="'picture' holds Image(.|\n)*one of: kind"):
+        load_long_tailed(str(tmp_path / "d"), label_column="picture")
+
+
+def test_a_mistyped_folder_is_called_a_folder():
+    with pytest.raises(DatasetError, match=r"No folder '\./nope'"):
+        load_long_tailed("./nope")

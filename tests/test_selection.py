@@ -153,3 +153,17 @@ def test_unknown_score_names_the_near_one():
     _, _, x, labels, _ = problem()
     with pytest.raises(ConfigError, match="Did you mean 'macro-f1'"):
         select(TrainingSet(x.float(), labels, 4), Objective(), gammas=(0.0,), by="macrof1")
+
+
+def test_a_plateau_of_large_decays_does_not_end_the_walk():
+    # The classes differ only along directions of small variance: large decays predict the majority alone.
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(2), torch.tensor([500, 40]))
+    x = 10 * torch.randn(540, 32, generator=generator)
+    x[:, :4] = 0.3 * torch.randn(540, 4, generator=generator) + 0.5 * labels[:, None]
+    choice = select(TrainingSet(x, labels, 2), Objective(weight_decay=1.0), gammas=[0.0])
+    scores = [tried["score"] for tried in choice.candidates]
+    assert max(scores[:3]) == pytest.approx(0.5, abs=0.01)
+    assert max(scores) > 0.8
+    chosen = next(t for t in choice.candidates if t["weight_decay"] == choice.chosen.weight_decay)
+    assert chosen["score"] > 0.8

@@ -187,6 +187,7 @@ def test_a_corrupt_image_stops_the_run_or_is_left_out(photos, tmp_path):
     assert "class 'bee'" in left_out.stdout
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["data"]["class_counts"] == [9, 5, 3]
+    assert record["data"]["left_out"] == [{"split": "train", "row": 12, "class": "bee"}]
 
 
 def test_a_head_of_the_same_classes_is_the_baseline(photos, tmp_path):
@@ -234,3 +235,15 @@ def test_parquet_of_jpegs_with_augmented_views_by_sgd(tmp_path):
     assert "20 epochs of SGD" in finished.stdout
     views = {path.name.split("-")[0] for path in Path(tmp_path / "cache").rglob("*.safetensors")}
     assert views == {"eval", "seed0.1", "seed0.2"}
+
+
+def test_random_weights_are_seeded_and_ce_obeys_its_flags(photos, tmp_path):
+    heads = []
+    for name in ("a", "b"):
+        flags = ("--dataset", photos, "--output-dir", tmp_path / name, "--method", "ce", "--gamma", "0.5")
+        finished = retrain(*SMALL, *flags, "--weight-decay", "0.01", cache=tmp_path / "cache")
+        assert finished.returncode == 0, finished.stderr
+        heads.append((tmp_path / name / "head" / "model.safetensors").read_bytes())
+    assert heads[0] == heads[1]
+    head = json.loads((tmp_path / "a" / "run.json").read_text())["head"]
+    assert (head["gamma"], head["weight_decay"], head["delta"]) == (0.5, 0.01, 0.0)
