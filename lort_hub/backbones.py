@@ -94,8 +94,7 @@ class Backbone:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The complete model's logits (N, K) for pixels (N, 3, H, W)."""
-        output = self.model(pixels)
-        return output if isinstance(output, Tensor) else output.logits
+        return logits_of(self.model(pixels))
 
     def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Backbone:
         """A copy of the complete model that ends in W (K, D), b (K,); this one is left as it is."""
@@ -121,6 +120,17 @@ class Backbone:
                 digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def logits_of(output: Any) -> Tensor:
+    """Logits (N, K) of what either library's model returns.
+
+    Example:
+        >>> logits_of(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
+    return logits
 
 
 @torch.inference_mode()

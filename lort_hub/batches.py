@@ -7,9 +7,8 @@ time; larger ones go through decoding workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone
-from lort_hub.data import BadImageError, ImageSplit
+from lort_hub.data import ImageSplit
 from lort_hub.pixels import Pixels, collate
-from lort_hub.store import EVAL_VIEW, augmented_view
+from lort_hub.store import augmented_view
 from lort_hub.transforms import SMALL
 
 MEMORY_BYTES = 2**30
@@ -140,40 +139,6 @@ class Batches:
             for _, error in errors:
                 raise error
             yield Batch(pixels, self.labels[found], share)
-
-
-def evaluation_batches(
-    split: ImageSplit,
-    backbone: Backbone,
-    *,
-    batch_size: int,
-    process: int = 0,
-    processes: int = 1,
-    num_workers: int = 0,
-) -> Iterable[tuple[list[int], Tensor, list[tuple[int, BadImageError]]]]:
-    """One process's part of a split in evaluation preprocessing: positions, pixels and undecodable images.
-
-    Args:
-        split: The images.
-        backbone: Whose preprocessing they get.
-        batch_size: Images per batch.
-        process: Which process this is.
-        processes: How many there are.
-        num_workers: Decoding processes.
-
-    Example:
-        >>> from lort_hub.data import load_long_tailed
-        >>> from lort_hub.loading import load_backbone
-        >>> backbone = load_backbone("resnet32_cifar", pretrained=False)
-        >>> test = load_long_tailed("digits").test
-        >>> sum(len(rows) for rows, _, _ in evaluation_batches(test, backbone, batch_size=64, processes=2))
-        250
-    """
-    mine = torch.arange(len(split))[process::processes]
-    keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size)]
-    pixels = Pixels(split, backbone.transform, backbone.augment)
-    loader: Any = DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
-    return loader  # type: ignore[no-any-return]
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:

@@ -12,17 +12,15 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed, tqdm
+from accelerate.utils import set_seed, tqdm
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from lort_hub.backbones import Backbone
-from lort_hub.batches import Batches, evaluation_batches
+from lort_hub.backbones import Backbone, logits_of
+from lort_hub.batches import Batches
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
@@ -33,6 +31,7 @@ from lort_hub.holdout import TrainedOn, hold_out
 from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
+from lort_hub.predict import predict
 from lort_hub.resume import resume_from, save_epoch, training_folder
 
 
@@ -96,6 +95,8 @@ def main() -> None:
     if checkpoint:
         accelerator.print(f"going on from {checkpoint}")
 
+    if args.report_to != "none":
+        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("training", timing):
         for epoch in range(len(history), args.epochs):
             scheduler.step(epoch)
@@ -118,14 +119,17 @@ def main() -> None:
             row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
-                report = evaluate(*predict(trained, held, backbone, accelerator, options), data.class_counts)
+                said = predict(trained, backbone, held, accelerator, **options)
+                report = evaluate(*said, data.class_counts)
                 row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
             history.append(row)
+            accelerator.log(row, step=epoch + 1)
             accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
             save_epoch(accelerator, checkpoints, arguments=arguments, history=history)
 
     with phase("evaluation", timing):
-        logits, labels = predict(trained, data.test, backbone, accelerator, options)
+        logits, labels = predict(trained, backbone, data.test, accelerator, **options)
+    accelerator.end_training()
     if not accelerator.is_main_process:
         return
     model = accelerator.unwrap_model(trained, keep_fp32_wrapper=False).cpu().eval().requires_grad_(False)
@@ -171,11 +175,6 @@ def with_new_classifier(backbone: Backbone, data: LongTailedData) -> Backbone:
     return backbone.with_classifier(fresh.weight, fresh.bias, data.class_names)
 
 
-def logits_of(output: object) -> Tensor:
-    """Logits (N, K) of either library's model output."""
-    return output if isinstance(output, Tensor) else output.logits
-
-
 def not_finite(loss: Tensor, epoch: int, step: int, optimizer: torch.optim.Optimizer, folder: Path) -> str:
     """What to say when the loss has run away."""
     last = max(folder.glob("epoch_*"), default="none yet")
@@ -194,24 +193,6 @@ def check_checkpoints(folder: Path, args: Arguments) -> None:
             f"{folder} holds an interrupted run.\n"
             "Add --resume to go on from there, or --overwrite to start anew."
         )
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module, split: ImageSplit, backbone: Backbone, accelerator: Accelerator, options: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) and labels (N,) of a whole split, gathered from all processes."""
-    model.eval()
-    found = []
-    for rows, pixels, errors in evaluation_batches(split, backbone, **options):
-        for _, error in errors:
-            raise error
-        with accelerator.autocast():
-            output = logits_of(model(pixels.to(accelerator.device, memory_format=torch.channels_last)))
-        found.append((rows, output.float().cpu().numpy()))
-    rows, logits = zip(*gather_object(found), strict=True)
-    rows, logits = np.concatenate(rows), np.concatenate(logits)
-    return logits[np.argsort(rows)], split.labels
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
-from lort_hub.batches import Batches, crop_and_flip, evaluation_batches
+from lort_hub.batches import Batches, crop_and_flip
 from lort_hub.data import load_long_tailed
 from lort_hub.loading import load_backbone
+from lort_hub.predict import evaluation_batches
 
 
 @pytest.fixture(scope="module")
