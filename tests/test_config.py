@@ -9,7 +9,16 @@ import pytest
 from accelerate.state import AcceleratorState
 
 import lort_hub
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.config import (
+    RunArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    use_idle_cores,
+)
 from lort_hub.errors import ConfigError, LortHubError
 from tests.conftest import ROOT
 
@@ -244,3 +253,20 @@ def test_resume_and_overwrite_are_refused_together():
 def test_a_tracker_that_is_not_installed_is_named(tmp_path):
     with pytest.raises(ConfigError, match="pip install wandb"):
         make_accelerator(RunArguments(report_to="wandb", output_dir=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("launcher", "processes", "share"), [(True, 1, 1), (True, 2, 2), (False, 1, None)])
+def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launcher, processes, share):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    try:
+        use_idle_cores()
+        cores = len(os.sched_getaffinity(0))
+        assert torch.get_num_threads() == (max(1, cores // share) if share else before)
+    finally:
+        torch.set_num_threads(before)
