@@ -16,7 +16,6 @@ import torch
 from PIL import Image as pillow
 from torch import Tensor, nn
 
-from lort_hub import cifar_resnets  # noqa: F401  registers the CIFAR nets with timm
 from lort_hub.errors import BackboneError
 from lort_hub.holdout import TrainedOn
 from lort_hub.transforms import Transform
