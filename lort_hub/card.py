@@ -190,7 +190,9 @@ def _interval_note(test: dict[str, Any]) -> str:
     if "interval" not in test:
         return ""
     level = 100 * test["interval"]["level"]
-    return f" In brackets: {level:.0f} % bootstrap interval over the test images of each class."
+    note = f" In brackets: {level:.0f} % bootstrap interval over the test images of each class"
+    pairs = [pair for pair in test["interval"].values() if isinstance(pair, list)]
+    return note + (", empty where all are right or all wrong." if any(a == b for a, b in pairs) else ".")
 
 
 def _calibration_note(test: dict[str, Any], delta: float) -> str:
@@ -207,7 +209,7 @@ def _limits(head: dict[str, Any], test: dict[str, Any], num_classes: int) -> str
     if head["gamma"] == head["tau"] == 0:
         text = (
             "It has learned the skewed mix of the training images and favours their frequent classes: where "
-            "every class matters alike, use a re-trained head."
+            "every class matters alike, prefer a head with class balance (gamma or tau above zero)."
         )
     else:
         text = (
@@ -266,6 +268,10 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         lines.append(
             f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by "
             f"{selection['by']}, from {selection['how']}; the test images had no part in it."
+        )
+    if left_out := run["data"].get("left_out"):
+        lines.append(
+            f"\nImages left out because they could not be decoded: {len(left_out)}, named in run.json."
         )
     return "\n".join([*lines, "", f"Seconds: {seconds}."])
 

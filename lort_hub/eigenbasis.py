@@ -92,14 +92,15 @@ class TrainingSet:
     def __init__(self, x: Tensor, labels: Tensor, num_classes: int, held_out: Tensor | None = None) -> None:
         """Keep features (N, D) and labels (N,); nothing is computed yet.
 
-        `held_out` (N,) is True for samples that a backbone trained on the others has never seen; None says
-        that it has seen none of them.
+        `held_out` (N,) is True for samples that a backbone trained on the others has never seen; None, or
+        all True, says that it has seen none of them.
         """
         if len(x) != len(labels):
             raise FeatureError(f"Got {len(x)} feature vectors for {len(labels)} labels.")
         if not x.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
-        self.x, self.labels, self.held_out = x, labels, held_out
+        self.x, self.labels = x, labels
+        self.held_out = None if held_out is None or held_out.all() else held_out
         self.class_counts = torch.bincount(labels, minlength=num_classes)
         if len(self.class_counts) != num_classes or not self.class_counts.all():
             raise FeatureError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone, logits_of
-from lort_hub.data import BadImageError, ImageSplit
+from lort_hub.data import ImageSplit
 from lort_hub.pixels import Pixels, collate
 from lort_hub.store import EVAL_VIEW
 
@@ -72,7 +71,7 @@ def evaluation_batches(
     process: int = 0,
     processes: int = 1,
     num_workers: int = 0,
-) -> Iterable[tuple[list[int], Tensor, list[tuple[int, BadImageError]]]]:
+) -> DataLoader[Any]:
     """One process's part of a split in evaluation preprocessing: positions, pixels and undecodable images.
 
     Args:
@@ -94,5 +93,4 @@ def evaluation_batches(
     mine = torch.arange(len(split))[process::processes]
     keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size)]
     pixels = Pixels(split, backbone.transform, backbone.augment)
-    loader: Any = DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
-    return loader  # type: ignore[no-any-return]
+    return DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)

@@ -82,6 +82,7 @@ def main() -> None:
 
     if args.overwrite and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
+    accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
     backbone = with_new_classifier(backbone, data)
     model: nn.Module = backbone.model.requires_grad_(True).to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, "momentum", lr=args.lr, weight_decay=args.weight_decay)

@@ -231,3 +231,15 @@ def test_per_class_rows_are_the_file(written, run_and_metrics):
     }
     alone = per_class_rows(run["class_names"], range(10), {**test, "weight_norm": None}, None)
     assert {(row["baseline_accuracy"], row["weight_norm"]) for row in alone} == {(None, None)}
+
+
+def test_what_was_left_out_and_what_an_interval_cannot_say_are_said(run_and_metrics):
+    run, metrics = run_and_metrics
+    assert "could not be decoded" not in render_card(metrics, run)
+    rows = [{"split": "train", "row": 3, "class": "bee"}]
+    card = render_card(metrics, {**run, "data": {**run["data"], "left_out": rows}})
+    assert "Images left out because they could not be decoded: 1," in card
+    for interval, said in (([0.5, 0.9], False), ([1.0, 1.0], True)):
+        test = {**metrics["test"], "interval": {"level": 0.95, "resamples": 10, "accuracy": interval}}
+        card = render_card({**metrics, "test": test}, run)
+        assert ("empty where all are right or all wrong" in card) is said

@@ -87,6 +87,10 @@ def test_a_backbone_s_training_images_do_not_choose():
         ridge = Ridge(alpha=3 * weight_decay * int((~held).sum())).fit(x[~held], torch.eye(3)[labels[~held]])
         predicted = ridge.predict(x[held]).argmax(axis=1)
         assert tried["score"] == pytest.approx(balanced_accuracy_score(labels[held], predicted), abs=0.03)
+    nothing_seen = select(
+        TrainingSet(x, labels, 3, torch.ones_like(held)), Objective(delta=0.98), gammas=[0.0]
+    )
+    assert nothing_seen.how == "leave-one-out in closed form"
     without = select(TrainingSet(x, labels, 3, torch.zeros_like(held)), Objective(delta=0.98), gammas=[0.0])
     assert "on images the backbone was trained on" in without.how
 
