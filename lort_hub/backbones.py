@@ -15,10 +15,11 @@ from typing import Any, Literal
 import torch
 from PIL import Image as pillow
 from torch import Tensor, nn
+from torchvision.transforms import Compose
 
 from lort_hub.errors import BackboneError
 from lort_hub.holdout import TrainedOn
-from lort_hub.transforms import Transform
+from lort_hub.transforms import Transform, with_random_operations
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Backbone:
         preprocessing: JSON description of `transform`, part of the feature store's key.
         processor: transformers' image processor, saved with the model; None for timm.
         trained_on: The images it was trained on by lort_hub, as far as it is recorded.
+        auto_augment: timm's name of the random operations in `augment` beyond crop and flip, or None.
     """
 
     spec: str
@@ -49,11 +51,12 @@ class Backbone:
     classifier_name: str
     class_names: tuple[str, ...] | None
     transform: Transform
-    augment: Transform
+    augment: Compose
     image_size: int
     preprocessing: dict[str, Any]
     processor: Any = field(default=None, repr=False)
     trained_on: TrainedOn | None = None
+    auto_augment: str | None = None
 
     @property
     def classifier(self) -> nn.Linear | nn.Conv2d:
@@ -109,6 +112,16 @@ class Backbone:
         classifier.weight = nn.Parameter(weight.detach().reshape(shape).clone(), requires_grad=False)
         classifier.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
         return replace(self, model=model, class_names=tuple(class_names))
+
+    def with_new_classifier(self, class_names: Sequence[str]) -> Backbone:
+        """A copy that ends in an untrained layer of these classes, as `nn.Linear` starts it."""
+        fresh = nn.Linear(self.num_features, len(class_names))
+        return self.with_classifier(fresh.weight, fresh.bias, class_names)
+
+    def with_auto_augment(self, name: str) -> Backbone:
+        """The same backbone with timm's random operations added to its training preprocessing."""
+        augment = with_random_operations(self.augment, name, self.image_size)
+        return replace(self, augment=augment, auto_augment=name)
 
     def fingerprint(self) -> str:
         """sha256 over every weight and buffer except the classifier's, so a new head keeps its features."""

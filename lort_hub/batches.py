@@ -35,12 +35,14 @@ class Batch:
         pixels: Normalised images (n, 3, H, W).
         labels: Labels (n,).
         share: Samples here times the processes, over the samples of the whole batch: scaling the mean loss by
-            it makes the average over the processes the mean over the batch, however it was dealt out.
+            it makes the average over the processes, summed up to the step, the mean over the whole batch.
+        ends_step: Whether the optimiser steps after it: it is the last part this process accumulates.
     """
 
     pixels: Tensor
     labels: Tensor
     share: float
+    ends_step: bool
 
 
 class Batches:
@@ -65,6 +67,7 @@ class Batches:
         seed: int = 0,
         process: int = 0,
         processes: int = 1,
+        accumulation: int = 1,
         num_workers: int = 0,
     ) -> None:
         """Prepare the batches; small images are decoded here.
@@ -72,22 +75,25 @@ class Batches:
         Args:
             split: The training images.
             backbone: Whose preprocessing and augmentation they get.
-            batch_size: Samples per process; a batch holds `batch_size * processes`.
+            batch_size: Samples per part; a whole batch holds `batch_size * processes * accumulation`.
             seed: Seed of order and augmentation.
             process: Which process this is.
             processes: How many there are.
+            accumulation: Parts of a batch that each process accumulates before a step.
             num_workers: Decoding processes, for images that are not kept in memory.
 
         Raises:
             BadImageError: A small image cannot be decoded; others raise when their batch comes.
         """
         self.split, self.seed, self.process, self.processes = split, seed, process, processes
-        self.size, self.num_workers = batch_size * processes, num_workers
+        self.parts, self.num_workers = processes * accumulation, num_workers
+        self.size = batch_size * self.parts
         self.labels = torch.from_numpy(split.labels)
         self.pixels = Pixels(split, backbone.transform, backbone.augment)
         side = backbone.image_size
         fits = side <= SMALL and 3 * side**2 * len(split) <= MEMORY_BYTES
-        self.images = _decode(split, side) if fits and backbone.library == "timm" else None
+        plain = backbone.library == "timm" and backbone.auto_augment is None
+        self.images = _decode(split, side) if fits and plain else None
         self.mean, self.std = (
             torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
             for name in ("mean", "std")
@@ -105,19 +111,28 @@ class Batches:
         Raises:
             BadImageError: An image cannot be decoded.
         """
-        rows = self._rows(epoch)
-        mine = [batch[self.process :: self.processes] for batch in rows]
-        shares = [len(part) * self.processes / len(batch) for part, batch in zip(mine, rows, strict=True)]
-        if self.images is None:
-            yield from self._from_workers(epoch, mine, shares)
-            return
-        for step, (batch, part, share) in enumerate(zip(rows, mine, shares, strict=True)):
+        made = self._from_workers(epoch) if self.images is None else self._from_memory(epoch, self.images)
+        mine = self._mine()
+        for step in self._rows(epoch):
+            for part in mine:
+                rows, pixels = next(made)
+                share = len(rows) * self.processes / len(step)
+                yield Batch(pixels, self.labels[rows], share, ends_step=part is mine[-1])
+
+    def _mine(self) -> list[slice]:
+        """This process's parts of every batch: each image of it is dealt to one part of one process."""
+        return [slice(first, None, self.parts) for first in range(self.process, self.parts, self.processes)]
+
+    def _from_memory(self, epoch: int, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        padding = images.shape[-1] // 8
+        for step, batch in enumerate(self._rows(epoch)):
             random = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
-            shift = torch.randint(0, 2 * self._padding() + 1, (2, len(batch)), generator=random)
+            shift = torch.randint(0, 2 * padding + 1, (2, len(batch)), generator=random)
             flip = torch.rand(len(batch), generator=random) < 0.5
-            here = slice(self.process, None, self.processes)
-            images = crop_and_flip(self.images[part], shift[:, here], flip[here], self._padding())
-            yield Batch((images.float() / 255 - self.mean) / self.std, self.labels[part], share)
+            for part in self._mine():
+                rows = batch[part]
+                cropped = crop_and_flip(images[rows], shift[:, part], flip[part], padding)
+                yield rows, (cropped.float() / 255 - self.mean) / self.std
 
     def _rows(self, epoch: int) -> list[Tensor]:
         order = torch.randperm(
@@ -125,20 +140,17 @@ class Batches:
         )
         *batches, last = order.split(self.size)
         # A rest too small to give every process two images has no batch statistics to normalise by.
-        return [*batches, last] if len(last) >= 2 * self.processes or not batches else batches
+        return [*batches, last] if len(last) >= 2 * self.parts or not batches else batches
 
-    def _padding(self) -> int:
-        assert self.images is not None
-        return self.images.shape[-1] // 8
-
-    def _from_workers(self, epoch: int, rows: list[Tensor], shares: list[float]) -> Iterator[Batch]:
+    def _from_workers(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         view = augmented_view(self.seed, epoch + 1)
-        keys = [[(view, row) for row in batch.tolist()] for batch in rows]
+        parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._mine()]
+        keys = [[(view, row) for row in rows] for rows in parts]
         loader = DataLoader(self.pixels, batch_sampler=keys, num_workers=self.num_workers, collate_fn=collate)
-        for (found, pixels, errors), share in zip(loader, shares, strict=True):
+        for rows, pixels, errors in loader:
             for _, error in errors:
                 raise error
-            yield Batch(pixels, self.labels[found], share)
+            yield torch.tensor(rows), pixels
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:

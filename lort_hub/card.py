@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from lort_hub.heads import STAGE1
+from lort_hub.resume import best_epoch
 
 GROUPS = ("many", "medium", "few")
 COLUMNS = {
@@ -252,11 +253,9 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         lines = [
             f"1. Architecture {_code(_name(backbone))}{at}, "
             + ("starting from its weights." if given["pretrained"] else "from random weights."),
-            f"2. {given['epochs']} epochs of SGD with momentum 0.9 over crops and flips, learning rate "
-            f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches "
-            f"of {given['batch_size']}.",
+            f"2. {_trained(given)}",
             f"3. {sum(counts) - len(backbone['trained_on']['rows'])} training images were kept out, for "
-            "choices in stage 2; the last epoch is the one published.",
+            f"choices in stage 2; {_published_epoch(metrics['history'], given)}.",
         ]
     else:
         lines = [
@@ -274,6 +273,36 @@ def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
             f"\nImages left out because they could not be decoded: {len(left_out)}, named in run.json."
         )
     return "\n".join([*lines, "", f"Seconds: {seconds}."])
+
+
+def _trained(given: dict[str, Any]) -> str:
+    """One sentence on stage 1, of its arguments."""
+    what = {
+        "full": "all weights",
+        "head": "the last layer alone, the rest frozen",
+        "bias": "biases and the last layer, the rest frozen",
+        "lora": f"low-rank updates of rank {given['lora_rank']} and the last layer",
+    }[given["tune"]]
+    seen = ["crops and flips"]
+    seen += [given["auto_augment"]] if given["auto_augment"] else []
+    seen += [f"{name} {given[name]:g}" for name in ("mixup", "cutmix", "label_smoothing") if given[name]]
+    more = [f"{given['warmup_epochs']} epochs of warm-up"] if given["warmup_epochs"] else []
+    more += [f"layer decay {given['layer_decay']:g}"] if given["layer_decay"] else []
+    more += [f"gradients clipped at {given['clip_grad']:g}"] if given["clip_grad"] else []
+    more += [f"averaged weights (decay {given['ema_decay']:g})"] if given["ema_decay"] else []
+    batch = given["batch_size"] * given["gradient_accumulation_steps"]
+    optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(given["opt"], given["opt"])
+    return (
+        f"{given['epochs']} epochs of {optimizer} over {', '.join(seen)}, training {what}; learning rate "
+        f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches of "
+        f"{batch} a process{''.join(f', {text}' for text in more)}."
+    )
+
+
+def _published_epoch(history: list[dict[str, Any]], given: dict[str, Any]) -> str:
+    if given["patience"]:
+        return f"epoch {best_epoch(history)} is published, the best of {len(history)} on them"
+    return f"the last epoch, {len(history)}, is the one published"
 
 
 def _solved(head: dict[str, Any]) -> str:

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from lort_hub.errors import ConfigError, LortHubError, did_you_mean
 
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
-
-LEAST = {
-    "batch_size": 1,
-    "bootstrap": 0,
-    "image_size": 1,
-    "num_workers": 0,
-    "seed": 0,
-    "subset_seed": 0,
-    "views": 0,
-}
 
 
 def flag(default: Any, help: str) -> Any:
@@ -54,7 +45,15 @@ def flag(default: Any, help: str) -> Any:
 
 @dataclass
 class RunArguments:
-    """Flags every recipe takes."""
+    """Flags every recipe takes; `RANGES` holds the least and the most of those that are numbers."""
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "batch_size": (1, inf),
+        "image_size": (1, inf),
+        "num_workers": (0, inf),
+        "seed": (0, inf),
+        "subset_seed": (0, inf),
+    }
 
     backbone: str = flag(
         "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
@@ -91,10 +90,11 @@ class RunArguments:
         self.output_dir = Path(self.output_dir)
         if self.resume and self.overwrite:
             raise ConfigError("--resume goes on with what --overwrite would delete; give one of them.")
-        for name, least in LEAST.items():
-            value = getattr(self, name, None)
-            if value is not None and value < least:
-                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected at least {least}.")
+        for name, (least, most) in self.RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                bound = f"at least {least}" if most == inf else f"{least} to {most}"
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected {bound}.")
 
     def data_options(self) -> dict[str, Any]:
         """The flags that `load_long_tailed` takes, besides the data set itself."""
@@ -176,11 +176,12 @@ def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
     return flags
 
 
-def make_accelerator(arguments: RunArguments) -> Accelerator:
+def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
     """The Accelerator of a recipe, refused where its processes would not know of each other.
 
     Args:
         arguments: The recipe's flags.
+        options: More for `Accelerator`.
 
     Raises:
         ConfigError: Several processes were started that Accelerate does not connect, or the tracker's package
@@ -197,7 +198,7 @@ def make_accelerator(arguments: RunArguments) -> Accelerator:
         raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs)
+        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs), **options
     )
     reuse_freed_memory()
     use_idle_cores()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,7 @@ class ImageSplit:
             raise BadImageError(
                 f"Cannot decode row {self.rows[index]} of split '{self.name}'"
                 f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {cause}\n"
-                "Mend or remove the image; retrain.py leaves such images out with --on-bad-image skip."
+                "Mend or remove the image, or leave all such images out with --on-bad-image skip."
             ) from cause
         return image
 
@@ -134,6 +134,19 @@ class LongTailedData:
     def class_counts(self) -> NDArray[np.int64]:
         """Training images of each class (K,)."""
         return np.bincount(self.train.labels, minlength=self.num_classes)
+
+    def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
+        """The data without the images at these positions, which `source["left_out"]` names."""
+        record, splits = [], []
+        for split, positions in ((self.train, sorted(train)), (self.test, sorted(test))):
+            names = [split.class_names[split.labels[k]] for k in positions]
+            record += [
+                {"split": split.name, "row": int(split.rows[k]), "class": name}
+                for k, name in zip(positions, names, strict=True)
+            ]
+            stays = np.delete(np.arange(len(split)), positions)
+            splits.append(split.take(stays) if positions else split)
+        return replace(self, train=splits[0], test=splits[1], source={**self.source, "left_out": record})
 
 
 def load_long_tailed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -83,10 +82,7 @@ def extract_features(
     pixels = Pixels(split, backbone.transform, backbone.augment)
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
-        state = random.getstate()
-        with torch.random.fork_rng(devices=[]):  # the views seed the global generators
-            _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
-        random.setstate(state)
+        _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
     accelerator.wait_for_everyone()
     return store
 

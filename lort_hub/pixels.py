@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from lort_hub.data import BadImageError, ImageSplit
+from lort_hub.data import BadImageError, ImageSplit, LongTailedData
 from lort_hub.store import EVAL_VIEW
 from lort_hub.transforms import Transform
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,31 @@ class Pixels(Dataset[tuple[int, Tensor | BadImageError]]):
         if view == EVAL_VIEW:
             return row, self.transform(image)
         state = int.from_bytes(hashlib.sha256(f"{view} {self.split.rows[row]}".encode()).digest()[:4], "big")
-        random.seed(state)
-        torch.manual_seed(state)
-        return row, self.augment(image)
+        with seeded(state):
+            return row, self.augment(image)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python's, numpy's and torch's CPU generators for a block, and put them back after it.
+
+    Example:
+        >>> with seeded(3):
+        ...     first = torch.rand(1)
+        >>> with seeded(3):
+        ...     bool(first == torch.rand(1))
+        True
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what timm's augmentations draw from)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
 
 
 def collate(
@@ -76,3 +107,52 @@ def collate(
     good = [(row, sample) for row, sample in samples if isinstance(sample, Tensor)]
     bad = [(row, sample) for row, sample in samples if isinstance(sample, BadImageError)]
     return [row for row, _ in good], torch.stack([image for _, image in good]) if good else None, bad
+
+
+def check_images(
+    data: LongTailedData,
+    accelerator: Accelerator,
+    *,
+    on_bad_image: Literal["error", "skip"] = "error",
+    num_workers: int = 0,
+) -> LongTailedData:
+    """Decode every image once, before hours of training end at one that cannot be; every process calls this.
+
+    Args:
+        data: The data set.
+        accelerator: The processes, which share the work.
+        on_bad_image: Stop, or leave such images out and record them.
+        num_workers: Decoding processes.
+
+    Returns:
+        The data, without such images.
+
+    Raises:
+        BadImageError: An image cannot be decoded.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> from lort_hub.data import load_long_tailed
+        >>> data = load_long_tailed("digits")
+        >>> len(check_images(data, Accelerator(cpu=True)).train) == len(data.train)
+        True
+    """
+    from accelerate.utils import gather_object
+
+    bad: list[list[tuple[int, BadImageError]]] = []
+    for split in (data.train, data.test):
+        mine = range(len(split))[accelerator.process_index :: accelerator.num_processes]
+        keys = [[(EVAL_VIEW, row) for row in mine[start : start + 64]] for start in range(0, len(mine), 64)]
+        pixels = Pixels(split, _size, _size)
+        loader = DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
+        bad.append(
+            sorted(gather_object([pair for *_, errors in loader for pair in errors]), key=itemgetter(0))
+        )
+    if on_bad_image == "error":
+        for _, error in bad[0] + bad[1]:
+            raise error
+    return data.leave_out(*([row for row, _ in found] for found in bad))
+
+
+def _size(image: Image) -> Tensor:
+    return torch.tensor(image.size)

@@ -1,7 +1,8 @@
 """Checkpoints of a training run: one folder an epoch, whole and checksummed, or not there at all.
 
-A checkpoint is written under another name and renamed when everything in it is on the disk, its manifest
-last: whenever the process dies, the newest folder with a true manifest is where to go on.
+The last two are kept, and the best by the images held out. A checkpoint is written under another name and
+renamed when everything in it is on the disk, its manifest last: whenever the process dies, the newest folder
+with a true manifest is where to go on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,7 @@ def save_epoch(
     arguments: dict[str, Any],
     history: list[dict[str, Any]],
 ) -> Path:
-    """Save model, optimiser and random states of all processes after an epoch; keep the last two.
+    """Save model, optimiser and all processes' random states after an epoch; keep the last two and the best.
 
     Args:
         accelerator: What prepared the model and the optimiser; every process calls this.
@@ -104,9 +106,67 @@ def _save(
         shutil.rmtree(final, ignore_errors=True)  # damaged, or it would have been gone on from
         staged.rename(final)
         sync(folder)
+        best = f"epoch_{best_epoch(history):04d}"
         for old in sorted(folder.glob("epoch_*"))[:-KEPT]:
-            shutil.rmtree(old)
+            if old.name != best:
+                shutil.rmtree(old)
     accelerator.wait_for_everyone()
+
+
+def best_epoch(history: Sequence[dict[str, Any]]) -> int:
+    """The epoch, counted from 1, that is best on the held-out images; the last where there are none.
+
+    Example:
+        >>> best_epoch([{"held_out_balanced_accuracy": score} for score in (0.2, 0.5, 0.5)])
+        2
+    """
+    scores = [row.get("held_out_balanced_accuracy", 0.0) for row in history]
+    return scores.index(max(scores)) + 1 if any(scores) else len(history)
+
+
+def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to start anew beside the checkpoints of an interrupted run.
+
+    Args:
+        folder: Where the checkpoints of the run would lie.
+        resume: Whether to go on from there.
+        overwrite: Whether they may be deleted.
+
+    Raises:
+        CheckpointError: There are some, and neither is asked for.
+
+    Example:
+        >>> check_no_interrupted_run(Path("nowhere"), resume=False, overwrite=False)
+    """
+    if any(folder.glob("epoch_*")) and not (resume or overwrite):
+        raise CheckpointError(
+            f"{folder} holds an interrupted run.\n"
+            "Add --resume to go on from there, or --overwrite to start anew."
+        )
+
+
+def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
+    """Load the checkpoint of one epoch into what the accelerator has prepared.
+
+    Args:
+        accelerator: What prepared the model and the optimiser; every process calls this.
+        folder: Where the checkpoints of the run lie.
+        epoch: Counted from 1.
+
+    Raises:
+        CheckpointError: It is damaged or gone.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> load_epoch(Accelerator(cpu=True), Path("out/stage1-training"), 7)  # doctest: +SKIP
+    """
+    checkpoint = folder / f"epoch_{epoch:04d}"
+    if _manifest_if_whole(checkpoint) is None:
+        raise CheckpointError(
+            f"{checkpoint}, the best epoch on the held-out images, is damaged.\n"
+            "Nothing was written: train again with --overwrite, or without --patience for the last epoch."
+        )
+    accelerator.load_state(str(checkpoint))
 
 
 def resume_from(

@@ -7,6 +7,10 @@ from typing import Any
 
 from PIL.Image import Image
 from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms import Compose
+
+from lort_hub.errors import ConfigError
 
 Transform = Callable[[Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
@@ -15,7 +19,7 @@ SMALL = 64
 """Largest side in pixels of images that are cropped as CIFAR's are."""
 
 
-def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Transform:
+def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compose:
     """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's).
 
     Args:
@@ -29,21 +33,44 @@ def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Trans
         torch.Size([3, 32, 32])
     """
     import timm
-    from torchvision import transforms
 
+    crop, _, normalise = timm.data.create_transform(**data, is_training=True, color_jitter=0.0, separate=True)
     side = data["input_size"][-1]
-    if side > SMALL:
-        *crops, normalise = timm.data.create_transform(
-            **data, is_training=True, color_jitter=0.0, separate=True
+    if side <= SMALL:
+        whole = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
+        padded = transforms.RandomCrop(side, padding=side // 8)
+        crop = Compose([whole, padded, transforms.RandomHorizontalFlip()])
+    return Compose([crop, finish or normalise])
+
+
+def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
+    """An augmentation with timm's RandAugment or AugMix between its crop and its normalisation.
+
+    Args:
+        augment: What `augmentation` returned.
+        name: timm's name of the operations, such as "rand-m9-mstd0.5-inc1".
+        side: Side of the images in pixels.
+
+    Raises:
+        ConfigError: timm does not know the name.
+
+    Example:
+        >>> config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+        >>> len(with_random_operations(augmentation(config), "rand-m9", 32).transforms)
+        3
+    """
+    import timm
+
+    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses.
+    capped = f"{name}-mmax9" if name.startswith("rand") and "-mmax" not in name else name
+    try:
+        _, randomise, _ = timm.data.create_transform(
+            side, is_training=True, auto_augment=capped, separate=True
         )
-    else:
-        crops = [
-            transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC),
-            transforms.RandomCrop(side, padding=side // 8),
-            transforms.RandomHorizontalFlip(),
-        ]
-        normalise = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(data["mean"], data["std"])]
-        )
-    augment: Transform = transforms.Compose([*crops, finish or normalise])
-    return augment
+    except (AssertionError, ValueError, KeyError) as cause:
+        raise ConfigError(
+            f"timm does not know --auto-augment '{name}'.\n"
+            "Expected a name such as rand-m9-mstd0.5-inc1 (RandAugment), original or augmix-m3-w3."
+        ) from cause
+    crop, finish = augment.transforms
+    return Compose([crop, randomise, finish])

@@ -6,8 +6,9 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import ClassVar, Literal
 
 import torch
 from accelerate.utils import set_seed
@@ -16,7 +17,7 @@ from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
+from lort_hub.data import LongTailedData, load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.features import extract_features
 from lort_hub.heads import METHODS, STAGE1, Fit, fit_head, own_head, stage1_fit
@@ -25,12 +26,14 @@ from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
 from lort_hub.selection import SCORES
-from lort_hub.store import FeatureStore, augmented_view
+from lort_hub.store import augmented_view
 
 
 @dataclass
 class Arguments(RunArguments):
     """Flags of this recipe."""
+
+    RANGES: ClassVar = {**RunArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
     method: Literal[tuple(METHODS)] = flag("lort", "How to re-train the head.")  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
@@ -93,16 +96,14 @@ def main() -> None:
         ]
     if not accelerator.is_main_process:  # the head takes seconds; one process fits and writes it
         return
-    skipped = left_out(stores[0], data.train) + left_out(stores[1], data.test)
-    for row in skipped:
-        print("left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row))
     unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
     if backbone.trained_on and unseen is None:
         print(f"note: {backbone.trained_on.doubt()}")
     train, test = (store.load() for store in stores)
     held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
-    data = replace(data, source={**data.source, "left_out": skipped})
-    data = replace(data, train=data.train.take(train.rows.numpy()), test=data.test.take(test.rows.numpy()))
+    data = data.leave_out(*(store.skipped() for store in stores))
+    for row in data.source["left_out"]:
+        print("left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row))
     training = TrainingSet(train.x, train.y, data.num_classes, held_out)
     views = [stores[0].load(augmented_view(args.seed, view + 1)).x for view in range(args.views)]
 
@@ -170,14 +171,6 @@ def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
         f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
         f"{args.method} into {args.output_dir}"
     )
-
-
-def left_out(store: FeatureStore, split: ImageSplit) -> list[dict[str, int | str]]:
-    """The images that --on-bad-image skip left out, and the classes they are of."""
-    return [
-        {"split": split.name, "row": int(split.rows[k]), "class": split.class_names[split.labels[k]]}
-        for k in store.skipped()
-    ]
 
 
 def baseline_head(

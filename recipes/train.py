@@ -1,7 +1,7 @@
 """Train or fine-tune a backbone on a long-tailed data set: stage 1, whose head retrain.py then replaces.
 
-accelerate launch recipes/train.py --backbone resnet32_cifar --no-pretrained     (CIFAR-100-LT, from the Hub)
-accelerate launch recipes/train.py --backbone test_resnet --no-pretrained --dataset digits --image-size 32
+accelerate launch recipes/train.py --config recipes/configs/cifar100_lt_ir100.yaml       (the paper's stage 1)
+accelerate launch recipes/train.py --backbone vit_small_patch16_224 --tune lora --dataset ./photos
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset digits --backbone test_resnet
 """
 
@@ -9,56 +9,48 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import set_seed, tqdm
+from timm.data import Mixup
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from torch import Tensor, nn
+from timm.utils import ModelEmaV3
 
-from lort_hub.backbones import Backbone, logits_of
+from lort_hub.backbones import logits_of
 from lort_hub.batches import Batches
 from lort_hub.card import results_table
 from lort_hub.checkpoint import check_output_dir, is_finished
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import ImageSplit, LongTailedData, load_long_tailed
-from lort_hub.errors import CheckpointError, ConfigError, LortHubError
+from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run
+from lort_hub.data import load_long_tailed
+from lort_hub.errors import LortHubError
 from lort_hub.heads import stage1_fit
 from lort_hub.holdout import TrainedOn, hold_out
 from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
+from lort_hub.pixels import check_images
 from lort_hub.predict import predict
-from lort_hub.resume import resume_from, save_epoch, training_folder
-
-
-@dataclass
-class Arguments(RunArguments):
-    """Flags of this recipe; the defaults are the paper's stage 1 (PAPER section 4)."""
-
-    epochs: int = flag(200, "Passes over the training images.")
-    lr: float = flag(0.01, "Learning rate of SGD with momentum 0.9 at the start of its cosine.")
-    weight_decay: float = flag(5e-3, "Weight decay.")
-    holdout: float = flag(0.1, "Share of each class kept out of training, for the choices of retrain.py.")
-    bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range before anything is loaded."""
-        super().__post_init__()
-        if self.epochs < 1 or self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.holdout < 1:
-            raise ConfigError(
-                f"Got --epochs {self.epochs} --lr {self.lr} --weight-decay {self.weight_decay} --holdout "
-                f"{self.holdout}.\nExpected epochs >= 1, lr > 0, weight decay >= 0, 0 <= holdout < 1."
-            )
+from lort_hub.resume import (
+    best_epoch,
+    check_no_interrupted_run,
+    load_epoch,
+    resume_from,
+    save_epoch,
+    training_folder,
+)
+from lort_hub.stage1 import Stage1Arguments, has_ended, not_finite, refit_arguments
+from lort_hub.tuning import choose_trained, merged, train_mode
 
 
 def main() -> None:
     """Load, train, evaluate, write."""
-    args = parse_arguments(Arguments, description=__doc__)
-    accelerator = make_accelerator(args)
+    args = parse_arguments(Stage1Arguments, description=__doc__)
+    args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
+    accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
     arguments = json.loads(json.dumps(asdict(args), default=str))
     checkpoints = training_folder(args.output_dir)
     if args.resume and is_finished(args.output_dir, arguments):
@@ -67,31 +59,50 @@ def main() -> None:
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    check_checkpoints(checkpoints, args)
+    check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     set_seed(args.seed, device_specific=True)
 
     timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
+        backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-        kept, held = hold_out(data.train, args.holdout, seed=args.seed)
-    accelerator.print(plan(args, backbone, data, kept, held))
+    accelerator.print(
+        f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
+        f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
+        f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
+        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, into {args.output_dir}"
+    )
     if args.dry_run:
         return
+    part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+    options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
+    with phase("images", timing):
+        data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
+        for row in data.source["left_out"]:
+            accelerator.print(
+                "left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row)
+            )
+        kept, held = hold_out(data.train, args.holdout, seed=args.seed)
+        accumulation = args.gradient_accumulation_steps
+        batches = Batches(kept, backbone, seed=args.seed, accumulation=accumulation, **options)
 
     if args.overwrite and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
-    backbone = with_new_classifier(backbone, data)
-    model: nn.Module = backbone.model.requires_grad_(True).to(memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(model, "momentum", lr=args.lr, weight_decay=args.weight_decay)
-    scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs)
+    backbone = backbone.with_new_classifier(data.class_names)
+    model = choose_trained(backbone, args.tune, lora_rank=args.lora_rank).to(
+        memory_format=torch.channels_last
+    )
+    decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
+    optimizer = create_optimizer_v2(model, args.opt, lr=args.lr, **decays)
+    warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / 100}
+    scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
+    mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
+    average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None
     trained, optimizer = accelerator.prepare(model, optimizer)
-    part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-    options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
-    with phase("decoding", timing):
-        batches = Batches(kept, backbone, seed=args.seed, **options)
+    scored = accelerator.prepare_model(average.module, evaluation_mode=True) if average else trained
     checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
     if checkpoint:
         accelerator.print(f"going on from {checkpoint}")
@@ -99,46 +110,60 @@ def main() -> None:
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("training", timing):
-        for epoch in range(len(history), args.epochs):
+        while not has_ended(history, epochs, args.patience):
+            epoch, start, step = len(history), time.perf_counter(), 0
             scheduler.step(epoch)
-            trained.train()
-            start = time.perf_counter()
+            train_mode(trained, args.tune)
             loss_sum = torch.zeros((), device=accelerator.device)
-            steps = tqdm(
-                batches.epoch(epoch), total=len(batches), leave=False, disable=not sys.stderr.isatty()
-            )
-            for step, batch in enumerate(steps):
+            total = len(batches) * accumulation
+            shown = {"leave": False, "disable": not sys.stderr.isatty()}
+            for batch in tqdm(batches.epoch(epoch), total=total, **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
-                with accelerator.autocast():
-                    loss = F.cross_entropy(logits_of(trained(pixels)), batch.labels.to(accelerator.device))
-                if not loss.isfinite():
-                    raise LortHubError(not_finite(loss, epoch, step, optimizer, checkpoints))
-                accelerator.backward(loss * batch.share)
+                targets = batch.labels.to(accelerator.device)
+                if args.mixup or args.cutmix:
+                    even = len(pixels) // 2 * 2
+                    pixels, targets = mix(pixels[:even], targets[:even])
+                with nullcontext() if batch.ends_step else accelerator.no_sync(trained):
+                    with accelerator.autocast():
+                        logits = logits_of(trained(pixels))
+                        loss = F.cross_entropy(logits, targets, label_smoothing=args.label_smoothing)
+                    if not loss.isfinite():
+                        place = {"epoch": epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
+                        raise LortHubError(not_finite(loss.item(), **place, checkpoints=checkpoints))
+                    accelerator.backward(loss * batch.share)
+                loss_sum += loss.detach() * batch.share
+                if not batch.ends_step:
+                    continue
+                if args.clip_grad:
+                    accelerator.clip_grad_norm_(trained.parameters(), args.clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
-                loss_sum += loss.detach() * batch.share
+                step += 1
+                if average:
+                    average.update(model, step=epoch * len(batches) + step)
             row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
-                said = predict(trained, backbone, held, accelerator, **options)
-                report = evaluate(*said, data.class_counts)
-                row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
+                said = predict(scored, backbone, held, accelerator, **options)
+                row["held_out_balanced_accuracy"] = evaluate(*said, data.class_counts)["balanced_accuracy"]
             history.append(row)
             accelerator.log(row, step=epoch + 1)
             accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
             save_epoch(accelerator, checkpoints, arguments=arguments, history=history)
 
+    if args.patience and best_epoch(history) < len(history):
+        load_epoch(accelerator, checkpoints, best_epoch(history))
     with phase("evaluation", timing):
-        logits, labels = predict(trained, backbone, data.test, accelerator, **options)
+        logits, labels = predict(scored, backbone, data.test, accelerator, **options)
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
-    model = accelerator.unwrap_model(trained, keep_fp32_wrapper=False).cpu().eval().requires_grad_(False)
+    model = merged(accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False).cpu())
     trained_on = TrainedOn.of(data, kept)
-    backbone = replace(backbone, model=model, trained_on=trained_on)
-    fit, counts = stage1_fit(backbone.weight, backbone.bias), data.class_counts
-    weight = fit.weight.numpy()
-    report = evaluate(logits, labels, counts, weight=weight, bootstrap=args.bootstrap, seed=args.seed)
+    backbone = replace(backbone, model=model.eval().requires_grad_(False), trained_on=trained_on)
+    fit = stage1_fit(backbone.weight, backbone.bias)
+    shown = {"weight": fit.weight.numpy(), "bootstrap": args.bootstrap, "seed": args.seed}
+    report = evaluate(logits, labels, data.class_counts, **shown)
     with phase("output", timing):
         write_output(
             args.output_dir,
@@ -155,45 +180,6 @@ def main() -> None:
     shutil.rmtree(checkpoints)
     print(results_table({fit.method: report}))
     print(f"Wrote {args.output_dir}")
-
-
-def plan(
-    args: Arguments, backbone: Backbone, data: LongTailedData, kept: ImageSplit, held: ImageSplit
-) -> str:
-    """What is about to happen, before minutes of compute."""
-    counts = data.class_counts
-    return (
-        f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
-        f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(kept)} training images of "
-        f"{len(counts)} classes ({data.source['imbalance']}), {len(held)} held out, {len(data.test)} test "
-        f"images; {args.epochs} epochs into {args.output_dir}"
-    )
-
-
-def with_new_classifier(backbone: Backbone, data: LongTailedData) -> Backbone:
-    """The backbone with a fresh classifier of the data's classes, as `nn.Linear` starts it."""
-    fresh = nn.Linear(backbone.num_features, data.num_classes)
-    return backbone.with_classifier(fresh.weight, fresh.bias, data.class_names)
-
-
-def not_finite(loss: Tensor, epoch: int, step: int, optimizer: torch.optim.Optimizer, folder: Path) -> str:
-    """What to say when the loss has run away."""
-    last = max(folder.glob("epoch_*"), default="none yet")
-    lr = optimizer.param_groups[0]["lr"]
-    return (
-        f"The loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}, at lr {lr:.3g}; "
-        f"last good checkpoint: {last}.\n"
-        "Expected a finite loss: lower --lr, or use --mixed-precision no."
-    )
-
-
-def check_checkpoints(folder: Path, args: Arguments) -> None:
-    """Refuse to start anew beside the checkpoints of an interrupted run."""
-    if any(folder.glob("epoch_*")) and not (args.resume or args.overwrite):
-        raise CheckpointError(
-            f"{folder} holds an interrupted run.\n"
-            "Add --resume to go on from there, or --overwrite to start anew."
-        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""What stage 1 is told: its flags with the defaults of each kind of training, when it ends, and its refit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import timm.optim
+
+from lort_hub.checkpoint import WITHOUT_EFFECT
+from lort_hub.config import RunArguments, flag
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.resume import best_epoch
+from lort_hub.tuning import Tune
+
+SCRATCH = {"epochs": 200, "opt": "momentum", "lr": 0.01, "weight_decay": 5e-3, "warmup_epochs": 0}
+FULL = {
+    "epochs": 20,
+    "opt": "adamw",
+    "lr": 1e-4,
+    "weight_decay": 0.05,
+    "warmup_epochs": 1,
+    "layer_decay": 0.75,
+}
+PART = {"epochs": 20, "opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "warmup_epochs": 1}
+
+
+@dataclass
+class Stage1Arguments(RunArguments):
+    """Flags of train.py: from scratch the paper's stage 1 (PAPER section 4), else the usual fine-tuning.
+
+    Example:
+        >>> Stage1Arguments(pretrained=False).lr, Stage1Arguments(tune="lora").lr
+        (0.01, 0.001)
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        **RunArguments.RANGES,
+        **dict.fromkeys(("lora_rank", "epochs", "gradient_accumulation_steps"), (1, inf)),
+        **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix"), (0, inf)),
+        **dict.fromkeys(("clip_grad", "patience", "bootstrap"), (0, inf)),
+        **dict.fromkeys(("label_smoothing", "ema_decay"), (0, 1)),
+        "holdout": (0, 0.9),
+    }
+
+    tune: Tune = flag(
+        "full", "Train all weights, the head, low-rank updates (lora), or biases; and the head."
+    )
+    lora_rank: int = flag(8, "Rank of --tune lora.")
+    epochs: int | None = flag(None, "Passes over the images (default: 200, fine-tuning 20).")
+    opt: str | None = flag(None, "timm's name of the optimiser (default: momentum, fine-tuning adamw).")
+    lr: float | None = flag(None, "Learning rate (default: 0.01; fine-tuning 1e-4, a part of it 1e-3).")
+    weight_decay: float | None = flag(None, "Weight decay (default: 5e-3, fine-tuning 0.05).")
+    warmup_epochs: int | None = flag(None, "Epochs the lr rises (default: 0, fine-tuning 1).")
+    layer_decay: float | None = flag(None, "lr factor from layer to layer (default: 1, fine-tuning 0.75).")
+    label_smoothing: float = flag(0.0, "Label smoothing.")
+    mixup: float = flag(0.0, "Alpha of mixup.")
+    cutmix: float = flag(0.0, "Alpha of CutMix.")
+    auto_augment: str | None = flag(
+        None, "timm's random operations, e.g. rand-m9-mstd0.5-inc1 (RandAugment)."
+    )
+    ema_decay: float = flag(0.0, "Train to the moving average of the weights with this decay.")
+    gradient_accumulation_steps: int = flag(1, "Batches per optimiser step.")
+    clip_grad: float | None = flag(None, "Largest norm of the gradient.")
+    compile: bool = flag(False, "torch.compile the model.")
+    holdout: float = flag(0.1, "Share of each class kept out for the choices of retrain.py.")
+    patience: int = flag(0, "End after so many epochs without a better one; use the best.")
+    refit: Path | None = flag(None, "Output folder of a run to do again with nothing held out.")
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
+    bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
+
+    def __post_init__(self) -> None:
+        """Fill the defaults and refuse what does not fit together, before anything is loaded."""
+        start = SCRATCH if not self.pretrained else FULL if self.tune == "full" else PART
+        for name, value in start.items():
+            setattr(self, name, value if getattr(self, name) is None else getattr(self, name))
+        super().__post_init__()
+        if self.opt not in (known := timm.optim.list_optimizers()):
+            hint = did_you_mean(self.opt or "", known)
+            raise ConfigError(
+                f"timm has no optimiser '{self.opt}'.{hint}\nUsual: momentum, adamw, lamb, sgd."
+            )
+        if self.patience and not self.holdout:
+            raise ConfigError("--patience judges epochs by held-out images; give it a --holdout above 0.")
+
+
+def has_ended(history: Sequence[dict[str, Any]], epochs: int, patience: int) -> bool:
+    """Whether a training is over: all epochs done, or `patience` of them without a better one.
+
+    Args:
+        history: One row for each epoch so far.
+        epochs: How many there shall be.
+        patience: 0 to train to the end.
+
+    Example:
+        >>> rows = [{"held_out_balanced_accuracy": score} for score in (0.5, 0.4, 0.3)]
+        >>> has_ended(rows, 10, 2), has_ended(rows, 10, 0)
+        (True, False)
+    """
+    return len(history) >= epochs or 0 < patience <= len(history) - best_epoch(history)
+
+
+def not_finite(loss: float, *, epoch: int, step: int, lr: float, checkpoints: Path) -> str:
+    """What to say when the loss has run away.
+
+    Example:
+        >>> print(not_finite(float("nan"), epoch=0, step=4, lr=0.1, checkpoints=Path("nowhere")))
+        The loss is nan in epoch 1, step 5, at lr 0.1; last good checkpoint: none yet.
+        Expected a finite loss: lower --lr, set --clip-grad 1, or use --mixed-precision no.
+    """
+    last = max(checkpoints.glob("epoch_*"), default="none yet")
+    return (
+        f"The loss is {loss} in epoch {epoch + 1}, step {step + 1}, at lr {lr:.3g}; "
+        f"last good checkpoint: {last}.\n"
+        "Expected a finite loss: lower --lr, set --clip-grad 1, or use --mixed-precision no."
+    )
+
+
+def refit_arguments(now: Stage1Arguments, folder: Path) -> tuple[Stage1Arguments, int]:
+    """The arguments of a finished run of train.py, to train again without holding anything out.
+
+    Args:
+        now: The arguments of the run about to start; beside `refit` it may set what does not change the
+            weights, such as the output folder.
+        folder: Output folder of the finished run.
+
+    Returns:
+        The arguments, and the epochs to train: all of them, or up to the best one if the run kept that.
+
+    Raises:
+        ConfigError: The folder is no finished run of train.py, it held nothing out, or `now` sets something
+            that the finished run has settled.
+
+    Example:
+        >>> refit_arguments(Stage1Arguments(), Path("out/stage1"))  # doctest: +SKIP
+    """
+    try:
+        before = json.loads((folder / "run.json").read_text())["arguments"]
+        history: list[dict[str, Any]] = json.loads((folder / "metrics.json").read_text())["history"]
+    except (OSError, ValueError, KeyError) as cause:
+        raise ConfigError(
+            f"--refit {folder} is not the output folder of a finished train.py ({type(cause).__name__}: "
+            f"{cause}).\nTrain with --holdout first, then give its --output-dir here."
+        ) from cause
+    if not before["holdout"]:
+        raise ConfigError(f"--refit {folder} held nothing out: it is trained on everything already.")
+    free = (*WITHOUT_EFFECT, "refit", "mixed_precision", "bootstrap")
+    unset = type(now)()
+    settled = {name.name for name in fields(now) if name.name not in free}
+    given = [f"--{name.replace('_', '-')}" for name in settled if getattr(now, name) != getattr(unset, name)]
+    if given:
+        raise ConfigError(
+            f"{', '.join(sorted(given))} beside --refit, which takes the settings of {folder}.\n"
+            "Leave them out, or train with them and --holdout first."
+        )
+    values = {name: before[name] for name in settled if name in before}
+    epochs = best_epoch(history) if values["patience"] else len(history)
+    return replace(now, **{**values, "holdout": 0.0, "patience": 0}), epochs
