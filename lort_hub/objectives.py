@@ -4,7 +4,8 @@ Over a linear head (W, b) on features x_i, with labels y_i in 0..K-1 and trainin
 
     f(W, b) = sum_i omega_i CE(softmax(W x_i + b + tau log pi), t_i) + (weight_decay / 2) ||W||^2
 
-    t_i      = (1 - delta) onehot(y_i) + delta / K      label over-smoothing (LORT: delta near 1)
+    t_i      = (1 - delta) onehot(y_i) + delta / K      label over-smoothing (LORT: delta near 1);
+                                                        label-aware: delta falls with the class's count
     omega_i  = n_{y_i}^(-gamma) / sum_j n_{y_j}^(-gamma)   class balance (gamma = 1: classes weigh the same)
     pi_k     = n_k / sum_j n_j                          logit adjustment (tau = 1: balanced softmax)
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from lort_hub.errors import ConfigError
@@ -34,19 +35,21 @@ class Objective:
         gamma: Class-balance exponent of the sample weights.
         tau: Strength of the logit adjustment during training.
         weight_decay: Ridge penalty on W, in the units of the (averaged) loss; the bias is free.
+        label_aware: Delta is the largest class's and falls with the counts to zero (arXiv 2104.00466).
 
     Raises:
         ConfigError: A value outside its range.
 
     Example:
         >>> Objective(delta=0.98)
-        Objective(delta=0.98, gamma=0.0, tau=0.0, weight_decay=0.0)
+        Objective(delta=0.98, gamma=0.0, tau=0.0, weight_decay=0.0, label_aware=False)
     """
 
     delta: float = 0.0
     gamma: float = 0.0
     tau: float = 0.0
     weight_decay: float = 0.0
+    label_aware: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that define no objective."""
@@ -55,6 +58,24 @@ class Objective:
         for name in ("gamma", "tau", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a number >= 0.")
+
+
+def smoothing(objective: Objective, class_counts: Tensor) -> Tensor:
+    """Delta (K,) of each class's labels, float64; label-aware ones fall as a sine of the count (MiSLAS).
+
+    Args:
+        objective: Which member of the family.
+        class_counts: Training images n_k of each class (K,).
+
+    Example:
+        >>> smoothing(Objective(delta=0.4, label_aware=True), torch.tensor([30, 20, 10])).round(decimals=3)
+        tensor([0.4000, 0.2830, 0.0000], dtype=torch.float64)
+    """
+    counts = class_counts.double()
+    if not objective.label_aware:
+        return torch.full_like(counts, objective.delta)
+    share = (counts - counts.min()) / (counts.max() - counts.min()).clamp_min(1)
+    return objective.delta * (share * math.pi / 2).sin()
 
 
 def logit_gap(delta: float, num_classes: int) -> float:
@@ -94,7 +115,6 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
         gamma: Class-balance exponent.
 
     Example:
-        >>> import torch
         >>> sample_weights(torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]), gamma=1.0)
         tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
     """
@@ -110,7 +130,6 @@ def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:
         tau: Strength.
 
     Example:
-        >>> import torch
         >>> logit_adjustment(torch.tensor([3, 1]), tau=1.0).exp()
         tensor([0.7500, 0.2500], dtype=torch.float64)
     """
@@ -135,12 +154,13 @@ def objective_value(
         A scalar tensor.
 
     Example:
-        >>> import torch
         >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
         >>> round(objective_value(Objective(), torch.zeros(2, 2), torch.zeros(2), x, y, counts).item(), 4)
         0.6931
     """
     logits = x @ weight.T + bias + logit_adjustment(class_counts, objective.tau).to(x.dtype)
-    losses = F.cross_entropy(logits, labels, label_smoothing=objective.delta, reduction="none")
+    delta = smoothing(objective, class_counts).to(x.dtype)[labels]
+    log_p = logits.log_softmax(dim=1)
+    losses = (delta - 1) * log_p.gather(1, labels[:, None]).squeeze(1) - delta * log_p.mean(dim=1)
     omega = sample_weights(labels, class_counts, objective.gamma).to(x.dtype)
     return omega @ losses + 0.5 * objective.weight_decay * weight.square().sum()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lort_hub.eigenbasis import BLOCK, class_sums
 from lort_hub.errors import ConfigError
-from lort_hub.objectives import Objective, logit_adjustment, sample_weights
+from lort_hub.objectives import Objective, logit_adjustment, sample_weights, smoothing
 
 TOLERANCE = 1e-5
 MEMORY = 10
@@ -56,6 +56,7 @@ def minimise(
     objective: Objective,
     *,
     init: tuple[Tensor, Tensor] | None = None,
+    class_decay: Tensor | None = None,
     tolerance: float = TOLERANCE,
     max_iterations: int = 2000,
 ) -> Solution:
@@ -72,6 +73,7 @@ def minimise(
         class_counts: Training images of each class (K,), for the logit adjustment.
         objective: What to minimise; it has a minimum only if delta or weight_decay is positive.
         init: Head (K, D), (K,) in the same basis to start from; None for zero.
+        class_decay: Weight decay (K,) of each class to add to the objective's; None for none.
         tolerance: Stop when the gradient's norm is this fraction of its norm at the zero head.
         max_iterations: Stop anyway, and report the gradient reached.
 
@@ -96,12 +98,13 @@ def minimise(
     num_classes, dim = len(class_counts), x.shape[1]
     prior = logit_adjustment(class_counts, objective.tau).to(x)
     weights = omega.to(x)
-    decay = objective.weight_decay
     sums = class_sums(x, labels, omega, num_classes)
-    target = (1 - objective.delta) * (sums - sums.mean(dim=0))  # of t_i - 1/K
+    certain = (1 - smoothing(objective, class_counts)).to(sums)[:, None] * sums
+    target = certain - certain.mean(dim=0)  # of t_i - 1/K
     # Column D of `head` is the bias; its feature is the constant 1 and carries no decay.
-    penalty = torch.full((dim + 1,), decay, dtype=torch.float64, device=x.device)
-    penalty[dim] = 0.0
+    penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64, device=x.device)
+    penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
+    penalty[:, dim] = 0.0
     spectrum = torch.cat(
         [curvature.double().to(x.device), torch.ones(1, dtype=torch.float64, device=x.device)]
     )
@@ -114,9 +117,8 @@ def minimise(
     zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64, device=x.device)
     start, _ = gradient(zero, x.new_zeros(len(x), num_classes))
     head = zero if init is None else torch.cat([init[0], init[1][:, None]], dim=1).double()
-    head = head - head.mean(
-        dim=0
-    )  # the softmax does not see a common vector; without it the optimum is unique
+    if class_decay is None:  # the softmax does not see a common vector; equal decays want it to be zero
+        head = head - head.mean(dim=0)
     logits = _logits(x, head)
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
     scale_of_gradient = max(start.norm().item(), 1e-300)
@@ -129,6 +131,8 @@ def minimise(
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
         direction = _lbfgs_direction(g, scale, history)
+        if class_decay is None:
+            direction = direction - direction.mean(dim=0)
         slope = (g * direction).sum().item()
         previous, moved, step = g, _logits(x, direction), 1.0
         g, confidence = gradient(head + direction, logits + moved)
@@ -185,7 +189,6 @@ def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, T
         coefficients.append(coefficient)
         q = q - coefficient * change
     q = q / scale
-    q = q - q.mean(dim=0)
     for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
         q = q + (coefficient - (change * q).sum() / product) * step
     return q
@@ -209,11 +212,12 @@ def _line_minimum(
     def slope(step: float) -> tuple[float, float]:
         first, second = linear + step * quadratic, quadratic
         for z, d, w in zip(logits.split(BLOCK), moved.split(BLOCK), omega.split(BLOCK), strict=True):
-            # The logits' moves sum to zero over the classes, so the 1/K of p drops out of the mean.
             deviation = _deviation(torch.add(z + prior, d, alpha=step))
-            mean = (deviation * d).sum(dim=1)
+            mean = (deviation * d).sum(dim=1)  # under p - 1/K, as the target is t - 1/K
             first += (w.double() @ mean.double()).item()
-            second += (w @ ((deviation + 1 / z.shape[1]) * d * d).sum(dim=1) - w @ mean.square()).item()
+            second += (
+                w @ ((deviation + 1 / z.shape[1]) * d * d).sum(dim=1) - w @ (mean + d.mean(dim=1)).square()
+            ).item()
         return first, second
 
     low, high, step = 0.0, math.inf, 1.0
