@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "FeatureStore": "store",
-    "LortHead": "heads",
+    "LortHead": "lort_head",
     "LortHubError": "errors",
     "evaluate": "metrics",
     "extract_features": "features",

@@ -1,59 +1,26 @@
-"""Heads: the re-training methods by name, and the linear head they all end in."""
+"""Re-training a head by a method's name: choose its settings, fit it, and say how it came about."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from lort_hub import fitting
 from lort_hub.backbones import Backbone
 from lort_hub.eigenbasis import TrainingSet
-from lort_hub.errors import CheckpointError, ConfigError, did_you_mean
-from lort_hub.hub import download_model
-from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap
-from lort_hub.selection import Selection, select
-from lort_hub.solvers import minimise, sgd
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.fitting import Head, LinearHead, Sample, objective_of
+from lort_hub.judging import Judge
+from lort_hub.methods import AUTO, METHODS
+from lort_hub.objectives import Objective
+from lort_hub.selection import Choice, Selection, choose_method, select
 from lort_hub.store import Features
 
-GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STAGE1 = "stage 1"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One re-training method as a point, or a searched part, of the objective's family.
-
-    Attributes:
-        summary: What it is, for the card.
-        over_smoothed: Delta follows from LORT's logit gap; otherwise it is zero.
-        tau: Logit adjustment during training.
-        gammas: Class-balance exponents to choose from.
-        weight_decay: Fixed weight decay; None to choose it.
-        solver: "exact" or "sgd".
-    """
-
-    summary: str
-    over_smoothed: bool = False
-    tau: float = 0.0
-    gammas: tuple[float, ...] = (0.0,)
-    weight_decay: float | None = None
-    solver: str = "exact"
-
-
-METHODS = {
-    "ce": Method("cross-entropy"),
-    "lort": Method("label over-smoothing with chosen class balance", over_smoothed=True, gammas=GAMMAS),
-    "lort-published": Method(
-        "LORT as published (arXiv 2403.00250)", over_smoothed=True, weight_decay=0.0, solver="sgd"
-    ),
-    "balanced-softmax": Method("logit-adjusted cross-entropy (arXiv 2007.10740)", tau=1.0),
-}
+SOLVERS = {"exact": fitting.exact, "sgd": fitting.published}
 
 
 @dataclass(frozen=True)
@@ -61,43 +28,60 @@ class Fit:
     """A re-trained head and how it came about.
 
     Attributes:
-        weight: W (K, D), float32.
-        bias: b (K,), float32.
+        head: The head; a `LinearHead` for every method that can be exported.
         method: Its name in `METHODS`.
-        solver: "exact" or "sgd".
-        objective: What was minimised.
-        iterations: Iterations or epochs of the solver.
-        relative_gradient: Gradient norm over its norm at the zero head; None for SGD.
-        selection: How gamma and weight decay were chosen; None where both were given.
+        settings: What it was fitted with.
+        selection: How settings were chosen; None where there was nothing to choose.
     """
 
-    weight: Tensor
-    bias: Tensor
+    head: Head
     method: str
-    solver: str
-    objective: Objective
-    iterations: int
-    relative_gradient: float | None
-    selection: Selection | None
+    settings: dict[str, float]
+    selection: Selection | None = None
+
+    @property
+    def linear(self) -> LinearHead:
+        """The head as a linear layer.
+
+        Raises:
+            ConfigError: It is none.
+        """
+        if not isinstance(self.head, LinearHead):
+            raise ConfigError(f"'{self.method}' does not end in a linear layer that a backbone could take.")
+        return self.head
+
+    @property
+    def weight(self) -> Tensor:
+        """W (K, D), float32."""
+        return self.linear.weight
+
+    @property
+    def bias(self) -> Tensor:
+        """B (K,), float32."""
+        return self.linear.bias
+
+    @property
+    def objective(self) -> Objective:
+        """The point of the objective's family that was minimised; plain cross-entropy for closed forms."""
+        return objective_of(self.settings)
 
     def describe(self) -> str:
-        """What was minimised and how it was chosen and solved, in a line."""
-        objective = self.objective
-        text = (
-            f"delta {objective.delta:.4g}, gamma {objective.gamma:.3g}, tau {objective.tau:.3g}, "
-            f"weight decay {objective.weight_decay:.3g}, "
-        )
-        if self.relative_gradient is None:
-            text += f"{self.iterations} epochs of SGD from the baseline head"
-        else:
-            text += f"relative gradient {self.relative_gradient:.0e} in {self.iterations} iterations"
-        if self.selection:
+        """What was fitted, and how it was chosen and solved, in a line."""
+        text = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.settings.items())
+        text = text or "nothing to set"
+        if isinstance(self.head, LinearHead) and self.head.relative_gradient is not None:
+            text += (
+                f"; relative gradient {self.head.relative_gradient:.0e} in {self.head.iterations} iterations"
+            )
+        elif isinstance(self.head, LinearHead) and self.head.iterations:
+            text += f"; {self.head.iterations} epochs of SGD from the baseline head"
+        if self.selection and len(self.selection.candidates) > 1:
             text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.how}"
         return text
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (N, K) of features (N, D)."""
-        return torch.addmm(self.bias, x, self.weight.T)
+        return self.head.logits(x)
 
 
 def fit_head(
@@ -108,7 +92,7 @@ def fit_head(
     gamma: float | None = None,
     weight_decay: float | None = None,
     solver: str | None = None,
-    init: tuple[Tensor, Tensor] | None = None,
+    baseline: Fit | None = None,
     views: Sequence[Tensor] = (),
     select_by: str = "balanced-accuracy",
     seed: int = 0,
@@ -121,49 +105,105 @@ def fit_head(
         delta: Label smoothing; None for the method's own.
         gamma: Class-balance exponent; None to choose it where the method leaves it open.
         weight_decay: Weight decay; None to choose it where the method leaves it open.
-        solver: "exact" or "sgd"; None for the method's own.
-        init: Head (K, D), (K,) that SGD starts from; None for zero.
+        solver: "exact" or "sgd", for the methods of the objective; None for the method's own.
+        baseline: The trained head that some methods start from: the backbone's own, from `stage1_fit`, or one
+            fitted on the same features. None for cross-entropy, fitted where it is needed.
         views: Augmented features (N, D): the exact solver fits on them and the training features, SGD on one
-            of them each epoch, as the paper does. The choice of gamma and weight decay ignores them.
-        select_by: Score of the choice, one of `lort_hub.selection.SCORES`.
+            of them each epoch, as the paper does. The choice of settings ignores them.
+        select_by: Score of the choice, one of `lort_hub.judging.SCORES`.
         seed: Seed of folds and of SGD's order.
 
     Returns:
         The head.
 
     Raises:
-        ConfigError: Unknown method, solver or score, or a value outside its range.
+        ConfigError: Unknown method, solver or score, a value out of range, or a setting the method lacks.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> fit = fit_head(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2), "lort", gamma=1.0)
-        >>> fit.logits(x).argmax(dim=1), fit.relative_gradient < 1e-5
+        >>> fit.logits(x).argmax(dim=1), fit.linear.relative_gradient < 1e-5
         (tensor([0, 0, 1, 1]), True)
     """
     if method not in METHODS:
         raise ConfigError(
             f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}."
         )
+    if solver and solver not in SOLVERS:
+        raise ConfigError(f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: exact, sgd.")
     if isinstance(training, Features):
         training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
-    chosen, num_classes = METHODS[method], len(training.class_counts)
-    solver = solver or chosen.solver
-    if solver not in ("exact", "sgd"):
+    chosen = METHODS[method]
+    if solver and chosen.fit not in SOLVERS.values():
         raise ConfigError(
-            f"Unknown solver '{solver}'.{did_you_mean(solver, ('exact', 'sgd'))} Expected: exact, sgd."
+            f"--solver {solver}: '{method}' is not a point of the objective that it could solve."
         )
-    if delta is None:
-        delta = delta_for_gap(LORT_LOGIT_GAP, num_classes) if chosen.over_smoothed else 0.0
-    gammas = chosen.gammas if gamma is None else (gamma,)
-    weight_decay = chosen.weight_decay if weight_decay is None else weight_decay
-    objective = Objective(delta=delta, tau=chosen.tau, gamma=gammas[0], weight_decay=weight_decay or 0.0)
-    selection = None
-    if weight_decay is None or len(gammas) > 1:
-        selection = select(
-            training, objective, gammas=gammas, weight_decay=weight_decay, by=select_by, seed=seed
-        )
-        objective = selection.chosen
-    return _solve(training, method, objective, solver, init, views, selection, seed)
+    if solver:
+        chosen = replace(chosen, fit=SOLVERS[solver])
+    if chosen.needs_base and baseline is None:
+        baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
+    given = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    objective_of(wanted)  # refuses values out of range
+    first, *others = [settings for path in chosen.paths(training, wanted) for settings in path]
+    judge = judge_of(training, baseline, select_by, seed)
+    selection = select(judge, chosen, wanted) if others else None
+    settings = selection.chosen if selection else dict(first)
+    base = (baseline.weight, baseline.bias) if baseline else None
+    sample = Sample(training, base=base, views=tuple(views), seed=seed)
+    if views and chosen.fit is not fitting.published:
+        labels = training.labels.repeat(len(views) + 1)
+        joint = TrainingSet(torch.cat([training.x, *views]), labels, len(training.class_counts))
+        sample = Sample(joint, base=base, seed=seed)
+    return Fit(chosen.fit(sample, settings), method, settings, selection)
+
+
+def fit_best(
+    training: TrainingSet, *, baseline: Fit, select_by: str = "balanced-accuracy", seed: int = 0
+) -> tuple[Fit, Choice]:
+    """Re-train a head by the method that does best on held-out training samples.
+
+    Args:
+        training: Features (N, D) and labels.
+        baseline: The head that methods start from: the backbone's own, or cross-entropy on the same features.
+        select_by: Score of the choice.
+        seed: Seed of folds.
+
+    Returns:
+        The head, and why it is that one.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
+        >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
+        >>> fit, choice = fit_best(training, baseline=fit_head(training, "ce"))
+        >>> fit.method == choice.method
+        True
+    """
+    choice = choose_method(judge_of(training, baseline, select_by, seed), AUTO)
+    selection = choice.selections[choice.method]
+    sample = Sample(training, base=(baseline.weight, baseline.bias), seed=seed)
+    head = METHODS[choice.method].fit(sample, selection.chosen)
+    return Fit(head, choice.method, selection.chosen, selection), choice
+
+
+def judge_of(training: TrainingSet, baseline: Fit | None, by: str, seed: int) -> Judge:
+    """The judge of methods that start from a baseline.
+
+    Args:
+        training: The features.
+        baseline: The head to start from; the backbone's own serves every fold, any other is fitted on each.
+        by: Score of the choice.
+        seed: Seed of folds.
+
+    Example:
+        >>> judge_of(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), None, "nll", 0).by
+        'nll'
+    """
+    if baseline is None:
+        return Judge(training, by=by, seed=seed)
+    if baseline.method == STAGE1:
+        return Judge(training, trained=(baseline.weight, baseline.bias), by=by, seed=seed)
+    return Judge(training, base=(METHODS[baseline.method], baseline.settings), by=by, seed=seed)
 
 
 def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
@@ -198,97 +238,4 @@ def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
         >>> stage1_fit(torch.eye(2), torch.zeros(2)).method
         'stage 1'
     """
-    return Fit(weight, bias, STAGE1, "none", Objective(), 0, None, None)
-
-
-def _solve(
-    training: TrainingSet,
-    method: str,
-    objective: Objective,
-    solver: str,
-    init: tuple[Tensor, Tensor] | None,
-    views: Sequence[Tensor],
-    selection: Selection | None,
-    seed: int,
-) -> Fit:
-    if solver == "sgd":
-        dim, num_classes = training.x.shape[1], len(training.class_counts)
-        start = init or (torch.zeros(num_classes, dim), torch.zeros(num_classes))
-        head = sgd(
-            views or [training.x], training.labels, training.class_counts, objective, init=start, seed=seed
-        )
-        weight, bias = head.weight, head.bias
-    else:
-        if views:
-            training = TrainingSet(
-                torch.cat([training.x, *views]),
-                training.labels.repeat(len(views) + 1),
-                len(training.class_counts),
-            )
-        basis = training.basis(objective.gamma)
-        head = minimise(basis.x, training.labels, basis.omega, basis.values, training.class_counts, objective)
-        weight, bias = basis.unrotate(head.weight, head.bias)
-    return Fit(
-        weight=weight.float(),
-        bias=bias.float(),
-        method=method,
-        solver=solver,
-        objective=objective,
-        iterations=head.iterations,
-        relative_gradient=head.relative_gradient,
-        selection=selection,
-    )
-
-
-class LortHead(nn.Linear):
-    """A re-trained head on its own: (W, b) with the record of what it belongs to.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> LortHead(torch.eye(2), torch.zeros(2), {"class_names": ["cat", "dog"]}).save_pretrained(folder)
-        >>> LortHead.from_pretrained(str(folder))(torch.tensor([[0.0, 1.0]]))
-        tensor([[0., 1.]], grad_fn=<AddmmBackward0>)
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, config: dict[str, Any]) -> None:
-        """Wrap W (K, D) and b (K,) with a JSON-ready config."""
-        super().__init__(weight.shape[1], weight.shape[0])
-        self.load_state_dict({"weight": weight, "bias": bias})
-        self.config = config
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and model.safetensors.
-
-        Args:
-            folder: Made if it does not exist.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-    @classmethod
-    def from_pretrained(cls, source: str) -> LortHead:
-        """Load a head from a folder or the Hub; missing or surplus tensors are errors.
-
-        Args:
-            source: A folder, or `org/name[@revision]`.
-
-        Raises:
-            CheckpointError: It does not hold exactly a weight (K, D) and a bias (K,).
-            HubUnavailableError: The Hub is needed and does not answer.
-        """
-        folder = Path(source)
-        if not folder.is_dir():
-            repo_id, _, revision = source.partition("@")
-            folder, _ = download_model(repo_id, revision or None, error=CheckpointError)
-        try:
-            tensors = load_file(folder / "model.safetensors")
-            config = json.loads((folder / "config.json").read_text())
-        except FileNotFoundError as cause:
-            raise CheckpointError(f"'{source}' is not a LORT head: {cause}.") from cause
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if set(shapes) != {"weight", "bias"} or shapes["bias"] != shapes["weight"][:1]:
-            raise CheckpointError(f"'{source}' holds {shapes}, expected exactly weight (K, D) and bias (K,).")
-        return cls(tensors["weight"], tensors["bias"], config)
+    return Fit(LinearHead(weight, bias), STAGE1, {})

@@ -16,7 +16,9 @@ from lort_hub.backbones import Backbone
 from lort_hub.card import render_card
 from lort_hub.checkpoint import atomic_folder, check_saved, save_model
 from lort_hub.data import LongTailedData
-from lort_hub.heads import METHODS, STAGE1, Fit, LortHead
+from lort_hub.heads import STAGE1, Fit
+from lort_hub.lort_head import LortHead
+from lort_hub.methods import METHODS
 from lort_hub.plots import write_plots
 
 CHECKED_IMAGES = 4
@@ -154,9 +156,9 @@ def _describe_head(fit: Fit) -> dict[str, Any]:
     return {
         "method": fit.method,
         "summary": METHODS[fit.method].summary if fit.method in METHODS else None,
-        "solver": fit.solver,
-        "iterations": fit.iterations,
-        "relative_gradient": fit.relative_gradient,
+        "iterations": fit.linear.iterations,
+        "relative_gradient": fit.linear.relative_gradient,
+        "settings": fit.settings,
         **asdict(fit.objective),
     }
 

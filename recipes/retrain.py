@@ -120,7 +120,7 @@ def main() -> None:
                 gamma=args.gamma,
                 weight_decay=args.weight_decay,
                 solver=args.solver,
-                init=(baseline.weight, baseline.bias),
+                baseline=baseline,
                 views=views,
                 select_by=args.select_by,
                 seed=args.seed,

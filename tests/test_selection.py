@@ -7,16 +7,20 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
-from lort_hub.objectives import Objective
-from lort_hub.selection import (
+from lort_hub.fitting import DEFAULTS
+from lort_hub.heads import fit_head
+from lort_hub.judging import (
     SCORES,
+    Judge,
     Predictions,
-    cross_validated_predictions,
     leave_one_out_predictions,
-    select,
+    standard_error,
     stratified_folds,
 )
-from tests.test_objectives import problem
+from lort_hub.methods import GAMMAS, METHODS
+from lort_hub.selection import choose_method, select
+
+LORT = METHODS["lort"]
 
 
 def clusters(seed=0, counts=(60, 20, 6), dim=8, noise=1.0):
@@ -58,7 +62,8 @@ def test_cross_validation_equals_scikit_learn_on_the_same_folds():
     training, _ = clusters()
     x, labels = training.x, training.labels
     fold_of = stratified_folds(labels, 5, seed=3)
-    got = next(cross_validated_predictions(training, [Objective(weight_decay=0.05)], fold_of))
+    settings = {**DEFAULTS, "weight_decay": 0.05}
+    got = next(Judge(training, seed=3).predictions(METHODS["ce"], [settings]))
     agree = total = 0
     position = 0
     for fold in range(5):
@@ -80,18 +85,17 @@ def test_a_backbone_s_training_images_do_not_choose():
     x, labels = training.x.clone(), training.labels
     held = torch.arange(len(labels)) % 4 == 0
     x[~held] += 50 * torch.nn.functional.one_hot(labels[~held], x.shape[1])
-    choice = select(TrainingSet(x, labels, 3, held), Objective(delta=0.98), gammas=[0.0])
+    plain = {"delta": 0.98, "gamma": 0.0}
+    choice = select(Judge(TrainingSet(x, labels, 3, held)), LORT, plain)
     assert choice.how == f"the {int(held.sum())} images held out of the backbone's training"
     for tried in choice.candidates[:2]:
         weight_decay = tried["weight_decay"]
         ridge = Ridge(alpha=3 * weight_decay * int((~held).sum())).fit(x[~held], torch.eye(3)[labels[~held]])
         predicted = ridge.predict(x[held]).argmax(axis=1)
         assert tried["score"] == pytest.approx(balanced_accuracy_score(labels[held], predicted), abs=0.03)
-    nothing_seen = select(
-        TrainingSet(x, labels, 3, torch.ones_like(held)), Objective(delta=0.98), gammas=[0.0]
-    )
+    nothing_seen = select(Judge(TrainingSet(x, labels, 3, torch.ones_like(held))), LORT, plain)
     assert nothing_seen.how == "leave-one-out in closed form"
-    without = select(TrainingSet(x, labels, 3, torch.zeros_like(held)), Objective(delta=0.98), gammas=[0.0])
+    without = select(Judge(TrainingSet(x, labels, 3, torch.zeros_like(held))), LORT, plain)
     assert "on images the backbone was trained on" in without.how
 
 
@@ -100,7 +104,7 @@ def test_leave_one_out_never_sees_the_sample():
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(60, 59, generator=generator), torch.arange(60) % 2
     training = TrainingSet(x, labels, 2)
-    held_out = next(leave_one_out_predictions(training, [Objective(delta=0.99, weight_decay=1e-6)]))
+    held_out = next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
     assert SCORES["balanced-accuracy"](held_out) < 0.7
 
 
@@ -110,53 +114,57 @@ def test_choice_is_near_the_best_on_fresh_data():
     fresh_labels = torch.arange(3).repeat(400)
     fresh = centres[fresh_labels] + 2.0 * torch.randn(1200, 20, generator=generator)
 
-    def accuracy(objective):
-        from lort_hub.heads import fit_head
-
-        fit = fit_head(training, "lort", gamma=objective["gamma"], weight_decay=objective["weight_decay"])
+    def accuracy(settings):
+        fit = fit_head(training, "lort", gamma=settings["gamma"], weight_decay=settings["weight_decay"])
         return float((fit.logits(fresh).argmax(1) == fresh_labels).float().mean())
 
-    choice = select(training, Objective(delta=0.83), gammas=(0.0, 0.5, 1.0))
-    chosen = accuracy({"gamma": choice.chosen.gamma, "weight_decay": choice.chosen.weight_decay})
+    choice = select(Judge(training), LORT, {"delta": 0.83})
+    chosen = accuracy(choice.chosen)
     every = [accuracy(candidate) for candidate in choice.candidates]
     assert chosen >= max(every) - 0.03
     assert chosen > sum(every) / len(every)
 
 
-@pytest.mark.parametrize("delta", [0.9, 0.0])
-def test_choice_does_not_depend_on_the_features_scale(delta):
+@pytest.mark.parametrize("method", ["lort", "ce", "crt", "maxnorm"])
+def test_choice_does_not_depend_on_the_features_scale(method):
     training, _ = clusters()
     scaled = TrainingSet(32 * training.x, training.labels, 3)
-    first, second = (select(t, Objective(delta=delta), gammas=(0.0, 1.0)) for t in (training, scaled))
-    assert second.chosen.gamma == first.chosen.gamma
-    assert second.chosen.weight_decay == pytest.approx(first.chosen.weight_decay * 32**2, rel=1e-4)
+    first, second = (select(Judge(t), METHODS[method]).chosen for t in (training, scaled))
+    assert second.pop("weight_decay") == pytest.approx(first.pop("weight_decay") * 32**2, rel=1e-4)
+    assert second == first
 
 
 @pytest.mark.parametrize(
-    ("objective", "by", "how"),
+    ("method", "given", "by", "how"),
     [
-        (Objective(delta=0.98), "balanced-accuracy", "leave-one-out"),
-        (Objective(delta=0.98), "nll", "cross-validation"),
-        (Objective(delta=0.1), "balanced-accuracy", "cross-validation"),
-        (Objective(delta=0.98, tau=1.0), "balanced-accuracy", "cross-validation"),
+        ("lort", {"gamma": 0.0}, "balanced-accuracy", "leave-one-out"),
+        ("lort", {"gamma": 0.0}, "nll", "cross-validation"),
+        ("lort", {"gamma": 0.0, "delta": 0.1}, "balanced-accuracy", "cross-validation"),
+        ("balanced-softmax+lort", {}, "balanced-accuracy", "cross-validation"),
+        ("las", {"delta": 0.98}, "balanced-accuracy", "cross-validation"),
     ],
 )
-def test_closed_form_only_where_it_holds(objective, by, how):
+def test_closed_form_only_where_it_holds(method, given, by, how):
     training, _ = clusters(counts=(8, 6, 4))
-    assert how in select(training, objective, gammas=(0.0,), by=by).how
+    assert how in select(Judge(training, by=by), METHODS[method], given).how
 
 
 def test_given_weight_decay_is_the_only_one_tried():
     training, _ = clusters()
-    choice = select(training, Objective(delta=0.9), gammas=(0.0, 1.0), weight_decay=0.123)
+    choice = select(Judge(training), LORT, {"delta": 0.9, "weight_decay": 0.123})
     assert {candidate["weight_decay"] for candidate in choice.candidates} == {0.123}
-    assert len(choice.candidates) == 2
+    assert [candidate["gamma"] for candidate in choice.candidates] == list(GAMMAS)
+
+
+def test_a_setting_the_method_lacks_is_named():
+    training, _ = clusters()
+    with pytest.raises(ConfigError, match="no setting gamma; it has: power"):
+        select(Judge(training), METHODS["tau-norm"], {"gamma": 1.0})
 
 
 def test_unknown_score_names_the_near_one():
-    _, _, x, labels, _ = problem()
     with pytest.raises(ConfigError, match="Did you mean 'macro-f1'"):
-        select(TrainingSet(x.float(), labels, 4), Objective(), gammas=(0.0,), by="macrof1")
+        Judge(clusters()[0], by="macrof1")
 
 
 def test_a_plateau_of_large_decays_does_not_end_the_walk():
@@ -165,9 +173,69 @@ def test_a_plateau_of_large_decays_does_not_end_the_walk():
     labels = torch.repeat_interleave(torch.arange(2), torch.tensor([500, 40]))
     x = 10 * torch.randn(540, 32, generator=generator)
     x[:, :4] = 0.3 * torch.randn(540, 4, generator=generator) + 0.5 * labels[:, None]
-    choice = select(TrainingSet(x, labels, 2), Objective(weight_decay=1.0), gammas=[0.0])
+    choice = select(Judge(TrainingSet(x, labels, 2)), METHODS["ce"])
     scores = [tried["score"] for tried in choice.candidates]
     assert max(scores[:3]) == pytest.approx(0.5, abs=0.01)
     assert max(scores) > 0.8
-    chosen = next(t for t in choice.candidates if t["weight_decay"] == choice.chosen.weight_decay)
+    chosen = next(t for t in choice.candidates if t["weight_decay"] == choice.chosen["weight_decay"])
     assert chosen["score"] > 0.8
+
+
+@given(st.integers(0, 50))
+def test_standard_error_is_that_of_resampled_differences(seed):
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([0] * 30 + [1] * 5 + [2] * 60)
+    one, other = (
+        Predictions(labels, torch.where(torch.rand(95, generator=random) < share, labels, 3), torch.zeros(95))
+        for share in (0.8, 0.6)
+    )
+    difference, differences = one.right - other.right, []
+    for _ in range(400):
+        drawn = [
+            rows[torch.randint(len(rows), (len(rows),), generator=random)]
+            for rows in (torch.nonzero(labels == k).squeeze(1) for k in range(3))
+        ]
+        differences.append(torch.stack([difference[rows].mean() for rows in drawn]).mean())
+    expected = torch.stack(differences).std().item()
+    assert standard_error(one, other, "balanced-accuracy") == pytest.approx(expected, rel=0.2, abs=1e-12)
+
+
+def test_the_simplest_setting_within_a_standard_error_wins():
+    training, _ = clusters(counts=(80, 30, 10), noise=1.5)
+    judge, path = Judge(training), METHODS["ce"].paths(training, {}, every=2)[0]
+    choice = select(judge, METHODS["ce"])
+    said = dict(zip(range(len(path)), judge.predictions(METHODS["ce"], path), strict=True))
+    tried = len(choice.candidates)
+    best = max(range(tried), key=lambda k: judge.score(said[k]))
+    within = [
+        k
+        for k in range(tried)
+        if judge.score(said[best]) - judge.score(said[k])
+        <= standard_error(said[best], said[k], "balanced-accuracy")
+    ]
+    assert choice.chosen == path[within[0]]
+
+
+def test_every_fold_has_a_base_head_that_never_saw_it():
+    # Noise labels: only a head that has seen a sample can know its class.
+    random = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(80, 79, generator=random), torch.arange(80) % 2
+    training = TrainingSet(x, labels, 2)
+    ce = {**DEFAULTS, "weight_decay": 1e-4}
+    judge = Judge(training, base=(METHODS["ce"], ce))
+    assert judge.score(next(judge.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
+    seen = fit_head(training, "ce", weight_decay=1e-4)
+    rosy = Judge(training, trained=(seen.weight, seen.bias))
+    assert rosy.score(next(rosy.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0
+
+
+def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
+    training, _ = clusters(counts=(100, 30, 8), noise=2.0)
+    ce = fit_head(training, "ce")
+    judge = Judge(training, base=(METHODS["ce"], ce.settings))
+    choice = choose_method(judge, ["ce", "logit-adjust", "lort"])
+    again = next(judge.cross_validated(LORT, [choice.selections["lort"].chosen]))
+    assert choice.scores["lort"] == judge.score(again)
+    best = max(choice.scores, key=choice.scores.get)
+    assert choice.scores[best] - choice.scores[choice.method] <= choice.errors[choice.method]
+    assert choice.why().startswith(f"{choice.method} scores {100 * choice.scores[choice.method]:.1f}")

@@ -1,0 +1,261 @@
+"""Held-out predictions of heads on their own training set, and scores of them.
+
+Heads near the LORT limit are judged by exact leave-one-out in closed form, the others by stratified
+cross-validation. Both predict every sample from a head that never saw it, which is honest as long as the
+backbone did not see it either (PAPER section 6). Where it did, the samples held out of its training are
+predicted, by heads fitted on all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lort_hub.eigenbasis import TrainingSet, class_sums, leave_one_out
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.fitting import LinearHead, Sample, Settings, exact
+from lort_hub.methods import Method
+from lort_hub.objectives import logit_gap
+
+FOLDS = 5
+FOLD_TOLERANCE = 3e-3
+CLOSED_FORM_GAP = 2.0
+"""Largest logit gap whose optimum is ranked by its closed-form limit; LORT's is 1.11."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What heads that never saw a sample say about it.
+
+    Attributes:
+        labels: True labels (M,).
+        predicted: Predicted labels (M,).
+        log_likelihood: Log-probability (M,) of the true label.
+    """
+
+    labels: Tensor
+    predicted: Tensor
+    log_likelihood: Tensor
+
+    @property
+    def right(self) -> Tensor:
+        """1 where the prediction is right, else 0 (M,), float64."""
+        return (self.predicted == self.labels).double()
+
+
+def _class_mean(values: Tensor, labels: Tensor) -> float:
+    counts = torch.bincount(labels).double()
+    sums = torch.zeros_like(counts).index_add_(0, labels, values.double())
+    present = counts > 0
+    return float((sums[present] / counts[present]).mean()) if present.any() else 0.0
+
+
+def _balanced_accuracy(held_out: Predictions) -> float:
+    return _class_mean(held_out.right, held_out.labels)
+
+
+def _macro_f1(held_out: Predictions) -> float:
+    from sklearn.metrics import f1_score
+
+    present = held_out.labels.unique().numpy()
+    return float(
+        f1_score(held_out.labels, held_out.predicted, average="macro", labels=present, zero_division=0)
+    )
+
+
+def _log_likelihood(held_out: Predictions) -> float:
+    return _class_mean(held_out.log_likelihood, held_out.labels)
+
+
+SCORES: dict[str, Callable[[Predictions], float]] = {
+    "balanced-accuracy": _balanced_accuracy,
+    "macro-f1": _macro_f1,
+    "nll": _log_likelihood,
+}
+"""Scores by name, higher is better; all weigh every class the same ("nll" is its negative)."""
+
+
+def standard_error(one: Predictions, other: Predictions, by: str) -> float:
+    """Standard error of the difference of two scores on the same samples, drawn anew within each class.
+
+    Args:
+        one: What some head says about held-out samples.
+        other: What another says about the same ones, in the same order.
+        by: One of `SCORES`; macro F1 is taken as if it were balanced accuracy.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0])
+        >>> said = (torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]))
+        >>> one, other = (Predictions(labels, predicted, labels) for predicted in said)
+        >>> standard_error(one, other, "balanced-accuracy")
+        0.25
+    """
+    likelihood = one.log_likelihood.double() - other.log_likelihood
+    values = likelihood if by == "nll" else one.right - other.right
+    counts = torch.bincount(one.labels).double()
+    sums, squares = (torch.zeros_like(counts).index_add_(0, one.labels, v) for v in (values, values.square()))
+    present = counts > 0
+    variances = squares[present] / counts[present] - (sums[present] / counts[present]).square()
+    error = (variances.clamp_min(0) / counts[present]).sum().sqrt() / present.sum().clamp_min(1)
+    return float(error)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Held-out predictions of any method on one training set: the same folds, the same heads to start from.
+
+    Attributes:
+        training: The features; where the backbone was trained on them, with its held-out samples.
+        base: The method and settings of the head that others start from, fitted on each fold.
+        trained: The backbone's own head (K, D), (K,), which others start from instead; None for none.
+        by: One of `SCORES`.
+        seed: Seed of the folds and of SGD.
+
+    Raises:
+        ConfigError: Unknown score.
+
+    Example:
+        >>> from lort_hub.methods import METHODS
+        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
+        >>> judge, ncm = Judge(training), METHODS["ncm"]
+        >>> judge.score(next(judge.predictions(ncm, [{}]))), judge.how(ncm, {})
+        (1.0, 'stratified 5-fold cross-validation')
+    """
+
+    training: TrainingSet
+    base: tuple[Method, Settings] | None = None
+    trained: tuple[Tensor, Tensor] | None = None
+    by: str = "balanced-accuracy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown score."""
+        if self.by not in SCORES:
+            hint = did_you_mean(self.by, SCORES)
+            raise ConfigError(f"Unknown score '{self.by}'.{hint} Expected: {', '.join(SCORES)}.")
+
+    def score(self, held_out: Predictions) -> float:
+        """The score of held-out predictions; 0 where there are none."""
+        return SCORES[self.by](held_out)
+
+    def how(self, method: Method, settings: Settings) -> str:
+        """Where a method's predictions come from."""
+        if self._unseen is not None:
+            return f"the {int(self._unseen.sum())} images held out of the backbone's training"
+        closed = self.in_closed_form(method, settings)
+        how = "leave-one-out in closed form" if closed else f"stratified {FOLDS}-fold cross-validation"
+        if self.training.held_out is not None:
+            how += " on images the backbone was trained on, too rosy about the tail (no --holdout)"
+        return how
+
+    def in_closed_form(self, method: Method, settings: Settings) -> bool:
+        """Whether exact leave-one-out in closed form judges these settings."""
+        return (
+            self._unseen is None
+            and self.by != "nll"
+            and method.fit is exact
+            and not settings["tau"]
+            and not settings["label_aware"]
+            and settings["delta"] > 0
+            and logit_gap(settings["delta"], len(self.training.class_counts)) <= CLOSED_FORM_GAP
+        )
+
+    def predictions(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
+        """Predictions of held-out samples, one set for each setting of a path.
+
+        Iterative methods start from the heads of the setting before, and all folds share one eigenbasis.
+        """
+        if self.in_closed_form(method, path[0]):
+            return leave_one_out_predictions(self.training, path)
+        return self.cross_validated(method, path)
+
+    def cross_validated(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
+        """The same by heads fitted on folds, whatever the method."""
+        samples = [sample for sample, _ in self._folds]
+        for settings in path:
+            parts = []
+            for number, (_, held) in enumerate(self._folds):
+                head = method.fit(samples[number], settings)
+                if isinstance(head, LinearHead):
+                    samples[number] = replace(samples[number], start=head)
+                parts.append(_predictions(head.logits(self.training.x[held]), self.training.labels[held]))
+            yield Predictions(
+                labels=torch.cat([part.labels for part in parts]),
+                predicted=torch.cat([part.predicted for part in parts]),
+                log_likelihood=torch.cat([part.log_likelihood for part in parts]),
+            )
+
+    @property
+    def _unseen(self) -> Tensor | None:
+        held_out = self.training.held_out
+        return held_out if held_out is not None and held_out.any() else None
+
+    @cached_property
+    def _folds(self) -> list[tuple[Sample, Tensor]]:
+        """What each fold fits on, and the samples (N,) it predicts."""
+        if self._unseen is not None:
+            helds = [self._unseen]
+        else:
+            fold_of = stratified_folds(self.training.labels, FOLDS, seed=self.seed)
+            helds = [fold_of == fold for fold in range(FOLDS)]
+        samples = [
+            Sample(self.training, ~held, base=self.trained, tolerance=FOLD_TOLERANCE, seed=self.seed)
+            for held in helds
+        ]
+        if self.base and self.trained is None:
+            method, settings = self.base
+            heads = [method.fit(sample, settings) for sample in samples]
+            samples = [
+                replace(sample, base=(head.weight, head.bias))
+                for sample, head in zip(samples, heads, strict=True)
+                if isinstance(head, LinearHead)
+            ]
+        return list(zip(samples, helds, strict=True))
+
+
+def leave_one_out_predictions(training: TrainingSet, path: Sequence[Settings]) -> Iterator[Predictions]:
+    """Leave-one-out predictions of LORT's closed-form limit, exact, one for each setting of the path.
+
+    Args:
+        training: The training features.
+        path: Settings that differ in weight decay alone.
+
+    Example:
+        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
+        >>> next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
+        tensor([0, 0, 1, 1])
+    """
+    basis, num_classes = training.basis(path[0]["gamma"]), len(training.class_counts)
+    sums = class_sums(basis.x, training.labels, basis.omega, num_classes)
+    for settings in path:
+        logits = leave_one_out(basis, training.labels, sums, num_classes * settings["weight_decay"])
+        yield _predictions(logits, training.labels)
+
+
+def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
+    """Fold (N,) of each sample, every class spread as evenly as it can be; -1 for a class's only sample.
+
+    Args:
+        labels: Labels (N,).
+        folds: Number of folds.
+        seed: Seed of the order within a class.
+
+    Example:
+        >>> stratified_folds(torch.tensor([0, 0, 1, 2, 2, 2]), 2, seed=0).sort().values
+        tensor([-1,  0,  0,  1,  1,  1])
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[labels[shuffled].argsort(stable=True)]
+    fold_of = torch.empty_like(labels)
+    fold_of[order] = torch.arange(len(labels)) % folds
+    fold_of[torch.bincount(labels)[labels] == 1] = -1
+    return fold_of
+
+
+def _predictions(logits: Tensor, labels: Tensor) -> Predictions:
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    return Predictions(labels, logits.argmax(dim=1), true - logits.logsumexp(dim=1))

@@ -1,0 +1,73 @@
+r"""What LORT does to a head that has memorised its training images, free of learning rate and feature scale.
+
+There softmax(W x + b) is almost the one-hot label, so with u = [x, 1] the gradient of the LORT loss is
+
+    (1/N) sum_i (p_ik - t_ik) u_i  =  delta (pi_k u_k - u / K)
+
+with pi_k = n_k / N, u_k the mean of class k's u_i and u the mean of all. Descent for a short time t, whatever
+its learning rate and number of steps, moves W_k by -t delta (pi_k u_k - u / K): classes lose logits in
+proportion to their counts, as by an implicit logit adjustment that is linear instead of logarithmic in n_k.
+Measured in logits at the mean feature per unit of relative frequency K pi_k, t has no scale left.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lort_hub.eigenbasis import class_sums
+
+
+def lort_step(
+    weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, *, strength: float
+) -> tuple[Tensor, Tensor]:
+    """The closed-form first step of LORT from a trained head (PAPER section 6), scale-free.
+
+    W_k <- W_k - strength K pi_k mu_k / |u|^2, b_k <- b_k - strength K pi_k / |u|^2, with |u|^2 = |mu|^2 + 1;
+    the part that is common to all classes is left out.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        x: Training features (N, D).
+        labels: Labels (N,).
+        strength: Logits that a class of average size loses at the mean feature.
+
+    Returns:
+        The head, float32.
+
+    Example:
+        >>> x, labels = torch.ones(4, 1), torch.tensor([0, 0, 0, 1])
+        >>> weight, bias = lort_step(torch.zeros(2, 1), torch.zeros(2), x, labels, strength=1.0)
+        >>> weight.flatten() + bias
+        tensor([-1.5000, -0.5000])
+    """
+    shift = _count_weighted_means(x, labels, len(weight))
+    mean = shift.sum(dim=0) / len(weight)
+    shift = strength * shift / (mean @ mean)
+    return (weight.double() - shift[:, :-1]).float(), (bias.double() - shift[:, -1]).float()
+
+
+def linearly_adjusted(
+    weight: Tensor, bias: Tensor, class_counts: Tensor, *, strength: float
+) -> tuple[Tensor, Tensor]:
+    """The same step along the mean feature alone, a bias linear in the counts: b_k - strength K pi_k.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        class_counts: Training images of each class (K,).
+        strength: Logits that a class of average size loses.
+
+    Example:
+        >>> linearly_adjusted(torch.eye(2), torch.zeros(2), torch.tensor([3, 1]), strength=1.0)[1]
+        tensor([-1.5000, -0.5000])
+    """
+    counts = class_counts.double()
+    return weight.float(), (bias.double() - strength * counts / counts.mean()).float()
+
+
+def _count_weighted_means(x: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """K pi_k u_k of each class (K, D + 1), float64; their mean is that of all u_i."""
+    weights = torch.full((len(x),), num_classes / len(x), dtype=torch.float64)
+    return class_sums(x, labels, weights, num_classes)

@@ -1,0 +1,92 @@
+"""Closed-form changes of a trained head, and the one head that needs no training.
+
+Each gives a linear head (W, b), so it exports like any other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lort_hub.eigenbasis import class_sums
+from lort_hub.errors import FeatureError
+from lort_hub.objectives import logit_adjustment
+
+
+def tau_normalised(weight: Tensor, bias: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """Divide each class's weight by a power of its norm and drop the bias: tau-norm (arXiv 1910.09217).
+
+    w_k -> w_k / ||w_k||^power: 0 leaves the weights, 1 makes them unit vectors.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,); only its shape matters.
+        power: The paper's tau.
+
+    Returns:
+        Head (K, D), (K,), float32.
+
+    Example:
+        >>> weight, bias = tau_normalised(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.ones(2), power=1.0)
+        >>> weight, bias
+        (tensor([[0.6000, 0.8000],
+                [0.0000, 1.0000]]), tensor([0., 0.]))
+    """
+    weight = weight.double()
+    norms = weight.norm(dim=1, keepdim=True)
+    norms[norms == 0] = 1.0  # a zero weight stays zero
+    return (weight / norms**power).float(), torch.zeros_like(bias, dtype=torch.float32)
+
+
+def logit_adjusted(weight: Tensor, bias: Tensor, class_counts: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Take the training prior out of the bias: post-hoc logit adjustment (arXiv 2007.07314).
+
+    b_k -> b_k - tau log pi_k with pi_k = n_k / sum_j n_j.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        class_counts: Training images n_k of each class (K,), all positive.
+        tau: Strength; 1 is right for a calibrated head.
+
+    Returns:
+        Head (K, D), (K,), float32.
+
+    Example:
+        >>> _, bias = logit_adjusted(torch.eye(2), torch.zeros(2), torch.tensor([3, 1]), tau=1.0)
+        >>> (-bias).exp()
+        tensor([0.7500, 0.2500])
+    """
+    adjustment = logit_adjustment(class_counts, tau).to(bias.device)
+    return weight.float(), (bias.double() - adjustment).float()
+
+
+def nearest_class_mean(x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """The class whose mean feature is nearest, as a linear head (NCM of arXiv 1910.09217).
+
+    W_k = mu_k and b_k = -||mu_k||^2 / 2 rank as -||x - mu_k||^2 / 2: the two differ by ||x||^2 / 2, common
+    to the classes.
+
+    Args:
+        x: Features (N, D).
+        labels: Labels (N,).
+        num_classes: K.
+
+    Returns:
+        Head (K, D), (K,), float32.
+
+    Raises:
+        FeatureError: A class has no sample, hence no mean.
+
+    Example:
+        >>> nearest_class_mean(torch.tensor([[0.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), num_classes=2)
+        (tensor([[1.],
+                [4.]]), tensor([-0.5000, -8.0000]))
+    """
+    sums = class_sums(x, labels, x.new_ones(len(x)), num_classes)
+    counts = sums[:, -1]
+    if not counts.all():
+        empty = torch.nonzero(counts == 0).flatten().tolist()
+        raise FeatureError(f"Expected samples of each of the {num_classes} classes, got none of {empty}.")
+    means = sums[:, :-1] / counts[:, None]
+    return means.float(), (-0.5 * means.square().sum(dim=1)).float()

@@ -1,0 +1,228 @@
+"""Methods that learn a few numbers per class on top of a trained head, and the descent they share.
+
+The head's logits z = W x + b are computed once; what is learned sees only them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lort_hub.eigenbasis import BLOCK
+from lort_hub.errors import ConfigError
+from lort_hub.objectives import Objective, sample_weights
+
+LWS_TOLERANCE = 1e-8
+LWS_ITERATIONS = 500
+DISALIGN_TOLERANCE = 1e-6
+DISALIGN_ITERATIONS = 200
+MEMORY = 20
+
+
+def descend(
+    terms: Callable[[], Iterable[Tensor]],
+    parameters: Sequence[Tensor],
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> None:
+    """Minimise a sum of differentiable terms in place: full-batch L-BFGS with a strong Wolfe line search.
+
+    Deterministic, and never ends above its start. The terms are differentiated one by one, so that only one
+    block of samples is in memory at a time.
+
+    Args:
+        terms: Gives the scalar terms of the objective, afresh at each call.
+        parameters: Leaf tensors, float64, that require gradients.
+        tolerance: Stop when the gradient's largest entry is this fraction of what it was at the start.
+        max_iterations: Stop anyway.
+
+    Example:
+        >>> x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        >>> centre = torch.tensor([1.0, 2.0], dtype=torch.float64)
+        >>> descend(lambda: iter([(x - centre).square().sum()]), [x], tolerance=1e-10, max_iterations=100)
+        >>> [round(value, 6) for value in x.tolist()]
+        [1.0, 2.0]
+    """
+
+    def value_and_gradient() -> float:
+        optimizer.zero_grad()
+        total = 0.0
+        for term in terms():
+            term.backward()
+            total += term.item()
+        return total
+
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=max_iterations,
+        max_eval=10 * max_iterations,
+        tolerance_change=0.0,
+        history_size=MEMORY,
+        line_search_fn="strong_wolfe",
+    )
+    value_and_gradient()
+    steepest = max(p.grad.abs().max().item() for p in parameters if p.grad is not None)
+    optimizer.param_groups[0]["tolerance_grad"] = tolerance * steepest
+    optimizer.step(value_and_gradient)
+
+
+def learned_weight_scaling(
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    delta: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Learn one factor per class weight: learnable weight scaling, LWS (arXiv 1910.09217).
+
+    Minimises sum_i omega_i CE(softmax(s * W x_i + b), t_i) over s (K,), from s = 1, with class-balanced
+    omega (gamma = 1) and targets smoothed by delta. It is convex. The bias is kept as it is: the paper has
+    none, its code scales it too.
+
+    Stops at 1e-8 of the initial gradient or after 500 iterations; with delta = 0 and samples that scaling
+    separates there is no minimum, and that is what stops it.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        x: Features (N, D).
+        labels: Labels (N,).
+        class_counts: Training images n_k of each class (K,).
+        delta: Label smoothing in [0, 1).
+
+    Returns:
+        Head (K, D), (K,) with the factors folded in, float32.
+
+    Raises:
+        ConfigError: delta is out of range.
+
+    Example:
+        >>> x, y, counts = torch.tensor([[2.0], [-2.0]]), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> head = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+        >>> weight, _ = learned_weight_scaling(*head, x, y, counts, delta=0.5)
+        >>> round((weight[0] - weight[1]).item() * 2, 4), round(math.log(3), 4)  # delta's logit gap
+        (1.0986, 1.0986)
+    """
+    objective = Objective(delta=delta, gamma=1.0)
+    products = x @ weight.to(x).T
+    omega = sample_weights(labels, class_counts, objective.gamma)
+    factors = torch.ones(len(weight), dtype=torch.float64, device=x.device, requires_grad=True)
+    offset = bias.double()
+
+    def terms() -> Iterator[Tensor]:
+        for z, y, w in zip(products.split(BLOCK), labels.split(BLOCK), omega.split(BLOCK), strict=True):
+            losses = F.cross_entropy(
+                factors * z + offset, y, label_smoothing=objective.delta, reduction="none"
+            )
+            yield w @ losses
+
+    descend(terms, [factors], tolerance=LWS_TOLERANCE, max_iterations=LWS_ITERATIONS)
+    return (factors.detach()[:, None] * weight.double()).float(), bias.float()
+
+
+@dataclass(frozen=True)
+class DisAlignHead:
+    """A linear head whose logits are rescaled as far as a confidence in the sample says.
+
+    z' = sigma(x) (alpha * z + beta) + (1 - sigma(x)) z with z = W x + b and sigma(x) = sigmoid(v.x + c). The
+    product of sigma and z makes it no linear head: it does not fold into a (W, b).
+
+    Attributes:
+        weight: W (K, D), float32.
+        bias: b (K,), float32.
+        alpha: Factors (K,), float32.
+        beta: Offsets (K,), float32.
+        v: Weight (D,) of the confidence, float32.
+        c: Bias () of the confidence, float32.
+
+    Example:
+        >>> one, zero = torch.ones(2), torch.zeros(2)
+        >>> DisAlignHead(torch.eye(2), zero, 3 * one, zero, zero, torch.tensor(0.0)).logits(torch.eye(2))
+        tensor([[2., 0.],
+                [0., 2.]])
+    """
+
+    weight: Tensor
+    bias: Tensor
+    alpha: Tensor
+    beta: Tensor
+    v: Tensor
+    c: Tensor
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D)."""
+        z = torch.addmm(self.bias, x, self.weight.T)
+        return _aligned(z, x @ self.v + self.c, self.alpha, self.beta)
+
+
+def disalign(
+    weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, class_counts: Tensor, *, rho: float
+) -> DisAlignHead:
+    """Learn a rescaling of each class's logit and a confidence that gates it: DisAlign (arXiv 2103.16370).
+
+    Minimises sum_i omega_i CE(softmax(z'_i), y_i), omega_i proportional to (1 / pi_{y_i})^rho, over alpha,
+    beta, v and c of `DisAlignHead`, from alpha = 1, beta = 0, v = 0, c = 0, where z' = z.
+
+    Not convex; where the head separates the samples there is no minimum either. Stops at 1e-6 of the
+    initial gradient or after 200 iterations, which then is part of the method. The confidence is learned on
+    features centred and scaled as a whole, so that neither their mean nor their unit matters.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        x: Features (N, D).
+        labels: Labels (N,).
+        class_counts: Training images n_k of each class (K,).
+        rho: Class-balance exponent of the sample weights.
+
+    Raises:
+        ConfigError: rho is out of range.
+
+    Example:
+        >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> head = disalign(0.1 * torch.eye(2), torch.zeros(2), x, y, counts, rho=1.0)
+        >>> bool((F.cross_entropy(head.logits(x), y) < F.cross_entropy(0.1 * x, y)))
+        True
+    """
+    if not 0 <= rho < math.inf:
+        raise ConfigError(f"rho is {rho}, expected a number >= 0.")
+    logits = torch.addmm(bias.to(x), x, weight.to(x).T)
+    omega = sample_weights(labels, class_counts, rho)
+    num_classes, dim = weight.shape
+    mean = x.mean(dim=0, dtype=torch.float64)
+    centred = x - mean.to(x)
+    spread = centred.square().mean().sqrt().clamp_min(1e-30)
+    centred /= spread
+    alpha = torch.ones(num_classes, dtype=torch.float64, device=x.device, requires_grad=True)
+    beta = torch.zeros_like(alpha, requires_grad=True)
+    slope = torch.zeros(dim, dtype=torch.float64, device=x.device, requires_grad=True)
+    level = torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True)
+
+    def terms() -> Iterator[Tensor]:
+        parts = (part.split(BLOCK) for part in (centred, logits, labels, omega))
+        for block, z, y, w in zip(*parts, strict=True):
+            aligned = _aligned(z, (block @ slope.to(x.dtype)).double() + level, alpha, beta)
+            yield w @ F.cross_entropy(aligned, y, reduction="none")
+
+    descend(
+        terms,
+        [alpha, beta, slope, level],
+        tolerance=DISALIGN_TOLERANCE,
+        max_iterations=DISALIGN_ITERATIONS,
+    )
+    v = slope / spread
+    learned = (weight, bias, alpha, beta, v, level - mean @ v)
+    return DisAlignHead(*(tensor.detach().float() for tensor in learned))
+
+
+def _aligned(z: Tensor, confidence: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    sigma = torch.sigmoid(confidence)[:, None]
+    return sigma * (alpha * z + beta) + (1 - sigma) * z
