@@ -75,7 +75,7 @@ class Fit:
             )
         elif isinstance(self.head, LinearHead) and self.head.iterations:
             text += f"; {self.head.iterations} epochs of SGD from the baseline head"
-        if self.selection and len(self.selection.candidates) > 1:
+        if self.selection:
             text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.how}"
         return text
 
@@ -145,17 +145,15 @@ def fit_head(
     given = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
     wanted = {name: value for name, value in given.items() if value is not None}
     objective_of(wanted)  # refuses values out of range
-    first, *others = [settings for path in chosen.paths(training, wanted) for settings in path]
-    judge = judge_of(training, baseline, select_by, seed)
-    selection = select(judge, chosen, wanted) if others else None
-    settings = selection.chosen if selection else dict(first)
+    selection = select(judge_of(training, baseline, select_by, seed), chosen, wanted)
     base = (baseline.weight, baseline.bias) if baseline else None
     sample = Sample(training, base=base, views=tuple(views), seed=seed)
     if views and chosen.fit is not fitting.published:
         labels = training.labels.repeat(len(views) + 1)
         joint = TrainingSet(torch.cat([training.x, *views]), labels, len(training.class_counts))
         sample = Sample(joint, base=base, seed=seed)
-    return Fit(chosen.fit(sample, settings), method, settings, selection)
+    head = chosen.fit(sample, selection.chosen)
+    return Fit(head, method, selection.chosen, selection if selection.candidates else None)
 
 
 def fit_best(
@@ -179,11 +177,34 @@ def fit_best(
         >>> fit.method == choice.method
         True
     """
-    choice = choose_method(judge_of(training, baseline, select_by, seed), AUTO)
+    judge = judge_of(training, baseline, select_by, seed)
+    choice = choose_method(judge, {name: select(judge, METHODS[name]) for name in AUTO})
     selection = choice.selections[choice.method]
+    return fit_selected(training, choice.method, selection, baseline=baseline, seed=seed), choice
+
+
+def fit_selected(
+    training: TrainingSet, method: str, selection: Selection, *, baseline: Fit, seed: int = 0
+) -> Fit:
+    """Re-train a head with settings that have been chosen.
+
+    Args:
+        training: Features (N, D) and labels.
+        method: One of `METHODS`.
+        selection: Its settings.
+        baseline: The head that methods start from.
+        seed: Seed of SGD's order.
+
+    Example:
+        >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
+        >>> ce, method = fit_head(training, "ce", weight_decay=1.0), METHODS["ncm"]
+        >>> fit_selected(training, "ncm", select(Judge(training), method), baseline=ce).weight
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
     sample = Sample(training, base=(baseline.weight, baseline.bias), seed=seed)
-    head = METHODS[choice.method].fit(sample, selection.chosen)
-    return Fit(head, choice.method, selection.chosen, selection), choice
+    head = METHODS[method].fit(sample, selection.chosen)
+    return Fit(head, method, selection.chosen, selection if selection.candidates else None)
 
 
 def judge_of(training: TrainingSet, baseline: Fit | None, by: str, seed: int) -> Judge:

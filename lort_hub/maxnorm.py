@@ -14,7 +14,6 @@ from torch import Tensor
 from lort_hub.objectives import Objective
 from lort_hub.solvers import TOLERANCE, Solution, minimise
 
-SLACK = 1e-3
 ROUNDS, SPEED = 60, 1.5
 
 
@@ -42,7 +41,7 @@ def minimise_within(
         tolerance: As for `minimise`.
 
     Returns:
-        The constrained optimum, its radius met to one part in a thousand; `iterations` counts all solves.
+        The constrained optimum, its multipliers exact to one part in a thousand; `iterations` counts all solves.
 
     Example:
         >>> x, y = torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0, 1, 1])
@@ -53,6 +52,7 @@ def minimise_within(
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     head = minimise(x, labels, omega, curvature, class_counts, objective, tolerance=tolerance)
+    slack = max(1e-3, 3 * tolerance)
     radius, iterations = share * head.weight.norm(dim=1).max(), head.iterations
     decay = torch.full((len(class_counts),), float(curvature.mean()) / len(class_counts), dtype=torch.float64)
     for _ in range(ROUNDS):
@@ -62,7 +62,7 @@ def minimise_within(
         )  # fmt: skip
         iterations += head.iterations
         ratio = head.weight.norm(dim=1) / radius
-        if ratio.max() <= 1 + SLACK and (decay * (1 - ratio)).abs().max() <= SLACK * decay.max():
+        if ratio.max() <= 1 + slack and (decay * (1 - ratio)).abs().max() <= slack * decay.max():
             break
         # ||w_k|| falls more slowly than 1 / lambda_k, so this does not overshoot by itself.
         decay = decay * ratio**SPEED

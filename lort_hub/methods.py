@@ -91,7 +91,7 @@ CE = "CE(softmax(Wx + b), y)"
 LORT = "arXiv 2403.00250"
 DECOUPLING = "arXiv 1910.09217"
 DECAY = {"weight_decay": RELATIVE_DECAYS}
-BOUNDED = {"weight_decay": (1e-2, 1e-4), "share": (0.2, 0.3, 0.4, 0.6, 0.8, 1.0)}
+BOUNDED = {"weight_decay": (1e-3,), "share": (0.2, 0.4, 0.6, 0.8, 1.0)}
 
 METHODS = {
     "ce": Method("cross-entropy", CE, "", fitting.exact, grid=DECAY, needs_counts=False),

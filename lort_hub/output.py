@@ -88,9 +88,9 @@ def write_output(
         LortHead(
             fit.weight, fit.bias, {**head_config, "class_counts": run["data"]["class_counts"]}
         ).save_pretrained(staged / "head")
-        _write_json(staged / "metrics.json", metrics)
-        _write_json(staged / "run.json", run)
-        _write_csv(
+        write_json(staged / "metrics.json", metrics)
+        write_json(staged / "run.json", run)
+        write_csv(
             staged / "per_class.csv",
             per_class_rows(data.class_names, data.class_counts.tolist(), test, baseline),
         )
@@ -175,11 +175,37 @@ def _describe_data(data: LongTailedData) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON that every parser reads: no NaN.
+
+    Args:
+        path: The file.
+        value: JSON-ready values.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.json"
+        >>> write_json(path, {"accuracy": 0.5})
+        >>> json.loads(path.read_text())
+        {'accuracy': 0.5}
+    """
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows that share their columns.
+
+    Args:
+        path: The file.
+        rows: At least one.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "results.csv"
+        >>> write_csv(path, [{"method": "ce", "seed": 0}])
+        >>> path.read_text().split()
+        ['method,seed', 'ce,0']
+    """
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

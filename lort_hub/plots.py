@@ -75,6 +75,42 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     _save(figure, axes, folder / "reliability.png")
 
 
+def plot_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw every method's balanced accuracy, one panel for each data cell, a dot for each seed.
+
+    Args:
+        path: The PNG file.
+        rows: Of `lort_hub.comparison.result_row`.
+
+    Example:
+        >>> import tempfile
+        >>> row = {"cell": "digits", "method": "ce", "balanced_accuracy": 0.5}
+        >>> path = Path(tempfile.mkdtemp()) / "comparison.png"
+        >>> plot_comparison(path, [row, {**row, "method": "lort"}])
+        >>> path.exists()
+        True
+    """
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    figure = Figure(figsize=(2 + 4 * len(cells), 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
+    for axes, cell in zip(figure.subplots(1, len(cells), squeeze=False, sharey=True)[0], cells, strict=True):
+        for place, method in enumerate(methods):
+            scores = [
+                100 * row["balanced_accuracy"]
+                for row in rows
+                if (row["cell"], row["method"]) == (cell, method)
+            ]
+            color = ORANGE if method == "auto" else BLUE
+            axes.scatter(scores, [place] * len(scores), s=12, color=color, alpha=0.5, linewidths=0)
+            axes.scatter(np.mean(scores), place, s=60, marker="|", color=color)
+        axes.set_yticks(range(len(methods)), [_plain(method) for method in methods])
+        axes.grid(axis="y", linewidth=0.3)
+        axes.set(xlabel="balanced test accuracy, %", title=_plain(cell))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()
+    figure.savefig(path, metadata={"Software": None})
+
+
 def _figure() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     return figure, figure.subplots()

@@ -21,14 +21,14 @@ class Selection:
         chosen: The settings that won.
         by: Name of the score.
         how: Where the held-out predictions come from.
-        score: That of the winner.
+        score: That of the winner; None where there was nothing to choose.
         candidates: All settings tried, each with its score.
     """
 
     chosen: dict[str, float]
     by: str
     how: str
-    score: float
+    score: float | None
     candidates: list[dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +61,8 @@ def select(judge: Judge, method: Method, given: Settings | None = None) -> Selec
     """
     given = given or {}
     first = method.paths(judge.training, given)[0][0]
+    if len(method.grid.keys() - given.keys()) == 0:
+        return Selection(dict(first), judge.by, "nothing to choose", None, [])
     # Cross-validation is dearer than leave-one-out, so it tries every second weight decay.
     paths = method.paths(judge.training, given, every=1 if judge.in_closed_form(method, first) else 2)
     walks = [_walk(judge, method, path) for path in paths]
@@ -77,7 +79,7 @@ def select(judge: Judge, method: Method, given: Settings | None = None) -> Selec
 def _walk(
     judge: Judge, method: Method, path: Sequence[Settings]
 ) -> tuple[tuple[Settings, float], list[tuple[Settings, float]]]:
-    """Score along the path; a path of weight decays until it is past its best, for the small ones are dear."""
+    """Score along the path; one of weight decays until it is past its best, for the small ones are dear."""
     tried: list[tuple[Settings, float, Predictions]] = []
     best, dear = 0, path[0].get("weight_decay") != path[-1].get("weight_decay")
     for settings, held_out in zip(path, judge.predictions(method, path), strict=True):
@@ -131,22 +133,22 @@ class Choice:
         )
 
 
-def choose_method(judge: Judge, names: Sequence[str]) -> Choice:
+def choose_method(judge: Judge, selections: dict[str, Selection]) -> Choice:
     """Choose a method: the first of those within one standard error of the best, all on the same samples.
 
     Args:
         judge: Makes and scores the predictions.
-        names: Of `METHODS`, from the simplest on.
+        selections: What this judge chose for each method, by its name in `METHODS`, the simplest first.
 
     Example:
         >>> import torch
         >>> from lort_hub.eigenbasis import TrainingSet
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
-        >>> choose_method(Judge(training), ["ncm", "lort"]).method
+        >>> judge = Judge(training)
+        >>> choose_method(judge, {name: select(judge, METHODS[name]) for name in ("ncm", "lort")}).method
         'ncm'
     """
-    selections = {name: select(judge, METHODS[name]) for name in names}
     # Leave-one-out fits on more samples than a fold does: compared are the folds' predictions alone.
     said = {
         name: next(judge.cross_validated(METHODS[name], [choice.chosen]))
@@ -155,5 +157,5 @@ def choose_method(judge: Judge, names: Sequence[str]) -> Choice:
     scores = {name: judge.score(held_out) for name, held_out in said.items()}
     best = max(scores, key=lambda name: scores[name])
     errors = {name: standard_error(said[best], held_out, judge.by) for name, held_out in said.items()}
-    method = next(name for name in names if scores[best] - scores[name] <= errors[name])
+    method = next(name for name in selections if scores[best] - scores[name] <= errors[name])
     return Choice(method, selections, scores, errors)
