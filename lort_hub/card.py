@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 from typing import Any
 
 from lort_hub.heads import STAGE1
-from lort_hub.resume import best_epoch
+from lort_hub.lineage import how_made, source_name
+from lort_hub.markdown import code, escape
 
 GROUPS = ("many", "medium", "few")
 COLUMNS = {
@@ -59,21 +59,6 @@ def _cell(report: dict[str, Any], key: str) -> str:
     return f"{100 * value:.1f}{suffix}"
 
 
-def escape(text: str) -> str:
-    """Make a user's name safe in Markdown, HTML and tables: it is data, never markup.
-
-    Example:
-        >>> escape("a|b <i>")
-        'a&#124;b &#60;i&#62;'
-    """
-    return re.sub(r"[|<>&*_`~\[\]#$\\\n\r]", lambda found: f"&#{ord(found.group())};", text)
-
-
-def _code(text: str) -> str:
-    """A code span; in Markdown's own, a backtick or a line end in the name could end it."""
-    return f"<code>{escape(text)}</code>" if re.search(r"[`|<>\n\r]", text) else f"`{text}`"
-
-
 def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     """Render the model card.
 
@@ -100,9 +85,9 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     card = ModelCard.from_template(
         _metadata(metrics, run),
         template_str=(files("lort_hub") / "templates" / "model_card.md").read_text(),
-        title=f"{escape(_name(run['backbone']))}, {run['head']['method']}, {escape(data['name'])}",
+        title=f"{escape(source_name(run['backbone']))}, {run['head']['method']}, {escape(data['name'])}",
         intro=_intro(run),
-        dataset=f"{_code(data['name'])} (imbalance {data['imbalance']})",
+        dataset=f"{code(data['name'])} (imbalance {data['imbalance']})",
         num_classes=len(names),
         largest=max(counts),
         smallest=min(counts),
@@ -116,7 +101,7 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
         worst=", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5]),
         calibration_note=_calibration_note(test, run["head"]["delta"]),
         snippet=_snippet(run),
-        made=_made(metrics, run),
+        made=how_made(metrics, run),
         limits=_limits(run["head"], test, len(names)),
         command=run["environment"]["command"],
         versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
@@ -131,7 +116,7 @@ def _reports(metrics: dict[str, Any], run: dict[str, Any]) -> dict[str, dict[str
 
 
 def _intro(run: dict[str, Any]) -> str:
-    backbone, head = _code(_name(run["backbone"])), run["head"]
+    backbone, head = code(source_name(run["backbone"])), run["head"]
     if head["method"] == STAGE1:
         return f"{backbone} trained by plain cross-entropy, the usual stage 1,"
     return (
@@ -140,18 +125,12 @@ def _intro(run: dict[str, Any]) -> str:
     )
 
 
-def _name(backbone: dict[str, Any]) -> str:
-    """The Hub id, or the architecture: where a folder lay is nobody's business."""
-    name: str = backbone["source"] if backbone["revision"] else backbone["architecture"]
-    return name
-
-
 def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
     data, on_hub = run["data"], run["backbone"]["revision"] is not None
     test = metrics["test"]
-    name = f"{_name(run['backbone'])} {run['head']['method']}"
+    name = f"{source_name(run['backbone'])} {run['head']['method']}"
 
     def row(metric: str, label: str, value: float) -> EvalResult:
         return EvalResult(
@@ -241,73 +220,3 @@ def _snippet(run: dict[str, Any]) -> str:
     if run["backbone"]["needs_lort_hub"]:
         lines.insert(0, "import lort_hub.cifar_resnets  # registers this architecture with timm")
     return "\n".join(lines)
-
-
-def _made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
-    backbone, head, selection = run["backbone"], run["head"], metrics["selection"]
-    counts = run["data"]["class_counts"]
-    at = f" at revision `{backbone['revision']}`" if backbone["revision"] else ""
-    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
-    if head["method"] == STAGE1:
-        given = run["arguments"]
-        lines = [
-            f"1. Architecture {_code(_name(backbone))}{at}, "
-            + ("starting from its weights." if given["pretrained"] else "from random weights."),
-            f"2. {_trained(given)}",
-            f"3. {sum(counts) - len(backbone['trained_on']['rows'])} training images were kept out, for "
-            f"choices in stage 2; {_published_epoch(metrics['history'], given)}.",
-        ]
-    else:
-        lines = [
-            f"1. Backbone {_code(_name(backbone))}{at}, frozen, {backbone['num_features']} features.",
-            f"2. Head: {head['method']}, delta {head['delta']:.4g}, gamma {head['gamma']:.3g}, "
-            f"tau {head['tau']:.3g}, weight decay {head['weight_decay']:.3g}, {_solved(head)}.",
-        ]
-    if selection:
-        lines.append(
-            f"3. Gamma and weight decay chosen among {len(selection['candidates'])} settings by "
-            f"{selection['by']}, from {selection['how']}; the test images had no part in it."
-        )
-    if left_out := run["data"].get("left_out"):
-        lines.append(
-            f"\nImages left out because they could not be decoded: {len(left_out)}, named in run.json."
-        )
-    return "\n".join([*lines, "", f"Seconds: {seconds}."])
-
-
-def _trained(given: dict[str, Any]) -> str:
-    """One sentence on stage 1, of its arguments."""
-    what = {
-        "full": "all weights",
-        "head": "the last layer alone, the rest frozen",
-        "bias": "biases and the last layer, the rest frozen",
-        "lora": f"low-rank updates of rank {given['lora_rank']} and the last layer",
-    }[given["tune"]]
-    seen = ["crops and flips"]
-    seen += [given["auto_augment"]] if given["auto_augment"] else []
-    seen += [f"{name} {given[name]:g}" for name in ("mixup", "cutmix", "label_smoothing") if given[name]]
-    more = [f"{given['warmup_epochs']} epochs of warm-up"] if given["warmup_epochs"] else []
-    more += [f"layer decay {given['layer_decay']:g}"] if given["layer_decay"] else []
-    more += [f"gradients clipped at {given['clip_grad']:g}"] if given["clip_grad"] else []
-    more += [f"averaged weights (decay {given['ema_decay']:g})"] if given["ema_decay"] else []
-    batch = given["batch_size"] * given["gradient_accumulation_steps"]
-    optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(given["opt"], given["opt"])
-    return (
-        f"{given['epochs']} epochs of {optimizer} over {', '.join(seen)}, training {what}; learning rate "
-        f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches of "
-        f"{batch} a process{''.join(f', {text}' for text in more)}."
-    )
-
-
-def _published_epoch(history: list[dict[str, Any]], given: dict[str, Any]) -> str:
-    if given["patience"]:
-        return f"epoch {best_epoch(history)} is published, the best of {len(history)} on them"
-    return f"the last epoch, {len(history)}, is the one published"
-
-
-def _solved(head: dict[str, Any]) -> str:
-    if head["relative_gradient"] is None:
-        return f"by {head['iterations']} epochs of SGD from the baseline head"
-    return (
-        f"solved to a relative gradient of {head['relative_gradient']:.0e} in {head['iterations']} iterations"
-    )

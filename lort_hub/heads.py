@@ -32,12 +32,19 @@ class Fit:
         method: Its name in `METHODS`.
         settings: What it was fitted with.
         selection: How settings were chosen; None where there was nothing to choose.
+        choice: How the method was chosen; None where it was given.
     """
 
     head: Head
     method: str
     settings: dict[str, float]
     selection: Selection | None = None
+    choice: Choice | None = None
+
+    @property
+    def why(self) -> str | None:
+        """Why it is this method; None where it was given."""
+        return self.choice.why() if self.choice else None
 
     @property
     def linear(self) -> LinearHead:
@@ -158,7 +165,7 @@ def fit_head(
 
 def fit_best(
     training: TrainingSet, *, baseline: Fit, select_by: str = "balanced-accuracy", seed: int = 0
-) -> tuple[Fit, Choice]:
+) -> Fit:
     """Re-train a head by the method that does best on held-out training samples.
 
     Args:
@@ -168,19 +175,19 @@ def fit_best(
         seed: Seed of folds.
 
     Returns:
-        The head, and why it is that one.
+        The head, which says why it is that one.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
-        >>> fit, choice = fit_best(training, baseline=fit_head(training, "ce"))
-        >>> fit.method == choice.method
-        True
+        >>> fit_best(training, baseline=fit_head(training, "ce")).why
+        'ce scores 100.0 on held-out training images, the best of 9 methods'
     """
     judge = judge_of(training, baseline, select_by, seed)
     choice = choose_method(judge, {name: select(judge, METHODS[name]) for name in AUTO})
     selection = choice.selections[choice.method]
-    return fit_selected(training, choice.method, selection, baseline=baseline, seed=seed), choice
+    fit = fit_selected(training, choice.method, selection, baseline=baseline, seed=seed)
+    return replace(fit, choice=choice)
 
 
 def fit_selected(

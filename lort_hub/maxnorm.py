@@ -41,7 +41,7 @@ def minimise_within(
         tolerance: As for `minimise`.
 
     Returns:
-        The constrained optimum, its multipliers exact to one part in a thousand; `iterations` counts all solves.
+        The constrained optimum, its multipliers exact to a thousandth; `iterations` counts all solves.
 
     Example:
         >>> x, y = torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0, 1, 1])

@@ -67,7 +67,7 @@ def write_output(
     metrics = {
         "test": test,
         "baseline": baseline,
-        "selection": fit.selection.to_dict() if fit.selection else None,
+        "selection": _describe_selection(fit),
         "timing": timing,
         **({"history": list(history)} if history else {}),
     }
@@ -161,6 +161,13 @@ def _describe_head(fit: Fit) -> dict[str, Any]:
         "settings": fit.settings,
         **asdict(fit.objective),
     }
+
+
+def _describe_selection(fit: Fit) -> dict[str, Any] | None:
+    selection = fit.selection.to_dict() if fit.selection else None
+    if fit.choice is None:
+        return selection
+    return {**(selection or {}), "why": fit.why, "methods": fit.choice.scores}
 
 
 def _describe_data(data: LongTailedData) -> dict[str, Any]:

@@ -19,14 +19,18 @@ from lort_hub.checkpoint import check_output_dir, is_finished
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import LongTailedData, load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
+from lort_hub.errors import ConfigError
 from lort_hub.features import extract_features
-from lort_hub.heads import METHODS, STAGE1, Fit, fit_head, own_head, stage1_fit
+from lort_hub.heads import STAGE1, Fit, fit_best, fit_head, own_head, stage1_fit
+from lort_hub.judging import SCORES
 from lort_hub.loading import load_backbone
+from lort_hub.methods import METHODS
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
-from lort_hub.selection import SCORES
 from lort_hub.store import augmented_view
+
+EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Arguments(RunArguments):
 
     RANGES: ClassVar = {**RunArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
-    method: Literal[tuple(METHODS)] = flag("lort", "How to re-train the head.")  # type: ignore[valid-type]
+    method: Literal[EXPORTABLE] = flag("lort", "How to re-train the head; auto chooses.")  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
     weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
@@ -53,6 +57,8 @@ class Arguments(RunArguments):
         super().__post_init__()
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
+        if self.method == "auto" and self.sets_the_objective():
+            raise ConfigError("--method auto chooses every setting; leave out --delta, --gamma and the like.")
 
     def sets_the_objective(self) -> bool:
         """Whether a flag changes what the method would minimise by itself, or how."""
@@ -110,22 +116,15 @@ def main() -> None:
     with phase("baseline", timing):
         baseline_name, baseline = baseline_head(backbone, data, training, args)
     with phase("head", timing):
-        fit = (
-            baseline
-            if args.method == baseline_name and not args.sets_the_objective()
-            else fit_head(
-                training,
-                args.method,
-                delta=args.delta,
-                gamma=args.gamma,
-                weight_decay=args.weight_decay,
-                solver=args.solver,
-                baseline=baseline,
-                views=views,
-                select_by=args.select_by,
-                seed=args.seed,
-            )
-        )
+        how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
+        if args.method == "auto":
+            fit = fit_best(training, **how)
+            print(fit.why)
+        elif args.method == baseline_name and not args.sets_the_objective():
+            fit = baseline
+        else:
+            settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
+            fit = fit_head(training, args.method, views=views, **settings, **how)
     with phase("evaluation", timing):
         reports = {
             name: evaluate(
@@ -137,7 +136,7 @@ def main() -> None:
                 bootstrap=args.bootstrap,
                 seed=args.seed,
             )
-            for name, head in ((baseline_name, baseline), (args.method, fit))
+            for name, head in ((baseline_name, baseline), (fit.method, fit))
         }
     with phase("output", timing):
         write_output(
@@ -153,11 +152,11 @@ def main() -> None:
         )
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-        accelerator.log({k: v for k, v in reports[args.method].items() if isinstance(v, float)})
+        accelerator.log({k: v for k, v in reports[fit.method].items() if isinstance(v, float)})
         accelerator.end_training()
 
     print(results_table(reports))
-    print(f"{args.method}: {fit.describe()}")
+    print(f"{fit.method}: {fit.describe()}")
     print(f"Wrote {args.output_dir}")
 
 

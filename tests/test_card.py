@@ -3,21 +3,24 @@ import csv
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from lort_hub.card import COLUMNS, GROUPS, escape, render_card, results_table
+from lort_hub.card import COLUMNS, GROUPS, render_card, results_table
 from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import STAGE1, fit_head
 from lort_hub.holdout import TrainedOn
 from lort_hub.loading import load_backbone
+from lort_hub.markdown import escape
 from lort_hub.metrics import evaluate
 from lort_hub.output import per_class_rows, write_output
+from lort_hub.stage1 import Stage1Arguments
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",
@@ -164,12 +167,17 @@ def variants(run, metrics):
     yield "no license", {**run, "backbone": {**run["backbone"], "license": None}}, metrics
     yield "no git", {**run, "environment": {**run["environment"], "git_revision": None}}, metrics
     stage1 = {
-        "arguments": {"epochs": 2, "lr": 0.01, "weight_decay": 0.005, "batch_size": 64, "pretrained": False},
+        "arguments": asdict(Stage1Arguments(pretrained=False, epochs=2)),
         "head": {**run["head"], "method": STAGE1},
         "baseline": None,
         "backbone": {**run["backbone"], "trained_on": TrainedOn("digits", "train", (1, 2), "0").to_dict()},
     }
-    yield "stage 1", {**run, **stage1}, {**metrics, "baseline": None, "selection": None}
+    history = [{"held_out_balanced_accuracy": 0.5}, {"held_out_balanced_accuracy": 0.4}]
+    trained = {**metrics, "baseline": None, "selection": None, "history": history}
+    yield "stage 1", {**run, **stage1}, trained
+    tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
+    arguments = asdict(Stage1Arguments(**tuned, clip_grad=1.0))
+    yield "stage 1 with everything", {**run, **stage1, "arguments": arguments}, trained
     tested = np.array([0, 0, 1])
     partly = evaluate(np.eye(10)[[0, 1, 1]], tested, np.array(run["data"]["class_counts"]))
     yield "classes without test images", run, {**metrics, "test": partly, "baseline": partly}
