@@ -232,6 +232,27 @@ def comparison_table(rows: Sequence[dict[str, Any]], tests: Mapping[str, Mapping
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def study_table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of one study: what is varied, then the numbers; rates in percent.
+
+    Args:
+        rows: Of `result_row`; `chosen` holds what is varied, as JSON.
+
+    Example:
+        >>> row = {"chosen": '{"lr": 0.1}'} | dict.fromkeys(COLUMNS, 0.5)
+        >>> print(study_table([row]).splitlines()[2][:20])
+        | 0.1 | 50.0 | 50.0
+    """
+    names = [name for name in COLUMNS if name != "seconds"]
+    varied = [json.loads(row["chosen"]) for row in rows]
+    lines = [[*varied[0], *(COLUMNS[name] for name in names)]]
+    lines.append(["---"] * len(lines[0]))
+    for values, row in zip(varied, rows, strict=True):
+        given = ["n/a" if value is None else str(value) for value in values.values()]
+        lines.append([*given, *(_cell([row[name]], name) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(values: Sequence[float | None], name: str) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,38 @@ def plot_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
+def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw balanced accuracy along the last thing that a study varies, a line for each of the others.
+
+    Args:
+        path: The PNG file.
+        name: Of the study.
+        rows: Of `lort_hub.comparison.result_row`; `chosen` holds what is varied, as JSON.
+
+    Example:
+        >>> import tempfile
+        >>> rows = [{"chosen": f'{{"lr": {lr}}}', "balanced_accuracy": lr} for lr in (0.1, 0.2)]
+        >>> path = Path(tempfile.mkdtemp()) / "lr.png"
+        >>> plot_study(path, "lr", rows)
+        >>> path.exists()
+        True
+    """
+    figure, axes = _figure()
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        varied = {key: value for key, value in json.loads(row["chosen"]).items() if value is not None}
+        *others, (along, value) = varied.items()
+        label = ", ".join(str(other) if isinstance(other, str) else f"{key} {other}" for key, other in others)
+        lines.setdefault(label, []).append((value, 100 * row["balanced_accuracy"]))
+    for label, points in lines.items():
+        axes.plot(*zip(*points, strict=True), marker=".", label=_plain(label) or None)
+    values = sorted({value for points in lines.values() for value, _ in points})
+    if values[0] > 0 and values[-1] > 20 * values[0]:
+        axes.set_xscale("log")
+    axes.set(xlabel=along, ylabel="balanced test accuracy, %", title=f"Study of {name}")
+    _save(figure, axes, path)
+
+
 def _figure() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     return figure, figure.subplots()
@@ -118,7 +151,8 @@ def _figure() -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, axes: Axes, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, loc="best")
     figure.savefig(path, metadata={"Software": None})
 
 
