@@ -63,7 +63,7 @@ class RunArguments:
     dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
     imbalance: str | None = flag(
         None,
-        "none, exp:IR, pareto:IR or step:IR[:fraction] (default: cifar exp:100, digits exp:10, else none).",
+        "none, exp:IR, pareto:IR, step:IR, humps:IR, tail:IR (default: cifar exp:100, digits exp:10).",
     )
     subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
     subset_seed: int = flag(0, "Seed of --subset shuffle.")

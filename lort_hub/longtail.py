@@ -31,16 +31,36 @@ def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[n
     return np.where(np.arange(len(rank)) < len(rank) - tail, 1.0, 1 / ratio)
 
 
-PROFILES: dict[str, Profile] = {"exp": _exponential, "pareto": _pareto, "step": _step}
-"""Share of the largest class each class keeps, from its rank in [0, 1], the ratio and step's fraction."""
+def _two_humps(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
+    return np.where(rank < 0.5, (1 / ratio) ** (rank / 2), (1 / ratio) ** ((1 + rank) / 2))
+
+
+def _one_tail(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
+    along = np.clip((rank - 1 + fraction) / fraction, 0, 1).round(12)  # or truncation loses an image
+    kept: NDArray[np.float64] = (1 / ratio) ** along
+    return kept
+
+
+PROFILES: dict[str, Profile] = {
+    "exp": _exponential,
+    "pareto": _pareto,
+    "step": _step,
+    "humps": _two_humps,
+    "tail": _one_tail,
+}
+"""Share of the largest class each class keeps, from its rank in [0, 1], the ratio and a fraction."""
+FRACTIONS = {"step": 0.5, "tail": 0.2}
+"""Share of the classes in the tail, of the profiles that have one to set."""
 
 
 def long_tailed_counts(imbalance: str, num_classes: int, max_count: float) -> NDArray[np.int64]:
     """Images each class keeps, the most frequent class first.
 
     Args:
-        imbalance: `none`, `exp:IR`, `pareto:IR` or `step:IR[:fraction]`; IR is the largest count over the
-            smallest and `fraction` (default 0.5) the share of tail classes of a step.
+        imbalance: `none`, `exp:IR`, `pareto:IR`, `step:IR[:fraction]`, `humps:IR` (two clusters of sizes, at
+            either end of an exponential profile) or `tail:IR[:fraction]` (equal classes, then an exponential
+            tail); IR is the largest count over the smallest, `fraction` the share of tail classes (default
+            0.5 of a step, 0.2 of a tail).
         num_classes: K.
         max_count: Images of the largest class.
 
@@ -63,16 +83,17 @@ def _keep(imbalance: str, num_classes: int) -> NDArray[np.float64]:
     name, *numbers = imbalance.split(":")
     if name == "none" and not numbers:
         return np.ones(num_classes)
-    example = "Expected none, exp:100, pareto:100, step:100 or step:100:0.5."
+    example = "Expected none, exp:100, pareto:100, step:100:0.5, humps:100 or tail:100:0.2."
     if name not in PROFILES:
         raise ConfigError(
             f"Unknown imbalance '{imbalance}'.{did_you_mean(name, ['none', *PROFILES])}\n{example}"
         )
     try:
-        ratio, fraction = (*(float(number) for number in numbers), *([0.5] if len(numbers) == 1 else []))
+        ratio, *given = (float(number) for number in numbers)
+        [fraction] = given or [FRACTIONS.get(name, 0.5)]
     except ValueError:
         raise ConfigError(f"Cannot read imbalance '{imbalance}'.\n{example}") from None
-    if not ratio >= 1 or not 0 < fraction < 1 or (len(numbers) == 2 and name != "step"):
+    if not ratio >= 1 or not 0 < fraction < 1 or (given and name not in FRACTIONS):
         raise ConfigError(
             f"Imbalance '{imbalance}' needs a ratio >= 1 (and a fraction in (0, 1)).\n{example}"
         )

@@ -79,3 +79,14 @@ def test_none_keeps_every_row_of_an_unequal_set():
 def test_unreadable_profiles_are_named_with_an_example(text, message):
     with pytest.raises(ConfigError, match=message):
         long_tailed_counts(text, 10, 100)
+
+
+def test_two_humps_are_the_ends_of_an_exponential():
+    counts = long_tailed_counts("humps:16", num_classes=5, max_count=1600)
+    assert counts.tolist() == [1600, 1131, 200, 141, 100]  # 16^-(0, 1/8, 3/4, 7/8, 1)
+
+
+def test_one_tail_leaves_the_others_equal():
+    counts = long_tailed_counts("tail:100:0.5", num_classes=5, max_count=1000)
+    assert counts.tolist() == [1000, 1000, 1000, 100, 10]
+    assert long_tailed_counts("tail:100", num_classes=11, max_count=1000)[:9].tolist() == [1000] * 9
