@@ -94,7 +94,7 @@ DECAY = {"weight_decay": RELATIVE_DECAYS}
 BOUNDED = {"weight_decay": (1e-3,), "share": (0.2, 0.4, 0.6, 0.8, 1.0)}
 
 METHODS = {
-    "ce": Method("cross-entropy", CE, "", fitting.exact, grid=DECAY, needs_counts=False),
+    "ce": Method("cross-entropy", CE, "textbook", fitting.exact, grid=DECAY, needs_counts=False),
     "ncm": Method(
         "nearest class mean", "W_k = mu_k, b_k = -|mu_k|^2 / 2", DECOUPLING, fitting.class_means,
         needs_counts=False,
@@ -183,3 +183,18 @@ METHODS = {
 """From the simplest on: of equally good methods the earlier one is the choice."""
 AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "las", "lort")
 """What `--method auto` chooses among: the methods that end in a linear layer, less their costly variants."""
+
+
+def methods_table() -> str:
+    """All methods as a Markdown table.
+
+    Example:
+        >>> print(methods_table().splitlines()[2])
+        | `ce` | CE(softmax(Wx + b), y) | textbook | no | yes |
+    """
+    lines = [["method", "what it minimises or computes", "source", "needs class counts", "exports"]]
+    lines.append(["---"] * 5)
+    for name, method in METHODS.items():
+        answers = ("yes" if value else "no" for value in (method.needs_counts, method.folds))
+        lines.append([f"`{name}`", method.equation.replace("|", "\\|"), method.source, *answers])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -86,7 +86,7 @@ def _walk(
         tried.append((settings, judge.score(held_out), held_out))
         if tried[-1][1] > tried[best][1]:
             best = len(tried) - 1
-        elif dear and len(tried) - 1 - best >= PATIENCE and not _misses_most_classes(held_out):
+        elif dear and len(tried) - 1 - best >= PATIENCE and not _hides_most_classes(held_out):
             break
     _, top, said = tried[best]
     winner = next(
@@ -97,10 +97,9 @@ def _walk(
     return winner, [(settings, score) for settings, score, _ in tried]
 
 
-def _misses_most_classes(held_out: Predictions) -> bool:
+def _hides_most_classes(held_out: Predictions) -> bool:
     """Whether the weight decay still hides the tail: the plateau of the largest ones is no best."""
-    right = held_out.labels[held_out.predicted == held_out.labels]
-    return 2 * len(right.unique()) <= len(held_out.labels.unique())
+    return 2 * len(held_out.predicted.unique()) <= len(held_out.labels.unique())
 
 
 @dataclass(frozen=True)
