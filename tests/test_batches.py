@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
 from lort_hub.batches import Batches, crop_and_flip
 from lort_hub.data import load_long_tailed
+from lort_hub.errors import ConfigError
 from lort_hub.loading import load_backbone
 from lort_hub.predict import evaluation_batches
 
@@ -97,3 +98,97 @@ def test_evaluation_covers_the_split_in_the_backbone_s_own_preprocessing(digits)
     assert sorted(rows) == list(range(50))
     want = torch.stack([net.transform(digits.image(row)) for row in rows])
     assert torch.cat(pixels).equal(want)
+
+
+SPLITS = [(1, 4), (2, 2), (4, 1)]  # processes, parts that each accumulates
+
+
+def dealt(split, net, processes, accumulation, size=4, epoch=2):
+    """The parts of each process, and of each process the steps as lists of parts."""
+    options = {"batch_size": size, "seed": 1, "processes": processes, "accumulation": accumulation}
+    steps = []
+    for process in range(processes):
+        batches = Batches(split, net, process=process, **options)
+        steps.append([[]])
+        for part in batches.epoch(epoch):
+            steps[-1][-1].append(part)
+            if part.ends_step:
+                steps[-1].append([])
+        assert steps[-1].pop() == []  # the epoch ends with a step
+        assert len(steps[-1]) == len(batches)
+        assert all(len(parts) == accumulation for parts in steps[-1])
+    return steps
+
+
+@pytest.mark.parametrize("name", [None, "rand-m9-mstd0.5-inc1"])  # kept in memory, and decoded by workers
+@pytest.mark.parametrize(("processes", "accumulation"), SPLITS)
+def test_accumulated_parts_make_up_the_batches_of_one_process(digits, processes, accumulation, name):
+    net = backbone().with_auto_augment(name) if name else backbone()
+    whole = list(Batches(digits.take(np.arange(43)), net, batch_size=16, seed=1).epoch(2))
+    steps = dealt(digits.take(np.arange(43)), net, processes, accumulation)
+    assert [len(batch.labels) for batch in whole] == [16, 16, 11]
+    for k, batch in enumerate(whole):
+        parts = [part for process in steps for part in process[k]]
+        images, labels = torch.cat([p.pixels for p in parts]), torch.cat([p.labels for p in parts])
+        assert sorted(len(part.labels) for part in parts) == ([4] * 4 if k < 2 else [2, 3, 3, 3])
+        # The same images, each once, in another order.
+        same = (images[:, None] == batch.pixels[None]).flatten(2).all(dim=2)
+        assert same.sum(dim=0).tolist() == same.sum(dim=1).tolist() == [1] * len(batch.labels)
+        assert labels.equal(batch.labels[same.int().argmax(dim=1)])
+        assert sum(part.share for part in parts) == pytest.approx(processes, abs=1e-12)
+        assert batch.share == 1
+        assert batch.ends_step
+
+
+@pytest.fixture(scope="module")
+def net():
+    return backbone()
+
+
+@given(rows=st.integers(1, 50), size=st.integers(2, 9), dealing=st.sampled_from([*SPLITS, (3, 1), (2, 3)]))
+@settings(max_examples=60, deadline=None)
+def test_accumulated_gradients_are_those_of_the_mean_over_the_whole_batch(digits, net, rows, size, dealing):
+    """Averaged over processes, as DistributedDataParallel does it, and summed until the step."""
+    number = dealing[0] * dealing[1]
+    assume(rows >= number)
+
+    def gradient(part):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 10).double()
+        pixels = part.pixels.double().mean(dim=(2, 3))
+        torch.nn.functional.cross_entropy(layer(pixels), part.labels).mul(part.share).backward()
+        return layer.weight.grad
+
+    split = digits.take(np.arange(rows))
+    whole = list(Batches(split, net, batch_size=size * number, seed=1).epoch(2))
+    if len(whole) > 1 and len(whole[-1].labels) < 2 * number:
+        whole.pop()  # too small for batch statistics in every part
+    processes = dealt(split, net, *dealing, size)
+    assert all(len(steps) == len(whole) for steps in processes)
+    for k, batch in enumerate(whole):
+        summed = sum(gradient(part) for steps in processes for part in steps[k]) / dealing[0]
+        torch.testing.assert_close(summed, gradient(batch), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_batches_of_one_image_a_part_leave_no_image_out(digits, net, accumulation):
+    batches = Batches(digits.take(np.arange(8)), net, batch_size=1, accumulation=accumulation)
+    assert sum(len(part.labels) for part in batches.epoch(0)) == 8
+
+
+def test_fewer_images_than_parts_are_refused(digits, net):
+    """Or a part has none, and the mean of no losses is no number."""
+    for options in ({"accumulation": 4}, {"processes": 4}, {"accumulation": 2, "processes": 2}):
+        with pytest.raises(ConfigError, match="--gradient-accumulation-steps"):
+            list(Batches(digits.take(np.arange(3)), net, batch_size=8, **options).epoch(0))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_evaluation_with_more_processes_than_images_has_no_empty_batch(digits, net, processes):
+    split, rows = digits.take(np.arange(3)), []
+    for process in range(processes):
+        batches = evaluation_batches(split, net, batch_size=2, process=process, processes=processes)
+        for found, images, _ in batches:
+            assert len(images) == len(found)
+            rows += found
+    assert sorted(rows) == [0, 1, 2]

@@ -216,3 +216,27 @@ def test_a_column_of_images_is_no_label(tmp_path):
 def test_a_mistyped_folder_is_called_a_folder():
     with pytest.raises(DatasetError, match=r"No folder '\./nope'"):
         load_long_tailed("./nope")
+
+
+def test_leaving_images_out_takes_and_names_just_those(photos):
+    data = load_long_tailed(str(photos))
+    left = data.leave_out([16, 0, 9], iter([11]))
+    assert left.train.rows.tolist() == [k for k in range(18) if k not in (0, 9, 16)]
+    assert left.test.rows.tolist() == list(range(11))
+    assert left.class_counts.tolist() == [8, 5, 2]
+    for split, one in ((left.train, data.train), (left.test, data.test)):
+        for k, row in enumerate(split.rows):
+            assert split.labels[k] == one.labels[row]
+            assert split.images[k] == one.images[int(row)]
+    assert left.source == data.source | {
+        "left_out": [
+            {"split": "train", "row": 0, "class": "ant"},
+            {"split": "train", "row": 9, "class": "bee"},
+            {"split": "train", "row": 16, "class": "cat"},
+            {"split": "test", "row": 11, "class": "cat"},
+        ]
+    }
+    # Rows are those of the original split, also in what is a part of it already.
+    again = left.leave_out([0], [])
+    assert again.source["left_out"] == [{"split": "train", "row": 1, "class": "ant"}]
+    assert again.train.rows.tolist() == left.train.rows[1:].tolist()

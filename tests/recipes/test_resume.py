@@ -1,71 +1,11 @@
 """Stage 1 killed anywhere and started again ends with the weights of a run that was left alone."""
 
 import json
-import subprocess
-import sys
 
-import pytest
-import torch
-from accelerate import Accelerator
+from safetensors.torch import load_file
 
-from lort_hub.errors import CheckpointError
-from lort_hub.resume import resume_from, save_epoch
-from tests.conftest import ROOT
 from tests.recipes import SMALL, timm_folder
-
-# Forks one warm process for each run, so that a run costs its epochs and no imports.
-SERVER = """
-import contextlib, io, json, os, resource, runpy, signal, sys
-import lort_hub.batches, lort_hub.output, lort_hub.resume, matplotlib.figure, timm, torch, transformers
-
-torch.set_num_threads(1)
-recipe, plan = sys.argv[1], json.loads(sys.argv[2])
-EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
-
-def child(flags, kill_at, full_at, report):
-    seen = 0
-    def hook(event, arguments):
-        nonlocal seen
-        if event in EVENTS and "-training" in str(arguments[0]):
-            seen += 1
-            if seen == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if seen == full_at:  # the disk is full from here on
-                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-    sys.addaudithook(hook)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sys.argv = [recipe, *flags]
-    code, said = 0, io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            runpy.run_path(recipe, run_name="__main__")
-        except SystemExit as end:
-            code = end.code or 0
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    with open(report, "w") as file:
-        json.dump({"seen": seen, "said": said.getvalue()}, file)
-    os._exit(code)
-
-results = []
-for number, step in enumerate(plan):
-    report = f"report{number}"
-    pid = os.fork()
-    if pid == 0:
-        child(step["flags"], step.get("kill_at"), step.get("full_at"), report)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    told = json.load(open(report)) if os.path.exists(report) else {}
-    results.append({"code": code, **told})
-print(json.dumps(results))
-"""
-
-
-def serve(plan, cwd):
-    """Run a list of {flags, kill_at, full_at} one after the other; the exit code and the output of each."""
-    recipe = str(ROOT / "recipes" / "train.py")
-    command = [sys.executable, "-c", SERVER, recipe, json.dumps(plan)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+from tests.recipes.forks import serve
 
 
 def flags_for(photos, out, *more):
@@ -102,8 +42,8 @@ def damage(file):
 
 def test_interrupted_runs(photos, tmp_path):
     alone = serve([{"flags": flags_for(photos, "alone")}], tmp_path)[0]
-    # Killed in the last epoch's clean-up: epochs 2 and 3 are there.
-    late = alone["seen"] - 4
+    # Killed with the last checkpoint in place: all that follows is the deletion of all three.
+    late = alone["seen"] - 3
     serve([{"flags": flags_for(photos, "a"), "kill_at": late}], tmp_path)
     folder = tmp_path / "a-training"
     assert sorted(path.name for path in folder.glob("epoch_*"))[-1] == "epoch_0003"
@@ -142,61 +82,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(photos, tmp_path):
     assert weights(tmp_path / "b") == weights(tmp_path / "alone")
 
 
-def trained_with_dropout(accelerator):
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 2))
-    return accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-
-
-def epoch_of(model, optimizer):
-    for _ in range(3):
-        model(torch.randn(5, 4)).square().sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def test_random_states_and_momentum_are_part_of_a_checkpoint(tmp_path):
-    accelerator = Accelerator(cpu=True)
-    model, optimizer = trained_with_dropout(accelerator)
-    epoch_of(model, optimizer)
-    save_epoch(accelerator, tmp_path, arguments={"lr": 0.1}, history=[{"epoch": 1}])
-    epoch_of(model, optimizer)
-    accelerator = Accelerator(cpu=True)
-    again, optimizer = trained_with_dropout(accelerator)
-    _, history = resume_from(accelerator, tmp_path, arguments={"lr": 0.1})
-    epoch_of(again, optimizer)
-    assert history == [{"epoch": 1}]
-    for one, other in zip(model.parameters(), again.parameters(), strict=True):
-        assert one.equal(other)
-
-
-@pytest.mark.parametrize("victim", ["random_states_0.pkl", "optimizer.bin", "MANIFEST.json"])
-def test_a_checkpoint_that_lacks_anything_is_passed_over(tmp_path, victim, capsys):
-    accelerator = Accelerator(cpu=True)
-    trained_with_dropout(accelerator)
-    for epochs in (1, 2, 3):
-        save_epoch(accelerator, tmp_path, arguments={}, history=[{"epoch": k} for k in range(epochs)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_0002", "epoch_0003"]
-    (tmp_path / "epoch_0003" / victim).unlink()
-    checkpoint, history = resume_from(accelerator, tmp_path, arguments={})
-    assert (checkpoint.name, len(history)) == ("epoch_0002", 2)
-    assert "epoch_0003 is damaged" in capsys.readouterr().out
-
-
-def test_another_number_of_processes_is_refused(tmp_path):
-    accelerator = Accelerator(cpu=True)
-    trained_with_dropout(accelerator)
-    checkpoint = save_epoch(accelerator, tmp_path, arguments={}, history=[{"epoch": 1}])
-    manifest = json.loads((checkpoint / "MANIFEST.json").read_text())
-    for process in range(2):
-        manifest["files"][f"random_states_{process}.pkl"] = manifest["files"]["random_states_0.pkl"]
-    content = (checkpoint / "random_states_0.pkl").read_bytes()
-    (checkpoint / "random_states_1.pkl").write_bytes(content)
-    (checkpoint / "MANIFEST.json").write_text(json.dumps({**manifest, "processes": 2}))
-    with pytest.raises(CheckpointError, match="of 2 processes, got 1"):
-        resume_from(accelerator, tmp_path, arguments={})
-
-
 def test_a_pre_trained_backbone_resumes_too(photos, tmp_path):
     backbone = timm_folder(tmp_path / "backbone")
     flags = ["--backbone", str(backbone), "--dataset", str(photos), "--epochs", "2", "--num-workers", "0"]
@@ -211,4 +96,55 @@ def test_a_pre_trained_backbone_resumes_too(photos, tmp_path):
         tmp_path,
     )
     assert (killed["code"], resumed["code"]) == (-9, 0)
+    assert weights(tmp_path / "k") == weights(tmp_path / "alone")
+
+
+def test_averages_mixtures_low_rank_updates_and_accumulation_resume_too(photos, tmp_path):
+    flags = ["--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0"]
+    flags += ["--dataset", str(photos), "--epochs", "3", "--batch-size", "4", "--bootstrap", "0"]
+    flags += ["--tune", "lora", "--ema-decay", "0.7", "--mixup", "0.4", "--cutmix", "1", "--patience", "3"]
+    flags += ["--auto-augment", "rand-m9-mstd0.5-inc1", "--gradient-accumulation-steps", "2"]
+    alone, again = serve([{"flags": [*flags, "--output-dir", name]} for name in ("alone", "again")], tmp_path)
+    assert (alone["code"], again["code"]) == (0, 0), alone["said"]
+    assert weights(tmp_path / "again") == weights(tmp_path / "alone")
+    points = [round(alone["seen"] * share) for share in (0.4, 0.75)]
+    plan = []
+    for point in points:
+        plan.append({"flags": [*flags, "--output-dir", f"k{point}"], "kill_at": point})
+        plan.append({"flags": [*flags, "--output-dir", f"k{point}", "--resume"]})
+    results = serve(plan, tmp_path)
+    for point, killed, resumed in zip(points, results[::2], results[1::2], strict=True):
+        assert killed["code"] == -9
+        assert resumed["code"] == 0, resumed["said"]
+        assert "going on from" in resumed["said"]
+        assert weights(tmp_path / f"k{point}") == weights(tmp_path / "alone"), point
+
+
+def test_patience_ends_the_training_and_publishes_the_best_epoch(photos, tmp_path):
+    # So small a step changes weights and no prediction: the first epoch is the best for ever.
+    flags = ["--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0"]
+    flags += ["--dataset", str(photos), "--epochs", "9", "--batch-size", "8", "--lr", "1e-7"]
+    flags += ["--patience", "3", "--holdout", "0.34", "--seed", "3", "--bootstrap", "0", "--output-dir"]
+    alone = serve([{"flags": [*flags, "alone"]}], tmp_path)[0]
+    assert alone["code"] == 0, alone
+    history = json.loads((tmp_path / "alone" / "metrics.json").read_text())["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert len({row["held_out_balanced_accuracy"] for row in history}) == 1
+    assert "epoch 1 is published, the best of 4" in (tmp_path / "alone" / "README.md").read_text()
+
+    # Killed while it reads the best epoch back, which must be there then; nothing is trained again.
+    killed = serve([{"flags": [*flags, "k"], "kill_at": alone["seen"] - 6}], tmp_path)[0]
+    assert killed["code"] == -9
+    checkpoints = {path.name: path for path in (tmp_path / "k-training").glob("epoch_*")}
+    assert sorted(checkpoints) == ["epoch_0001", "epoch_0003", "epoch_0004"]
+    wanted, last = (load_file(checkpoints[f"epoch_000{k}"] / "model.safetensors") for k in (1, 4))
+    resumed = serve([{"flags": [*flags, "k", "--resume"]}], tmp_path)[0]
+    assert resumed["code"] == 0, resumed
+    assert "going on from k-training/epoch_0004" in resumed["said"]
+    assert "loss" not in resumed["said"]
+    published = load_file(tmp_path / "k" / "model.safetensors")
+    assert published.keys() == wanted.keys()
+    for name in wanted:
+        assert published[name].equal(wanted[name])
+    assert not published["head.weight"].equal(last["head.weight"])
     assert weights(tmp_path / "k") == weights(tmp_path / "alone")

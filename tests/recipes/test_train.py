@@ -1,16 +1,28 @@
 """Stage 1, and what stage 2 makes of its record."""
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from safetensors.torch import load_file
 
 from lort_hub.data import load_long_tailed
+from lort_hub.loading import load_backbone
+from lort_hub.predict import predict
 from tests.recipes import SMALL, retrain, timm_folder, train, transformers_folder
+from tests.recipes.forks import serve, train_all
 
 DIGITS = (*SMALL, "--dataset", "digits")
+VIT = ("--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
+TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+QUICK = ("--batch-size", "8", "--bootstrap", "0")
 
 PLAIN = """
 import json, sys
@@ -98,4 +110,241 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_arguments_out_of_range_exit_2(tmp_path):
     finished = train(*DIGITS, "--holdout", "1.5", "--output-dir", tmp_path / "out")
     assert finished.returncode == 2
-    assert "0 <= holdout < 1" in finished.stderr
+    assert "--holdout is 1.5, expected 0 to 0.9" in finished.stderr
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def losses(folder):
+    return [row["loss"] for row in metrics_of(folder)["history"]]
+
+
+TUNED = """
+import json, sys
+sys.modules["lort_hub"] = sys.modules["peft"] = None  # any import of them fails
+import timm, torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+images = [Image.open(file).convert("RGB") for file in json.loads(sys.argv[1])]
+logits = {}
+with torch.inference_mode():
+    for folder, library in json.loads(sys.argv[2]).items():
+        if library == "timm":
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+            transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+            logits[folder] = model(torch.stack([transform(image) for image in images])).tolist()
+        else:
+            model = AutoModelForImageClassification.from_pretrained(folder).eval()
+            processor = AutoImageProcessor.from_pretrained(folder)
+            logits[folder] = model(**processor(images, return_tensors="pt")).logits.tolist()
+print(json.dumps(logits))
+"""
+
+
+def test_plain_libraries_load_what_each_tuning_wrote_and_give_our_numbers(photos, tmp_path):
+    folders = {"timm": timm_folder(tmp_path / "timm"), "transformers": transformers_folder(tmp_path / "vit")}
+    more = ("--epochs", "2", "--lr", "0.01", "--warmup-epochs", "0", "--image-size", "32", *QUICK)
+    runs, libraries = [], {}
+    for library, folder in folders.items():
+        for tune in ("full", "head", "bias", "lora"):
+            libraries[f"{library}-{tune}"] = library
+            flags = ("--backbone", folder, "--dataset", photos, "--num-workers", "0", "--tune", tune)
+            average = ("--ema-decay", "0.5") if tune in ("full", "lora") else ()
+            runs.append((*flags, *more, *average, "--output-dir", f"{library}-{tune}"))
+    train_all(tmp_path, *runs)
+
+    test = load_long_tailed(str(photos)).test
+    files = [test.images[k]["image"]["path"] for k in range(len(test))]
+    command = [sys.executable, "-c", TUNED, json.dumps(files), json.dumps(libraries)]
+    plain = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert plain.returncode == 0, plain.stderr
+    for name, logits in json.loads(plain.stdout.splitlines()[-1]).items():
+        said, labels = torch.tensor(logits), torch.from_numpy(test.labels)
+        measured = metrics_of(tmp_path / name)["test"]
+        loss = torch.nn.functional.cross_entropy(said, labels).item()
+        assert measured["nll"] == pytest.approx(loss, abs=2e-5), name
+        assert measured["accuracy"] == (said.argmax(dim=1) == labels).double().mean().item(), name
+
+    for library, folder in folders.items():
+        before = load_file(folder / "model.safetensors")
+        head = {"timm": "fc.", "transformers": "classifier."}[library]
+        for tune in ("full", "head", "bias", "lora"):
+            after = load_file(tmp_path / f"{library}-{tune}" / "model.safetensors")
+            assert after.keys() == before.keys()
+            inner = [k for k in before if not k.startswith(head)]
+            changed = {k for k in inner if not after[k].equal(before[k])}
+            matrices = {k for k in inner if k.endswith("weight") and before[k].ndim > 1}
+            if library == "transformers":
+                matrices = {k for k in matrices if "patch_embeddings" not in k}
+            biases = {k for k in inner if k.endswith("bias")}
+            if tune in ("head", "bias", "lora"):
+                assert changed == {"head": set(), "bias": biases, "lora": matrices}[tune], tune
+            else:
+                assert matrices | biases <= changed
+
+
+def test_accumulated_batches_train_the_weights_of_whole_ones(tmp_path):
+    """Sums in another order: 1e-6 of rounding a step, which 28 steps at lr 0.01 hardly add up."""
+    more = ("--dataset", "digits", "--epochs", "2", "--bootstrap", "0")
+    train_all(
+        tmp_path,
+        (*VIT, *more, "--batch-size", "32", "--output-dir", "whole"),
+        (*VIT, *more, "--batch-size", "8", "--gradient-accumulation-steps", "4", "--output-dir", "parts"),
+    )
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name in whole:
+        print(name, (whole[name] - parts[name]).abs().max().item())
+        torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=1e-5)
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
+    assert losses(tmp_path / "whole")[1] < losses(tmp_path / "whole")[0] - 0.01
+
+
+def test_two_processes_train_as_one(photos, tmp_path):
+    """15 images, a step an epoch: 8 in one process, 7 in the other."""
+    flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0")
+    train_all(tmp_path, (*flags, "--batch-size", "16", "--output-dir", "one"))
+    two = train(
+        *flags, "--batch-size", "8", "--output-dir", tmp_path / "two", launcher=TWO, ACCELERATE_USE_CPU="true"
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("epoch 20, loss") == 1
+    one, two = (metrics_of(tmp_path / name) for name in ("one", "two"))
+    assert len(one["history"]) == 20
+    for first, second in zip(one["history"], two["history"], strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], abs=1e-4)
+        assert second["held_out_balanced_accuracy"] == first["held_out_balanced_accuracy"]
+    assert two["test"]["accuracy"] == one["test"]["accuracy"]
+    assert two["test"]["nll"] == pytest.approx(one["test"]["nll"], abs=1e-4)
+    assert one["history"][-1]["loss"] < one["history"][0]["loss"] / 2
+
+
+@pytest.mark.parametrize("average", [(), ("--ema-decay", "0.9")])
+def test_two_processes_measure_the_model_that_they_publish(photos, tmp_path, average):
+    """Each has batch statistics of its own; those of the first are published."""
+    flags = ("--dataset", photos, "--epochs", "3", "--lr", "0.1", *QUICK, *average)
+    two = train(*SMALL, *flags, "--output-dir", tmp_path / "out", launcher=TWO, ACCELERATE_USE_CPU="true")
+    assert two.returncode == 0, two.stderr
+    backbone, data = load_backbone(str(tmp_path / "out")), load_long_tailed(str(photos))
+    logits, labels = predict(backbone.model, backbone, data.test, Accelerator(cpu=True), batch_size=12)
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    assert metrics_of(tmp_path / "out")["test"]["nll"] == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_refit_is_the_run_again_with_nothing_held_out(photos, tmp_path):
+    flags = (*SMALL, "--dataset", photos, "--epochs", "2", "--seed", "2", "--clip-grad", "1", *QUICK)
+    patient = (*VIT, "--dataset", photos, "--epochs", "9", "--lr", "1e-7", "--patience", "2", *QUICK)
+    _, _, refitted, _, _ = train_all(
+        tmp_path,
+        (*flags, "--output-dir", "run"),
+        (*flags, "--holdout", "0", "--output-dir", "whole"),
+        ("--refit", "run", "--num-workers", "0", "--output-dir", "refit"),
+        (*patient, "--holdout", "0.34", "--seed", "3", "--output-dir", "patient"),
+        ("--refit", "patient", "--num-workers", "0", "--output-dir", "refit-best"),
+    )
+    assert "0% of them held out" in refitted
+    assert "held_out" not in refitted
+    whole, refit = (tmp_path / name / "model.safetensors" for name in ("whole", "refit"))
+    assert whole.read_bytes() == refit.read_bytes()
+    assert losses(tmp_path / "refit") == losses(tmp_path / "whole")
+    record = json.loads((tmp_path / "refit" / "run.json").read_text())
+    assert record["backbone"]["trained_on"]["rows"] == list(range(18))
+    assert record["arguments"]["refit"] == "run"
+    # The best of three epochs was the first: the schedule is that of nine, the training ends there.
+    assert (len(losses(tmp_path / "patient")), len(losses(tmp_path / "refit-best"))) == (3, 1)
+
+    refused = {
+        ("--refit", "run", "--seed", "3"): "--seed beside --refit",
+        ("--refit", "run", "--lr", "0.3", "--tune", "lora"): "--lr, --tune beside --refit",
+        ("--refit", "refit"): "held nothing out",
+        ("--refit", str(photos)): "not the output folder of a finished train.py",
+    }
+    results = serve([{"flags": [*given, "--output-dir", "no"]} for given in refused], tmp_path)
+    for (given, message), result in zip(refused.items(), results, strict=True):
+        assert (result["code"], message in result["said"]) == (2, True), (given, result["said"])
+
+
+def test_a_refit_refuses_a_contradiction_that_is_a_default(photos, tmp_path):
+    flags = (*SMALL, "--dataset", photos, "--epochs", "1", *QUICK, "--output-dir", "run")
+    train_all(tmp_path, flags)
+    plan = [{"flags": ["--refit", "run", *given, "--dry-run"]} for given in (["--batch-size", "64"],)]
+    for result in serve(plan, tmp_path):
+        assert result["code"] == 2, result["said"]
+        assert "--batch-size beside --refit" in result["said"]
+
+
+def test_layer_decay_decays_in_transformers_models_too(photos, tmp_path):
+    backbone = transformers_folder(tmp_path / "vit")
+    flags = ("--backbone", backbone, "--dataset", photos, "--epochs", "2", "--num-workers", "0", *QUICK)
+    said = train_all(
+        tmp_path, *((*flags, "--layer-decay", decay, "--output-dir", decay) for decay in ("1", "0.5"))
+    )
+    assert "has no effect" not in said[1]
+    one, other = (load_file(tmp_path / decay / "model.safetensors") for decay in ("1", "0.5"))
+    name = next(name for name in one if "layer.0." in name and name.endswith("weight"))
+    assert not one[name].equal(other[name])
+
+
+def test_corrupt_images_stop_the_run_before_training_or_are_left_out(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for name in ("train/bee/3.png", "test/cat/1.png"):
+        (folder / name).unlink()
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        file = (folder / name).with_suffix(".jpg")
+        Image.fromarray(noise).save(file)
+        file.write_bytes(file.read_bytes()[:900])
+    flags = [*SMALL, "--dataset", str(folder), "--epochs", "1", *QUICK]
+    skip = [*flags, "--on-bad-image", "skip"]
+    stopped, left_out = serve(
+        [{"flags": [*flags, "--output-dir", "stopped"]}, {"flags": [*skip, "--output-dir", "out"]}], tmp_path
+    )
+    assert stopped["code"] == 1
+    assert "3.jpg), class 'bee'" in stopped["said"]
+    assert "--on-bad-image skip" in stopped["said"]
+    assert "epoch 1" not in stopped["said"]
+    assert not (tmp_path / "stopped").exists()
+
+    assert left_out["code"] == 0, left_out["said"]
+    data = json.loads((tmp_path / "out" / "run.json").read_text())["data"]
+    assert [(row["split"], row["class"]) for row in data["left_out"]] == [("train", "bee"), ("test", "cat")]
+    for row in data["left_out"]:
+        assert "row {row} of '{split}', class '{class}'".format_map(row) in left_out["said"]
+    assert data["class_counts"] == [9, 5, 3]
+    assert sorted({*range(18)} - {*data["train_rows"]}) == [data["left_out"][0]["row"]]
+    with (tmp_path / "out" / "per_class.csv").open() as file:
+        assert [int(row["train_images"]) for row in csv.DictReader(file)] == [9, 5, 3]
+    assert metrics_of(tmp_path / "out")["test"]["n"] == 11
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "left out because they could not be decoded: 2" in card
+    assert "11 test images" in card
+    assert "3 training images were kept out" in card
+
+
+def test_bad_flags_exit_2_with_what_would_be_right(photos, tmp_path):
+    wrong = {
+        ("--opt", "adamv"): "Did you mean 'adam'",
+        ("--auto-augment", "nonsense"): "Expected a name such as rand-m9-mstd0.5-inc1",
+        ("--patience", "3", "--holdout", "0"): "give it a --holdout above 0",
+        ("--lr", "-1"): "--lr is -1.0, expected at least 0",
+        ("--tune", "lroa"): "Did you mean 'lora'",
+        ("--mixupp", "0.2"): "Did you mean '--mixup'",
+        ("--ema-decay", "2"): "expected 0 to 1",
+        ("--resume", "--overwrite"): "give one of them",
+    }
+    flags = [*SMALL, "--dataset", str(photos), "--output-dir", "out"]
+    results = serve([{"flags": [*flags, *given]} for given in wrong], tmp_path)
+    for (given, message), result in zip(wrong.items(), results, strict=True):
+        assert (result["code"], message in result["said"]) == (2, True), (given, result["said"])
+        assert "training images" not in result["said"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_the_same_weights(photos, tmp_path):
+    flags = (*SMALL, "--dataset", photos, "--epochs", "3", "--ema-decay", "0.5", *QUICK)
+    train_all(tmp_path, (*flags, "--output-dir", "plain"), (*flags, "--compile", "--output-dir", "compiled"))
+    plain, compiled = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "compiled"))
+    assert compiled.keys() == plain.keys()
+    for name in plain:
+        torch.testing.assert_close(compiled[name], plain[name], rtol=1e-4, atol=1e-5)
