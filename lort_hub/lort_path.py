@@ -67,6 +67,24 @@ def linearly_adjusted(
     return weight.float(), (bias.double() - strength * counts / counts.mean()).float()
 
 
+def matched_strength(class_counts: Tensor) -> float:
+    """Where to stop on LORT's path, from the counts alone: the linear adjustment nearest to log pi.
+
+    Least squares over the classes, the part common to all of them left out: cov(K pi, log pi) / var(K pi). A
+    rule for when there are no held-out images to choose by.
+
+    Args:
+        class_counts: Training images of each class (K,), not all equal.
+
+    Example:
+        >>> round(matched_strength(torch.tensor([500, 158, 50, 16, 5])), 2)
+        1.11
+    """
+    relative = class_counts.double() / class_counts.double().mean()
+    centred = relative - relative.mean()
+    return float(centred @ relative.log() / (centred @ centred))
+
+
 def _count_weighted_means(x: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """K pi_k u_k of each class (K, D + 1), float64; their mean is that of all u_i."""
     weights = torch.full((len(x),), num_classes / len(x), dtype=torch.float64)
