@@ -9,16 +9,21 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from lort_hub.backbones import Backbone
+from lort_hub.config import RunArguments
 from lort_hub.errors import CheckpointError
 from lort_hub.loading import load_backbone
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 WITHOUT_EFFECT = ("dry_run", "num_workers", "output_dir", "overwrite", "report_to", "resume")
 """Arguments that change nothing in the output folder."""
@@ -90,6 +95,32 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
             "Use the same arguments, another --output-dir, or --overwrite."
         )
     return True
+
+
+def begin(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | None:
+    """The arguments of a run, JSON-ready, once its output folder is known to be free.
+
+    Args:
+        args: The recipe's arguments.
+        accelerator: Whose main process says where there is nothing to do.
+
+    Returns:
+        None where a resumed run is finished already.
+
+    Raises:
+        CheckpointError: The folder cannot be written, holds something, or is of a run with other arguments.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> begin(RunArguments(output_dir=Path("/tmp/nowhere/out")), Accelerator(cpu=True))["seed"]
+        0
+    """
+    arguments: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
+    if args.resume and is_finished(args.output_dir, arguments):
+        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
+        return None
+    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    return arguments
 
 
 def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:

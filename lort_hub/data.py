@@ -148,6 +148,11 @@ class LongTailedData:
             splits.append(split.take(stays) if positions else split)
         return replace(self, train=splits[0], test=splits[1], source={**self.source, "left_out": record})
 
+    def left_out(self) -> list[str]:
+        """A line for each image that `leave_out` has left out."""
+        line = "left out, not decodable: row {row} of '{split}', class '{class}'"
+        return [line.format_map(row) for row in self.source.get("left_out", [])]
+
 
 def load_long_tailed(
     spec: str,

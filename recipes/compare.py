@@ -6,30 +6,27 @@ python recipes/compare.py --features-of out/stage1 --imbalances exp:100 step:100
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from accelerate.utils import set_seed
 
-from lort_hub.checkpoint import atomic_folder, check_output_dir, is_finished
+from lort_hub.checkpoint import atomic_folder, begin
 from lort_hub.comparison import comparison_table, each_method, paired_tests, result_row
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import load_long_tailed
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.features import extract_features
 from lort_hub.fitting import LinearHead
-from lort_hub.heads import fit_head, own_head, stage1_fit
 from lort_hub.judging import SCORES
 from lort_hub.loading import load_backbone
 from lort_hub.methods import METHODS
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_csv, write_json
 from lort_hub.plots import plot_comparison
+from lort_hub.problem import Problem
 
 
 @dataclass
@@ -59,11 +56,9 @@ def main() -> None:
     """Extract features, then choose, fit and test every method, for each cut and seed."""
     args = parse_arguments(Arguments, description=__doc__)
     accelerator = make_accelerator(args)
-    arguments = json.loads(json.dumps(asdict(args), default=str))
-    if args.resume and is_finished(args.output_dir, arguments):
-        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
+    arguments = begin(args, accelerator)
+    if arguments is None:
         return
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
     set_seed(args.seed)
     timing: dict[str, float] = {}
     with phase("backbone", timing):
@@ -78,30 +73,20 @@ def main() -> None:
                 cut = {"imbalance": imbalance, "subset_seed": args.subset_seed + seed}
                 data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
             cell = f"{Path(backbone.source).name}, {data.name}, {data.source['imbalance']}"
-            counts = data.class_counts
             accelerator.print(
                 f"{cell}, seed {seed}: {len(data.train)} training, {len(data.test)} test images"
             )
             if args.dry_run:
                 continue
             with phase("features", timing):
-                how = {
-                    "accelerator": accelerator,
-                    "batch_size": args.batch_size,
-                    "num_workers": args.num_workers,
-                }
-                stores = [extract_features(backbone, split, **how) for split in (data.train, data.test)]
-            if not accelerator.is_main_process:  # the heads take minutes at most; one process fits them
+                sizes = {"batch_size": args.batch_size, "num_workers": args.num_workers}
+                problem = Problem.extract(backbone, data, accelerator, **sizes)
+            if problem is None:  # the main process alone fits the heads
                 continue
-            train, test = (store.load() for store in stores)
-            labels = test.y.numpy()
-            unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
-            held_out = None if unseen is None else torch.from_numpy(unseen)
-            training = TrainingSet(train.x, train.y, data.num_classes, held_out)
-            own = own_head(backbone, data.class_names)
-            baseline = (
-                stage1_fit(*own) if own else fit_head(training, "ce", select_by=args.select_by, seed=seed)
-            )
+            print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
+            training, test = problem.training, problem.test
+            counts, labels = training.class_counts.numpy(), test.y.numpy()
+            baseline = problem.baseline(backbone, select_by=args.select_by, seed=seed)
             for name, fit, seconds in each_method(
                 training, baseline, args.methods, by=args.select_by, seed=seed
             ):

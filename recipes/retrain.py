@@ -5,30 +5,26 @@ accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./pho
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset digits --backbone out/stage1
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal
 
-import torch
 from accelerate.utils import set_seed
 
 from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
-from lort_hub.checkpoint import check_output_dir, is_finished
+from lort_hub.checkpoint import begin
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import LongTailedData, load_long_tailed
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
-from lort_hub.features import extract_features
-from lort_hub.heads import STAGE1, Fit, fit_best, fit_head, own_head, stage1_fit
+from lort_hub.heads import fit_best, fit_head
 from lort_hub.judging import SCORES
 from lort_hub.loading import load_backbone
 from lort_hub.methods import METHODS
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
-from lort_hub.store import augmented_view
+from lort_hub.problem import Problem
 
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
@@ -70,11 +66,9 @@ def main() -> None:
     """Load, extract, re-train, evaluate, write."""
     args = parse_arguments(Arguments, description=__doc__)
     accelerator = make_accelerator(args)
-    arguments = json.loads(json.dumps(asdict(args), default=str))
-    if args.resume and is_finished(args.output_dir, arguments):
-        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
+    arguments = begin(args, accelerator)
+    if arguments is None:
         return
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
     set_seed(args.seed)
 
     timing: dict[str, float] = {}
@@ -87,44 +81,27 @@ def main() -> None:
         return
 
     with phase("features", timing):
-        stores = [
-            extract_features(
-                backbone,
-                split,
-                accelerator=accelerator,
-                views=views,
-                seed=args.seed,
-                batch_size=args.batch_size,
-                num_workers=args.num_workers,
-                on_bad_image=args.on_bad_image,
-            )
-            for split, views in ((data.train, args.views), (data.test, 0))
-        ]
-    if not accelerator.is_main_process:  # the head takes seconds; one process fits and writes it
+        options = {
+            name: getattr(args, name) for name in ("batch_size", "num_workers", "on_bad_image", "seed")
+        }
+        problem = Problem.extract(backbone, data, accelerator, views=args.views, **options)
+    if problem is None:  # the main process alone fits and writes the head
         return
-    unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
-    if backbone.trained_on and unseen is None:
-        print(f"note: {backbone.trained_on.doubt()}")
-    train, test = (store.load() for store in stores)
-    held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
-    data = data.leave_out(*(store.skipped() for store in stores))
-    for row in data.source["left_out"]:
-        print("left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row))
-    training = TrainingSet(train.x, train.y, data.num_classes, held_out)
-    views = [stores[0].load(augmented_view(args.seed, view + 1)).x for view in range(args.views)]
+    data, training, test = problem.data, problem.training, problem.test
+    print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
 
     with phase("baseline", timing):
-        baseline_name, baseline = baseline_head(backbone, data, training, args)
+        baseline = problem.baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
         if args.method == "auto":
             fit = fit_best(training, **how)
             print(fit.why)
-        elif args.method == baseline_name and not args.sets_the_objective():
+        elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline
         else:
             settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
-            fit = fit_head(training, args.method, views=views, **settings, **how)
+            fit = fit_head(training, args.method, views=problem.views, **settings, **how)
     with phase("evaluation", timing):
         reports = {
             name: evaluate(
@@ -136,7 +113,7 @@ def main() -> None:
                 bootstrap=args.bootstrap,
                 seed=args.seed,
             )
-            for name, head in ((baseline_name, baseline), (fit.method, fit))
+            for name, head in ((baseline.method, baseline), (fit.method, fit))
         }
     with phase("output", timing):
         write_output(
@@ -170,16 +147,6 @@ def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
         f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
         f"{args.method} into {args.output_dir}"
     )
-
-
-def baseline_head(
-    backbone: Backbone, data: LongTailedData, training: TrainingSet, args: Arguments
-) -> tuple[str, Fit]:
-    """The head the backbone came with where its classes match, else cross-entropy on the same features."""
-    own = own_head(backbone, data.class_names)
-    if own is None:
-        return "ce", fit_head(training, "ce", select_by=args.select_by, seed=args.seed)
-    return STAGE1, stage1_fit(*own)
 
 
 if __name__ == "__main__":

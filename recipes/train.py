@@ -5,12 +5,11 @@ accelerate launch recipes/train.py --backbone vit_small_patch16_224 --tune lora 
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset digits --backbone test_resnet
 """
 
-import json
 import shutil
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ from timm.utils import ModelEmaV3
 from lort_hub.backbones import logits_of
 from lort_hub.batches import Batches
 from lort_hub.card import results_table
-from lort_hub.checkpoint import check_output_dir, is_finished
+from lort_hub.checkpoint import begin
 from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import load_long_tailed
 from lort_hub.errors import LortHubError
@@ -51,14 +50,11 @@ def main() -> None:
     args = parse_arguments(Stage1Arguments, description=__doc__)
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
-    arguments = json.loads(json.dumps(asdict(args), default=str))
-    checkpoints = training_folder(args.output_dir)
-    if args.resume and is_finished(args.output_dir, arguments):
+    arguments, checkpoints = begin(args, accelerator), training_folder(args.output_dir)
+    if arguments is None:
         if accelerator.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     set_seed(args.seed, device_specific=True)
 
@@ -80,10 +76,7 @@ def main() -> None:
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
     with phase("images", timing):
         data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
-        for row in data.source["left_out"]:
-            accelerator.print(
-                "left out, not decodable: row {row} of '{split}', class '{class}'".format_map(row)
-            )
+        accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
         batches = Batches(kept, backbone, seed=args.seed, accumulation=accumulation, **options)

@@ -1,0 +1,92 @@
+"""What stage 2 works on: the features of a data set's training and test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lort_hub.backbones import Backbone
+from lort_hub.data import LongTailedData
+from lort_hub.eigenbasis import TrainingSet
+from lort_hub.features import extract_features
+from lort_hub.heads import Fit, fit_head, own_head, stage1_fit
+from lort_hub.store import Features, augmented_view
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Features to fit heads on, and to test them on.
+
+    Attributes:
+        data: The data set, without images that could not be decoded.
+        training: Features of its training images, with those that a backbone trained on them held out.
+        test: Features of its test images.
+        views: Features (N, D) of augmented views of the training images.
+        notes: What the user has to know about them.
+    """
+
+    data: LongTailedData
+    training: TrainingSet
+    test: Features
+    views: list[torch.Tensor]
+    notes: list[str]
+
+    @classmethod
+    def extract(
+        cls,
+        backbone: Backbone,
+        data: LongTailedData,
+        accelerator: Accelerator,
+        *,
+        views: int = 0,
+        **options: Any,
+    ) -> Problem | None:
+        """Extract what is not in the cache; every process calls this.
+
+        Args:
+            backbone: The frozen backbone.
+            data: The data set.
+            accelerator: Device, precision and processes.
+            views: Augmented views of each training image.
+            options: Of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder.
+
+        Returns:
+            The features; None on every process but the main one.
+
+        Example:
+            >>> import tempfile
+            >>> from accelerate import Accelerator
+            >>> from lort_hub.data import load_long_tailed
+            >>> from lort_hub.loading import load_backbone
+            >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+            >>> folder, data = Path(tempfile.mkdtemp()), load_long_tailed("digits")
+            >>> problem = Problem.extract(backbone, data, Accelerator(cpu=True), folder=folder)
+            >>> problem.training.x.shape, problem.test.x.shape
+            (torch.Size([523, 96]), torch.Size([500, 96]))
+        """
+        stores = [
+            extract_features(backbone, split, accelerator=accelerator, views=number, **options)
+            for split, number in ((data.train, views), (data.test, 0))
+        ]
+        if not accelerator.is_main_process:  # heads take seconds; one process fits them
+            return None
+        train, test = (store.load() for store in stores)
+        names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
+        unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
+        held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
+        data = data.leave_out(*(store.skipped() for store in stores))
+        notes = data.left_out()
+        if backbone.trained_on and unseen is None:
+            notes.append(f"note: {backbone.trained_on.doubt()}")
+        training = TrainingSet(train.x, train.y, data.num_classes, held_out)
+        return cls(data, training, test, [stores[0].load(name).x for name in names], notes)
+
+    def baseline(self, backbone: Backbone, *, select_by: str = "balanced-accuracy", seed: int = 0) -> Fit:
+        """The head the backbone came with where its classes match, else cross-entropy on these features."""
+        own = own_head(backbone, self.data.class_names)
+        return stage1_fit(*own) if own else fit_head(self.training, "ce", select_by=select_by, seed=seed)
