@@ -60,6 +60,7 @@ class Problem:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> from accelerate import Accelerator
             >>> from lort_hub.data import load_long_tailed
             >>> from lort_hub.loading import load_backbone
