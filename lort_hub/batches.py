@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone
 from lort_hub.data import ImageSplit
+from lort_hub.errors import ConfigError
 from lort_hub.pixels import Pixels, collate
 from lort_hub.store import augmented_view
 from lort_hub.transforms import SMALL
@@ -84,10 +85,16 @@ class Batches:
 
         Raises:
             BadImageError: A small image cannot be decoded; others raise when their batch comes.
+            ConfigError: There are fewer images than parts.
         """
         self.split, self.seed, self.process, self.processes = split, seed, process, processes
         self.parts, self.num_workers = processes * accumulation, num_workers
         self.size = batch_size * self.parts
+        if len(split) < self.parts:
+            raise ConfigError(
+                f"{len(split)} training images cannot be dealt to {self.parts} parts of a batch (processes x "
+                "--gradient-accumulation-steps).\nLower those steps, or use fewer processes."
+            )
         self.labels = torch.from_numpy(split.labels)
         self.pixels = Pixels(split, backbone.transform, backbone.augment)
         side = backbone.image_size
@@ -140,7 +147,8 @@ class Batches:
         )
         *batches, last = order.split(self.size)
         # A rest too small to give every process two images has no batch statistics to normalise by.
-        return [*batches, last] if len(last) >= 2 * self.parts or not batches else batches
+        least = min(2 * self.parts, self.size)
+        return [*batches, last] if len(last) >= least or not batches else batches
 
     def _from_workers(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         view = augmented_view(self.seed, epoch + 1)

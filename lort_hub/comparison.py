@@ -105,6 +105,7 @@ def paired_p_value(
         values, counts = np.unique(difference[labels == label], return_counts=True)
         drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
         total += drawn @ values / counts.sum()
+    total = total.round(12)  # ties are ties whatever the order of the sum
     below, above = np.mean(total <= 0), np.mean(total >= 0)
     return float(np.clip(2 * min(below, above), 1 / resamples, 1.0))
 
@@ -145,7 +146,8 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
     present = np.unique(labels)
     score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
     columns = {}
-    for title, rival in (("p vs ce", "ce"), ("p vs best", max(score, key=lambda name: float(score[name])))):
+    best = max((name for name in score if name != "auto"), key=lambda name: float(score[name]))
+    for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
         if rival in mean:
             others = {name: value for name, value in mean.items() if name not in (rival, "auto")}
             columns[title] = holm(
@@ -203,7 +205,8 @@ def result_row(report: dict[str, Any], class_counts: Array, **about: Any) -> dic
         for metric in ("logits_magnitude", "regularized_std")
         for part in ("mean", "std")
     }
-    norm = report["weight_norm"]["std"] / report["weight_norm"]["mean"] if report["weight_norm"] else None
+    norms = report["weight_norm"]
+    norm = norms["std"] / norms["mean"] if norms and norms["mean"] else None
     shifts = shifted_accuracy(report["per_class_accuracy"], class_counts)
     numbers = {name: report[name] for name in names}
     return {**about, **numbers, **spread, "weight_norm_spread": norm, "n": report["n"], **shifts}
@@ -227,7 +230,8 @@ def comparison_table(rows: Sequence[dict[str, Any]], tests: Mapping[str, Mapping
         own = [row for row in rows if row["method"] == method]
         cells = [_cell([row[name] for row in own], name) for name in COLUMNS]
         chosen = "; ".join(dict.fromkeys(_short(row["chosen"]) for row in own))
-        p_values = [f"{values[method]:.3f}" if method in values else "" for values in tests.values()]
+        found = (values.get(method) for values in tests.values())
+        p_values = ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in found]
         lines.append([method, *cells, *p_values, chosen])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

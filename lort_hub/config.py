@@ -45,7 +45,10 @@ def flag(default: Any, help: str) -> Any:
 
 @dataclass
 class RunArguments:
-    """Flags every recipe takes; `RANGES` holds the least and the most of those that are numbers."""
+    """Flags every recipe takes.
+
+    `RANGES` holds the least and the most of the numbers, `given` the names of the flags that were given.
+    """
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         "batch_size": (1, inf),
@@ -54,6 +57,7 @@ class RunArguments:
         "seed": (0, inf),
         "subset_seed": (0, inf),
     }
+    given: ClassVar[frozenset[str]] = frozenset()
 
     backbone: str = flag(
         "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
@@ -83,6 +87,7 @@ class RunArguments:
         None, "Precision of the backbone (default: that of accelerate launch, else no)."
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     dry_run: bool = flag(False, "Check everything, print the plan, write nothing.")
 
     def __post_init__(self) -> None:
@@ -147,6 +152,8 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
             f"Unknown argument '{name}'.{did_you_mean(name, flags)}\nSee --help for all of them."
         )
     arguments: T = parsed[0]
+    words = {word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")}
+    setattr(arguments, "given", frozenset(words | {word.removeprefix("no_") for word in words}))  # noqa: B010
     return arguments
 
 

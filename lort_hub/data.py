@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
@@ -71,14 +72,18 @@ class ImageSplit:
             if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
                 image = image.point(lambda value: value / 256).convert("L")
             image = image.convert("RGB")
+            return image
         except DECODING_ERRORS as cause:
-            path = encoded.get("path") if encoded else None
-            raise BadImageError(
-                f"Cannot decode row {self.rows[index]} of split '{self.name}'"
-                f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {cause}\n"
-                "Mend or remove the image, or leave all such images out with --on-bad-image skip."
-            ) from cause
-        return image
+            if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+                raise  # the machine's trouble, not the image's
+            reason = str(cause)
+        # Raised here, and not from its cause, whose traceback would keep the file open.
+        path = encoded.get("path") if encoded else None
+        raise BadImageError(
+            f"Cannot decode row {self.rows[index]} of split '{self.name}'"
+            f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {reason}\n"
+            "Mend or remove the image, or leave all such images out with --on-bad-image skip."
+        )
 
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """The images at these positions."""

@@ -1,4 +1,4 @@
-r"""What LORT does to a head that has memorised its training images, free of learning rate and feature scale.
+r"""What LORT does to a head that has memorised its training images, free of learning rate and steps.
 
 There softmax(W x + b) is almost the one-hot label, so with u = [x, 1] the gradient of the LORT loss is
 
@@ -7,7 +7,8 @@ There softmax(W x + b) is almost the one-hot label, so with u = [x, 1] the gradi
 with pi_k = n_k / N, u_k the mean of class k's u_i and u the mean of all. Descent for a short time t, whatever
 its learning rate and number of steps, moves W_k by -t delta (pi_k u_k - u / K): classes lose logits in
 proportion to their counts, as by an implicit logit adjustment that is linear instead of logarithmic in n_k.
-Measured in logits at the mean feature per unit of relative frequency K pi_k, t has no scale left.
+Measured in logits at the mean feature per unit of relative frequency K pi_k, t has no unit left. (The step
+itself depends on the features' scale as far as the bias, whose feature is 1, counts beside |mu|^2.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lort_hub.eigenbasis import class_sums
 def lort_step(
     weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, *, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """The closed-form first step of LORT from a trained head (PAPER section 6), scale-free.
+    """The closed-form first step of LORT from a trained head (PAPER section 6), its length in logits.
 
     W_k <- W_k - strength K pi_k mu_k / |u|^2, b_k <- b_k - strength K pi_k / |u|^2, with |u|^2 = |mu|^2 + 1;
     the part that is common to all classes is left out.

@@ -109,7 +109,8 @@ METHODS = {
     ),
     "lort-path": Method(
         "the first step of LORT, in closed form", "W_k - strength K pi_k mu_k / (|mu|^2 + 1), b alike",
-        "lort_hub.lort_path", fitting.lort_path, grid={"strength": STRENGTHS}, needs_base=True,
+        "lort_hub.lort_path", fitting.lort_path, grid={"strength": STRENGTHS}, needs_counts=False,
+        needs_base=True,
     ),
     "linear-adjust": Method(
         "a logit adjustment linear in the counts", "b_k - strength K pi_k", "lort_hub.lort_path",

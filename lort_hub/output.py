@@ -167,7 +167,8 @@ def _describe_selection(fit: Fit) -> dict[str, Any] | None:
     selection = fit.selection.to_dict() if fit.selection else None
     if fit.choice is None:
         return selection
-    return {**(selection or {}), "why": fit.why, "methods": fit.choice.scores}
+    how = {"why": fit.why, "methods": fit.choice.scores}
+    return {"chosen": fit.settings, "candidates": [], **(selection or {}), **how}
 
 
 def _describe_data(data: LongTailedData) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lort_hub.data import BadImageError, ImageSplit, LongTailedData
+from lort_hub.errors import DatasetError
 from lort_hub.store import EVAL_VIEW
 from lort_hub.transforms import Transform
 
@@ -129,6 +130,7 @@ def check_images(
 
     Raises:
         BadImageError: An image cannot be decoded.
+        DatasetError: A class has no training image left.
 
     Example:
         >>> from accelerate import Accelerator
@@ -151,7 +153,14 @@ def check_images(
     if on_bad_image == "error":
         for _, error in bad[0] + bad[1]:
             raise error
-    return data.leave_out(*([row for row, _ in found] for found in bad))
+    data = data.leave_out(*([row for row, _ in found] for found in bad))
+    if not data.class_counts.all():
+        empty = [name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count]
+        raise DatasetError(
+            f"No training image of {', '.join(map(repr, empty[:5]))} can be decoded.\n"
+            "Mend their images, or remove the classes from the data set."
+        )
+    return data
 
 
 def _size(image: Image) -> Tensor:

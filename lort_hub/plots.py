@@ -108,12 +108,12 @@ def plot_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.grid(axis="y", linewidth=0.3)
         axes.set(xlabel="balanced test accuracy, %", title=_plain(cell))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].invert_yaxis()
+    figure.axes[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.savefig(path, metadata={"Software": None})
 
 
 def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw balanced accuracy along the last thing that a study varies, a line for each of the others.
+    """Draw balanced accuracy along the second thing that a study varies, a line for each value of the first.
 
     Args:
         path: The PNG file.
@@ -122,7 +122,8 @@ def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
 
     Example:
         >>> import tempfile
-        >>> rows = [{"chosen": f'{{"lr": {lr}}}', "balanced_accuracy": lr} for lr in (0.1, 0.2)]
+        >>> chosen = '{{"from": "zero", "lr": {}}}'
+        >>> rows = [{"chosen": chosen.format(lr), "balanced_accuracy": lr} for lr in (0.1, 0.2)]
         >>> path = Path(tempfile.mkdtemp()) / "lr.png"
         >>> plot_study(path, "lr", rows)
         >>> path.exists()
@@ -132,8 +133,8 @@ def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         varied = {key: value for key, value in json.loads(row["chosen"]).items() if value is not None}
-        *others, (along, value) = varied.items()
-        label = ", ".join(str(other) if isinstance(other, str) else f"{key} {other}" for key, other in others)
+        (first, group), (along, value) = list(varied.items())[:2]
+        label = group if isinstance(group, str) else f"{first} {group:g}"
         lines.setdefault(label, []).append((value, 100 * row["balanced_accuracy"]))
     for label, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker=".", label=_plain(label) or None)

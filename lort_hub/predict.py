@@ -48,9 +48,11 @@ def predict(
         >>> logits.shape, labels.shape
         ((8, 100), (8,))
     """
-    from accelerate.utils import gather_object
+    from accelerate.utils import broadcast, gather_object
 
-    model.eval()
+    # Not the parallel wrapper, which would wait for processes that have fewer batches, or none.
+    model = accelerator.unwrap_model(model).eval()
+    broadcast(list(model.buffers()))  # statistics are each process's own; those of the first are published
     found = []
     for rows, pixels, errors in evaluation_batches(split, backbone, **options):
         for _, error in errors:
@@ -91,6 +93,6 @@ def evaluation_batches(
         250
     """
     mine = torch.arange(len(split))[process::processes]
-    keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size)]
+    keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size) if len(batch)]
     pixels = Pixels(split, backbone.transform, backbone.augment)
     return DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)

@@ -120,8 +120,9 @@ def best_epoch(history: Sequence[dict[str, Any]]) -> int:
         >>> best_epoch([{"held_out_balanced_accuracy": score} for score in (0.2, 0.5, 0.5)])
         2
     """
-    scores = [row.get("held_out_balanced_accuracy", 0.0) for row in history]
-    return scores.index(max(scores)) + 1 if any(scores) else len(history)
+    name = "held_out_balanced_accuracy"
+    scores = [row[name] for row in history if name in row]
+    return scores.index(max(scores)) + 1 if scores else len(history)
 
 
 def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> None:

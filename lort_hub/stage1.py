@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import timm.optim
 
@@ -18,14 +18,7 @@ from lort_hub.resume import best_epoch
 from lort_hub.tuning import Tune
 
 SCRATCH = {"epochs": 200, "opt": "momentum", "lr": 0.01, "weight_decay": 5e-3, "warmup_epochs": 0}
-FULL = {
-    "epochs": 20,
-    "opt": "adamw",
-    "lr": 1e-4,
-    "weight_decay": 0.05,
-    "warmup_epochs": 1,
-    "layer_decay": 0.75,
-}
+FULL = {"epochs": 20, "opt": "adamw", "lr": 1e-4, "weight_decay": 0.05, "warmup_epochs": 1}
 PART = {"epochs": 20, "opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "warmup_epochs": 1}
 
 
@@ -70,7 +63,6 @@ class Stage1Arguments(RunArguments):
     holdout: float = flag(0.1, "Share of each class kept out for the choices of retrain.py.")
     patience: int = flag(0, "End after so many epochs without a better one; use the best.")
     refit: Path | None = flag(None, "Output folder of a run to do again with nothing held out.")
-    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
 
     def __post_init__(self) -> None:
@@ -84,6 +76,10 @@ class Stage1Arguments(RunArguments):
             raise ConfigError(
                 f"timm has no optimiser '{self.opt}'.{hint}\nUsual: momentum, adamw, lamb, sgd."
             )
+        if self.layer_decay and self.tune != "full":
+            raise ConfigError("--layer-decay sets the learning rates of all layers; it needs --tune full.")
+        if (self.mixup or self.cutmix) and self.batch_size < 2:
+            raise ConfigError("--mixup and --cutmix mix the images of a batch; give a --batch-size above 1.")
         if self.patience and not self.holdout:
             raise ConfigError("--patience judges epochs by held-out images; give it a --holdout above 0.")
 
@@ -148,15 +144,18 @@ def refit_arguments(now: Stage1Arguments, folder: Path) -> tuple[Stage1Arguments
         ) from cause
     if not before["holdout"]:
         raise ConfigError(f"--refit {folder} held nothing out: it is trained on everything already.")
-    free = (*WITHOUT_EFFECT, "refit", "mixed_precision", "bootstrap")
-    unset = type(now)()
+    free = (*WITHOUT_EFFECT, "refit", "bootstrap")
     settled = {name.name for name in fields(now) if name.name not in free}
-    given = [f"--{name.replace('_', '-')}" for name in settled if getattr(now, name) != getattr(unset, name)]
-    if given:
+    if lacks := sorted(settled - set(before)):
         raise ConfigError(
-            f"{', '.join(sorted(given))} beside --refit, which takes the settings of {folder}.\n"
+            f"--refit {folder} is of another version: it does not record {', '.join(lacks)}.\n"
+            "Train again with --holdout first."
+        )
+    if given := sorted(f"--{name.replace('_', '-')}" for name in settled & now.given):
+        raise ConfigError(
+            f"{', '.join(given)} beside --refit, which takes the settings of {folder}.\n"
             "Leave them out, or train with them and --holdout first."
         )
-    values = {name: before[name] for name in settled if name in before}
+    values = {name: before[name] for name in settled}
     epochs = best_epoch(history) if values["patience"] else len(history)
     return replace(now, **{**values, "holdout": 0.0, "patience": 0}), epochs

@@ -147,7 +147,12 @@ STUDIES: dict[str, Callable[[Bench], Series]] = {
     "noise": noise_study,
     "path": path_study,
 }
-"""By name; each yields what is varied, the last entry as a number to plot along, and the head."""
+"""By name; each yields what is varied and the head; a plot has a line for each value of the first, along the
+second, and what else is told goes into the table alone."""
+
+
+def _relative_spread(row: dict[str, Any]) -> float:
+    return float(row["logits_magnitude_std"] / row["logits_magnitude_mean"])
 
 
 def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -164,7 +169,7 @@ def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """
     numbers: dict[str, Callable[[dict[str, Any]], float]] = {
         "mean of LoMa": lambda row: row["logits_magnitude_mean"],
-        "spread of LoMa over classes": lambda row: row["logits_magnitude_std"] / row["logits_magnitude_mean"],
+        "spread of LoMa over classes": _relative_spread,
         "mean of RSD": lambda row: row["regularized_std_mean"],
         "spread of weight norms over classes": lambda row: row["weight_norm_spread"],
     }
@@ -173,6 +178,6 @@ def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         pairs = [
             (number(row), row["balanced_accuracy"]) for row in rows if row["weight_norm_spread"] is not None
         ]
-        if len({value for value, _ in pairs}) > 1:
+        if all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
             found[name] = round(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)
     return found

@@ -44,7 +44,7 @@ def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compo
 
 
 def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
-    """An augmentation with timm's RandAugment or AugMix between its crop and its normalisation.
+    """An augmentation with timm's RandAugment between its crop and its normalisation.
 
     Args:
         augment: What `augmentation` returned.
@@ -61,16 +61,18 @@ def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
     """
     import timm
 
-    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses.
-    capped = f"{name}-mmax9" if name.startswith("rand") and "-mmax" not in name else name
+    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses; only these have a cap.
+    capped = name if "-mmax" in name else f"{name}-mmax9"
     try:
+        if not name.startswith("rand-"):
+            raise ValueError(name)
         _, randomise, _ = timm.data.create_transform(
             side, is_training=True, auto_augment=capped, separate=True
         )
     except (AssertionError, ValueError, KeyError) as cause:
         raise ConfigError(
-            f"timm does not know --auto-augment '{name}'.\n"
-            "Expected a name such as rand-m9-mstd0.5-inc1 (RandAugment), original or augmix-m3-w3."
+            f"--auto-augment '{name}' is not timm's name of a RandAugment.\n"
+            "Expected a name such as rand-m9-mstd0.5-inc1: strength m, its spread mstd, increasing inc."
         ) from cause
     crop, finish = augment.transforms
     return Compose([crop, randomise, finish])

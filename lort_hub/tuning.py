@@ -72,8 +72,9 @@ def _with_lora(backbone: Backbone, rank: int) -> nn.Module:
     inner = [
         (name, module) for name, module in backbone.model.named_modules() if name != backbone.classifier_name
     ]
-    linear = [name for name, module in inner if isinstance(module, nn.Linear)]
-    convolutions = [name for name, module in inner if isinstance(module, nn.Conv2d) and module.groups == 1]
+    # Subclasses change their weight or padding on the way, which a low-rank update could not follow.
+    linear = [name for name, module in inner if type(module) is nn.Linear]
+    convolutions = [name for name, module in inner if type(module) is nn.Conv2d and module.groups == 1]
     if not linear and not convolutions:
         raise BackboneError(
             f"'{backbone.spec}' has no layer that --tune lora could update.\nUse --tune full, bias or head."

@@ -22,6 +22,8 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.fitting import LinearHead
 from lort_hub.judging import SCORES
 from lort_hub.loading import load_backbone
+from lort_hub.longtail import long_tailed_counts
+from lort_hub.markdown import escape
 from lort_hub.methods import METHODS
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_csv, write_json
@@ -45,11 +47,16 @@ class Arguments(RunArguments):
         """Refuse unknown methods before anything is loaded."""
         super().__post_init__()
         self.backbone = self.features_of or self.backbone
-        if self.methods == ["all"]:
-            self.methods = [*METHODS, "auto"]
+        known = [*METHODS, "auto"]
+        self.methods = known if "all" in self.methods else list(dict.fromkeys(self.methods))
         for name in self.methods:
-            if name not in (*METHODS, "auto"):
-                raise ConfigError(f"Unknown method '{name}'.{did_you_mean(name, [*METHODS, 'auto'])}")
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ConfigError(
+                    f"Unknown method '{name}'.{hint}\nExpected all, or some of: {', '.join(known)}."
+                )
+        for imbalance in self.imbalances:
+            long_tailed_counts(imbalance, 2, 1)
 
 
 def main() -> None:
@@ -79,8 +86,9 @@ def main() -> None:
             if args.dry_run:
                 continue
             with phase("features", timing):
-                sizes = {"batch_size": args.batch_size, "num_workers": args.num_workers}
-                problem = Problem.extract(backbone, data, accelerator, **sizes)
+                names = ("batch_size", "num_workers", "on_bad_image")
+                options = {name: getattr(args, name) for name in names}
+                problem = Problem.extract(backbone, data, accelerator, **options)
             if problem is None:  # the main process alone fits the heads
                 continue
             print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
@@ -106,7 +114,7 @@ def main() -> None:
         return
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
         write_csv(staged / "results.csv", rows)
-        results = "\n\n".join(f"## {cell}\n\n{table}" for cell, table in tables.items())
+        results = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
         (staged / "results.md").write_text(f"{results}\n")
         plot_comparison(staged / "comparison.png", rows)
         write_json(

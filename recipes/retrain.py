@@ -42,7 +42,6 @@ class Arguments(RunArguments):
     solver: Literal["exact", "sgd"] | None = flag(None, "exact, or the paper's SGD (default: the method's).")
     views: int = flag(0, "Randomly augmented views of each training image to fit on.")
     select_by: Literal[tuple(SCORES)] = flag("balanced-accuracy", "Score of the choice.")  # type: ignore[valid-type]
-    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Few is below the first number of training images, many above the second."

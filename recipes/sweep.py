@@ -40,10 +40,13 @@ class Arguments(RunArguments):
         """Refuse unknown studies before anything is loaded."""
         super().__post_init__()
         self.backbone = self.features_of or self.backbone
-        self.studies = [*STUDIES] if self.studies == ["all"] else self.studies
+        self.studies = [*STUDIES] if "all" in self.studies else list(dict.fromkeys(self.studies))
         for name in self.studies:
             if name not in STUDIES:
-                raise ConfigError(f"Unknown study '{name}'.{did_you_mean(name, STUDIES)}")
+                hint = did_you_mean(name, STUDIES)
+                raise ConfigError(
+                    f"Unknown study '{name}'.{hint}\nExpected all, or some of: {', '.join(STUDIES)}."
+                )
 
 
 def main() -> None:
@@ -63,7 +66,9 @@ def main() -> None:
     if args.dry_run:
         return
     with phase("features", timing):
-        options = {name: getattr(args, name) for name in ("batch_size", "num_workers", "seed")}
+        options = {
+            name: getattr(args, name) for name in ("batch_size", "num_workers", "on_bad_image", "seed")
+        }
         views = args.views if "views" in args.studies else 0
         problem = Problem.extract(backbone, data, accelerator, views=views, **options)
     if problem is None:

@@ -25,7 +25,7 @@ from lort_hub.card import results_table
 from lort_hub.checkpoint import begin
 from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import load_long_tailed
-from lort_hub.errors import LortHubError
+from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.heads import stage1_fit
 from lort_hub.holdout import TrainedOn, hold_out
 from lort_hub.loading import load_backbone
@@ -85,12 +85,14 @@ def main() -> None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
     backbone = backbone.with_new_classifier(data.class_names)
+    if args.layer_decay and backbone.library == "transformers":
+        raise ConfigError("--layer-decay needs a timm model; transformers' do not say what their layers are.")
     model = choose_trained(backbone, args.tune, lora_rank=args.lora_rank).to(
         memory_format=torch.channels_last
     )
     decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
     optimizer = create_optimizer_v2(model, args.opt, lr=args.lr, **decays)
-    warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / 100}
+    warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
     mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None

@@ -9,6 +9,7 @@ from lort_hub.batches import Batches, crop_and_flip
 from lort_hub.data import load_long_tailed
 from lort_hub.errors import ConfigError
 from lort_hub.loading import load_backbone
+from lort_hub.pixels import Pixels
 from lort_hub.predict import evaluation_batches
 
 
@@ -138,6 +139,14 @@ def test_accumulated_parts_make_up_the_batches_of_one_process(digits, processes,
         assert sum(part.share for part in parts) == pytest.approx(processes, abs=1e-12)
         assert batch.share == 1
         assert batch.ends_step
+
+
+def test_random_operations_are_those_of_single_images(digits):
+    net = backbone().with_auto_augment("rand-m9-mstd0.5-inc1")
+    alone = Pixels(digits, net.transform, net.augment)
+    wanted = torch.stack([alone["seed5.3", row][1] for row in range(50)])
+    got = torch.cat([batch.pixels for batch in Batches(digits, net, batch_size=16, seed=5).epoch(2)])
+    assert (got[:, None] == wanted[None]).flatten(2).all(dim=2).sum(dim=0).tolist() == [1] * 50
 
 
 @pytest.fixture(scope="module")

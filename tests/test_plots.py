@@ -1,10 +1,16 @@
+import json
+
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
+from lort_hub.heads import fit_head
 from lort_hub.metrics import evaluate
-from lort_hub.plots import write_plots
+from lort_hub.plots import ORANGE, plot_comparison, plot_study, write_plots
+from lort_hub.studies import STUDIES, Bench
+from tests.test_selection import clusters
 
 NAMES = ["logits_magnitude.png", "per_class_accuracy.png", "reliability.png"]
 
@@ -93,3 +99,72 @@ def test_dots_and_lines_are_the_report_s_numbers_every_time(tmp_path, figures):
     line = figures["reliability.png"].axes[0].lines[2]
     bins = np.array(reports["lort"]["calibration"])
     np.testing.assert_allclose(line.get_xydata(), 100 * bins[bins[:, 0] > 0, 1:])
+
+
+def dots(axes):
+    """Place and balanced accuracies of each method's dots; every second collection is a mean."""
+    pairs = [offsets.get_offsets().data for offsets in axes.collections]
+    return {int(one[0, 1]): one[:, 0].tolist() for one in pairs[::2]}, [m[0, 0] for m in pairs[1::2]]
+
+
+def test_comparison_has_a_panel_for_each_cell_and_a_dot_for_each_seed(tmp_path, figures):
+    numbers = {
+        ("a|b", "ce"): [0.1, 0.3],
+        ("a|b", "auto"): [0.5, 0.7],
+        ("$x^{$", "ce"): [0.2],
+        ("$x^{$", "auto"): [0.9],
+    }
+    rows = [
+        {"cell": cell, "method": method, "balanced_accuracy": rate}
+        for (cell, method), rates in numbers.items()
+        for rate in rates
+    ]
+    for name in ("a.png", "b.png"):
+        plot_comparison(tmp_path / name, rows)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    first, second = figures["a.png"].axes
+    assert dots(first) == ({0: [10, 30], 1: [50, 70]}, [20, 60])
+    assert dots(second) == ({0: [20], 1: [90]}, [20, 90])
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["ce", "auto"]
+    assert first.yaxis_inverted()  # the first method on top
+    assert second.yaxis_inverted()
+    assert [axes.get_title() for axes in (first, second)] == ["a|b", r"\$x^{\$"]
+    assert not second.title._preprocess_math(second.get_title())[1]
+    assert [same_color(c.get_facecolor()[0][:3], ORANGE) for c in first.collections[::2]] == [False, True]
+
+
+def study(name, tmp_path, figures, varied):
+    """The axes of a study whose k-th head is right k percent of the time."""
+    rows = [{"chosen": json.dumps(v), "balanced_accuracy": k / 100} for k, v in enumerate(varied)]
+    plot_study(tmp_path / f"{name}.png", name, rows)
+    return figures[f"{name}.png"].axes[0]
+
+
+def lines_of(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def test_a_study_is_a_line_along_its_last_number_for_each_of_the_others(tmp_path, figures):
+    varied = [{"from": f"${start}", "lr": lr} for lr in (1e-4, 1e-2) for start in ("zero", "head")]
+    axes = study("lr", tmp_path, figures, varied)
+    assert lines_of(axes) == {
+        r"\$zero": [[1e-4, pytest.approx(0)], [1e-2, pytest.approx(2)]],
+        r"\$head": [[1e-4, pytest.approx(1)], [1e-2, pytest.approx(3)]],
+    }
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("lr", "log")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [r"\$zero", r"\$head"]
+    axes = study("views", tmp_path, figures, [{"lr": 0.1, "views": k} for k in range(3)])
+    assert list(lines_of(axes)) == ["lr 0.1"]
+    assert axes.get_xscale() == "linear"
+    alone = study("alone", tmp_path, figures, [{"lr": 1.0}, {"lr": 2.0}])
+    assert alone.get_legend() is None
+    assert alone.lines[0].get_xdata().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_study_is_a_plot_of_single_dots(name, tmp_path, figures):
+    training, _ = clusters(counts=(9, 6, 3), dim=2)
+    bench = Bench(training, fit_head(training, "ncm"), [training.x])
+    axes = study(name, tmp_path, figures, [varied for varied, _ in STUDIES[name](bench)])
+    assert all(len(points) > 1 for points in lines_of(axes).values())
+    assert len(axes.lines) < 8

@@ -101,10 +101,11 @@ def test_without_holdout_the_choice_is_called_rosy(photos, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    flags = ("--dataset", "digits", "--num-workers", "0", "--lr", "1e30", "--output-dir", tmp_path / "out")
-    finished = train("--backbone", timm_folder(tmp_path / "b"), *flags)
-    assert finished.returncode == 1
-    assert "The loss is nan in epoch 1, step 2" in finished.stderr
+    flags = ("--dataset", "digits", "--num-workers", "0", "--lr", "1e30", "--output-dir", "out")
+    flags = ["--backbone", str(timm_folder(tmp_path / "b")), *flags]
+    finished = serve([{"flags": flags}], tmp_path)[0]
+    assert finished["code"] == 1
+    assert "The loss is nan in epoch 1, step 2" in finished["said"]
     assert not (tmp_path / "out").exists()
 
 
@@ -286,31 +287,40 @@ def test_two_processes_measure_the_model_that_they_publish(photos, tmp_path, ave
 
 
 def test_a_refit_is_the_run_again_with_nothing_held_out(photos, tmp_path):
-    flags = (*SMALL, "--dataset", photos, "--epochs", "2", "--seed", "2", "--clip-grad", "1", *QUICK)
-    patient = (*VIT, "--dataset", photos, "--epochs", "9", "--lr", "1e-7", "--patience", "2", *QUICK)
-    _, _, refitted, _, _ = train_all(
+    flags = (*SMALL, "--dataset", photos, "--epochs", "4", "--seed", "2", "--clip-grad", "1", *QUICK)
+    whole = (*flags, "--holdout", "0", "--output-dir", "whole")
+    train_all(tmp_path, (*flags, "--patience", "4", "--output-dir", "run"), whole)
+    # The same run, had its second epoch been the best, and had it not asked which is.
+    for name, scores, patience in (("second", (0.1, 0.2, 0.1, 0.2), 4), ("last", (0.1, 0.2, 0.1, 0.2), 0)):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        metrics, record = metrics_of(tmp_path / name), json.loads((tmp_path / name / "run.json").read_text())
+        for row, score in zip(metrics["history"], scores, strict=True):
+            row["held_out_balanced_accuracy"] = score
+        record["arguments"]["patience"] = patience
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    said = train_all(
         tmp_path,
-        (*flags, "--output-dir", "run"),
-        (*flags, "--holdout", "0", "--output-dir", "whole"),
-        ("--refit", "run", "--num-workers", "0", "--output-dir", "refit"),
-        (*patient, "--holdout", "0.34", "--seed", "3", "--output-dir", "patient"),
-        ("--refit", "patient", "--num-workers", "0", "--output-dir", "refit-best"),
+        *(
+            ("--refit", name, "--num-workers", "0", "--output-dir", f"refit-{name}")
+            for name in ("second", "last")
+        ),
     )
-    assert "0% of them held out" in refitted
-    assert "held_out" not in refitted
-    whole, refit = (tmp_path / name / "model.safetensors" for name in ("whole", "refit"))
-    assert whole.read_bytes() == refit.read_bytes()
-    assert losses(tmp_path / "refit") == losses(tmp_path / "whole")
-    record = json.loads((tmp_path / "refit" / "run.json").read_text())
-    assert record["backbone"]["trained_on"]["rows"] == list(range(18))
-    assert record["arguments"]["refit"] == "run"
-    # The best of three epochs was the first: the schedule is that of nine, the training ends there.
-    assert (len(losses(tmp_path / "patient")), len(losses(tmp_path / "refit-best"))) == (3, 1)
+    for name, text in zip(("second", "last"), said, strict=True):
+        assert "0% of them held out" in text
+        assert "held_out" not in text
+        record = json.loads((tmp_path / f"refit-{name}" / "run.json").read_text())
+        assert record["backbone"]["trained_on"]["rows"] == list(range(18))
+        assert record["arguments"]["refit"] == name
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "refit-last")]
+    assert weights[0] == weights[1]
+    assert losses(tmp_path / "refit-last") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "refit-second") == losses(tmp_path / "whole")[:2]
 
     refused = {
         ("--refit", "run", "--seed", "3"): "--seed beside --refit",
         ("--refit", "run", "--lr", "0.3", "--tune", "lora"): "--lr, --tune beside --refit",
-        ("--refit", "refit"): "held nothing out",
+        ("--refit", "refit-last"): "held nothing out",
         ("--refit", str(photos)): "not the output folder of a finished train.py",
     }
     results = serve([{"flags": [*given, "--output-dir", "no"]} for given in refused], tmp_path)
@@ -321,10 +331,10 @@ def test_a_refit_is_the_run_again_with_nothing_held_out(photos, tmp_path):
 def test_a_refit_refuses_a_contradiction_that_is_a_default(photos, tmp_path):
     flags = (*SMALL, "--dataset", photos, "--epochs", "1", *QUICK, "--output-dir", "run")
     train_all(tmp_path, flags)
-    plan = [{"flags": ["--refit", "run", *given, "--dry-run"]} for given in (["--batch-size", "64"],)]
-    for result in serve(plan, tmp_path):
-        assert result["code"] == 2, result["said"]
-        assert "--batch-size beside --refit" in result["said"]
+    flags = ["--refit", "run", "--batch-size", "64", "--dry-run"]
+    result = serve([{"flags": flags}], tmp_path)[0]
+    assert result["code"] == 2, result["said"]
+    assert "--batch-size beside --refit" in result["said"]
 
 
 def test_layer_decay_decays_in_transformers_models_too(photos, tmp_path):
