@@ -133,8 +133,8 @@ def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         varied = {key: value for key, value in json.loads(row["chosen"]).items() if value is not None}
-        (first, group), (along, value) = list(varied.items())[:2]
-        label = group if isinstance(group, str) else f"{first} {group:g}"
+        *groups, (along, value) = list(varied.items())[:2]
+        label = "".join(group if isinstance(group, str) else f"{name} {group:g}" for name, group in groups)
         lines.setdefault(label, []).append((value, 100 * row["balanced_accuracy"]))
     for label, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker=".", label=_plain(label) or None)

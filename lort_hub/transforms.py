@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import Compose
 
 from lort_hub.errors import ConfigError
 
-Transform = Callable[[Image], Tensor]
+Transform = Callable[[Image.Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
+
+PROBES = 300
+"""Draws that random operations have to survive before a training starts."""
 
 SMALL = 64
 """Largest side in pixels of images that are cropped as CIFAR's are."""
@@ -52,7 +55,7 @@ def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
         side: Side of the images in pixels.
 
     Raises:
-        ConfigError: timm does not know the name.
+        ConfigError: It is not timm's name of a RandAugment, or one of 300 draws fails.
 
     Example:
         >>> config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -61,18 +64,21 @@ def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
     """
     import timm
 
-    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses; only these have a cap.
+    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses; at weak ones it may too.
     capped = name if "-mmax" in name else f"{name}-mmax9"
+    sample = Image.effect_noise((side, side), 64).convert("RGB")
     try:
         if not name.startswith("rand-"):
-            raise ValueError(name)
+            raise ValueError("no name of a RandAugment")
         _, randomise, _ = timm.data.create_transform(
             side, is_training=True, auto_augment=capped, separate=True
         )
+        for _ in range(PROBES):
+            randomise(sample)
     except (AssertionError, ValueError, KeyError) as cause:
         raise ConfigError(
-            f"--auto-augment '{name}' is not timm's name of a RandAugment.\n"
-            "Expected a name such as rand-m9-mstd0.5-inc1: strength m, its spread mstd, increasing inc."
+            f"--auto-augment '{name}' is refused by timm or Pillow: {cause}\n"
+            "Expected a name such as rand-m9-mstd0.5-inc1: strength m, its spread mstd, increasing inc1."
         ) from cause
     crop, finish = augment.transforms
     return Compose([crop, randomise, finish])

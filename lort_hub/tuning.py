@@ -11,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lort_hub.backbones import Backbone
 from lort_hub.errors import BackboneError, ConfigError
 
+LORA_SHARE = 0.4
+"""Least share of a model's weights in layers that low-rank updates fit."""
+
 Tune = Literal["full", "head", "lora", "bias"]
 
 
@@ -75,9 +78,13 @@ def _with_lora(backbone: Backbone, rank: int) -> nn.Module:
     # Subclasses change their weight or padding on the way, which a low-rank update could not follow.
     linear = [name for name, module in inner if type(module) is nn.Linear]
     convolutions = [name for name, module in inner if type(module) is nn.Conv2d and module.groups == 1]
-    if not linear and not convolutions:
+    weights = sum(module.weight.numel() for name, module in inner if name in (linear or convolutions))
+    if weights < LORA_SHARE * sum(
+        weight.numel() for _, module in inner for weight in module.parameters(False)
+    ):
         raise BackboneError(
-            f"'{backbone.spec}' has no layer that --tune lora could update.\nUse --tune full, bias or head."
+            f"'{backbone.spec}' has too few plain layers that --tune lora could update.\n"
+            "Use --tune full, bias or head."
         )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear or convolutions)
     model: nn.Module = get_peft_model(backbone.model, config)

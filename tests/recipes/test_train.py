@@ -337,16 +337,22 @@ def test_a_refit_refuses_a_contradiction_that_is_a_default(photos, tmp_path):
     assert "--batch-size beside --refit" in result["said"]
 
 
-def test_layer_decay_decays_in_transformers_models_too(photos, tmp_path):
+def test_layer_decay_is_refused_where_layers_are_unknown(photos, tmp_path):
     backbone = transformers_folder(tmp_path / "vit")
-    flags = ("--backbone", backbone, "--dataset", photos, "--epochs", "2", "--num-workers", "0", *QUICK)
-    said = train_all(
-        tmp_path, *((*flags, "--layer-decay", decay, "--output-dir", decay) for decay in ("1", "0.5"))
-    )
-    assert "has no effect" not in said[1]
-    one, other = (load_file(tmp_path / decay / "model.safetensors") for decay in ("1", "0.5"))
-    name = next(name for name in one if "layer.0." in name and name.endswith("weight"))
-    assert not one[name].equal(other[name])
+    flags = [
+        "--backbone",
+        str(backbone),
+        "--dataset",
+        str(photos),
+        "--epochs",
+        "2",
+        "--num-workers",
+        "0",
+        *QUICK,
+    ]
+    result = serve([{"flags": [*flags, "--layer-decay", "0.5", "--output-dir", "no"]}], tmp_path)[0]
+    assert result["code"] == 2, result["said"]
+    assert "--layer-decay needs a timm model" in result["said"]
 
 
 def test_corrupt_images_stop_the_run_before_training_or_are_left_out(photos, tmp_path):
