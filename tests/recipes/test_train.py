@@ -192,7 +192,7 @@ def train_by_hand(folder, batches, *, smoothing, clip, decay, mix=None):
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9)
     step, said = 0, []
     np.random.seed(0)  # noqa: NPY002
-    for epoch, lr in enumerate((0.0005, 0.05 * 0.75, 0.05 * 0.25)):  # warm-up, then a cosine of three
+    for epoch, lr in enumerate((0.025, 0.05 * 0.75, 0.05 * 0.25)):  # warm-up, then a cosine of three
         for group in optimizer.param_groups:
             group["lr"] = lr
         total = 0.0
