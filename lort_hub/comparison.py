@@ -244,8 +244,8 @@ def study_table(rows: Sequence[dict[str, Any]]) -> str:
 
     Example:
         >>> row = {"chosen": '{"lr": 0.1}'} | dict.fromkeys(COLUMNS, 0.5)
-        >>> print(study_table([row]).splitlines()[2][:20])
-        | 0.1 | 50.0 | 50.0
+        >>> study_table([row]).splitlines()[2][:19]
+        '| 0.1 | 50.0 | 50.0'
     """
     names = [name for name in COLUMNS if name != "seconds"]
     varied = [json.loads(row["chosen"]) for row in rows]

@@ -82,7 +82,8 @@ def extract_features(
     pixels = Pixels(split, backbone.transform, backbone.augment)
     share = missing[accelerator.process_index :: accelerator.num_processes]
     if share:
-        _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws its workers' seed
+            _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
     accelerator.wait_for_everyone()
     return store
 

@@ -1,6 +1,7 @@
 """Isolation: no network but loopback, caches in a temporary folder, one thread."""
 
 import os
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
 
 
 @pytest.fixture(autouse=True)

@@ -147,14 +147,16 @@ def test_yaml_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
     recipe = recipe_at(path)
-    assert issubclass(recipe.Arguments, RunArguments)
-    for field in dataclasses.fields(recipe.Arguments):
+    named = [name for name in vars(recipe) if name.endswith("Arguments") and name != "RunArguments"]
+    [arguments] = [getattr(recipe, name) for name in named]
+    assert issubclass(arguments, RunArguments)
+    for field in dataclasses.fields(arguments):
         assert field.metadata["help"].strip().endswith("."), field.name
     with pytest.raises(SystemExit) as stop:
-        parse_arguments(recipe.Arguments, ["--help"], description=recipe.__doc__)
+        parse_arguments(arguments, ["--help"], description=recipe.__doc__)
     shown = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(f"--{field.name}" in shown for field in dataclasses.fields(recipe.Arguments))
+    assert all(f"--{field.name}" in shown for field in dataclasses.fields(arguments))
 
 
 @pytest.mark.parametrize(
