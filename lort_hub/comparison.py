@@ -35,7 +35,7 @@ PERCENT = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "ece")
 
 
 def each_method(
-    training: TrainingSet, baseline: Fit, names: Sequence[str], *, by: str, seed: int
+    training: TrainingSet, baseline: Fit, names: Sequence[str], *, by: str | None, seed: int
 ) -> Iterator[tuple[str, Fit, float]]:
     """Choose and fit one method after the other, all by the same folds and from the same heads.
 
@@ -43,7 +43,7 @@ def each_method(
         training: Features (N, D) and labels.
         baseline: The head that methods start from; the backbone's own comes first, as a row of its own.
         names: Of `METHODS`, and "auto", which chooses among `AUTO`.
-        by: Score of the choices.
+        by: Score of the choices; None for each method's own.
         seed: Seed of folds and of SGD.
 
     Yields:

@@ -101,7 +101,7 @@ def fit_head(
     solver: str | None = None,
     baseline: Fit | None = None,
     views: Sequence[Tensor] = (),
-    select_by: str = "balanced-accuracy",
+    select_by: str | None = None,
     seed: int = 0,
 ) -> Fit:
     """Re-train a linear head on frozen features.
@@ -117,7 +117,7 @@ def fit_head(
             fitted on the same features. None for cross-entropy, fitted where it is needed.
         views: Augmented features (N, D): the exact solver fits on them and the training features, SGD on one
             of them each epoch, as the paper does. The choice of settings ignores them.
-        select_by: Score of the choice, one of `lort_hub.judging.SCORES`.
+        select_by: Score of the choices, one of `lort_hub.judging.SCORES`; None for the method's own.
         seed: Seed of folds and of SGD's order.
 
     Returns:
@@ -163,15 +163,13 @@ def fit_head(
     return Fit(head, method, selection.chosen, selection if selection.candidates else None)
 
 
-def fit_best(
-    training: TrainingSet, *, baseline: Fit, select_by: str = "balanced-accuracy", seed: int = 0
-) -> Fit:
+def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = None, seed: int = 0) -> Fit:
     """Re-train a head by the method that does best on held-out training samples.
 
     Args:
         training: Features (N, D) and labels.
         baseline: The head that methods start from: the backbone's own, or cross-entropy on the same features.
-        select_by: Score of the choice.
+        select_by: Score of the choices; None for each method's own.
         seed: Seed of folds.
 
     Returns:
@@ -181,7 +179,7 @@ def fit_best(
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> fit_best(training, baseline=fit_head(training, "ce")).why
-        'ce scores 100.0 on held-out training images, the best of 9 methods'
+        'ce has NLL 0.000 on held-out training images, the best of 8 methods'
     """
     judge = judge_of(training, baseline, select_by, seed)
     choice = choose_method(judge, {name: select(judge, METHODS[name]) for name in AUTO})
@@ -214,13 +212,13 @@ def fit_selected(
     return Fit(head, method, selection.chosen, selection if selection.candidates else None)
 
 
-def judge_of(training: TrainingSet, baseline: Fit | None, by: str, seed: int) -> Judge:
+def judge_of(training: TrainingSet, baseline: Fit | None, by: str | None, seed: int) -> Judge:
     """The judge of methods that start from a baseline.
 
     Args:
         training: The features.
         baseline: The head to start from; the backbone's own serves every fold, any other is fitted on each.
-        by: Score of the choice.
+        by: Score of the choices; None for each method's own.
         seed: Seed of folds.
 
     Example:

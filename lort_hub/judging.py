@@ -8,11 +8,13 @@ predicted, by heads fitted on all the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lort_hub.eigenbasis import TrainingSet, class_sums, leave_one_out
@@ -25,6 +27,8 @@ FOLDS = 5
 FOLD_TOLERANCE = 3e-3
 CLOSED_FORM_GAP = 2.0
 """Largest logit gap whose optimum is ranked by its closed-form limit; LORT's is 1.11."""
+TEMPERATURES = (-5.0, 7.0)
+"""Range of the logarithm of the logits' standard deviation after calibration."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Predictions:
     Attributes:
         labels: True labels (M,).
         predicted: Predicted labels (M,).
-        log_likelihood: Log-probability (M,) of the true label.
+        log_likelihood: Log-probability (M,) of the true label, calibrated; None where no score needs it.
     """
 
     labels: Tensor
     predicted: Tensor
-    log_likelihood: Tensor
+    log_likelihood: Tensor | None = None
 
     @property
     def right(self) -> Tensor:
@@ -68,6 +72,7 @@ def _macro_f1(held_out: Predictions) -> float:
 
 
 def _log_likelihood(held_out: Predictions) -> float:
+    assert held_out.log_likelihood is not None
     return _class_mean(held_out.log_likelihood, held_out.labels)
 
 
@@ -76,7 +81,7 @@ SCORES: dict[str, Callable[[Predictions], float]] = {
     "macro-f1": _macro_f1,
     "nll": _log_likelihood,
 }
-"""Scores by name, higher is better; all weigh every class the same ("nll" is its negative)."""
+"""Scores by name, higher is better; all weigh every class the same ("nll" is its negative, calibrated)."""
 
 
 def standard_error(one: Predictions, other: Predictions, by: str) -> float:
@@ -94,8 +99,11 @@ def standard_error(one: Predictions, other: Predictions, by: str) -> float:
         >>> standard_error(one, other, "balanced-accuracy")
         0.25
     """
-    likelihood = one.log_likelihood.double() - other.log_likelihood
-    values = likelihood if by == "nll" else one.right - other.right
+    values = one.right - other.right
+    if by == "nll":
+        assert one.log_likelihood is not None
+        assert other.log_likelihood is not None
+        values = one.log_likelihood.double() - other.log_likelihood
     counts = torch.bincount(one.labels).double()
     sums, squares = (torch.zeros_like(counts).index_add_(0, one.labels, v) for v in (values, values.square()))
     present = counts > 0
@@ -112,7 +120,7 @@ class Judge:
         training: The features; where the backbone was trained on them, with its held-out samples.
         base: The method and settings of the head that others start from, fitted on each fold.
         trained: The backbone's own head (K, D), (K,), which others start from instead; None for none.
-        by: One of `SCORES`.
+        by: One of `SCORES`; None for each method's own.
         seed: Seed of the folds and of SGD.
 
     Raises:
@@ -122,25 +130,29 @@ class Judge:
         >>> from lort_hub.methods import METHODS
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
         >>> judge, ncm = Judge(training), METHODS["ncm"]
-        >>> judge.score(next(judge.predictions(ncm, [{}]))), judge.how(ncm, {})
+        >>> _balanced_accuracy(next(judge.predictions(ncm, [{}]))), judge.how(ncm, {})
         (1.0, 'stratified 5-fold cross-validation')
     """
 
     training: TrainingSet
     base: tuple[Method, Settings] | None = None
     trained: tuple[Tensor, Tensor] | None = None
-    by: str = "balanced-accuracy"
+    by: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse an unknown score."""
-        if self.by not in SCORES:
+        if self.by is not None and self.by not in SCORES:
             hint = did_you_mean(self.by, SCORES)
             raise ConfigError(f"Unknown score '{self.by}'.{hint} Expected: {', '.join(SCORES)}.")
 
-    def score(self, held_out: Predictions) -> float:
-        """The score of held-out predictions; 0 where there are none."""
-        return SCORES[self.by](held_out)
+    def score_of(self, method: Method) -> str:
+        """Name of the score that chooses a method's settings.
+
+        The likelihood tells heads apart on far fewer samples than accuracy does (README has the numbers), but
+        the logits that over-smoothed labels ask for are no log-odds.
+        """
+        return self.by or ("balanced-accuracy" if method.over_smoothed else "nll")
 
     def how(self, method: Method, settings: Settings) -> str:
         """Where a method's predictions come from."""
@@ -156,7 +168,6 @@ class Judge:
         """Whether exact leave-one-out in closed form judges these settings."""
         return (
             self._unseen is None
-            and self.by != "nll"
             and method.fit is exact
             and not settings["tau"]
             and not settings["label_aware"]
@@ -170,24 +181,22 @@ class Judge:
         Iterative methods start from the heads of the setting before, and all folds share one eigenbasis.
         """
         if self.in_closed_form(method, path[0]):
-            return leave_one_out_predictions(self.training, path)
+            likelihood = self.score_of(method) == "nll"
+            return leave_one_out_predictions(self.training, path, likelihood=likelihood)
         return self.cross_validated(method, path)
 
     def cross_validated(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
         """The same by heads fitted on folds, whatever the method."""
         samples = [sample for sample, _ in self._folds]
         for settings in path:
-            parts = []
+            logits, labels = [], []
             for number, (_, held) in enumerate(self._folds):
                 head = method.fit(samples[number], settings)
                 if isinstance(head, LinearHead):
                     samples[number] = replace(samples[number], start=head)
-                parts.append(_predictions(head.logits(self.training.x[held]), self.training.labels[held]))
-            yield Predictions(
-                labels=torch.cat([part.labels for part in parts]),
-                predicted=torch.cat([part.predicted for part in parts]),
-                log_likelihood=torch.cat([part.log_likelihood for part in parts]),
-            )
+                logits.append(head.logits(self.training.x[held]))
+                labels.append(self.training.labels[held])
+            yield _predictions(torch.cat(logits), torch.cat(labels))
 
     @property
     def _unseen(self) -> Tensor | None:
@@ -217,12 +226,15 @@ class Judge:
         return list(zip(samples, helds, strict=True))
 
 
-def leave_one_out_predictions(training: TrainingSet, path: Sequence[Settings]) -> Iterator[Predictions]:
+def leave_one_out_predictions(
+    training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
+) -> Iterator[Predictions]:
     """Leave-one-out predictions of LORT's closed-form limit, exact, one for each setting of the path.
 
     Args:
         training: The training features.
         path: Settings that differ in weight decay alone.
+        likelihood: Whether the predictions tell the likelihood too, which costs more than the predictions.
 
     Example:
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
@@ -233,7 +245,7 @@ def leave_one_out_predictions(training: TrainingSet, path: Sequence[Settings]) -
     sums = class_sums(basis.x, training.labels, basis.omega, num_classes)
     for settings in path:
         logits = leave_one_out(basis, training.labels, sums, num_classes * settings["weight_decay"])
-        yield _predictions(logits, training.labels)
+        yield _predictions(logits, training.labels, likelihood=likelihood)
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
@@ -256,6 +268,36 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
     return fold_of
 
 
-def _predictions(logits: Tensor, labels: Tensor) -> Predictions:
-    true = logits.gather(1, labels[:, None]).squeeze(1)
-    return Predictions(labels, logits.argmax(dim=1), true - logits.logsumexp(dim=1))
+def calibrated(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probabilities (M,) of the true labels at the temperature that makes them likeliest.
+
+    Classes count alike in it. It lets heads of any logits magnitude, as LORT's, be compared by likelihood.
+
+    Args:
+        logits: Logits (M, K).
+        labels: Labels (M,).
+
+    Example:
+        >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
+        >>> calibrated(1e-3 * logits, labels).exp().round(decimals=2)
+        tensor([0.6700, 0.6700, 0.3300])
+    """
+    spread = float(logits.std(dim=1).mean()) if len(labels) else 0.0
+    if not spread:
+        return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    weights = 1 / torch.bincount(labels)[labels].to(logits)
+
+    def likelihoods(exponent: float) -> Tensor:
+        scaled = logits * (math.exp(exponent) / spread)
+        return scaled.gather(1, labels[:, None]).squeeze(1) - scaled.logsumexp(dim=1)
+
+    def loss(exponent: float) -> float:
+        return -float(weights @ likelihoods(exponent))
+
+    return likelihoods(
+        minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4}).x
+    )
+
+
+def _predictions(logits: Tensor, labels: Tensor, *, likelihood: bool = True) -> Predictions:
+    return Predictions(labels, logits.argmax(dim=1), calibrated(logits, labels) if likelihood else None)

@@ -182,7 +182,7 @@ METHODS = {
     ),
 }  # fmt: skip
 """From the simplest on: of equally good methods the earlier one is the choice."""
-AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "las", "lort")
+AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
 """What `--method auto` chooses among: the methods that end in a linear layer, less their costly variants."""
 
 

@@ -87,7 +87,7 @@ class Problem:
         training = TrainingSet(train.x, train.y, data.num_classes, held_out)
         return cls(data, training, test, [stores[0].load(name).x for name in names], notes)
 
-    def baseline(self, backbone: Backbone, *, select_by: str = "balanced-accuracy", seed: int = 0) -> Fit:
+    def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """The head the backbone came with where its classes match, else cross-entropy on these features."""
         own = own_head(backbone, self.data.class_names)
         return stage1_fit(*own) if own else fit_head(self.training, "ce", select_by=select_by, seed=seed)

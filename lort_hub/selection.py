@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
 from lort_hub.fitting import Settings
-from lort_hub.judging import Judge, Predictions, standard_error
+from lort_hub.judging import SCORES, Judge, Predictions, standard_error
 from lort_hub.methods import METHODS, Method
 
 PATIENCE = 2
@@ -25,6 +25,7 @@ class Selection:
         how: Where the held-out predictions come from.
         score: That of the winner; None where there was nothing to choose.
         candidates: All settings tried, each with its score.
+        held_out: What the winner's heads say about held-out samples, where folds were fitted.
     """
 
     chosen: dict[str, float]
@@ -32,10 +33,11 @@ class Selection:
     how: str
     score: float | None
     candidates: list[dict[str, float]]
+    held_out: Predictions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The selection as JSON-ready values."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "held_out"}
 
 
 def select(judge: Judge, method: Method, given: Settings | None = None) -> Selection:
@@ -61,42 +63,49 @@ def select(judge: Judge, method: Method, given: Settings | None = None) -> Selec
         >>> choice.how, choice.chosen["gamma"], choice.score
         ('leave-one-out in closed form', 1.0, 1.0)
     """
-    given = given or {}
+    given, by = given or {}, judge.score_of(method)
     first = method.paths(judge.training, given)[0][0]
     if len(method.grid.keys() - given.keys()) == 0:
-        return Selection(dict(first), judge.by, "nothing to choose", None, [])
+        return Selection(dict(first), by, "nothing to choose", None, [])
     # Cross-validation is dearer than leave-one-out, so it tries every second weight decay.
-    paths = method.paths(judge.training, given, every=1 if judge.in_closed_form(method, first) else 2)
-    walks = [_walk(judge, method, path) for path in paths]
-    chosen, score = max((winner for winner, _ in walks), key=lambda winner: winner[1])
+    closed = judge.in_closed_form(method, first)
+    walks = [
+        _walk(judge, method, path, by)
+        for path in method.paths(judge.training, given, every=1 if closed else 2)
+    ]
+    winner = max((winner for winner, _ in walks), key=lambda tried: tried.score)
     return Selection(
-        chosen=dict(chosen),
-        by=judge.by,
+        chosen=dict(winner.settings),
+        by=by,
         how=judge.how(method, first),
-        score=score,
-        candidates=[{**tried, "score": score} for _, walk in walks for tried, score in walk],
+        score=winner.score,
+        candidates=[{**tried.settings, "score": tried.score} for _, walk in walks for tried in walk],
+        held_out=None if closed else winner.held_out,
     )
 
 
-def _walk(
-    judge: Judge, method: Method, path: Sequence[Settings]
-) -> tuple[tuple[Settings, float], list[tuple[Settings, float]]]:
+@dataclass(frozen=True)
+class _Tried:
+    settings: Settings
+    score: float
+    held_out: Predictions
+
+
+def _walk(judge: Judge, method: Method, path: Sequence[Settings], by: str) -> tuple[_Tried, list[_Tried]]:
     """Score along the path; one of weight decays until it is past its best, for the small ones are dear."""
-    tried: list[tuple[Settings, float, Predictions]] = []
+    walk: list[_Tried] = []
     best, dear = 0, path[0].get("weight_decay") != path[-1].get("weight_decay")
     for settings, held_out in zip(path, judge.predictions(method, path), strict=True):
-        tried.append((settings, judge.score(held_out), held_out))
-        if tried[-1][1] > tried[best][1]:
-            best = len(tried) - 1
-        elif dear and len(tried) - 1 - best >= PATIENCE and not _hides_most_classes(held_out):
+        walk.append(_Tried(settings, SCORES[by](held_out), held_out))
+        if walk[-1].score > walk[best].score:
+            best = len(walk) - 1
+        elif dear and len(walk) - 1 - best >= PATIENCE and not _hides_most_classes(held_out):
             break
-    _, top, said = tried[best]
+    top = walk[best]
     winner = next(
-        (settings, score)
-        for settings, score, held_out in tried
-        if top - score <= standard_error(said, held_out, judge.by)
+        tried for tried in walk if top.score - tried.score <= standard_error(top.held_out, tried.held_out, by)
     )
-    return winner, [(settings, score) for settings, score, _ in tried]
+    return winner, walk
 
 
 def _hides_most_classes(held_out: Predictions) -> bool:
@@ -113,12 +122,14 @@ class Choice:
 
     Attributes:
         method: Its name in `METHODS`.
+        by: Name of the score.
         selections: What was chosen for each method, by name.
         scores: Score of each method at its chosen settings, on the same samples.
         errors: Standard error of the difference to the best, by name.
     """
 
     method: str
+    by: str
     selections: dict[str, Selection]
     scores: dict[str, float]
     errors: dict[str, float]
@@ -126,15 +137,17 @@ class Choice:
     def why(self) -> str:
         """The reason, in a sentence."""
         best = max(self.scores, key=lambda name: self.scores[name])
-        text = f"{self.method} scores {100 * self.scores[self.method]:.1f} on held-out training images"
+        text = f"{self.method} has {self._told(self.scores[self.method])} on held-out training images"
         if best == self.method:
             return f"{text}, the best of {len(self.scores)} methods"
-        gap = 100 * (self.scores[best] - self.scores[self.method])
-        error = 100 * self.errors[self.method]
+        error = self._told(self.errors[self.method])
         return (
-            f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error:.1f}) of "
-            f"the best, {best}, which is {gap:.1f} above"
+            f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
+            f"best, {best}, which has {self._told(self.scores[best])}"
         )
+
+    def _told(self, score: float) -> str:
+        return f"NLL {abs(score):.3f}" if self.by == "nll" else f"{self.by} {100 * score:.1f}"
 
 
 def choose_method(judge: Judge, selections: dict[str, Selection]) -> Choice:
@@ -154,12 +167,13 @@ def choose_method(judge: Judge, selections: dict[str, Selection]) -> Choice:
         'ncm'
     """
     # Leave-one-out fits on more samples than a fold does: compared are the folds' predictions alone.
+    by = judge.by or "nll"
     said = {
-        name: next(judge.cross_validated(METHODS[name], [choice.chosen]))
+        name: choice.held_out or next(judge.cross_validated(METHODS[name], [choice.chosen]))
         for name, choice in selections.items()
     }
-    scores = {name: judge.score(held_out) for name, held_out in said.items()}
+    scores = {name: SCORES[by](held_out) for name, held_out in said.items()}
     best = max(scores, key=lambda name: scores[name])
-    errors = {name: standard_error(said[best], held_out, judge.by) for name, held_out in said.items()}
+    errors = {name: standard_error(said[best], held_out, by) for name, held_out in said.items()}
     method = next(name for name in selections if scores[best] - scores[name] <= errors[name])
-    return Choice(method, selections, scores, errors)
+    return Choice(method, by, selections, scores, errors)

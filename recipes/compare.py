@@ -41,7 +41,7 @@ class Arguments(RunArguments):
     methods: list[str] = flag(["all"], f"all, or some of: {', '.join(METHODS)}, auto.")
     imbalances: list[str] = flag([], "Several cuts, a table each (default: --imbalance).")
     seeds: int = flag(1, "Runs: each its own folds and SGD order, and its own tail with --subset shuffle.")
-    select_by: Literal[tuple(SCORES)] = flag("balanced-accuracy", "Score of the choices.")  # type: ignore[valid-type]
+    select_by: Literal[tuple(SCORES)] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
 
     def __post_init__(self) -> None:
         """Refuse unknown methods before anything is loaded."""

@@ -41,7 +41,7 @@ class Arguments(RunArguments):
     weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
     solver: Literal["exact", "sgd"] | None = flag(None, "exact, or the paper's SGD (default: the method's).")
     views: int = flag(0, "Randomly augmented views of each training image to fit on.")
-    select_by: Literal[tuple(SCORES)] = flag("balanced-accuracy", "Score of the choice.")  # type: ignore[valid-type]
+    select_by: Literal[tuple(SCORES)] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
     bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Few is below the first number of training images, many above the second."

@@ -7,11 +7,20 @@ from sklearn.neighbors import NearestCentroid
 
 from lort_hub.eigenbasis import TrainingSet
 from lort_hub.fitting import DEFAULTS, Sample
-from lort_hub.judging import FOLD_TOLERANCE, FOLDS, Judge, Predictions, standard_error, stratified_folds
+from lort_hub.judging import (
+    FOLD_TOLERANCE,
+    FOLDS,
+    SCORES,
+    Judge,
+    Predictions,
+    calibrated,
+    standard_error,
+    stratified_folds,
+)
 from lort_hub.methods import METHODS
 from tests.test_selection import clusters
 
-NCM, ADJUST = METHODS["ncm"], METHODS["logit-adjust"]
+NCM, ADJUST, ACCURACY = METHODS["ncm"], METHODS["logit-adjust"], SCORES["balanced-accuracy"]
 HELD_OUT = "the 12 images held out of the backbone's training"
 ROSY = " on images the backbone was trained on, too rosy about the tail (no --holdout)"
 
@@ -60,12 +69,10 @@ def test_held_out_predictions_are_those_of_a_head_fitted_without_them(name, trai
     said = next(Judge(with_held_out(training, held), trained=base).predictions(method, [settings]))
     alone = TrainingSet(training.x[kept], training.labels[kept], 4)
     head = method.fit(Sample(alone, base=base, tolerance=FOLD_TOLERANCE), settings)
-    log_p = head.logits(training.x[held]).log_softmax(dim=1)
+    logits = head.logits(training.x[held])
     assert said.labels.equal(training.labels[held])
-    assert said.predicted.equal(log_p.argmax(dim=1))
-    torch.testing.assert_close(
-        said.log_likelihood, log_p.gather(1, said.labels[:, None]).squeeze(1), atol=0.01, rtol=0
-    )
+    assert said.predicted.equal(logits.argmax(dim=1))
+    torch.testing.assert_close(said.log_likelihood, calibrated(logits, said.labels), atol=0.01, rtol=0)
 
 
 def test_closed_form_is_ridge_regression_that_left_the_sample_out(training):
@@ -78,7 +85,7 @@ def test_closed_form_is_ridge_regression_that_left_the_sample_out(training):
         ridge = Ridge(alpha=4 * 0.02 * len(labels)).fit(x[kept], torch.eye(4)[labels[kept]])
         predicted.append(int(ridge.predict(x[k : k + 1]).argmax()))
     assert said.predicted.tolist() == predicted
-    assert Judge(training).score(said) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert ACCURACY(said) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "maxnorm" not in name])
@@ -89,7 +96,7 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
     method, training = METHODS[name], TrainingSet(x, labels, 2)
     judge = Judge(training, base=(METHODS["ce"], {**DEFAULTS, "weight_decay": 1e-3}))
     settings = method.paths(training, {})[0][0]
-    assert judge.score(next(judge.predictions(method, [settings]))) < 0.7
+    assert ACCURACY(next(judge.predictions(method, [settings]))) < 0.7
 
 
 @pytest.mark.parametrize(
@@ -97,7 +104,7 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
     [
         (None, "lort", "balanced-accuracy", "leave-one-out in closed form"),
         (None, "crt+lort", "macro-f1", "leave-one-out in closed form"),
-        (None, "lort", "nll", "stratified 5-fold cross-validation"),
+        (None, "lort", "nll", "leave-one-out in closed form"),
         (None, "lort-published", "balanced-accuracy", "stratified 5-fold cross-validation"),
         (None, "tau-norm", "balanced-accuracy", "stratified 5-fold cross-validation"),
         ("none", "lort", "balanced-accuracy", "leave-one-out in closed form" + ROSY),
@@ -144,14 +151,14 @@ def test_a_class_held_out_whole_counts_as_wrong(training):
     said = next(judge.predictions(METHODS["ce"], [ce]))
     rates = [said.right[said.labels == k].mean().item() for k in range(4)]
     assert rates[3] == 0
-    assert judge.score(said) == pytest.approx(np.mean(rates))
+    assert ACCURACY(said) == pytest.approx(np.mean(rates))
 
 
 def test_nothing_held_out_scores_nothing():
     training = TrainingSet(torch.eye(3), torch.arange(3), 3)
     said = next(Judge(training).predictions(NCM, [{}]))
     assert len(said.labels) == 0
-    assert [Judge(training, by=by).score(said) for by in ("balanced-accuracy", "nll")] == [0.0, 0.0]
+    assert [SCORES[by](said) for by in ("balanced-accuracy", "nll")] == [0.0, 0.0]
 
 
 def test_standard_error_of_log_likelihoods_by_hand():
@@ -161,3 +168,43 @@ def test_standard_error_of_log_likelihoods_by_hand():
     other = Predictions(labels, labels, zeros)
     assert standard_error(one, other, "nll") == pytest.approx((1 / 2 + 8 / 3) ** 0.5 / 2)
     assert standard_error(one, other, "balanced-accuracy") == 0.0
+
+
+def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 40 + [1] * 8 + [2] * 4)
+    logits = torch.randn(52, 3, generator=random) + 2 * torch.eye(3)[labels]
+    weights = 1 / torch.bincount(labels)[labels] / 3
+    scales = torch.logspace(-2, 2, 20_001)[:, None, None].double()
+    every = torch.log_softmax(scales * logits, dim=2)[:, torch.arange(52), labels]
+    best = every[(every @ weights.double()).argmax()].float()
+    torch.testing.assert_close(calibrated(logits, labels), best, atol=2e-3, rtol=0)
+    for scale in (1e-4, 1e3):  # the heads of LORT and the nearest class means
+        torch.testing.assert_close(
+            calibrated(scale * (logits + 7), labels), calibrated(logits, labels), atol=1e-3, rtol=0
+        )
+
+
+def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
+    labels = torch.arange(200) % 4
+    for logits in (torch.zeros(200, 4), -10 * torch.eye(4)[labels]):
+        torch.testing.assert_close(
+            calibrated(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "maxnorm" not in name and name != "ncm"])
+def test_every_method_has_a_finite_likelihood_where_a_class_has_no_sample_left(name, training):
+    held = (training.labels == 3) | every_fourth(training)
+    judge = Judge(with_held_out(training, held), trained=(torch.randn(4, 6), torch.randn(4)))
+    said = next(judge.cross_validated(METHODS[name], [METHODS[name].paths(training, {})[0][0]]))
+    assert np.isfinite(SCORES["nll"](said))
+
+
+def test_over_smoothed_heads_are_chosen_by_accuracy_and_all_others_by_likelihood(training):
+    own = {name: Judge(training).score_of(method) for name, method in METHODS.items()}
+    assert {name for name, by in own.items() if by == "balanced-accuracy"} == {
+        name for name in METHODS if "lort" in name and name != "lort-path"
+    }
+    assert set(own.values()) == {"nll", "balanced-accuracy"}
+    assert Judge(training, by="macro-f1").score_of(NCM) == "macro-f1"
