@@ -232,8 +232,8 @@ def test_retrain_explains_in_its_card_the_method_it_chose(photos, tmp_path):
     selection = json.loads((tmp_path / "out" / "metrics.json").read_text())["selection"]
     head = json.loads((tmp_path / "out" / "run.json").read_text())["head"]
     assert list(selection["methods"]) == list(AUTO)
-    assert selection["why"].startswith(f"{head['method']} scores ")
-    assert f"{100 * selection['methods'][head['method']]:.1f} on held-out training images" in selection["why"]
+    assert selection["why"].startswith(f"{head['method']} has NLL ")
+    assert f"{abs(selection['methods'][head['method']]):.3f} on held-out training images" in selection["why"]
     assert selection["why"] in finished["said"]
     assert f"Method chosen as well: {selection['why']}." in (tmp_path / "out" / "README.md").read_text()
     for flag in (("--gamma", "1"), ("--delta", "0.9"), ("--views", "1"), ("--solver", "sgd")):
@@ -249,7 +249,7 @@ def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_basel
     training, baseline = problem.training, fit_head(problem.training, "ce")
     fit = baseline if method == "ce" else fit_head(training, method, baseline=baseline)
     scores = dict.fromkeys(AUTO, 0.5) | {method: 0.75}
-    fit = replace(fit, choice=Choice(method, {}, scores, dict.fromkeys(AUTO, 0.01)))
+    fit = replace(fit, choice=Choice(method, "balanced-accuracy", {}, scores, dict.fromkeys(AUTO, 0.01)))
     counts, labels = training.class_counts.numpy(), problem.test.y.numpy()
     reports = {
         head.method: evaluate(head.logits(problem.test.x).numpy(), labels, counts, weight=head.weight.numpy())
@@ -266,4 +266,4 @@ def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_basel
         arguments={},
         environment={"command": "", "versions": {}},
     )
-    assert f"{method} scores 75.0 on held-out" in (tmp_path / "out" / "README.md").read_text()
+    assert f"{method} has balanced-accuracy 75.0 on held-out" in (tmp_path / "out" / "README.md").read_text()
