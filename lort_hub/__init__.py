@@ -18,6 +18,7 @@ _HOMES = {
     "load_long_tailed": "data",
     "logits_magnitude": "metrics",
     "long_tailed_counts": "longtail",
+    "push_to_hub": "publish",
     "regularized_std": "metrics",
 }
 __all__ = [*_HOMES]

@@ -1,13 +1,16 @@
-"""The report of a run: the table of results and the model card, from metrics.json and run.json alone."""
+"""The report of a run: the table of results and the model cards, from metrics.json and run.json alone."""
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from lort_hub.heads import STAGE1
-from lort_hub.lineage import how_made, source_name
-from lort_hub.markdown import code, escape
+from lort_hub.hub import search_tags
+from lort_hub.lineage import citations, how_made, license_note, source_name
+from lort_hub.markdown import code, escape, fenced
 
 GROUPS = ("many", "medium", "few")
 COLUMNS = {
@@ -59,60 +62,129 @@ def _cell(report: dict[str, Any], key: str) -> str:
     return f"{100 * value:.1f}{suffix}"
 
 
-def render_card(metrics: dict[str, Any], run: dict[str, Any]) -> str:
-    """Render the model card.
+def render_card(metrics: dict[str, Any], run: dict[str, Any], repo_id: str | None = None) -> str:
+    """Render the card of a complete model.
 
     Args:
         metrics: Content of metrics.json.
         run: Content of run.json.
+        repo_id: Where on the Hub the snippet loads it from; None for the output folder itself.
 
     Returns:
         Markdown with YAML metadata.
 
     Example:
-        >>> import json
         >>> metrics = json.load(open("out/metrics.json"))  # doctest: +SKIP
         >>> card = render_card(metrics, json.load(open("out/run.json")))  # doctest: +SKIP
     """
-    from huggingface_hub import ModelCard
-
     test, data = metrics["test"], run["data"]
-    names, counts = run["class_names"], data["class_counts"]
-    low, high = test["thresholds"]
-    order = sorted(
-        (accuracy, k) for k, accuracy in enumerate(test["per_class_accuracy"]) if accuracy is not None
-    )
-    card = ModelCard.from_template(
-        _metadata(metrics, run),
-        template_str=(files("lort_hub") / "templates" / "model_card.md").read_text(),
-        title=f"{escape(source_name(run['backbone']))}, {run['head']['method']}, {escape(data['name'])}",
-        intro=_intro(run),
-        dataset=f"{code(data['name'])} (imbalance {data['imbalance']})",
-        num_classes=len(names),
-        largest=max(counts),
-        smallest=min(counts),
-        n_test=test["n"],
-        low=low,
-        high=high,
-        group_sizes=", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
-        interval_note=_interval_note(test),
-        table=results_table(_reports(metrics, run)),
-        baseline_note=f"The baseline is {run['baseline']['note']}. " if run["baseline"] else "",
-        worst=", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5]),
-        calibration_note=_calibration_note(test, run["head"]["delta"]),
-        snippet=_snippet(run),
+    baseline = {run["baseline"]["name"]: metrics["baseline"]} if run["baseline"] else {}
+    return _fill(
+        "model_card.md",
+        _metadata(test, run, run["backbone"]["library"]),
+        **_results({**baseline, run["head"]["method"]: test}, run),
+        citations=citations(run["head"]["method"], run["environment"]["versions"]["lort_hub"]),
+        largest=max(data["class_counts"]),
+        smallest=min(data["class_counts"]),
+        worst=_hardest(test["per_class_accuracy"], run["class_names"]),
+        repo_id=repo_id,
+        needs_lort_hub=run["backbone"]["needs_lort_hub"],
         made=how_made(metrics, run),
-        limits=_limits(run["head"], test, len(names)),
-        command=run["environment"]["command"],
+        command=fenced(run["environment"]["command"]),
         versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
         fingerprint=data["fingerprint"],
+        data_source=f"{code(data['dataset'])} at revision `{data['revision']}`, " if data["revision"] else "",
     )
-    return str(card)
 
 
-def _reports(metrics: dict[str, Any], run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    baseline = {run["baseline"]["name"]: metrics["baseline"]} if run["baseline"] else {}
-    return {**baseline, run["head"]["method"]: metrics["test"]}
+def render_head_card(config: dict[str, Any], repo_id: str | None = None) -> str:
+    """Render the card of a head alone.
+
+    Args:
+        config: Content of the head's config.json.
+        repo_id: Where on the Hub the snippet loads it from; None for the head's folder itself.
+
+    Returns:
+        Markdown with YAML metadata.
+
+    Example:
+        >>> card = render_head_card(json.load(open("out/head/config.json")))  # doctest: +SKIP
+    """
+    backbone, test = config["backbone"], config["results"][config["head"]["method"]]
+    return _fill(
+        "head_card.md",
+        _metadata(test, config, "lort_hub"),
+        **_results(config["results"], config),
+        citations=citations(config["head"]["method"], config["lort_hub"]),
+        backbone=code(source_name(backbone)),
+        revision=backbone["revision"],
+        num_features=backbone["num_features"],
+        sha256=backbone["sha256"],
+        repo_id=repo_id,
+    )
+
+
+def address_cards(folder: Path, repo_id: str) -> None:
+    """Have the snippets on the cards in an output folder, or a head's, load from the Hub.
+
+    A card that was changed by hand is left as it is.
+
+    Args:
+        folder: Where the cards are; its files are overwritten, so give a copy.
+        repo_id: Where the folder is about to be pushed.
+
+    Example:
+        >>> address_cards(Path("copy/of/out"), "me/name")  # doctest: +SKIP
+    """
+    rendered = []
+    if (folder / "run.json").exists():
+        metrics, run = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "run"))
+        rendered.append((folder / "README.md", [render_card(metrics, run, name) for name in (None, repo_id)]))
+    head = folder / "head" if (folder / "head").is_dir() else folder
+    config = json.loads((head / "config.json").read_text())
+    if "results" in config:
+        rendered.append((head / "README.md", [render_head_card(config, name) for name in (None, repo_id)]))
+    for path, (local, addressed) in rendered:
+        if path.exists() and path.read_text(encoding="utf-8") == local:
+            path.write_text(addressed, encoding="utf-8")
+
+
+def _fill(template: str, metadata: Any, **texts: Any) -> str:
+    from huggingface_hub import ModelCard
+
+    source = (files("lort_hub") / "templates" / template).read_text(encoding="utf-8")
+    return str(ModelCard.from_template(metadata, template_str=source, **texts)) + "\n"
+
+
+def _results(reports: dict[str, dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
+    """What both cards say of a model and its results."""
+    data, method = run["data"], run["head"]["method"]
+    test = reports[method]
+    low, high = test["thresholds"]
+    return {
+        "title": f"{escape(source_name(run['backbone']))}, {method}, {escape(data['name'])}",
+        "intro": _intro(run),
+        "dataset": f"{code(data['name'])} (imbalance {data['imbalance']})",
+        "num_classes": len(run["class_names"]),
+        "n_test": f"{test['n']:,}",
+        "low": low,
+        "high": high,
+        "group_sizes": ", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
+        "interval_note": _interval_note(test),
+        "table": results_table(reports),
+        "baseline_note": f"The baseline is {run['baseline']['note']}. " if run["baseline"] else "",
+        "calibration_note": _calibration_note(test, run["head"]["delta"]),
+        "library": run["backbone"]["library"],
+        "limits": _limits(run["head"], test, len(run["class_names"])),
+        "license": license_note(run["backbone"]),
+    }
+
+
+def _hardest(per_class: list[float | None], names: list[str]) -> str:
+    order = sorted((accuracy, k) for k, accuracy in enumerate(per_class) if accuracy is not None)
+    text = ", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5])
+    never = sum(accuracy == 0 for accuracy, _ in order)
+    return text + (f"; in all, {never} classes are never recognised" if never > 5 else "")
 
 
 def _intro(run: dict[str, Any]) -> str:
@@ -125,12 +197,11 @@ def _intro(run: dict[str, Any]) -> str:
     )
 
 
-def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
+def _metadata(test: dict[str, Any], run: dict[str, Any], library: str) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
-    data, on_hub = run["data"], run["backbone"]["revision"] is not None
-    test = metrics["test"]
-    name = f"{source_name(run['backbone'])} {run['head']['method']}"
+    data, backbone = run["data"], run["backbone"]
+    name = f"{source_name(backbone)} {run['head']['method']}"
 
     def row(metric: str, label: str, value: float) -> EvalResult:
         return EvalResult(
@@ -152,17 +223,29 @@ def _metadata(metrics: dict[str, Any], run: dict[str, Any]) -> Any:
             size = test["groups"][group]["n"]
             results.append(row("accuracy", f"{group}-shot accuracy (n={size})", test[group]))
     results.append(row("f1", "macro F1", test["macro_f1"]))
+    lineage = {
+        "base_model": backbone["source"],
+        "base_model_revision": backbone["revision"],
+        "base_model_relation": "finetune",
+    }
+    tags = search_tags(
+        method=run["head"]["method"], backbone=backbone["architecture"], trained_on=data["name"]
+    )
+    tags += search_tags(
+        backbone=backbone["source"] if backbone["revision"] else None,
+        trained_on=data["dataset"] if data["revision"] else None,
+    )
     return ModelCardData(
         model_name=name,
-        library_name=run["backbone"]["library"],
+        library_name=library,
         pipeline_tag="image-classification",
-        license=run["backbone"]["license"],
-        base_model=run["backbone"]["source"] if on_hub else None,
+        license=backbone["license"],
         datasets=[data["dataset"]] if data["revision"] else None,
-        tags=["image-classification", "long-tailed-recognition", "lort", "lort_hub"],
+        tags=list(dict.fromkeys(["image-classification", "long-tailed-recognition", *tags])),
         metrics=["accuracy", "f1"],
         eval_results=results,
         ignore_metadata_errors=False,
+        **(lineage if backbone["revision"] else {}),
     )
 
 
@@ -196,27 +279,9 @@ def _limits(head: dict[str, Any], test: dict[str, Any], num_classes: int) -> str
             "It expects every class to be equally likely. Where the deployed mix of classes is as skewed as "
             "the training set, the baseline may be right more often."
         )
+    if untested := test.get("per_class_accuracy", []).count(None):
+        text += f" Classes without a test image, of which nothing is known: {untested}."
     if test["n"] < 30 * num_classes:
         per_class = test["n"] / num_classes
         text += f" With about {per_class:.0f} test images a class, single classes' numbers are rough."
     return text
-
-
-def _snippet(run: dict[str, Any]) -> str:
-    lines = [
-        "from transformers import pipeline",
-        "",
-        'classify = pipeline("image-classification", "PATH_OR_HUB_ID")',
-        'classify("image.jpg")',
-    ]
-    if run["backbone"]["library"] == "timm":
-        lines += [
-            "",
-            "import timm",
-            "",
-            'model = timm.create_model("local-dir:PATH", pretrained=True).eval()  # or hf-hub:HUB_ID',
-            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-        ]
-    if run["backbone"]["needs_lort_hub"]:
-        lines.insert(0, "import lort_hub.cifar_resnets  # registers this architecture with timm")
-    return "\n".join(lines)

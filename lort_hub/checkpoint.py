@@ -25,7 +25,9 @@ from lort_hub.loading import load_backbone
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-WITHOUT_EFFECT = ("dry_run", "num_workers", "output_dir", "overwrite", "report_to", "resume")
+WITHOUT_EFFECT = (
+    *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
+)
 """Arguments that change nothing in the output folder."""
 
 

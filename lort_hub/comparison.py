@@ -35,7 +35,13 @@ PERCENT = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "ece")
 
 
 def each_method(
-    training: TrainingSet, baseline: Fit, names: Sequence[str], *, by: str | None, seed: int
+    training: TrainingSet,
+    baseline: Fit,
+    names: Sequence[str],
+    *,
+    by: str | None,
+    seed: int,
+    baseline_seconds: float = 0.0,
 ) -> Iterator[tuple[str, Fit, float]]:
     """Choose and fit one method after the other, all by the same folds and from the same heads.
 
@@ -45,6 +51,7 @@ def each_method(
         names: Of `METHODS`, and "auto", which chooses among `AUTO`.
         by: Score of the choices; None for each method's own.
         seed: Seed of folds and of SGD.
+        baseline_seconds: What the baseline took, which is not fitted again where it is asked for.
 
     Yields:
         The name, the head, and the seconds of its selection and its fit.
@@ -61,6 +68,9 @@ def each_method(
     seconds = dict[str, float]()
 
     def fitted(name: str) -> Fit:
+        if name == baseline.method and baseline.selection:
+            selections[name], seconds[name] = baseline.selection, baseline_seconds
+            return baseline
         start = time.perf_counter()
         selections[name] = select(judge, METHODS[name])
         fit = fit_selected(training, name, selections[name], baseline=baseline, seed=seed)

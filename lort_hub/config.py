@@ -107,6 +107,14 @@ class RunArguments:
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
 
 
+@dataclass
+class ModelArguments(RunArguments):
+    """Flags of the recipes that end in a model."""
+
+    push_to_hub: str | None = flag(None, "Push the finished output to the Hub: namespace/name.")
+    private: bool = flag(False, "Make a new repository there private.")
+
+
 def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
     """Parse a recipe's flags, with `--config FILE.yaml` for defaults that the command line overrides.
 

@@ -39,6 +39,14 @@ class HubUnavailableError(LortHubError):
     """The Hub could not be reached, or refused, before any compute was spent."""
 
 
+class PublishError(LortHubError):
+    """A push that the Hub refused, and will refuse again until something is changed."""
+
+
+class RevisionConflictError(PublishError):
+    """A push that would have overwritten somebody else's commit."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string.
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lort_hub.errors import HubUnavailableError, LortHubError
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
 CONNECT_SECONDS = 5.0
 MODEL_FILES = [
+    "README.md",
     "config.json",
     "preprocessor_config.json",
     "run.json",
@@ -28,6 +35,7 @@ def pin_revision(
     *,
     kind: Literal["model", "dataset"],
     error: type[LortHubError],
+    token: str | bool | None = None,
 ) -> str | None:
     """Resolve a repository's branch, tag or short hash to the commit every later call uses.
 
@@ -36,6 +44,7 @@ def pin_revision(
         revision: Branch, tag or commit; None for the default branch.
         kind: Which kind of repository.
         error: What to raise when the Hub answers that the repository cannot be had.
+        token: A token in place of the one `hf auth login` stored.
 
     Returns:
         The 40-digit commit, or `revision` unchanged under `HF_HUB_OFFLINE`, where the cache decides.
@@ -50,13 +59,7 @@ def pin_revision(
     """
     import httpx2
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
@@ -65,23 +68,13 @@ def pin_revision(
         raise error(f"'{repo_id}' is not a Hub repository id: {cause}") from cause
     if constants.HF_HUB_OFFLINE:
         return revision
-    api = HfApi()
+    api = HfApi(token=token)
     look_up = api.model_info if kind == "model" else api.dataset_info
     try:
         return look_up(repo_id, revision=revision, timeout=CONNECT_SECONDS).sha
-    except GatedRepoError as cause:
-        raise error(
-            f"The {kind} '{repo_id}' is gated.\n"
-            f"Accept its terms at {constants.ENDPOINT}/{repo_id} and log in with `hf auth login`."
-        ) from cause
-    except RepositoryNotFoundError as cause:
-        raise error(
-            f"No {kind} '{repo_id}' on {constants.ENDPOINT}, or it is private and you are not logged in.\n"
-            "Check the spelling, or run `hf auth login`."
-        ) from cause
-    except RevisionNotFoundError as cause:
-        raise error(f"The {kind} '{repo_id}' has no revision '{revision}'.") from cause
     except (httpx2.HTTPError, HfHubHTTPError, OSError) as cause:
+        if refusal := _refusal(cause, kind, repo_id, revision):
+            raise error(refusal) from cause
         reason = str(cause).splitlines()[0] if str(cause) else ""
         raise HubUnavailableError(
             f"Cannot reach {constants.ENDPOINT} for the {kind} '{repo_id}' "
@@ -89,15 +82,51 @@ def pin_revision(
         ) from cause
 
 
+def _refusal(cause: Exception, kind: str, repo_id: str, revision: str | None) -> str | None:
+    """Why the Hub will not give a repository, and what to do; None where it gave no such answer."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(cause, GatedRepoError):
+        return (
+            f"The {kind} '{repo_id}' is gated.\n"
+            f"Accept its terms at {constants.ENDPOINT}/{repo_id} and log in with `hf auth login`."
+        )
+    if isinstance(cause, RepositoryNotFoundError):
+        return (
+            f"No {kind} '{repo_id}' on {constants.ENDPOINT}, or it is private and you are not logged in.\n"
+            "Check the spelling, or run `hf auth login`."
+        )
+    if isinstance(cause, RevisionNotFoundError):
+        return f"The {kind} '{repo_id}' has no revision '{revision}'."
+    if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
+        return f"{constants.ENDPOINT} does not accept your token.\nRun `hf auth login`, or unset HF_TOKEN."
+    return None
+
+
 def download_model(
-    repo_id: str, revision: str | None, *, error: type[LortHubError]
+    repo_id: str,
+    revision: str | None,
+    *,
+    error: type[LortHubError],
+    files: Sequence[str] = MODEL_FILES,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Download a model's configuration and safetensors of one commit; pickles are never fetched.
+    """Download a model's card, configuration and safetensors of one commit; pickles are never fetched.
 
     Args:
         repo_id: `org/name`.
         revision: Branch, tag or commit; None for the default branch.
         error: What to raise when the Hub answers that the repository cannot be had.
+        files: Patterns of the files wanted.
+        token: A token in place of the one `hf auth login` stored.
+        cache_dir: A folder in place of the Hub's cache.
 
     Returns:
         The folder in the Hub's cache and the commit its files are from.
@@ -113,20 +142,127 @@ def download_model(
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    pin_revision(repo_id, revision, kind="model", error=error)
+    pin_revision(repo_id, revision, kind="model", error=error, token=token)
     try:
         folder = Path(
             snapshot_download(
                 repo_id,
                 revision=revision,  # pinned to one commit in there, which keeps the name for offline use
-                allow_patterns=MODEL_FILES,
+                allow_patterns=list(files),
+                token=token,
+                cache_dir=cache_dir,
                 local_files_only=constants.HF_HUB_OFFLINE,
             )
         )
     except (LocalEntryNotFoundError, httpx2.HTTPError, HfHubHTTPError) as cause:
+        if refusal := _refusal(cause, "model", repo_id, revision):
+            raise error(refusal) from cause
         reason = str(cause).splitlines()[0]
         raise HubUnavailableError(
             f"Could not download '{repo_id}' ({type(cause).__name__}: {reason}).\n"
             f"Run the command again to resume it. {OFFLINE_COMMAND}"
         ) from cause
     return folder, folder.name
+
+
+def license_of(repo_id: str, revision: str) -> str | None:
+    """The license on the card of a model that has been downloaded; None where it states none.
+
+    Args:
+        repo_id: `org/name`.
+        revision: The commit that was downloaded.
+
+    Example:
+        >>> license_of("timm/resnet50.a1_in1k", "f" * 40) is None  # not downloaded
+        True
+    """
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+    from yaml import YAMLError
+
+    card = try_to_load_from_cache(repo_id, "README.md", revision=revision)
+    if not isinstance(card, str):
+        return None
+    try:
+        stated = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    except (OSError, ValueError, YAMLError):  # a stranger's card may be anything
+        return None
+    return stated if isinstance(stated, str) else None
+
+
+@dataclass(frozen=True)
+class PublishedHead:
+    """A head on the Hub, alone or in its complete model: `LortHead.from_pretrained(repo_id)` loads both.
+
+    Attributes:
+        repo_id: `org/name`.
+        method: How it was re-trained.
+        backbone: Hub id of its backbone, or the architecture of one that is not on the Hub.
+        dataset: Hub id of its data, or their name.
+        balanced_accuracy: As its card states it, a fraction.
+        downloads: Of the last 30 days.
+    """
+
+    repo_id: str
+    method: str | None
+    backbone: str | None
+    dataset: str | None
+    balanced_accuracy: float | None
+    downloads: int | None
+
+    @classmethod
+    def of(cls, info: ModelInfo) -> PublishedHead:
+        """The row of one answer of the Hub; what a card does not say is None."""
+        found: dict[str, str] = {}
+        for tag in sorted(info.tags or (), key=lambda tag: "/" in tag):  # an id stands for a bare name
+            kind, _, name = tag.partition(":")
+            found[kind] = name
+        results = (info.card_data.eval_results if info.card_data else None) or []
+        scores = [result.metric_value for result in results if result.metric_name == "balanced accuracy"]
+        score = float(scores[0]) if scores and isinstance(scores[0], int | float) else None
+        method, backbone, dataset = (found.get(kind) for kind in ("method", "backbone", "trained-on"))
+        return cls(info.id, method, backbone, dataset, score, info.downloads)
+
+
+def search_tags(**names: str | None) -> list[str]:
+    """Tags by which heads are found; cards carry them.
+
+    Args:
+        names: A method, a backbone, a data set (`trained_on`); None is left out.
+
+    Example:
+        >>> search_tags(method="lort", backbone="timm/resnet50.a1_in1k", trained_on=None)
+        ['lort_hub', 'method:lort', 'backbone:timm/resnet50.a1_in1k']
+    """
+    plain = {kind: re.sub(r"[^\w./-]+", "-", name).strip("-") for kind, name in names.items() if name}
+    return ["lort_hub", *(f"{kind.replace('_', '-')}:{name}" for kind, name in plain.items() if name)]
+
+
+def list_heads(backbone: str | None = None, dataset: str | None = None) -> list[PublishedHead]:
+    """Find published heads and complete models of lort_hub.
+
+    Args:
+        backbone: Hub id or timm architecture; None for any.
+        dataset: Hub id or name; None for any.
+
+    Returns:
+        One row for each repository, in the Hub's order.
+
+    Raises:
+        HubUnavailableError: The Hub did not answer.
+
+    Example:
+        >>> list_heads(backbone="resnet50", dataset="cifar100")  # doctest: +SKIP
+        [PublishedHead(repo_id='me/resnet50-lort', method='lort', ..., balanced_accuracy=0.52, downloads=3)]
+    """
+    import httpx2
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    tags = search_tags(backbone=backbone, trained_on=dataset)
+    try:
+        return [PublishedHead.of(info) for info in HfApi().list_models(filter=tags, cardData=True)]
+    except (httpx2.HTTPError, HfHubHTTPError, OSError) as cause:
+        raise HubUnavailableError(
+            f"Cannot search {constants.ENDPOINT} for {' '.join(tags)} ({type(cause).__name__}).\n"
+            "Try again later; LortHead.from_pretrained('org/name') needs no search."
+        ) from cause

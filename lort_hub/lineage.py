@@ -1,12 +1,15 @@
-"""How a model was made, in words, from metrics.json and run.json alone."""
+"""Where a model comes from, in words, from metrics.json and run.json alone."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lort_hub.heads import STAGE1
-from lort_hub.markdown import code
+from lort_hub.markdown import code, escape
+from lort_hub.methods import METHODS
 from lort_hub.resume import best_epoch
+
+LORT = "2403.00250"
 
 
 def source_name(backbone: dict[str, Any]) -> str:
@@ -18,6 +21,47 @@ def source_name(backbone: dict[str, Any]) -> str:
     """
     name: str = backbone["source"] if backbone["revision"] else backbone["architecture"]
     return name
+
+
+def license_note(backbone: dict[str, Any]) -> str:
+    """What is known of the license.
+
+    Args:
+        backbone: The entry `backbone` of run.json.
+
+    Example:
+        >>> license_note({"license": "apache-2.0"}), license_note({"license": None})
+        ('`apache-2.0`, as its backbone.', 'Not stated: no license of the backbone is known.')
+    """
+    if backbone["license"] is None:
+        return "Not stated: no license of the backbone is known."
+    return f"{code(backbone['license'])}, as its backbone."
+
+
+def citations(method: str, version: str) -> str:
+    """What to cite, as Markdown.
+
+    Args:
+        method: One of `METHODS`, or stage 1.
+        version: Of lort_hub.
+
+    Example:
+        >>> print(citations("logit-adjust", "0.1.0"))  # doctest: +ELLIPSIS
+        `logit-adjust`: [arXiv 2007.07314](https://arxiv.org/abs/2007.07314).
+        <BLANKLINE>
+        LORT: ...
+    """
+    source = METHODS[method].source if method in METHODS else ""
+    number = source.removeprefix("arXiv ")
+    own = (
+        f"`{method}`: [{source}](https://arxiv.org/abs/{number}).\n\n" if number not in (source, LORT) else ""
+    )
+    return (
+        f'{own}LORT: "Rethinking Classifier Re-Training in Long-Tailed Recognition: A Simple Logits '
+        f'Retargeting Approach", [arXiv {LORT}](https://arxiv.org/abs/{LORT}); at ICLR 2025 it became '
+        '"Label Over-Smooth Can Balance" ([OpenReview](https://openreview.net/forum?id=OeKp3AdiVO)).\n\n'
+        f"Made with lort_hub {version}, which is not by LORT's authors."
+    )
 
 
 def how_made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
@@ -73,14 +117,16 @@ def _trained(given: dict[str, Any]) -> str:
         "lora": f"low-rank updates of rank {given['lora_rank']} and the last layer",
     }[given["tune"]]
     seen = ["crops and flips"]
-    seen += [given["auto_augment"]] if given["auto_augment"] else []
+    seen += [escape(given["auto_augment"])] if given["auto_augment"] else []
     seen += [f"{name} {given[name]:g}" for name in ("mixup", "cutmix", "label_smoothing") if given[name]]
     more = [f"{given['warmup_epochs']} epochs of warm-up"] if given["warmup_epochs"] else []
     more += [f"layer decay {given['layer_decay']:g}"] if given["layer_decay"] else []
     more += [f"gradients clipped at {given['clip_grad']:g}"] if given["clip_grad"] else []
     more += [f"averaged weights (decay {given['ema_decay']:g})"] if given["ema_decay"] else []
     batch = given["batch_size"] * given["gradient_accumulation_steps"]
-    optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(given["opt"], given["opt"])
+    optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(
+        given["opt"], escape(given["opt"])
+    )
     return (
         f"{given['epochs']} epochs of {optimizer} over {', '.join(seen)}, training {what}; learning rate "
         f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches of "

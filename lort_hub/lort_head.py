@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lort_hub.card import render_head_card
 from lort_hub.errors import CheckpointError
 from lort_hub.hub import download_model
+from lort_hub.loading import load_backbone
+from lort_hub.publish import Published, push_to_hub
+
+RECORD = {"source", "revision", "architecture", "library", "sha256", "preprocessing"}
+"""What a head must know of its backbone to be put on it."""
 
 
 class LortHead(nn.Linear):
@@ -20,7 +29,7 @@ class LortHead(nn.Linear):
         >>> import tempfile, torch
         >>> folder = Path(tempfile.mkdtemp())
         >>> LortHead(torch.eye(2), torch.zeros(2), {"class_names": ["cat", "dog"]}).save_pretrained(folder)
-        >>> LortHead.from_pretrained(str(folder))(torch.tensor([[0.0, 1.0]]))
+        >>> LortHead.from_pretrained(folder)(torch.tensor([[0.0, 1.0]]))
         tensor([[0., 1.]], grad_fn=<AddmmBackward0>)
     """
 
@@ -30,38 +39,171 @@ class LortHead(nn.Linear):
         self.load_state_dict({"weight": weight, "bias": bias})
         self.config = config
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and model.safetensors.
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write config.json, model.safetensors and, where the config holds results, the card.
 
         Args:
             folder: Made if it does not exist.
         """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        if "results" in self.config:
+            (folder / "README.md").write_text(render_head_card(self.config), encoding="utf-8")
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, revision: str | None = None, create_pr: bool = False
+    ) -> Published:
+        """Publish the head as a repository of its own, by `lort_hub.push_to_hub`, whose errors it raises.
+
+        Args:
+            repo_id: `namespace/name`; made if it does not exist.
+            private: Make the repository private.
+            revision: Branch to push to; None for main.
+            create_pr: Open a pull request instead of writing to main.
+
+        Returns:
+            The page and the commit.
+        """
+        folder = mkdtemp(
+            prefix="lort_hub-head-"
+        )  # stays where a push fails, whose error says how to repeat it
+        self.save_pretrained(folder)
+        published = push_to_hub(folder, repo_id, private=private, revision=revision, create_pr=create_pr)
+        shutil.rmtree(folder)
+        return published
 
     @classmethod
-    def from_pretrained(cls, source: str) -> LortHead:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> LortHead:
         """Load a head from a folder or the Hub; missing or surplus tensors are errors.
 
         Args:
-            source: A folder, or `org/name[@revision]`.
+            source: A folder, or `org/name[@revision]`, of a head or of a complete model with a `head/`.
+            revision: Branch, tag or commit; None for the one in `source`, or the default branch.
+            token: A token in place of the one `hf auth login` stored.
+            cache_dir: A folder in place of the Hub's cache.
 
         Raises:
-            CheckpointError: It does not hold exactly a weight (K, D) and a bias (K,).
+            CheckpointError: It does not hold exactly a weight (K, D), a bias (K,) and their record.
             HubUnavailableError: The Hub is needed and does not answer.
         """
         folder = Path(source)
         if not folder.is_dir():
-            repo_id, _, revision = source.partition("@")
-            folder, _ = download_model(repo_id, revision or None, error=CheckpointError)
+            repo_id, _, named = str(source).partition("@")
+            folder = _download(repo_id, revision or named or None, token=token, cache_dir=cache_dir)
+        folder = folder / "head" if (folder / "head" / "config.json").exists() else folder
         try:
             tensors = load_file(folder / "model.safetensors")
-            config = json.loads((folder / "config.json").read_text())
-        except FileNotFoundError as cause:
-            raise CheckpointError(f"'{source}' is not a LORT head: {cause}.") from cause
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if set(shapes) != {"weight", "bias"} or shapes["bias"] != shapes["weight"][:1]:
-            raise CheckpointError(f"'{source}' holds {shapes}, expected exactly weight (K, D) and bias (K,).")
+        except (OSError, SafetensorError) as cause:
+            raise CheckpointError(f"'{source}' is not a LORT head: model.safetensors: {cause}.") from cause
+        shapes = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
+        sizes = [len(shape) for shape in shapes.values()]
+        if [*shapes, *sizes] != ["bias", "weight", 1, 2] or shapes["bias"] != shapes["weight"][:1]:
+            holds = ", ".join(f"{name} {shape}" for name, shape in [*shapes.items()][:6]) or "no tensors"
+            raise CheckpointError(
+                f"'{source}' is not a LORT head: it holds {holds}; "
+                "expected exactly weight (K, D) and bias (K,)."
+            )
+        config = _read_config(folder, source)
+        if len(config["class_names"]) != len(tensors["bias"]):
+            raise CheckpointError(
+                f"'{source}' is not a LORT head: config.json names {len(config['class_names'])} classes, "
+                f"expected {len(tensors['bias'])}, the rows of its weight."
+            )
         return cls(tensors["weight"], tensors["bias"], config)
+
+    def attach(self, backbone: str | None = None) -> nn.Module:
+        """The complete model: the recorded backbone, ending in this head.
+
+        Args:
+            backbone: Where to load the backbone from, a spec as of `load_backbone`; None for the recorded
+                repository at the recorded revision, or the recorded folder.
+
+        Returns:
+            timm's or transformers' model in eval mode, with the preprocessing and class names of the record.
+
+        Raises:
+            CheckpointError: It is another backbone than the recorded one, or that is a folder not here.
+            BackboneError: It cannot be loaded.
+            HubUnavailableError: The Hub is needed and does not answer.
+
+        Example:
+            >>> model = LortHead.from_pretrained("me/name-head").attach()  # doctest: +SKIP
+        """
+        record = self.config.get("backbone", {})
+        if not set(record) >= RECORD:
+            raise CheckpointError(
+                f"The head's config does not say what backbone it was made on: it lacks "
+                f"{', '.join(sorted(RECORD - set(record)))} of 'backbone'."
+            )
+        given = backbone or _recorded(record)
+        loaded = load_backbone(given, image_size=_image_size(record))
+        if loaded.num_features != self.in_features or loaded.fingerprint() != record["sha256"]:
+            ours = f"{self.in_features} features, sha256 {record['sha256'][:12]}"
+            theirs = f"{loaded.num_features} features, sha256 {loaded.fingerprint()[:12]}"
+            raise CheckpointError(
+                f"The head was made on '{record['source']}' ({ours}),\n"
+                f"but '{given}' is another backbone ({theirs}).\n"
+                "Pass the weights it was made on: attach(backbone='FOLDER'), or 'org/name@revision'."
+            )
+        names = self.config["class_names"]
+        model: Any = loaded.with_classifier(self.weight.cpu(), self.bias.cpu(), names).model.eval()
+        if loaded.library == "timm":
+            data = {name: value for name, value in record["preprocessing"].items() if name != "library"}
+            model.pretrained_cfg |= {**data, "label_names": names, "num_classes": len(names)}
+        attached: nn.Module = model
+        return attached
+
+
+def _download(repo_id: str, revision: str | None, **options: Any) -> Path:
+    """A head's files, or those in `head/` of a complete model, of one commit."""
+    error = CheckpointError
+    wanted = ["config.json", "head/config.json", "head/model.safetensors"]
+    folder, commit = download_model(repo_id, revision, error=error, files=wanted, **options)
+    if not (folder / "head").is_dir():
+        _read_config(folder, repo_id)  # before another model's weights are fetched
+        download_model(repo_id, commit, error=error, files=["model.safetensors"], **options)
+    return folder
+
+
+def _read_config(folder: Path, source: str | Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        named = isinstance(config["class_names"], list)
+    except (OSError, ValueError, TypeError, KeyError):
+        named = False
+    if not named:
+        raise CheckpointError(
+            f"'{source}' is not a LORT head: it holds no config.json with class_names beside a "
+            "model.safetensors, nor a head/ that does."
+        )
+    return config
+
+
+def _image_size(record: dict[str, Any]) -> int | None:
+    """The side of a timm model's square input, on which its weights may depend."""
+    _, height, width = record["preprocessing"].get("input_size", (3, None, None))
+    return height if height == width else None
+
+
+def _recorded(record: dict[str, Any]) -> str:
+    """The spec of the backbone on record."""
+    source: str = record["source"]
+    if record["revision"]:
+        source += f"@{record['revision']}"
+    elif not Path(source).is_dir():
+        raise CheckpointError(
+            f"The head was made on the backbone '{source}' ({record['architecture']}, "
+            f"sha256 {record['sha256'][:12]}), which is neither on the Hub nor a folder here.\n"
+            "Pass a copy of it: attach(backbone='FOLDER') or attach(backbone='org/name')."
+        )
+    return f"transformers:{source}" if record["library"] == "transformers" else source

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from lort_hub.backbones import Backbone
-from lort_hub.card import render_card
+from lort_hub.card import COLUMNS, render_card
 from lort_hub.checkpoint import atomic_folder, check_saved, save_model
 from lort_hub.data import LongTailedData
 from lort_hub.heads import STAGE1, Fit
+from lort_hub.hub import license_of
 from lort_hub.lort_head import LortHead
 from lort_hub.methods import METHODS
 from lort_hub.plots import write_plots
@@ -84,10 +85,7 @@ def write_output(
     with atomic_folder(folder, overwrite=overwrite) as staged:
         save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
         check_saved(staged, backbone, fit.weight, fit.bias, images)
-        head_config = {key: run[key] for key in ("backbone", "head", "class_names")}
-        LortHead(
-            fit.weight, fit.bias, {**head_config, "class_counts": run["data"]["class_counts"]}
-        ).save_pretrained(staged / "head")
+        LortHead(fit.weight, fit.bias, _head_config(run, reports)).save_pretrained(staged / "head")
         write_json(staged / "metrics.json", metrics)
         write_json(staged / "run.json", run)
         write_csv(
@@ -95,7 +93,7 @@ def write_output(
             per_class_rows(data.class_names, data.class_counts.tolist(), test, baseline),
         )
         write_plots(staged / "plots", data.class_counts.tolist(), reports)
-        (staged / "README.md").write_text(render_card(metrics, run))
+        (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 
 
 def per_class_rows(
@@ -134,9 +132,28 @@ def per_class_rows(
     ]
 
 
+def _head_config(run: dict[str, Any], reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a head carries of run.json and metrics.json: no rows of data, no single class's scores."""
+    told = (*COLUMNS, "n", "groups", "thresholds", "interval")
+    places = ("name", "dataset", "revision", "imbalance", "test_split")
+    return {
+        "backbone": {name: value for name, value in run["backbone"].items() if name != "trained_on"},
+        "head": run["head"],
+        "baseline": run["baseline"],
+        "class_names": run["class_names"],
+        "class_counts": run["data"]["class_counts"],
+        "data": {name: run["data"][name] for name in places},
+        "results": {
+            name: {key: report[key] for key in told if key in report} for name, report in reports.items()
+        },
+        "lort_hub": run["environment"]["versions"]["lort_hub"],
+    }
+
+
 def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
     model: Any = backbone.model
     config = model.pretrained_cfg if backbone.library == "timm" else {"architecture": model.config.model_type}
+    stated = license_of(backbone.source, backbone.revision) if backbone.revision else None
     return {
         "spec": backbone.spec,
         "source": backbone.source,
@@ -146,7 +163,7 @@ def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
         "num_features": backbone.num_features,
         "preprocessing": backbone.preprocessing,
         "architecture": config["architecture"],
-        "license": config.get("license"),
+        "license": stated or config.get("license"),
         "trained_on": backbone.trained_on.to_dict() if backbone.trained_on else None,
         "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),
     }
@@ -214,7 +231,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         >>> path.read_text().split()
         ['method,seed', 'ce,0']
     """
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

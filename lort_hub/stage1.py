@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import timm.optim
 
 from lort_hub.checkpoint import WITHOUT_EFFECT
-from lort_hub.config import RunArguments, flag
+from lort_hub.config import ModelArguments, flag
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.resume import best_epoch
 from lort_hub.tuning import Tune
@@ -23,7 +23,7 @@ PART = {"epochs": 20, "opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "warmup_
 
 
 @dataclass
-class Stage1Arguments(RunArguments):
+class Stage1Arguments(ModelArguments):
     """Flags of train.py: from scratch the paper's stage 1 (PAPER section 4), else the usual fine-tuning.
 
     Example:
@@ -32,7 +32,7 @@ class Stage1Arguments(RunArguments):
     """
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        **RunArguments.RANGES,
+        **ModelArguments.RANGES,
         **dict.fromkeys(("lora_rank", "epochs", "gradient_accumulation_steps"), (1, inf)),
         **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix"), (0, inf)),
         **dict.fromkeys(("clip_grad", "patience", "bootstrap"), (0, inf)),

@@ -6,6 +6,7 @@ python recipes/compare.py --features-of out/stage1 --imbalances exp:100 step:100
 """
 
 import json
+import time
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -94,10 +95,11 @@ def main() -> None:
             print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
             training, test = problem.training, problem.test
             counts, labels = training.class_counts.numpy(), test.y.numpy()
+            start_of_baseline = time.perf_counter()
             baseline = problem.baseline(backbone, select_by=args.select_by, seed=seed)
-            for name, fit, seconds in each_method(
-                training, baseline, args.methods, by=args.select_by, seed=seed
-            ):
+            how = {"by": args.select_by, "seed": seed}
+            how["baseline_seconds"] = time.perf_counter() - start_of_baseline
+            for name, fit, seconds in each_method(training, baseline, args.methods, **how):
                 logits = fit.logits(test.x).numpy()
                 weight = fit.weight.numpy() if isinstance(fit.head, LinearHead) else None
                 report = evaluate(logits, labels, counts, weight=weight)

@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from lort_hub.backbones import Backbone
 from lort_hub.card import results_table
 from lort_hub.checkpoint import begin
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.config import ModelArguments, environment, flag, make_accelerator, parse_arguments, phase, run
 from lort_hub.data import LongTailedData, load_long_tailed
 from lort_hub.errors import ConfigError
 from lort_hub.heads import fit_best, fit_head
@@ -25,15 +25,17 @@ from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
 from lort_hub.problem import Problem
+from lort_hub.publish import check_push, push_to_hub
+from lort_hub.staging import load_snippets
 
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
 
 @dataclass
-class Arguments(RunArguments):
+class Arguments(ModelArguments):
     """Flags of this recipe."""
 
-    RANGES: ClassVar = {**RunArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
+    RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
     method: Literal[EXPORTABLE] = flag("lort", "How to re-train the head; auto chooses.")  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
@@ -68,6 +70,8 @@ def main() -> None:
     arguments = begin(args, accelerator)
     if arguments is None:
         return
+    if args.push_to_hub:
+        check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed)
 
     timing: dict[str, float] = {}
@@ -134,6 +138,9 @@ def main() -> None:
     print(results_table(reports))
     print(f"{fit.method}: {fit.describe()}")
     print(f"Wrote {args.output_dir}")
+    if args.push_to_hub:
+        published = push_to_hub(args.output_dir, args.push_to_hub, private=args.private)
+        print(f"Pushed it to {published.url}\n\n{load_snippets(args.output_dir, args.push_to_hub)}")
 
 
 def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:

@@ -2,6 +2,7 @@ import copy
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import asdict
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from lort_hub.card import COLUMNS, GROUPS, render_card, results_table
+from lort_hub.card import COLUMNS, GROUPS, address_cards, render_card, render_head_card, results_table
 from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.eigenbasis import TrainingSet
@@ -19,12 +20,14 @@ from lort_hub.holdout import TrainedOn
 from lort_hub.loading import load_backbone
 from lort_hub.markdown import escape
 from lort_hub.metrics import evaluate
-from lort_hub.output import per_class_rows, write_output
+from lort_hub.output import per_class_rows, write_csv, write_output
 from lort_hub.stage1 import Stage1Arguments
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",
     "[x](http://y)", "![i](data:x)", "**bold**\r\n---\nlicense: mit", "~~gone~~", "&lt;b&gt;", "\\", "$x^{$",
+    "---", "__a__", "_a_b_", "*a*", "www.b.com", "http://c.com", "<d@e.com>", "🐼 pánda", "- item: x", "# h",
+    "end\n```\n<b>of</b> code",
 ]  # fmt: skip
 MARKS = ("html_inline", "image", "link_open", "strong_open", "em_open", "s_open", "softbreak", "hardbreak")
 
@@ -71,6 +74,12 @@ def markdown(card):
     marks = Counter(child.type for child, is_code in zip(inline, code, strict=True) if not is_code)
     text = "".join(child.content for child, is_code in zip(inline, code, strict=True) if not is_code)
     return [token.type for token in tokens], {mark: marks[mark] for mark in MARKS}, text
+
+
+def fences(card):
+    """The content of a card's blocks of code."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark")
+    return [token.content for token in parser.parse(card) if token.type == "fence"]
 
 
 def test_card_is_rendered_from_the_two_files_alone(written, run_and_metrics):
@@ -134,19 +143,29 @@ def test_hub_sources_are_linked_and_local_ones_are_not(run_and_metrics):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_text(run_and_metrics, name):
+def test_hostile_names_are_text(written, run_and_metrics, name):
     run, metrics = run_and_metrics
     plain = render_card(metrics, run)
-    run["class_names"] = [f"{name}{k}" for k in range(10)]
-    run["data"]["name"] = run["data"]["dataset"] = name
-    run["backbone"].update(source=name, spec=name, architecture=name)
-    card = render_card(metrics, run)
-    (blocks, marks, text), (plain_blocks, plain_marks, _) = markdown(card), markdown(plain)
-    assert (blocks, marks) == (plain_blocks, plain_marks)
     worst = metrics["test"]["worst_class"]["class"]
+    hostile = {"source": name, "spec": name, "architecture": name, "license": name}
+    head = json.loads((written / "head" / "config.json").read_text())
+    plain_head = render_head_card(head)
+    for record in (run, head):
+        record["class_names"] = [f"{name}{k}" for k in range(10)]
+        record["data"] |= {"name": name, "dataset": name}
+        record["backbone"] |= hostile
+    run["environment"]["command"] = f"retrain.py --dataset {name}"
+    card = render_card(metrics, run)
+    assert markdown(card)[:2] == markdown(plain)[:2]
+    assert markdown(render_head_card(head))[:2] == markdown(plain_head)[:2]
+    text = markdown(card)[2]
     assert f"Hardest classes: {name}{worst} (" in text
     assert f"the long tail of {name} (imbalance" in text
+    assert f"--dataset {name}\n".replace("\r", "") in fences(card)[-1]
     data = ModelCard(card).data
+    assert data.license == name
+    run["backbone"]["license"] = None
+    data = ModelCard(render_card(metrics, run)).data
     assert {result.dataset_name for result in data.eval_results} == {f"{name} (exp:10)"}
     assert data.to_dict().keys() == ModelCard(plain).data.to_dict().keys()
     assert escape(name) == name or f"{name}{worst}" not in card
@@ -193,24 +212,107 @@ def test_no_card_has_a_hole(run_and_metrics):
         ModelCard(card)
 
 
-def test_snippets_compile_and_name_what_they_need(run_and_metrics):
+@pytest.mark.parametrize("repo_id", [None, "me/name"])
+@pytest.mark.parametrize(("library", "needed"), [("timm", False), ("timm", True), ("transformers", False)])
+def test_snippets_compile_and_name_what_they_need(written, run_and_metrics, repo_id, library, needed):
     run, metrics = run_and_metrics
-    for library, needed in (("timm", False), ("timm", True), ("transformers", False)):
-        run["backbone"].update(library=library, needs_lort_hub=needed)
-        blocks = re.findall(r"```python\n(.*?)```", render_card(metrics, run), re.DOTALL)
-        assert len(blocks) == 1
-        compile(blocks[0], "card", "exec")
-        assert ("import timm" in blocks[0]) == (library == "timm")
-        assert ("lort_hub" in blocks[0]) == needed
+    run["backbone"].update(library=library, needs_lort_hub=needed)
+    head = json.loads((written / "head" / "config.json").read_text())
+    head["backbone"] |= {"library": library, "revision": "f" * 40}
+    snippet, *others = re.findall(r"```python\n(.*?)```", render_card(metrics, run, repo_id), re.DOTALL)
+    of_head, *more = re.findall(r"```python\n(.*?)```", render_head_card(head, repo_id), re.DOTALL)
+    assert others == more == []
+    for block in (snippet, of_head):
+        compile(block, "card", "exec")
+        assert ("import timm" in block) == (library == "timm")
+        assert "\n\n\n" not in block
+    assert ("lort_hub" in snippet) == needed
+    assert f'pipeline("image-classification", "{repo_id or "."}")' in snippet
+    assert (f'"{"hf-hub:me/name" if repo_id else "local-dir:."}"' in snippet) == (library == "timm")
+    assert f'from_pretrained("{repo_id or "."}")' in of_head
+    assert "attach()" in of_head
+
+
+def test_cards_are_addressed_to_where_they_are_pushed_unless_edited(written, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(written, folder)
+    address_cards(folder, "me/name")
+    for place in (folder, folder / "head"):
+        card = (place / "README.md").read_text()
+        assert '"me/name")' in card
+        assert "In this folder" not in card
+    edited = (written / "README.md").read_text() + "More.\n"
+    (folder / "README.md").write_text(edited)
+    address_cards(folder, "me/other")
+    assert (folder / "README.md").read_text() == edited
+    shutil.copytree(written / "head", tmp_path / "alone")
+    address_cards(tmp_path / "alone", "me/head")
+    assert '"me/head")' in (tmp_path / "alone" / "README.md").read_text()
+
+
+def test_a_thousand_classes_make_no_longer_card(run_and_metrics):
+    run, metrics = run_and_metrics
+    names, counts = [f"class {k}" for k in range(1000)], np.arange(1000, 0, -1)
+    report = evaluate(np.eye(1000), np.arange(1000), counts)
+    run["class_names"], run["data"]["class_counts"] = names, counts.tolist()
+    card = render_card({**metrics, "test": report, "baseline": report}, run)
+    assert len(card) < 10_000
+    assert "1000 classes with 1000 down to 1 training images" in card
+
+
+def test_tags_say_method_backbone_and_data(run_and_metrics):
+    run, metrics = run_and_metrics
+    plain = ["image-classification", "long-tailed-recognition", "lort_hub", "method:lort"]
+    tags = ModelCard(render_card(metrics, run)).data.tags
+    assert tags == [*plain, "backbone:test_resnet", "trained-on:digits"]
+    run["backbone"].update(source="timm/test.r1", revision="f" * 40)
+    run["data"].update(dataset="org/digits", revision="e" * 40)
+    tags = ModelCard(render_card(metrics, run)).data.tags
+    assert {"backbone:timm/test.r1", "backbone:test_resnet", "trained-on:org/digits", "trained-on:digits"} < {
+        *tags
+    }
+    run["data"].update(name="my photos: a|b\n---", revision=None)
+    assert ModelCard(render_card(metrics, run)).data.tags[-2] == "trained-on:my-photos-a-b"
+
+
+def test_a_license_is_stated_where_it_is_known_and_never_made_up(run_and_metrics):
+    run, metrics = run_and_metrics
+    card = render_card(metrics, run)
+    assert ModelCard(card).data.license is None
+    assert "Not stated: no license of the backbone is known." in card
+    run["backbone"]["license"] = "cc-by-nc-4.0"
+    assert "`cc-by-nc-4.0`, as its backbone." in render_card(metrics, run)
+
+
+def test_citations_are_of_the_method_and_of_lort(run_and_metrics):
+    run, metrics = run_and_metrics
+    assert render_card(metrics, run).count("https://arxiv.org/abs/") == 1
+    run["head"]["method"] = "balanced-softmax"
+    card = render_card(metrics, run)
+    assert "`balanced-softmax`: [arXiv 2007.10740](https://arxiv.org/abs/2007.10740)." in card
+    assert "https://arxiv.org/abs/2403.00250" in card
+    assert "Made with lort_hub" in card
+
+
+def test_what_the_test_images_cannot_say_is_said(run_and_metrics):
+    run, metrics = run_and_metrics
+    limits = render_card(metrics, run).split("## When not to use it\n")[1].split("##")[0]
+    assert "expects every class to be equally likely" in limits
+    assert "without a test image" not in limits
+    metrics["test"]["per_class_accuracy"][3] = None
+    assert "Classes without a test image, of which nothing is known: 1." in render_card(metrics, run)
+    metrics["test"]["n"] = 100
+    assert "With about 10 test images a class" in render_card(metrics, run)
 
 
 def test_hardest_classes_are_named_worst_first(run_and_metrics):
     run, metrics = run_and_metrics
     metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]
     run["class_names"][3] = "x_y"
-    assert "Hardest classes: x&#95;y (25 %), 1 (50 %), 4 (75 %), 7 (80 %), 5 (90 %)." in render_card(
-        metrics, run
-    )
+    hardest = "Hardest classes: x_y (25 %), 1 (50 %), 4 (75 %), 7 (80 %), 5 (90 %)."
+    assert hardest in render_card(metrics, run)
+    metrics["test"]["per_class_accuracy"] = [0.0] * 6 + [1.0] * 4
+    assert "4 (0 %); in all, 6 classes are never recognised." in render_card(metrics, run)
 
 
 def test_interval_is_explained_where_there_is_one(run_and_metrics):
@@ -219,6 +321,16 @@ def test_interval_is_explained_where_there_is_one(run_and_metrics):
     del metrics["test"]["interval"], metrics["baseline"]["interval"]
     assert "[" not in results_table({"ce": metrics["baseline"], "lort": metrics["test"]})
     assert "bracket" not in render_card(metrics, run)
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(run_and_metrics, tmp_path):
+    run, metrics = run_and_metrics
+    run["class_names"] = [f"caf\udce9{k}" for k in range(10)]  # a folder named in Latin-1
+    (tmp_path / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
+    assert "caf&#65533;" in (tmp_path / "README.md").read_text()
+    rows = per_class_rows(run["class_names"], range(10), metrics["test"], None)
+    write_csv(tmp_path / "rows.csv", rows)
+    assert b",caf\xe93," in (tmp_path / "rows.csv").read_bytes()
 
 
 def test_per_class_rows_are_the_file(written, run_and_metrics):

@@ -264,6 +264,6 @@ def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_basel
         reports=reports,
         timing={},
         arguments={},
-        environment={"command": "", "versions": {}},
+        environment={"command": "", "versions": {"lort_hub": "0"}},
     )
     assert f"{method} has balanced-accuracy 75.0 on held-out" in (tmp_path / "out" / "README.md").read_text()

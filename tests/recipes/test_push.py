@@ -1,0 +1,121 @@
+"""recipes/push.py as a user runs it, against the loopback Hub."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lort_hub.loading import load_backbone
+from tests.hub_client import Client, write_digits_output
+from tests.hub_server import WRITE, serve
+from tests.recipes import run, timm_folder, transformers_folder
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
+    return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
+
+
+@pytest.fixture(scope="module")
+def hub_and_client(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with serve(tmp_path_factory.mktemp("hub")) as hub, Client(hub.endpoint, home) as client:
+        yield hub, client
+
+
+@pytest.fixture
+def hub(hub_and_client):
+    hub_and_client[0].faults.clear()
+    hub_and_client[0].asked.clear()
+    return hub_and_client[0]
+
+
+@pytest.fixture
+def push(hub_and_client):
+    def push(*flags, **environment):
+        return hub_and_client[1].recipe("push.py", *flags, **{"HF_TOKEN": WRITE, **environment})
+
+    return push
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_what_it_says_loads_what_it_pushed(library, outputs, hub, hub_and_client, push):
+    code, said = push(outputs[library], "--to", f"me/{library}", "--revision", "v1")
+    assert code == 0, said
+    commit = hub.repo(f"me/{library}").at("v1").oid
+    assert f"to {hub.endpoint}/me/{library}/tree/v1 (commit {commit})" in said
+    snippet = said.split(f"(commit {commit})\n")[1]
+    assert ("import timm" in snippet) == (library == "timm")
+    ask = "\nimport torch, json; net = classify.model\nprint([head.weight.sum().item(), net.num_labels])"
+    code, said = hub_and_client[1].run(snippet + ask)
+    assert code == 0, said
+    weight = load_backbone(str(outputs[library])).weight
+    total, classes = map(float, re.search(r"\[(.*), (.*)\]", said.splitlines()[-1]).groups())
+    assert (total, classes) == (pytest.approx(weight.sum().item(), abs=1e-4), len(weight))
+    assert torch.isfinite(weight).all()
+
+
+def test_a_head_folder_has_the_snippet_of_a_head(outputs, hub, push):
+    code, said = push(outputs["timm"] / "head", "--to", "me/head", "--private")
+    assert code == 0, said
+    assert 'LortHead.from_pretrained("me/head")' in said
+    assert "pipeline" not in said
+    assert hub.repo("me/head").private
+
+
+def test_a_pull_request_is_loaded_by_its_commit(outputs, hub, push):
+    assert push(outputs["timm"], "--to", "me/pr")[0] == 0
+    code, said = push(outputs["transformers"], "--to", "me/pr", "--create-pr")
+    assert code == 0, said
+    assert f"{hub.endpoint}/me/pr/discussions/1" in said
+    assert f'"me/pr", revision="{hub.repo("me/pr").at("refs/pr/1").oid}")' in said
+
+
+def test_dry_run_lists_the_files_and_writes_nothing(outputs, hub, push):
+    (outputs["timm"] / "notes.txt").write_text("mine")
+    code, said = push(outputs["timm"], "--to", "me/dry", "--dry-run")
+    assert code == 0, said
+    assert "would go to me/dry, main" in said
+    size = (outputs["timm"] / "model.safetensors").stat().st_size
+    assert f"{size:,}  model.safetensors" in said
+    assert "head/model.safetensors" in said
+    assert "notes.txt" not in said
+    assert {method for method, _ in hub.asked} == {"GET"}
+
+
+def test_exit_codes(outputs, hub, push, tmp_path):
+    code, said = push(outputs["timm"], "--to", "me/codes", HF_TOKEN="")
+    assert (code, said.startswith("error: No Hub token")) == (2, True)
+    code, said = push(outputs["timm"])
+    assert (code, "required: --to" in said) == (2, True)
+    code, said = push(outputs["timm"], "--to", "me/codes", "--privat")
+    assert (code, "Did you mean '--private'" in said) == (2, True)
+    code, said = push(tmp_path, "--to", "me/codes")
+    assert (code, f"{tmp_path} holds no output" in said) == (1, True)
+    hub.fail_next("POST", "/commit/", 403)
+    code, said = push(outputs["timm"], "--to", "me/codes", "--private")
+    assert code == 1
+    command = f"python recipes/push.py {outputs['timm']} --to me/codes --private\n"
+    assert said.startswith("error: The Hub forbids you to write to 'me/codes'")
+    assert said.endswith(command)
+    assert push(*command.split()[2:])[0] == 0
+
+
+def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
+    helped = run("push.py", "--help")
+    assert helped.returncode == 0
+    assert "Make the repository private." in helped.stdout
+    gone = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": WRITE}
+    stopped = run("push.py", outputs["timm"], "--to", "me/name", **gone)
+    assert stopped.returncode == 1
+    assert "error: Cannot push to 'me/name' on http://127.0.0.1:9 (ConnectError" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    check = "from lort_hub.publish import check_push; check_push('me/name')"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITE}
+    offline = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment)
+    assert "ConfigError: HF_HUB_OFFLINE is set" in offline.stderr
