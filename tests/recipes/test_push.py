@@ -10,7 +10,7 @@ import torch
 
 from lort_hub.loading import load_backbone
 from tests.hub_client import Client, write_digits_output
-from tests.hub_server import WRITE, serve
+from tests.hub_server import READ, WRITE, serve
 from tests.recipes import run, timm_folder, transformers_folder
 
 
@@ -86,6 +86,50 @@ def test_dry_run_lists_the_files_and_writes_nothing(outputs, hub, push):
     assert "head/model.safetensors" in said
     assert "notes.txt" not in said
     assert {method for method, _ in hub.asked} == {"GET"}
+
+
+@pytest.mark.parametrize("recipe", ["retrain.py", "train.py"])
+def test_a_recipe_pushes_what_it_made(recipe, outputs, hub, hub_and_client, tmp_path):
+    repo_id, out = f"me/{recipe.removesuffix('.py')}", tmp_path / "out"
+    made = timm_folder(tmp_path / "backbone")
+    flags = ["--dataset", "digits", "--output-dir", out, "--push-to-hub", repo_id, "--private"]
+    flags += ["--backbone", made, *(["--epochs", "1"] if recipe == "train.py" else ["--method", "ncm"])]
+    code, said = hub_and_client[1].recipe(recipe, *flags, HF_TOKEN=WRITE)
+    assert code == 0, said
+    assert hub.repo(repo_id).private
+    assert f"Pushed it to {hub.endpoint}/{repo_id}\n" in said
+    snippet = said.split(f"{hub.endpoint}/{repo_id}\n")[1]
+    for line in ("timm.create_model", "pipeline(", "LortHead.from_pretrained"):
+        assert line in snippet
+    files = hub.repo(repo_id).at("main").files
+    for card in ("README.md", "head/README.md"):
+        text = files[card].data.decode()
+        assert f'"{repo_id}"' in text
+        assert f'"{repo_id}"' not in (out / card).read_text()
+        assert WRITE not in text
+
+
+def test_no_compute_is_spent_on_what_cannot_be_pushed(hub, hub_and_client, tmp_path):
+    flags = ["--dataset", "digits", "--output-dir", tmp_path / "out", "--push-to-hub", "me/x"]
+    for recipe in ("retrain.py", "train.py"):
+        code, said = hub_and_client[1].recipe(recipe, *flags, HF_TOKEN=READ)
+        assert code == 2
+        assert said.startswith("error: Your Hub token may not write to 'me/x'")
+    assert not (tmp_path / "out").exists()
+    assert {method for method, _ in hub.asked} == {"GET"}
+
+
+def test_a_failed_push_after_a_run_loses_nothing(hub, hub_and_client, tmp_path):
+    hub.fail_next("POST", "/commit/", 403)
+    flags = ["--dataset", "digits", "--backbone", timm_folder(tmp_path / "b"), "--method", "ncm"]
+    flags += ["--output-dir", tmp_path / "out", "--push-to-hub", "me/late"]
+    code, said = hub_and_client[1].recipe("retrain.py", *flags, HF_TOKEN=WRITE)
+    assert code == 1
+    assert (tmp_path / "out" / "README.md").exists()
+    command = said.splitlines()[-1].partition("with: ")[2].split()
+    code, said = hub_and_client[1].recipe("push.py", *command[2:], HF_TOKEN=WRITE)
+    assert code == 0, said
+    assert len(hub.repo("me/late").log("main")) == 2
 
 
 def test_exit_codes(outputs, hub, push, tmp_path):
