@@ -89,7 +89,7 @@ def test_dry_run_lists_the_files_and_writes_nothing(outputs, hub, push):
 
 
 @pytest.mark.parametrize("recipe", ["retrain.py", "train.py"])
-def test_a_recipe_pushes_what_it_made(recipe, outputs, hub, hub_and_client, tmp_path):
+def test_a_recipe_pushes_what_it_made(recipe, hub, hub_and_client, tmp_path):
     repo_id, out = f"me/{recipe.removesuffix('.py')}", tmp_path / "out"
     made = timm_folder(tmp_path / "backbone")
     flags = ["--dataset", "digits", "--output-dir", out, "--push-to-hub", repo_id, "--private"]

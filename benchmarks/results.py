@@ -1,0 +1,114 @@
+"""docs/RESULTS.md from what compare.py wrote: tables, the regret of `auto`, accuracy under other priors.
+
+python benchmarks/results.py [FOLDER ...]     (folders of compare.py; without any, from docs/results alone)
+"""
+
+import csv
+import shutil
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lort_hub.comparison import RATIOS
+
+DOCS = Path(__file__).parents[1] / "docs"
+CELLS = DOCS / "results" / "cells"
+PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
+SHOWN = (
+    "stage 1",
+    "ce",
+    "tau-norm",
+    "logit-adjust",
+    "crt",
+    "balanced-softmax",
+    "lort-path",
+    "lort-published",
+    "lort",
+)
+
+
+def main() -> None:
+    for folder in map(Path, sys.argv[1:]):
+        for kind in ("csv", "md"):
+            shutil.copyfile(folder / f"results.{kind}", CELLS / f"{folder.name}.{kind}")
+    (DOCS / "RESULTS.md").write_text(render())
+
+
+def render() -> str:
+    """The whole page, from docs/results."""
+    files = sorted(CELLS.glob("*.csv"))
+    cells = {file.stem: means(file) for file in files}
+    environment = Environment(
+        loader=FileSystemLoader(DOCS / "results"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    tables = {file.stem: file.with_suffix(".md").read_text().split("\n\n", 1)[1].strip() for file in files}
+    return environment.get_template("template.md").render(
+        table=tables.__getitem__, overview=overview(cells), regret=regret(cells), shifts=shifts(cells)
+    )
+
+
+def means(file: Path) -> dict[str, dict[str, float]]:
+    """Mean over seeds of every number, by method; and the number of seeds."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with file.open() as opened:
+        for row in csv.DictReader(opened):
+            for name, value in row.items():
+                if name not in ("cell", "method", "chosen") and value:
+                    values[row["method"]][name].append(float(value))
+    return {
+        method: {**{name: float(np.mean(v)) for name, v in columns.items()}, "seeds": len(columns["seed"])}
+        for method, columns in values.items()
+    }
+
+
+def overview(cells: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Balanced accuracy of the main methods, a row for each cell."""
+    lines = [["cell", "seeds", *SHOWN, "auto"]]
+    for name, cell in cells.items():
+        shown = [f"{100 * cell[m]['balanced_accuracy']:.1f}" if m in cell else "" for m in (*SHOWN, "auto")]
+        lines.append([name, str(cell["auto"]["seeds"]), *shown])
+    return markdown(lines)
+
+
+def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
+    """How far `auto` is below the method that turned out to be the best, a row for each cell."""
+    lines = [["cell", "seeds", "best in hindsight", "its accuracy", "auto", "regret"]]
+    regrets = []
+    for name, cell in cells.items():
+        single = {m: row["balanced_accuracy"] for m, row in cell.items() if m not in ("auto", "stage 1")}
+        best, auto = max(single, key=single.__getitem__), cell["auto"]["balanced_accuracy"]
+        regrets.append(100 * (single[best] - auto))
+        numbers = [f"{100 * single[best]:.1f}", f"{100 * auto:.1f}", f"{regrets[-1]:.2f}"]
+        lines.append([name, str(cell["auto"]["seeds"]), best, *numbers])
+    lines.append([f"mean of {len(cells)}", "", "", "", "", f"{np.mean(regrets):.2f}"])
+    lines.append(["largest", "", "", "", "", f"{max(regrets):.2f}"])
+    return markdown(lines)
+
+
+def shifts(cells: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The best head of each cell under five test priors, and how `lort` and `auto` do there."""
+    lines = [["cell", *(f"{prior}: best; lort; auto" for prior in PRIORS)]]
+    for name, cell in cells.items():
+        row = [name]
+        for prior in PRIORS:
+            single = {method: numbers[prior] for method, numbers in cell.items() if method != "auto"}
+            best = max(single, key=single.__getitem__)
+            rates = [
+                f"{best} {100 * single[best]:.1f}",
+                *(f"{100 * cell[m][prior]:.1f}" for m in ("lort", "auto")),
+            ]
+            row.append("; ".join(rates))
+        lines.append(row)
+    return markdown(lines)
+
+
+def markdown(lines: list[list[str]]) -> str:
+    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

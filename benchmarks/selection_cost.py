@@ -1,0 +1,44 @@
+"""What choosing a method's settings costs, in single fits of what was chosen; flags as of retrain.py.
+
+python benchmarks/selection_cost.py --backbone local-dir:FOLDER --dataset FOLDER --imbalance exp:100
+"""
+
+import time
+
+from accelerate import Accelerator
+
+from lort_hub.config import RunArguments, parse_arguments
+from lort_hub.data import load_long_tailed
+from lort_hub.eigenbasis import TrainingSet
+from lort_hub.heads import fit_selected, judge_of
+from lort_hub.loading import load_backbone
+from lort_hub.methods import AUTO, METHODS
+from lort_hub.problem import Problem
+from lort_hub.selection import select
+
+
+def main() -> None:
+    args = parse_arguments(RunArguments, description=__doc__)
+    backbone = load_backbone(args.backbone, image_size=args.image_size)
+    data = load_long_tailed(args.dataset, **args.data_options())
+    problem = Problem.extract(backbone, data, Accelerator(cpu=True))
+    assert problem is not None
+    baseline = problem.baseline(backbone)
+    print("| method | settings | by | selection, s | one fit, s | selection in fits |\n" + "| --- " * 6 + "|")
+    for name in AUTO:
+        seconds = []
+        for _ in range(2):  # a fresh training set has no eigenbasis yet; a single fit has to make its own
+            kept = problem.training
+            training = TrainingSet(kept.x, kept.labels, len(kept.class_counts), kept.held_out)
+            start = time.perf_counter()
+            if not seconds:
+                chosen = select(judge_of(training, baseline, None, 0), METHODS[name])
+            else:
+                fit_selected(training, name, chosen, baseline=baseline)
+            seconds.append(time.perf_counter() - start)
+        numbers = f"{seconds[0]:.2f} | {seconds[1]:.2f} | {seconds[0] / seconds[1]:.1f}"
+        print(f"| {name} | {len(chosen.candidates)} | {chosen.how} | {numbers} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Which score chooses best from the few images that a stage 1 holds out: accuracy or calibrated likelihood.
+
+Every setting of every method is fitted once on the images stage 1 was trained on. Held-out sets of usual
+size (a tenth of each class, at least one image) are drawn, 40 times, from a balanced validation set; each
+chooses, and the choice is scored on the validation images not drawn.
+
+python benchmarks/selection_noise.py --backbone out/stage1 --dataset FOLDER --imbalance exp:100
+(FOLDER holds train.parquet, and as test.parquet images that neither train nor test anything)
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+
+from lort_hub.config import RunArguments, parse_arguments
+from lort_hub.data import load_long_tailed
+from lort_hub.fitting import LinearHead, Sample
+from lort_hub.judging import FOLD_TOLERANCE, SCORES, Predictions, calibrated, standard_error
+from lort_hub.loading import load_backbone
+from lort_hub.methods import AUTO, METHODS
+from lort_hub.problem import Problem
+
+DRAWS = 40
+RULES = {"accuracy": "balanced-accuracy", "likelihood": "nll"}
+
+
+def main() -> None:
+    args = parse_arguments(RunArguments, description=__doc__)
+    backbone = load_backbone(args.backbone, image_size=args.image_size)
+    data = load_long_tailed(args.dataset, **args.data_options())
+    problem = Problem.extract(backbone, data, Accelerator(cpu=True))
+    assert problem is not None
+    assert problem.training.held_out is not None
+    kept, baseline = ~problem.training.held_out, problem.baseline(backbone)
+    paths = []
+    for name in AUTO:
+        sample = Sample(
+            problem.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE
+        )
+        for path in METHODS[name].paths(problem.training, {}, every=2):
+            logits = []
+            dear = "weight_decay" in METHODS[name].grid  # the smallest are, and never the best
+            for settings in path[:7] if dear else path:
+                head = METHODS[name].fit(sample, settings)
+                sample = replace(sample, start=head) if isinstance(head, LinearHead) else sample
+                logits.append(head.logits(problem.test.x))
+            paths.append((name, logits))
+    labels, found = problem.test.y, defaultdict(list)
+    sizes = (problem.training.class_counts / 10).round().clamp_min(1).long().tolist()
+    for draw in range(DRAWS):
+        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw))
+        rows = [shuffled[labels[shuffled] == k] for k in range(len(sizes))]
+        drawn = torch.cat(
+            [of_class[: min(n, len(of_class) - 10)] for of_class, n in zip(rows, sizes, strict=True)]
+        )
+        rest = torch.ones(len(labels), dtype=torch.bool).index_fill_(0, drawn, False)
+        truth = [[accuracy(z[rest], labels[rest]) for z in logits] for _, logits in paths]
+        said = [[told(z[drawn], labels[drawn]) for z in logits] for _, logits in paths]
+        for rule, by in RULES.items():
+            winners = {}
+            for (name, _), path, true in zip(paths, said, truth, strict=True):
+                scores = [SCORES[by](one) for one in path]
+                best = max(range(len(path)), key=scores.__getitem__)
+                at = next(
+                    k
+                    for k in range(best + 1)
+                    if scores[best] - scores[k] <= standard_error(path[best], path[k], by)
+                )
+                if name not in winners or scores[at] > winners[name][0]:
+                    winners[name] = scores[at], path[at], true[at]
+            best = max(winners, key=lambda name: winners[name][0])
+            auto = next(
+                name
+                for name in AUTO
+                if winners[best][0] - winners[name][0]
+                <= standard_error(winners[best][1], winners[name][1], by)
+            )
+            for name, (_, _, true_accuracy) in winners.items():
+                found[rule, name].append(true_accuracy)
+            found[rule, "auto"].append(winners[auto][2])
+    print(f"| method | {' | '.join(RULES)} |\n| --- | --- | --- |")
+    for name in (*AUTO, "auto"):
+        cells = (torch.tensor(found[rule, name]) * 100 for rule in RULES)
+        print(f"| {name} | {' | '.join(f'{cell.mean():.1f} ± {cell.std():.1f}' for cell in cells)} |")
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return SCORES["balanced-accuracy"](Predictions(labels, logits.argmax(dim=1)))
+
+
+def told(logits: torch.Tensor, labels: torch.Tensor) -> Predictions:
+    return Predictions(labels, logits.argmax(dim=1), calibrated(logits, labels))
+
+
+if __name__ == "__main__":
+    main()
