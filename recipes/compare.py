@@ -6,15 +6,16 @@ python recipes/compare.py --features-of out/stage1 --imbalances exp:100 step:100
 """
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from accelerate.utils import set_seed
 
+from lort_hub.backbones import Backbone
 from lort_hub.checkpoint import atomic_folder, begin
 from lort_hub.comparison import comparison_table, each_method, paired_tests, result_row
 from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
@@ -30,6 +31,7 @@ from lort_hub.metrics import evaluate
 from lort_hub.output import write_csv, write_json
 from lort_hub.plots import plot_comparison
 from lort_hub.problem import Problem
+from lort_hub.unfinished import SeedResults, unfinished_folder
 
 
 @dataclass
@@ -71,12 +73,17 @@ def main() -> None:
     timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
+    cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
+    accelerator.print(f"{', '.join(args.methods)} into {args.output_dir}")
+    if accelerator.is_main_process and not args.dry_run:
+        kept = unfinished_folder(args.output_dir, arguments)
+    if args.report_to != "none":
+        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
     tables: dict[str, str] = {}
-    for imbalance in args.imbalances or [args.imbalance]:
-        right: dict[str, list[np.ndarray]] = {}
-        start = len(rows)
-        for seed in range(args.seed, args.seed + args.seeds):
+    for number, imbalance in enumerate(cuts):
+        found = []
+        for seed in seeds:
             with phase("data", timing), accelerator.main_process_first():
                 cut = {"imbalance": imbalance, "subset_seed": args.subset_seed + seed}
                 data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
@@ -92,38 +99,69 @@ def main() -> None:
                 problem = Problem.extract(backbone, data, accelerator, **options)
             if problem is None:  # the main process alone fits the heads
                 continue
-            print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
-            training, test = problem.training, problem.test
-            counts, labels = training.class_counts.numpy(), test.y.numpy()
-            start_of_baseline = time.perf_counter()
-            baseline = problem.baseline(backbone, select_by=args.select_by, seed=seed)
-            how = {"by": args.select_by, "seed": seed}
-            how["baseline_seconds"] = time.perf_counter() - start_of_baseline
-            for name, fit, seconds in each_method(training, baseline, args.methods, **how):
-                logits = fit.logits(test.x).numpy()
-                weight = fit.weight.numpy() if isinstance(fit.head, LinearHead) else None
-                report = evaluate(logits, labels, counts, weight=weight)
-                chosen = json.dumps(
-                    {"method": fit.method, **fit.settings} if name == "auto" else fit.settings
-                )
-                about = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
-                rows.append(result_row(report, counts, **about))
-                right.setdefault(name, []).append(logits.argmax(axis=1) == labels)
-                print(f"{name}: {100 * report['balanced_accuracy']:.1f} in {seconds:.1f} s", flush=True)
-        if rows[start:]:
-            tables[cell] = comparison_table(rows[start:], paired_tests(right, labels))
+            path = kept / f"{number}-{seed}.npz"
+            results = SeedResults.load(path)
+            if results:
+                print("done before the interruption")
+            else:
+                print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
+                results = one_seed(args, backbone, problem, cell, seed)
+                results.save(path)
+            found.append(results)
+            scores = {f"{cell}/{row['method']}": row["balanced_accuracy"] for row in results.rows}
+            accelerator.log(scores, step=seed)
+        if found:
+            own = [row for results in found for row in results.rows]
+            right = {name: [results.right[name] for results in found] for name in found[0].right}
+            table = comparison_table(own, paired_tests(right, found[0].labels))
+            tables[cell] = f"{table}\n\n{about(found)}"
+            rows += own
+    accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:
         return
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
         write_csv(staged / "results.csv", rows)
-        results = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
-        (staged / "results.md").write_text(f"{results}\n")
+        text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
+        (staged / "results.md").write_text(f"{text}\n")
         plot_comparison(staged / "comparison.png", rows)
         write_json(
             staged / "run.json", {"arguments": arguments, "environment": environment(), "timing": timing}
         )
-    print(results)
+    shutil.rmtree(kept)
+    print(text)
     print(f"Wrote {args.output_dir}")
+
+
+def one_seed(args: Arguments, backbone: Backbone, problem: Problem, cell: str, seed: int) -> SeedResults:
+    """Choose, fit and test every method once."""
+    training, test = problem.training, problem.test
+    counts, labels = training.class_counts.numpy(), test.y.numpy()
+    rows, right, how = [], {}, {}
+    start = time.perf_counter()
+    baseline = problem.baseline(backbone, select_by=args.select_by, seed=seed)
+    choice = {"by": args.select_by, "seed": seed, "baseline_seconds": time.perf_counter() - start}
+    for name, fit, seconds in each_method(training, baseline, args.methods, **choice):
+        logits = fit.logits(test.x).numpy()
+        weight = fit.weight.numpy() if isinstance(fit.head, LinearHead) else None
+        report = evaluate(logits, labels, counts, weight=weight)
+        chosen = json.dumps({"method": fit.method, **fit.settings} if name == "auto" else fit.settings)
+        told = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
+        rows.append(result_row(report, counts, **told))
+        right[name] = logits.argmax(axis=1) == labels
+        if fit.selection:
+            how[name] = f"{fit.selection.by} by {fit.selection.how}"
+        print(f"{name}: {100 * report['balanced_accuracy']:.1f} in {seconds:.1f} s", flush=True)
+    return SeedResults(rows, right, labels, how)
+
+
+def about(found: list[SeedResults]) -> str:
+    """What stands below a table: how much was tested, and what chose the settings."""
+    seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
+    ways: dict[str, list[str]] = {}
+    for name, way in found[0].how.items():
+        ways.setdefault(way, []).append(name)
+    chosen = "; ".join(f"{way} for {', '.join(names)}" for way, names in ways.items())
+    return f"{len(found[0].labels):,} test images, {seeds}. Settings chosen by {chosen or 'nobody'}."
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def child(flags, report, recipe="train.py", kill_at=None, full_at=None):
     seen = 0
     def hook(event, arguments):
         nonlocal seen
-        if event in EVENTS and "-training" in str(arguments[0]):
+        if event in EVENTS and any(kept in str(arguments[0]) for kept in ("-training", "-unfinished")):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

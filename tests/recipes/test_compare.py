@@ -55,6 +55,7 @@ def tables_of(folder):
         title, _, header, _, *lines = part.strip().splitlines()
         if not header.startswith("|"):
             continue
+        lines = [line for line in lines if line.startswith("|")]
         names, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in (header, *lines))
         tables[html.unescape(title)] = [dict(zip(names, row, strict=True)) for row in rows]
     return tables
@@ -168,6 +169,34 @@ def test_cuts_make_a_table_each_and_seeds_draw_other_tails(tmp_path):
     assert alone == {**without_seconds(rows)[2], "seed": "0"}
 
 
+def test_a_comparison_killed_anywhere_goes_on_with_the_seeds_it_had(tmp_path):
+    flags = [*DIGITS, "--methods", "ncm", "crt", "--seeds", "2", "--output-dir"]
+
+    def step(folder, *more, **plan):
+        return {"flags": [*flags, folder, *more], "recipe": "compare.py", **plan}
+
+    whole = serve([step("whole")], tmp_path)[0]
+    assert whole["code"] == 0, whole["said"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole"]
+    points = [*range(1, whole["seen"], 3), whole["seen"]]
+    killed = serve([step(f"k{point}", kill_at=point) for point in points], tmp_path)
+    assert {dead["code"] for dead in killed} == {-9}
+    kept = {point: len([*(tmp_path / f"k{point}-unfinished").glob("*.npz")]) for point in points}
+    assert {0, 1, 2} == set(kept.values())
+    half = next(point for point in points if kept[point] == 1)
+    refused, other = serve([step(f"k{half}"), step(f"k{half}", "--resume", "--seed", "7")], tmp_path)
+    assert "holds an interrupted run" in refused["said"]
+    assert "seed 0 -> 7" in other["said"]
+    resumed = serve([step(f"k{point}", "--resume") for point in points], tmp_path)
+    for point, went_on in zip(points, resumed, strict=True):
+        assert went_on["code"] == 0, went_on["said"]
+        done = "nothing to do" in went_on["said"]
+        assert done or went_on["said"].count("done before the interruption") == kept[point]
+        assert without_seconds(rows_of(tmp_path / f"k{point}")) == without_seconds(
+            rows_of(tmp_path / "whole")
+        )
+
+
 def test_wrong_arguments_exit_2_and_a_dry_run_writes_nothing(tmp_path):
     unknown = forked(tmp_path, *DIGITS, "--methods", "ce", "ballanced-softmax")
     assert unknown["code"] == 2
@@ -177,6 +206,7 @@ def test_wrong_arguments_exit_2_and_a_dry_run_writes_nothing(tmp_path):
     assert "--seeds is 0" in seeds["said"]
     dry = forked(tmp_path, *DIGITS, "--dry-run", "--imbalances", "exp:10", "step:20")
     assert dry["code"] == 0, dry["said"]
+    assert f"{', '.join(METHODS)}, auto into out" in dry["said"]
     for cut in ("exp:10", "step:20"):
         size = len(load_long_tailed("digits", imbalance=cut).train)
         assert f"digits, {cut}, seed 0: {size} training, 500 test images" in dry["said"]

@@ -1,0 +1,119 @@
+"""Try a model in the browser: a page, for this machine alone, that classifies the pictures given to it.
+
+python recipes/demo.py out/photos
+python recipes/demo.py user/name            (a model on the Hub, complete or a head alone)
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lort_hub.backbones import Backbone
+from lort_hub.config import flag, parse_arguments, run
+from lort_hub.errors import CheckpointError, ConfigError
+from lort_hub.hub import MODEL_FILES, download_model
+from lort_hub.lineage import source_name
+from lort_hub.loading import load_backbone
+from lort_hub.lort_head import LortHead
+from lort_hub.staging import is_head
+
+HOST, SHOWN = "127.0.0.1", 5
+
+
+@dataclass
+class Arguments:
+    """Flags of this recipe."""
+
+    source: str = field(metadata={"help": "Output folder or org/name[@revision]; also taken as first word."})
+    port: int = flag(7860, "Port of the page.")
+
+
+def main() -> None:
+    """Load the model, serve the page until Ctrl-C."""
+    words = sys.argv[1:]
+    if words and not words[0].startswith("-"):
+        words = ["--source", *words]
+    args = parse_arguments(Arguments, words, description=__doc__)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
+    try:
+        import gradio
+    except ImportError as cause:
+        raise ConfigError(f"The page needs gradio ({cause}): pip install 'lort_hub[demo]'") from cause
+    backbone, record = load_classifier(args.source)
+    picture = gradio.Image(type="pil", image_mode=None, sources=["upload", "clipboard"], label="Picture")
+    bars = gradio.Label(num_top_classes=SHOWN, label="Classes")
+    show = partial(gradio.Interface, api_name="classify", live=True, flagging_mode="never", title=args.source)
+    page = show(partial(classify, backbone), picture, bars, description=describe(backbone, record))
+    serve = partial(page.launch, share=False, run_history=False, show_error=True, quiet=True)
+    try:
+        serve(server_name=HOST, server_port=args.port, prevent_thread_lock=True)
+    except (OSError, OverflowError) as cause:
+        raise ConfigError(f"Cannot serve on port {args.port} of {HOST}; name a free one: --port") from cause
+    print(f"{args.source} is on http://{HOST}:{args.port} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
+def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
+    """The complete model with its preprocessing, and the record of its head, {} where it has none."""
+    folder = Path(source)
+    if not folder.is_dir():
+        repo_id, _, revision = source.partition("@")
+        files = [*MODEL_FILES, "head/config.json"]
+        folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
+    alone = is_head(folder)
+    head = LortHead.from_pretrained(folder) if alone or (folder / "head/config.json").exists() else None
+    backbone = attach(head) if head and alone else load_backbone(str(folder))
+    if backbone.class_names is None:
+        raise CheckpointError(f"'{source}' does not name its classes; give the output folder of a recipe.")
+    return backbone, head.config if head else {}
+
+
+def attach(head: LortHead) -> Backbone:
+    """A head on the backbone it was made on, with the preprocessing it was made with."""
+    model, made_on = head.attach(), head.config["backbone"]
+    spec = f"{made_on['source']}@{made_on['revision']}".removesuffix("@None")
+    spec = f"transformers:{spec}" if made_on["library"] == "transformers" else spec
+    backbone = load_backbone(spec, image_size=made_on["preprocessing"].get("input_size", [None])[-1])
+    if json.loads(json.dumps(backbone.preprocessing)) != made_on["preprocessing"]:
+        raise CheckpointError("The head's images were prepared in another way; give its complete model.")
+    return replace(backbone, model=model, class_names=tuple(head.config["class_names"]))
+
+
+@torch.inference_mode()
+def classify(backbone: Backbone, image: Image.Image | None) -> dict[str, float]:
+    """Probabilities of the likeliest classes, the likeliest first; none without an image."""
+    if image is None:
+        return {}
+    if image.mode.startswith("I"):  # 16 bits a pixel, as lort_hub.data reads them
+        image = image.point(lambda value: value / 256).convert("L")
+    names = backbone.class_names or ()
+    probabilities = backbone.logits(backbone.transform(image.convert("RGB"))[None])[0].softmax(0)
+    top = probabilities.argsort(descending=True)[:SHOWN].tolist()
+    labels = [names[k] if names.count(names[k]) == 1 else f"{names[k]} ({k})" for k in top]
+    return dict(zip(labels, probabilities[top].tolist(), strict=True))
+
+
+def describe(backbone: Backbone, record: dict[str, Any]) -> str:
+    """What the page says of the model: which it is, and how good."""
+    classes = f"{len(backbone.weight):,} classes"
+    if "results" not in record:
+        return f"{classes}; there is no record of how it was made and how good it is."
+    name, method, data = source_name(record["backbone"]), record["head"]["method"], record["data"]["name"]
+    test = record["results"][method]
+    lines = [f"Backbone `{name}`, method `{method}`, data set `{data}`, {classes}."]
+    lines += [f"Balanced accuracy {100 * test['balanced_accuracy']:.1f} % (n = {test['n']:,} test images)."]
+    if record["head"]["delta"] > 0.5 and test["ece"] > 0.1:
+        flat = f"Over-smoothed labels make its probabilities flat (ECE {100 * test['ece']:.1f} %)"
+        lines += [f"{flat}: go by the order of the classes, not by their percentages."]
+    return "\n\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,221 @@
+"""recipes/demo.py: what it loads, what it answers, and its page over HTTP where gradio is installed."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from lort_hub.data import load_long_tailed
+from lort_hub.errors import CheckpointError, LortHubError
+from lort_hub.loading import load_backbone
+from recipes.demo import classify, describe, load_classifier
+from tests.conftest import ROOT, noise_image
+from tests.hub_client import Client, write_digits_output
+from tests.hub_server import WRITE, serve
+from tests.recipes import timm_folder, transformers_folder
+
+# As a user starts it, with every address it binds or connects to on record.
+WATCHED = """
+import runpy, sys
+def watch(event, args):
+    if event in ("socket.bind", "socket.connect") and isinstance(args[1], tuple):
+        print(event, args[1][0], file=sys.stderr, flush=True)
+sys.addaudithook(watch)
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
+    return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with serve(tmp_path_factory.mktemp("hub")) as hub, Client(hub.endpoint, home) as client:
+        yield client
+
+
+@pytest.fixture
+def head(outputs, tmp_path):
+    """A copy of a head alone, and its config."""
+    shutil.copytree(outputs["timm"] / "head", tmp_path / "head")
+    return tmp_path / "head", json.loads((tmp_path / "head/config.json").read_text())
+
+
+def test_it_answers_as_plain_timm(outputs):
+    model = timm.create_model(f"local-dir:{outputs['timm']}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    image = noise_image(3, size=(300, 200))
+    with torch.inference_mode():
+        expected = model(transform(image)[None])[0].softmax(0)
+    answer = classify(load_classifier(str(outputs["timm"]))[0], image)
+    best = sorted(range(10), key=lambda k: -expected[k])[:5]
+    assert list(answer) == [model.pretrained_cfg["label_names"][k] for k in best]
+    assert list(answer.values()) == [expected[k].item() for k in best]
+
+
+def test_it_answers_as_transformers_pipeline(outputs):
+    from transformers import pipeline
+
+    image = noise_image(3, size=(300, 200))
+    expected = pipeline("image-classification", str(outputs["transformers"]))(image, top_k=5)
+    answer = classify(load_classifier(str(outputs["transformers"]))[0], image)
+    assert list(answer) == [row["label"] for row in expected]
+    assert list(answer.values()) == pytest.approx([row["score"] for row in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_head_alone_answers_as_the_complete_model(library, outputs):
+    complete, record = load_classifier(str(outputs[library]))
+    attached, same_record = load_classifier(str(outputs[library] / "head"))
+    image = noise_image(1, size=(70, 90))
+    assert classify(attached, image) == classify(complete, image)
+    assert record == same_record
+
+
+def test_a_head_keeps_the_image_size_it_was_made_at(head):
+    folder, config = head
+    config["backbone"]["preprocessing"]["input_size"] = [3, 64, 64]
+    (folder / "config.json").write_text(json.dumps(config))
+    pixels = load_classifier(str(folder))[0].transform(noise_image(1))
+    backbone = load_backbone(config["backbone"]["source"], image_size=64)
+    assert torch.equal(pixels, backbone.transform(noise_image(1)))
+
+
+def test_a_head_made_on_images_prepared_otherwise_is_refused(head):
+    folder, config = head
+    config["backbone"]["preprocessing"]["crop_pct"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="prepared in another way; give its complete model"):
+        load_classifier(str(folder))
+
+
+def test_an_image_of_any_mode_is_read_as_a_data_set_reads_it(outputs, tmp_path):
+    image, folder = noise_image(2), tmp_path / "data" / "train" / "one"
+    folder.mkdir(parents=True)
+    sixteen_bits = Image.new("I;16", image.size)
+    sixteen_bits.putdata([256 * value + 99 for value in image.convert("L").tobytes()])
+    sixteen_bits.save(folder / "I.png")
+    for mode in ("L", "LA", "P", "RGBA"):
+        image.convert(mode).save(folder / f"{mode}.png")
+    image.convert("CMYK").save(folder / "CMYK.jpg")
+    shutil.copytree(folder, folder.parents[1] / "test" / "one")
+    shutil.copytree(folder, folder.with_name("two"))
+    shutil.copytree(folder, folder.parents[1] / "test" / "two")
+    backbone, split = load_classifier(str(outputs["timm"]))[0], load_long_tailed(str(tmp_path / "data")).train
+    paths = sorted(folder.iterdir())
+    assert len({tuple(classify(backbone, Image.open(path)).values()) for path in paths}) > 1
+    for k, path in enumerate(paths):
+        assert classify(backbone, Image.open(path)) == classify(backbone, split.image(k)), path
+
+
+def test_no_image_has_no_answer_and_like_named_classes_stay_apart(outputs):
+    backbone = load_classifier(str(outputs["timm"]))[0]
+    assert classify(backbone, None) == {}
+    numbers = classify(backbone, noise_image(1))
+    crane = classify(replace(backbone, class_names=("crane",) * 10), noise_image(1))
+    assert list(crane) == [f"crane ({k})" for k in numbers]
+    assert list(crane.values()) == list(numbers.values())
+
+
+def test_the_page_says_which_model_and_how_good(outputs):
+    backbone, record = load_classifier(str(outputs["timm"]))
+    test = json.loads((outputs["timm"] / "metrics.json").read_text())["test"]
+    text = describe(backbone, record)
+    assert "Backbone `test_resnet`, method `ncm`, data set `digits`, 10 classes." in text
+    assert f"Balanced accuracy {100 * test['balanced_accuracy']:.1f} % (n = 500 test images)." in text
+    assert "flat" not in text
+    record["head"]["delta"], record["results"]["ncm"]["ece"] = 0.98, 0.637
+    assert "Over-smoothed labels make its probabilities flat (ECE 63.7 %)" in describe(backbone, record)
+    assert describe(backbone, {}).startswith("10 classes; there is no record")
+
+
+def test_what_cannot_be_shown_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="does not name its classes"):
+        load_classifier(str(timm_folder(tmp_path / "nameless")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LortHubError, match=r"No config\.json in"):
+        load_classifier(str(tmp_path / "empty"))
+    with pytest.raises(CheckpointError, match="is not a Hub repository id"):
+        load_classifier(str(tmp_path / "missing"))
+
+
+def test_from_the_hub(outputs, client):
+    for library, output in outputs.items():
+        for source in (output, output / "head"):
+            assert (
+                client.recipe("push.py", source, "--to", f"me/{library}-{source.name}", HF_TOKEN=WRITE)[0]
+                == 0
+            )
+    code = """
+from recipes.demo import *
+from tests.conftest import noise_image
+for source in sys.argv[1:]:
+    backbone, record = load_classifier(source)
+    print(json.dumps([classify(backbone, noise_image(1)), record["head"]["method"]]))
+"""
+    names = [f"me/{library}-{part}" for library in outputs for part in (f"out-{library}", "head")]
+    exit_code, said = client.run(code, *names)
+    assert exit_code == 0, said
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
+    expected = [classify(load_classifier(str(outputs[library]))[0], noise_image(1)) for library in outputs]
+    assert answers == [[answer, "ncm"] for answer in expected for _ in range(2)]
+    exit_code, said = client.run(code, "me/unknown")
+    assert exit_code == 3
+    assert "CheckpointError: No model 'me/unknown' on http://127.0.0.1" in said
+
+
+def test_without_gradio_it_says_how_to_get_it(outputs, client):
+    path = str(ROOT / "recipes/demo.py")
+    code = f"sys.modules['gradio'] = None; import runpy; runpy.run_path({path!r}, run_name='__main__')"
+    exit_code, said = client.run(f"import sys; {code}", outputs["timm"])
+    assert exit_code == 2
+    assert said.startswith("error: The page needs gradio (")
+    assert said.endswith("): pip install 'lort_hub[demo]'\n")
+    exit_code, said = client.run(f"import sys; {code}", "--help")
+    assert (exit_code, "--port" in said) == (0, True)
+
+
+def test_the_page_over_http(outputs, tmp_path):
+    client = pytest.importorskip("gradio_client")
+    upright = noise_image(3, size=(300, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=exif)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-c", WATCHED, ROOT / "recipes/demo.py", outputs["timm"], "--port", port]
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert refused.returncode == 2
+        assert f"error: Cannot serve on port {port} of 127.0.0.1; name a free one" in refused.stderr
+    with (tmp_path / "said").open("w") as said:
+        page = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True)
+    try:
+        assert page.stdout.readline() == f"{outputs['timm']} is on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+        asked = client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+        answer = asked.predict(client.handle_file(tmp_path / "photo.png"), api_name="/classify")
+        with pytest.raises(Exception, match="cannot identify image file"):
+            asked.predict(client.handle_file(tmp_path / "broken.jpg"), api_name="/classify")
+    finally:
+        page.terminate()
+        page.communicate()
+    expected = classify(load_classifier(str(outputs["timm"]))[0], upright)
+    assert [row["label"] for row in answer["confidences"]] == list(expected)
+    assert [row["confidence"] for row in answer["confidences"]] == list(expected.values())
+    addresses = [
+        line.split() for line in (tmp_path / "said").read_text().splitlines() if line[:7] == "socket."
+    ]
+    assert ["socket.bind", "127.0.0.1"] in addresses
+    assert {address for _, address in addresses} == {"127.0.0.1"}
