@@ -87,6 +87,8 @@ SCORES: dict[str, Callable[[Predictions], float]] = {
 def standard_error(one: Predictions, other: Predictions, by: str) -> float:
     """Standard error of the difference of two scores on the same samples, drawn anew within each class.
 
+    A class with a single sample is taken to vary as the others do on average.
+
     Args:
         one: What some head says about held-out samples.
         other: What another says about the same ones, in the same order.
@@ -106,8 +108,10 @@ def standard_error(one: Predictions, other: Predictions, by: str) -> float:
         values = one.log_likelihood.double() - other.log_likelihood
     counts = torch.bincount(one.labels).double()
     sums, squares = (torch.zeros_like(counts).index_add_(0, one.labels, v) for v in (values, values.square()))
-    present = counts > 0
-    variances = squares[present] / counts[present] - (sums[present] / counts[present]).square()
+    present, several = counts > 0, counts > 1
+    deviations = squares - sums.square() / counts.clamp_min(1)
+    pooled = deviations[several].sum() / counts[several].sum() if several.any() else values.var(correction=0)
+    variances = torch.where(several, deviations / counts.clamp_min(1), pooled)[present]
     error = (variances.clamp_min(0) / counts[present]).sum().sqrt() / present.sum().clamp_min(1)
     return float(error)
 
