@@ -271,9 +271,9 @@ def _cell(values: Sequence[float | None], name: str) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "n/a"
-    scale, digits = (100, 1) if name in PERCENT else (1, 3 if name == "nll" else 2)
-    text = f"{scale * np.mean(numbers):.{digits}f}"
-    return text if len(numbers) == 1 else f"{text} ± {scale * np.std(numbers, ddof=1):.{digits}f}"
+    scale, form = (100, ".1f") if name in PERCENT else (1, ".3f" if name == "nll" else ".3g")
+    text = f"{scale * np.mean(numbers):{form}}"
+    return text if len(numbers) == 1 else f"{text} ± {scale * np.std(numbers, ddof=1):{form}}"
 
 
 def _short(chosen: str) -> str:

@@ -62,7 +62,9 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(f"{backbone.source} on {data.name}: studies {', '.join(args.studies)}")
+    accelerator.print(
+        f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}"
+    )
     if args.dry_run:
         return
     with phase("features", timing):
@@ -77,22 +79,27 @@ def main() -> None:
     counts, test = problem.training.class_counts.numpy(), problem.test
     baseline = problem.baseline(backbone, seed=args.seed)
     bench = Bench(problem.training, baseline, problem.views, args.seed)
+    if args.report_to != "none":
+        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
     tables = {}
     for study in args.studies:
         start, first = time.perf_counter(), len(rows)
         for varied, head in STUDIES[study](bench):
+            seconds = time.perf_counter() - start
             weight = head.weight.numpy() if isinstance(head, LinearHead) else None
             report = evaluate(head.logits(test.x).numpy(), test.y.numpy(), counts, weight=weight)
-            seconds, start = time.perf_counter() - start, time.perf_counter()
             about = {"method": study, "seed": args.seed, "seconds": seconds, "chosen": json.dumps(varied)}
             rows.append(result_row(report, counts, **about))
+            accelerator.log({f"{study}/balanced_accuracy": report["balanced_accuracy"]}, step=len(rows))
+            start = time.perf_counter()
         tables[study] = study_table(rows[first:])
         print(f"\n{study}\n\n{tables[study]}", flush=True)
     correlations = rank_correlations(rows)
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
     tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))
+    accelerator.end_training()
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
         write_csv(staged / "results.csv", rows)
         text = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())

@@ -156,6 +156,11 @@ def test_what_a_hub_does_not_have_is_said(load_from, statement, expected):
             "No model 'org/vit' on",
         ),
         ({"path": "/api/models/", "status": 403, "headers": {"X-Error-Code": "GatedRepo"}}, "is gated"),
+        (
+            {"path": "/resolve/.*safetensors", "status": 403, "headers": {"X-Error-Code": "GatedRepo"}},
+            "is gated",
+        ),
+        ({"path": "/api/", "status": 401}, "does not accept your token"),
         ({"path": "/api/models/", "status": 503}, "HubUnavailableError Cannot reach"),
         ({"path": "/api/models/", "drop": "before"}, "HubUnavailableError Cannot reach"),
         ({"path": "/resolve/.*safetensors", "status": 403}, "HubUnavailableError Could not download"),
