@@ -32,6 +32,21 @@ class BadImageError(DatasetError):
     """An image that cannot be decoded."""
 
 
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB.
+
+    Args:
+        image: The image.
+
+    Example:
+        >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+        image = image.point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")
+
+
 @dataclass(frozen=True)
 class ImageSplit:
     """Images, not yet decoded, with checked labels.
@@ -69,10 +84,7 @@ class ImageSplit:
         encoded = self.images[int(index)][self.image_column]
         try:
             image: Image.Image = datasets.Image().decode_example(encoded)
-            if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
-                image = image.point(lambda value: value / 256).convert("L")
-            image = image.convert("RGB")
-            return image
+            return to_rgb(image)
         except DECODING_ERRORS as cause:
             if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise  # the machine's trouble, not the image's

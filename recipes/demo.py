@@ -17,6 +17,7 @@ from PIL import Image
 
 from lort_hub.backbones import Backbone
 from lort_hub.config import flag, parse_arguments, run
+from lort_hub.data import to_rgb
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.hub import MODEL_FILES, download_model
 from lort_hub.lineage import source_name
@@ -91,10 +92,8 @@ def classify(backbone: Backbone, image: Image.Image | None) -> dict[str, float]:
     """Probabilities of the likeliest classes, the likeliest first; none without an image."""
     if image is None:
         return {}
-    if image.mode.startswith("I"):  # 16 bits a pixel, as lort_hub.data reads them
-        image = image.point(lambda value: value / 256).convert("L")
     names = backbone.class_names or ()
-    probabilities = backbone.logits(backbone.transform(image.convert("RGB"))[None])[0].softmax(0)
+    probabilities = backbone.logits(backbone.transform(to_rgb(image))[None])[0].softmax(0)
     top = probabilities.argsort(descending=True)[:SHOWN].tolist()
     labels = [names[k] if names.count(names[k]) == 1 else f"{names[k]} ({k})" for k in top]
     return dict(zip(labels, probabilities[top].tolist(), strict=True))
