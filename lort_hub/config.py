@@ -113,6 +113,13 @@ class ModelArguments(RunArguments):
 
     push_to_hub: str | None = flag(None, "Push the finished output to the Hub: namespace/name.")
     private: bool = flag(False, "Make a new repository there private.")
+    license: str | None = flag(None, "License of the model, for its card (default: that of the backbone).")
+
+    def __post_init__(self) -> None:
+        """Refuse a private repository that nothing is pushed to."""
+        super().__post_init__()
+        if self.private and not self.push_to_hub:
+            raise ConfigError("--private says how to push, but not where: give --push-to-hub namespace/name.")
 
 
 def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
@@ -278,6 +285,10 @@ def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
     PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
+NOT_TO_REPEAT = re.compile(r" --(overwrite|resume|private|(push-to-hub|report-to)[ =]\S+)(?= |$)")
+"""Flags of a command that whoever reproduces it would not give."""
+
+
 def environment() -> dict[str, Any]:
     """Versions, git revision and command of this run, for run.json.
 
@@ -291,8 +302,9 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    words = shlex.join(["accelerate", "launch", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     return {
-        "command": shlex.join(["accelerate", "launch", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": NOT_TO_REPEAT.sub("", words),
         "git_revision": _git_revision(),
         "python": sys.version.split()[0],
         "versions": versions,
@@ -324,7 +336,7 @@ def run(main: Callable[[], None]) -> None:
     except LortHubError as error:
         _exit(1, str(error))
     except KeyboardInterrupt:
-        _exit(130, "Interrupted. Run the same command again to go on from the finished parts.")
+        _exit(130, "Interrupted. Add --resume to the same command to go on from the finished parts.")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise

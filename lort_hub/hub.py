@@ -93,9 +93,9 @@ def _refusal(cause: Exception, kind: str, repo_id: str, revision: str | None) ->
     )
 
     if isinstance(cause, GatedRepoError):
+        page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
         return (
-            f"The {kind} '{repo_id}' is gated.\n"
-            f"Accept its terms at {constants.ENDPOINT}/{repo_id} and log in with `hf auth login`."
+            f"The {kind} '{repo_id}' is gated.\nAccept its terms at {page} and log in with `hf auth login`."
         )
     if isinstance(cause, RepositoryNotFoundError):
         return (
@@ -262,6 +262,8 @@ def list_heads(backbone: str | None = None, dataset: str | None = None) -> list[
     try:
         return [PublishedHead.of(info) for info in HfApi().list_models(filter=tags, cardData=True)]
     except (httpx2.HTTPError, HfHubHTTPError, OSError) as cause:
+        if refusal := _refusal(cause, "model", "", None):
+            raise HubUnavailableError(refusal) from cause
         raise HubUnavailableError(
             f"Cannot search {constants.ENDPOINT} for {' '.join(tags)} ({type(cause).__name__}).\n"
             "Try again later; LortHead.from_pretrained('org/name') needs no search."

@@ -87,7 +87,8 @@ SCORES: dict[str, Callable[[Predictions], float]] = {
 def standard_error(one: Predictions, other: Predictions, by: str) -> float:
     """Standard error of the difference of two scores on the same samples, drawn anew within each class.
 
-    A class with a single sample is taken to vary as the others do on average.
+    A class with a single sample does not vary in that. Letting it vary as the others do made the rule of one
+    standard error too lenient: on the images a stage 1 holds out it chose 0.3 to 0.5 points worse by accuracy.
 
     Args:
         one: What some head says about held-out samples.
@@ -108,10 +109,8 @@ def standard_error(one: Predictions, other: Predictions, by: str) -> float:
         values = one.log_likelihood.double() - other.log_likelihood
     counts = torch.bincount(one.labels).double()
     sums, squares = (torch.zeros_like(counts).index_add_(0, one.labels, v) for v in (values, values.square()))
-    present, several = counts > 0, counts > 1
-    deviations = squares - sums.square() / counts.clamp_min(1)
-    pooled = deviations[several].sum() / counts[several].sum() if several.any() else values.var(correction=0)
-    variances = torch.where(several, deviations / counts.clamp_min(1), pooled)[present]
+    present = counts > 0
+    variances = squares[present] / counts[present] - (sums[present] / counts[present]).square()
     error = (variances.clamp_min(0) / counts[present]).sum().sqrt() / present.sum().clamp_min(1)
     return float(error)
 

@@ -31,11 +31,11 @@ def license_note(backbone: dict[str, Any]) -> str:
 
     Example:
         >>> license_note({"license": "apache-2.0"}), license_note({"license": None})
-        ('`apache-2.0`, as its backbone.', 'Not stated: no license of the backbone is known.')
+        ('`apache-2.0`.', 'Not stated: no license of the backbone is known.')
     """
     if backbone["license"] is None:
         return "Not stated: no license of the backbone is known."
-    return f"{code(backbone['license'])}, as its backbone."
+    return f"{code(backbone['license'])}."
 
 
 def citations(method: str, version: str) -> str:

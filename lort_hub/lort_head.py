@@ -129,7 +129,8 @@ class LortHead(nn.Linear):
                 repository at the recorded revision, or the recorded folder.
 
         Returns:
-            timm's or transformers' model in eval mode, with the preprocessing and class names of the record.
+            timm's or transformers' model in eval mode, with the class names of the record; timm's has its
+            preprocessing too, for transformers the head's card has a snippet.
 
         Raises:
             CheckpointError: It is another backbone than the recorded one, or that is a folder not here.

@@ -75,7 +75,7 @@ def write_output(
     run: dict[str, Any] = {
         "arguments": arguments,
         "environment": environment,
-        "backbone": _describe_backbone(backbone),
+        "backbone": _describe_backbone(backbone, arguments.get("license")),
         "head": _describe_head(fit),
         "baseline": {"name": baseline_name, "note": BASELINES[baseline_name]} if baseline_name else None,
         "data": _describe_data(data),
@@ -150,7 +150,7 @@ def _head_config(run: dict[str, Any], reports: dict[str, dict[str, Any]]) -> dic
     }
 
 
-def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
+def _describe_backbone(backbone: Backbone, license: str | None) -> dict[str, Any]:
     model: Any = backbone.model
     config = model.pretrained_cfg if backbone.library == "timm" else {"architecture": model.config.model_type}
     stated = license_of(backbone.source, backbone.revision) if backbone.revision else None
@@ -163,7 +163,7 @@ def _describe_backbone(backbone: Backbone) -> dict[str, Any]:
         "num_features": backbone.num_features,
         "preprocessing": backbone.preprocessing,
         "architecture": config["architecture"],
-        "license": stated or config.get("license"),
+        "license": license or stated or config.get("license"),
         "trained_on": backbone.trained_on.to_dict() if backbone.trained_on else None,
         "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),
     }

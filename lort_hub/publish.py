@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lort_hub
+from lort_hub.answers import CONFLICT, insist, mendable, scrub
 from lort_hub.card import address_cards
 from lort_hub.errors import (
     ConfigError,
-    HubUnavailableError,
     LortHubError,
     PublishError,
     RevisionConflictError,
     did_you_mean,
 )
 from lort_hub.hub import CONNECT_SECONDS
-from lort_hub.staging import OUTPUT_FILES, TOKEN, is_head, staged_output
-
-T = TypeVar("T")
-ATTEMPTS = 3
-CONFLICT, TOO_MANY_REQUESTS = 412, 429
+from lort_hub.staging import OUTPUT_FILES, is_head, load_snippets, staged_output
 
 
 @dataclass(frozen=True)
@@ -80,15 +75,39 @@ def push_to_hub(
     folder = Path(folder)
     words = ["python", "recipes/push.py", str(folder), "--to", repo_id, *["--private"] * private]
     words += [*(["--revision", revision] if revision else []), *["--create-pr"] * create_pr]
+    again = f"{folder} is as it was; push it again with: {shlex.join(words)}"
+    with _saying(again):
+        check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
     with staged_output(folder) as staged:
         address_cards(staged, repo_id)
-        try:
-            check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
-            with _mendable(repo_id):
-                return _push(staged, repo_id, private, revision, create_pr)
-        except LortHubError as error:
-            again = f"{folder} is as it was; push it again with: {shlex.join(words)}"
-            raise type(error)(f"{error}\n{again}") from error.__cause__
+        with _saying(again), mendable(repo_id):
+            return _push(staged, repo_id, private, revision, create_pr)
+
+
+@contextmanager
+def _saying(more: str) -> Iterator[None]:
+    """Add a line to the message of an error."""
+    try:
+        yield
+    except LortHubError as error:
+        raise type(error)(f"{error}\n{more}") from error.__cause__
+
+
+def push_output(folder: Path, repo_id: str, *, private: bool) -> str:
+    """Push what a recipe has just made, and say where it is and how to load it.
+
+    Args:
+        folder: Its output folder.
+        repo_id: As in `push_to_hub`.
+        private: As in `push_to_hub`.
+
+    Example:
+        >>> print(push_output(Path("out"), "me/name", private=False))  # doctest: +SKIP
+    """
+    published = push_to_hub(folder, repo_id, private=private)
+    licensed = json.loads((folder / "run.json").read_text())["backbone"]["license"]
+    note = "" if licensed else "\nnote: no license is known for it; --license NAME puts one on its card."
+    return f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}"
 
 
 def check_push(
@@ -134,9 +153,9 @@ def check_push(
             f"Make one that may write at {tokens}, then run `hf auth login` or set HF_TOKEN."
         )
     api = HfApi()
-    with _mendable(repo_id):
+    with mendable(repo_id):
         existing = _find(api, repo_id)  # first, because whoami knows no timeout
-        me = _insist(api.whoami)
+        me = insist(api.whoami)
     token = me.get("auth", {}).get("accessToken", {})
     if not _may_write(token, namespace, repo_id) and not create_pr:
         raise ConfigError(
@@ -168,7 +187,7 @@ def _find(api: Any, repo_id: str) -> Any:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return _insist(partial(api.model_info, repo_id, timeout=CONNECT_SECONDS))
+        return insist(partial(api.model_info, repo_id, timeout=CONNECT_SECONDS))
     except RepositoryNotFoundError:
         return None
 
@@ -185,23 +204,28 @@ def _push(staged: Path, repo_id: str, private: bool, revision: str | None, creat
         target, url = pull_request.git_reference, pull_request.url
     else:
         # None leaves the choice to the namespace's default.
-        url = str(_insist(partial(api.create_repo, repo_id, private=private or None, exist_ok=True)))
+        url = str(insist(partial(api.create_repo, repo_id, private=private or None, exist_ok=True)))
         target = revision
     if revision:
-        _insist(partial(api.create_branch, repo_id, branch=revision, exist_ok=True))
+        insist(partial(api.create_branch, repo_id, branch=revision, exist_ok=True))
         url = f"{url}/tree/{revision}"
-    head = _insist(partial(api.model_info, repo_id, revision=target)).sha
+    now = insist(partial(api.model_info, repo_id, revision=target))
+    if is_head(staged) and "head/config.json" in {file.rfilename for file in now.siblings or ()}:
+        raise PublishError(
+            f"'{repo_id}' holds a complete model, which the head alone would replace.\n"
+            f"Push the head to a repository of its own: {repo_id}-head."
+        )
     upload = partial(
         api.upload_folder,
         repo_id=repo_id,
         folder_path=staged,
         commit_message=title,
         revision=target,
-        parent_commit=head,
+        parent_commit=now.sha,
         delete_patterns=list(OUTPUT_FILES),  # of an earlier push, in the same commit
     )
     try:
-        commit = _insist(upload).oid
+        commit = insist(upload).oid
     except HfHubHTTPError as cause:
         if cause.response.status_code != CONFLICT:
             raise
@@ -211,92 +235,5 @@ def _push(staged: Path, repo_id: str, private: bool, revision: str | None, creat
             "Look at it, then push on top of it as below, or beside it with --revision or --create-pr."
         ) from cause
     if create_pr:
-        _insist(partial(api.change_discussion_status, repo_id, pull_request.num, "open"))
+        insist(partial(api.change_discussion_status, repo_id, pull_request.num, "open"))
     return Published(url, commit)
-
-
-def _insist(call: Callable[[], T]) -> T:
-    """Repeat a call that failed for a reason that may pass, or for a conflict that may be with ourselves.
-
-    Where only the answer of a commit was lost, the repeated upload finds the Hub's files equal to ours.
-    """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-
-    attempt = conflicts = 0
-    while True:
-        attempt += 1
-        try:
-            return call()
-        except (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError) as error:
-            cause: Any = error
-            if isinstance(error, RuntimeError) and error.__cause__:  # a failed LFS upload comes wrapped
-                cause = error.__cause__
-            status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
-            conflicts += status == CONFLICT
-            may_pass = status is None or status in (CONFLICT, TOO_MANY_REQUESTS) or status >= 500
-            if not may_pass or conflicts == 2 or attempt == ATTEMPTS:
-                raise cause from None
-            wait = cause.response.headers.get("Retry-After", "") if status else ""
-            time.sleep(int(wait) if wait.isdigit() else attempt)
-
-
-@contextmanager
-def _mendable(repo_id: str) -> Iterator[None]:
-    """Turn what the Hub or the network says into one of our errors."""
-    import httpx2
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        yield
-    except HfHubHTTPError as cause:
-        raise _refusal(cause, repo_id) from cause
-    except (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError) as cause:
-        raise HubUnavailableError(
-            f"Cannot push to '{repo_id}' on {constants.ENDPOINT} ({type(cause).__name__}: {_reason(cause)})."
-        ) from cause
-    except ValueError as cause:  # the card's metadata
-        raise PublishError(f"The Hub does not accept this output: {_reason(cause)}") from cause
-
-
-def _refusal(error: Any, repo_id: str) -> LortHubError:
-    """What a status means, whatever the kind of exception it came as."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import RevisionNotFoundError
-
-    status, reason = error.response.status_code, _reason(error)
-    if status == 401:
-        return ConfigError(
-            f"The Hub does not accept your token ({reason})\n"
-            f"Make one that may write at {constants.ENDPOINT}/settings/tokens, then run `hf auth login`."
-        )
-    if status == 403:
-        return PublishError(f"The Hub forbids you to write to '{repo_id}' ({reason})\nUse another --to.")
-    if status == 404:
-        what = "branch" if isinstance(error, RevisionNotFoundError) else "repository"
-        return PublishError(f"The Hub no longer has the {what} to push to in '{repo_id}' ({reason})")
-    if status == TOO_MANY_REQUESTS or status >= 500:
-        return HubUnavailableError(f"{constants.ENDPOINT} answered {status} {ATTEMPTS} times ({reason})")
-    return PublishError(f"The Hub refused the push to '{repo_id}' with {status}: {reason}")
-
-
-def _reason(error: Exception) -> str:
-    lines = (getattr(error, "server_message", None) or str(error)).split("\n")
-    return scrub(" ".join(line.strip() for line in lines if line.strip())[:200])
-
-
-def scrub(text: str) -> str:
-    """A text without Hub tokens.
-
-    Args:
-        text: What is about to be shown.
-
-    Example:
-        >>> scrub("Bearer hf_abcdefghijklmnopqrst is not valid")
-        'Bearer hf_*** is not valid'
-    """
-    from huggingface_hub import get_token
-
-    token = get_token()
-    return TOKEN.sub("hf_***", text.replace(token, "hf_***") if token else text)

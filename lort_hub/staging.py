@@ -80,7 +80,9 @@ def _check_output(folder: Path) -> None:
     from lort_hub.lort_head import LortHead
 
     for path in folder.rglob("*.*"):
-        if path.suffix in (".json", ".md", ".csv") and TOKEN.search(path.read_text(encoding="utf-8")):
+        if path.suffix in (".json", ".md", ".csv") and TOKEN.search(
+            path.read_text(encoding="utf-8", errors="replace")
+        ):
             raise CheckpointError(f"{path} holds a Hub token; delete it there, and revoke it.")
     alone = is_head(folder)
     for path in folder.rglob("*.safetensors"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,22 @@ import numpy.typing as npt
 from lort_hub.checkpoint import changed_arguments
 from lort_hub.errors import CheckpointError
 
+OURS = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
+
 
 @dataclass(frozen=True)
 class SeedResults:
     """All methods on one cell with one seed.
 
     Attributes:
+        made_from: Checksums of the backbone and of the images.
         rows: Of `lort_hub.comparison.result_row`.
         right: Whether each test image (N,) was right, by method.
         labels: Labels (N,) of the test images.
         how: Where the choices of a method's settings come from, by method.
     """
 
+    made_from: list[str]
     rows: list[dict[str, Any]]
     right: dict[str, npt.NDArray[Any]]
     labels: npt.NDArray[Any]
@@ -42,11 +48,13 @@ class SeedResults:
         Example:
             >>> import tempfile
             >>> path, label = Path(tempfile.mkdtemp()) / "0.npz", np.zeros(1, dtype=np.int64)
-            >>> SeedResults([{"method": "ce"}], {"ce": label == 0}, label, {}).save(path)
-            >>> SeedResults.load(path).rows
+            >>> SeedResults(["f00"], [{"method": "ce"}], {"ce": label == 0}, label, {}).save(path)
+            >>> SeedResults.load(path, ["f00"]).rows
             [{'method': 'ce'}]
         """
-        told = json.dumps({"rows": self.rows, "methods": list(self.right), "how": self.how})
+        told = json.dumps(
+            {"from": self.made_from, "rows": self.rows, "methods": list(self.right), "how": self.how}
+        )
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             np.savez_compressed(file, told=told, labels=self.labels, right=np.stack([*self.right.values()]))
@@ -55,19 +63,21 @@ class SeedResults:
         temporary.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> SeedResults | None:
-        """Read what `save` wrote; None where there is no such file or it is damaged.
+    def load(cls, path: Path, made_from: list[str]) -> SeedResults | None:
+        """Read what `save` wrote; None where there is no such file, or it is damaged or of other features.
 
         Args:
             path: An .npz file.
+            made_from: Checksums of the backbone and of the images, as they are now.
         """
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 told = json.loads(str(kept["told"]))
                 right = dict(zip(told["methods"], kept["right"], strict=True))
-                return cls(told["rows"], right, kept["labels"], told["how"])
-        except (OSError, ValueError, KeyError, BadZipFile):
+                found = cls(told["from"], told["rows"], right, kept["labels"], told["how"])
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, BadZipFile, zlib.error):
             return None
+        return found if found.made_from == made_from else None
 
 
 def unfinished_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
@@ -78,8 +88,8 @@ def unfinished_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         arguments: JSON-ready arguments of the run about to start.
 
     Raises:
-        CheckpointError: It holds seeds of an interrupted run that is neither to be resumed, with the same
-            arguments, nor to be overwritten.
+        CheckpointError: It holds what is not lort_hub's, or seeds of an interrupted run that is neither to
+            be resumed, with the same arguments, nor to be overwritten.
 
     Example:
         >>> import tempfile
@@ -89,6 +99,12 @@ def unfinished_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         ('out-unfinished', ['arguments.json'])
     """
     folder = output_dir.with_name(f"{output_dir.name}-unfinished")
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if foreign := [name for name in there if not OURS.fullmatch(name)]:
+        raise CheckpointError(
+            f"{folder} holds files that are not lort_hub's ({', '.join(foreign[:3])}).\n"
+            "It is where finished seeds are kept; move them, or use another --output-dir."
+        )
     if arguments["overwrite"]:
         shutil.rmtree(folder, ignore_errors=True)
     record = folder / "arguments.json"

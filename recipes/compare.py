@@ -77,7 +77,7 @@ def main() -> None:
     accelerator.print(f"{', '.join(args.methods)} into {args.output_dir}")
     if accelerator.is_main_process and not args.dry_run:
         kept = unfinished_folder(args.output_dir, arguments)
-    if args.report_to != "none":
+    if args.report_to != "none" and not args.dry_run:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
     tables: dict[str, str] = {}
@@ -100,16 +100,17 @@ def main() -> None:
             if problem is None:  # the main process alone fits the heads
                 continue
             path = kept / f"{number}-{seed}.npz"
-            results = SeedResults.load(path)
+            made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]
+            results = SeedResults.load(path, made_from)
             if results:
                 print("done before the interruption")
             else:
                 print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
-                results = one_seed(args, backbone, problem, cell, seed)
+                results = one_seed(args, backbone, problem, cell, seed, made_from)
                 results.save(path)
             found.append(results)
             scores = {f"{cell}/{row['method']}": row["balanced_accuracy"] for row in results.rows}
-            accelerator.log(scores, step=seed)
+            accelerator.log(scores, step=number * args.seeds + seed - args.seed)
         if found:
             own = [row for results in found for row in results.rows]
             right = {name: [results.right[name] for results in found] for name in found[0].right}
@@ -132,7 +133,9 @@ def main() -> None:
     print(f"Wrote {args.output_dir}")
 
 
-def one_seed(args: Arguments, backbone: Backbone, problem: Problem, cell: str, seed: int) -> SeedResults:
+def one_seed(
+    args: Arguments, backbone: Backbone, problem: Problem, cell: str, seed: int, made_from: list[str]
+) -> SeedResults:
     """Choose, fit and test every method once."""
     training, test = problem.training, problem.test
     counts, labels = training.class_counts.numpy(), test.y.numpy()
@@ -148,10 +151,10 @@ def one_seed(args: Arguments, backbone: Backbone, problem: Problem, cell: str, s
         told = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
         rows.append(result_row(report, counts, **told))
         right[name] = logits.argmax(axis=1) == labels
-        if fit.selection:
+        if fit.selection and name != "auto":
             how[name] = f"{fit.selection.by} by {fit.selection.how}"
         print(f"{name}: {100 * report['balanced_accuracy']:.1f} in {seconds:.1f} s", flush=True)
-    return SeedResults(rows, right, labels, how)
+    return SeedResults(made_from, rows, right, labels, how)
 
 
 def about(found: list[SeedResults]) -> str:

@@ -23,6 +23,7 @@ from lort_hub.hub import MODEL_FILES, download_model
 from lort_hub.lineage import source_name
 from lort_hub.loading import load_backbone
 from lort_hub.lort_head import LortHead
+from lort_hub.markdown import code
 from lort_hub.staging import is_head
 
 HOST, SHOWN = "127.0.0.1", 5
@@ -106,7 +107,7 @@ def describe(backbone: Backbone, record: dict[str, Any]) -> str:
         return f"{classes}; there is no record of how it was made and how good it is."
     name, method, data = source_name(record["backbone"]), record["head"]["method"], record["data"]["name"]
     test = record["results"][method]
-    lines = [f"Backbone `{name}`, method `{method}`, data set `{data}`, {classes}."]
+    lines = [f"Backbone {code(name)}, method {code(method)}, data set {code(data)}, {classes}."]
     lines += [f"Balanced accuracy {100 * test['balanced_accuracy']:.1f} % (n = {test['n']:,} test images)."]
     if record["head"]["delta"] > 0.5 and test["ece"] > 0.1:
         flat = f"Over-smoothed labels make its probabilities flat (ECE {100 * test['ece']:.1f} %)"

@@ -25,8 +25,7 @@ from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
 from lort_hub.output import write_output
 from lort_hub.problem import Problem
-from lort_hub.publish import check_push, push_to_hub
-from lort_hub.staging import load_snippets
+from lort_hub.publish import check_push, push_output
 
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
@@ -69,6 +68,8 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = begin(args, accelerator)
     if arguments is None:
+        if args.push_to_hub and accelerator.is_main_process:
+            print(push_output(args.output_dir, args.push_to_hub, private=args.private))
         return
     if args.push_to_hub:
         check_push(args.push_to_hub, private=args.private)
@@ -139,8 +140,7 @@ def main() -> None:
     print(f"{fit.method}: {fit.describe()}")
     print(f"Wrote {args.output_dir}")
     if args.push_to_hub:
-        published = push_to_hub(args.output_dir, args.push_to_hub, private=args.private)
-        print(f"Pushed it to {published.url}\n\n{load_snippets(args.output_dir, args.push_to_hub)}")
+        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
 
 
 def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:

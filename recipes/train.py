@@ -33,7 +33,7 @@ from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
 from lort_hub.pixels import check_images
 from lort_hub.predict import predict
-from lort_hub.publish import check_push, push_to_hub
+from lort_hub.publish import check_push, push_output
 from lort_hub.resume import (
     best_epoch,
     check_no_interrupted_run,
@@ -43,7 +43,6 @@ from lort_hub.resume import (
     training_folder,
 )
 from lort_hub.stage1 import Stage1Arguments, has_ended, not_finite, refit_arguments
-from lort_hub.staging import load_snippets
 from lort_hub.tuning import choose_trained, merged, train_mode
 
 
@@ -56,6 +55,8 @@ def main() -> None:
     if arguments is None:
         if accelerator.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)
+            if args.push_to_hub:
+                print(push_output(args.output_dir, args.push_to_hub, private=args.private))
         return
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
@@ -180,8 +181,7 @@ def main() -> None:
     print(results_table({fit.method: report}))
     print(f"Wrote {args.output_dir}")
     if args.push_to_hub:
-        published = push_to_hub(args.output_dir, args.push_to_hub, private=args.private)
-        print(f"Pushed it to {published.url}\n\n{load_snippets(args.output_dir, args.push_to_hub)}")
+        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
 
 
 if __name__ == "__main__":

@@ -281,7 +281,7 @@ def test_a_license_is_stated_where_it_is_known_and_never_made_up(run_and_metrics
     assert ModelCard(card).data.license is None
     assert "Not stated: no license of the backbone is known." in card
     run["backbone"]["license"] = "cc-by-nc-4.0"
-    assert "`cc-by-nc-4.0`, as its backbone." in render_card(metrics, run)
+    assert "`cc-by-nc-4.0`." in render_card(metrics, run)
 
 
 def test_citations_are_of_the_method_and_of_lort(run_and_metrics):

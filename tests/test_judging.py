@@ -170,18 +170,6 @@ def test_standard_error_of_log_likelihoods_by_hand():
     assert standard_error(one, other, "balanced-accuracy") == 0.0
 
 
-def test_a_class_with_one_sample_is_as_uncertain_as_the_others_are():
-    # Differences 1, 3 and 0, 0, 6 leave 2 + 24 over 5 samples; the class with one takes that variance.
-    labels, zeros = torch.tensor([0, 0, 1, 1, 1, 2]), torch.zeros(6)
-    one = Predictions(labels, labels, torch.tensor([1.0, 3.0, 0.0, 0.0, 6.0, 9.0]))
-    expected = (1 / 2 + 8 / 3 + 26 / 5) ** 0.5 / 3
-    assert standard_error(one, Predictions(labels, labels, zeros), "nll") == pytest.approx(expected)
-    alone = Predictions(torch.arange(2), torch.arange(2), torch.tensor([1.0, 3.0]))
-    assert standard_error(alone, Predictions(torch.arange(2), torch.arange(2), zeros[:2]), "nll") == (
-        pytest.approx(2**0.5 / 2)
-    )
-
-
 def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
     random = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 40 + [1] * 8 + [2] * 4)

@@ -94,6 +94,7 @@ def test_a_recipe_pushes_what_it_made(recipe, hub, hub_and_client, tmp_path):
     made = timm_folder(tmp_path / "backbone")
     flags = ["--dataset", "digits", "--output-dir", out, "--push-to-hub", repo_id, "--private"]
     flags += ["--backbone", made, *(["--epochs", "1"] if recipe == "train.py" else ["--method", "ncm"])]
+    flags += ["--license", "mit"]
     code, said = hub_and_client[1].recipe(recipe, *flags, HF_TOKEN=WRITE)
     assert code == 0, said
     assert hub.repo(repo_id).private
@@ -107,6 +108,7 @@ def test_a_recipe_pushes_what_it_made(recipe, hub, hub_and_client, tmp_path):
         assert f'"{repo_id}"' in text
         assert f'"{repo_id}"' not in (out / card).read_text()
         assert WRITE not in text
+        assert "\nlicense: mit\n" in text
 
 
 def test_no_compute_is_spent_on_what_cannot_be_pushed(hub, hub_and_client, tmp_path):
@@ -115,6 +117,8 @@ def test_no_compute_is_spent_on_what_cannot_be_pushed(hub, hub_and_client, tmp_p
         code, said = hub_and_client[1].recipe(recipe, *flags, HF_TOKEN=READ)
         assert code == 2
         assert said.startswith("error: Your Hub token may not write to 'me/x'")
+    code, said = hub_and_client[1].recipe("retrain.py", *flags[:-2], "--private")
+    assert (code, said.startswith("error: --private says how to push, but not where")) == (2, True)
     assert not (tmp_path / "out").exists()
     assert {method for method, _ in hub.asked} == {"GET"}
 
@@ -130,6 +134,21 @@ def test_a_failed_push_after_a_run_loses_nothing(hub, hub_and_client, tmp_path):
     code, said = hub_and_client[1].recipe("push.py", *command[2:], HF_TOKEN=WRITE)
     assert code == 0, said
     assert len(hub.repo("me/late").log("main")) == 2
+    flags[-1] = "me/again"
+    code, said = hub_and_client[1].recipe("retrain.py", *flags, "--resume", HF_TOKEN=WRITE)
+    assert code == 0, said
+    assert "nothing to do" in said
+    assert f"Pushed it to {hub.endpoint}/me/again\n" in said
+    assert "--push-to-hub" not in hub.repo("me/again").at("main").files["README.md"].data.decode()
+
+
+def test_a_head_does_not_replace_a_complete_model(outputs, hub, push):
+    assert push(outputs["timm"], "--to", "me/whole")[0] == 0
+    before = hub.repo("me/whole").at("main").oid
+    code, said = push(outputs["timm"] / "head", "--to", "me/whole")
+    assert code == 1
+    assert "'me/whole' holds a complete model, which the head alone would replace." in said
+    assert hub.repo("me/whole").at("main").oid == before
 
 
 def test_exit_codes(outputs, hub, push, tmp_path):
