@@ -16,6 +16,8 @@ from lort_hub.comparison import RATIOS
 
 DOCS = Path(__file__).parents[1] / "docs"
 CELLS = DOCS / "results" / "cells"
+PARTS = ("noise", "cost", "lort_path", "sweep")
+"""Files of docs/results that other commands wrote; the template names the commands."""
 PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
 SHOWN = (
     "stage 1",
@@ -32,6 +34,7 @@ SHOWN = (
 
 def main() -> None:
     for folder in map(Path, sys.argv[1:]):
+        CELLS.mkdir(exist_ok=True)
         for kind in ("csv", "md"):
             shutil.copyfile(folder / f"results.{kind}", CELLS / f"{folder.name}.{kind}")
     (DOCS / "RESULTS.md").write_text(render())
@@ -45,8 +48,9 @@ def render() -> str:
         loader=FileSystemLoader(DOCS / "results"), undefined=StrictUndefined, keep_trailing_newline=True
     )
     tables = {file.stem: file.with_suffix(".md").read_text().split("\n\n", 1)[1].strip() for file in files}
+    parts = {name: (DOCS / "results" / f"{name}.md").read_text().strip() for name in PARTS}
     return environment.get_template("template.md").render(
-        table=tables.__getitem__, overview=overview(cells), regret=regret(cells), shifts=shifts(cells)
+        **parts, tables=tables, overview=overview(cells), regret=regret(cells), shifts=shifts(cells)
     )
 
 

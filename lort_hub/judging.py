@@ -87,8 +87,8 @@ SCORES: dict[str, Callable[[Predictions], float]] = {
 def standard_error(one: Predictions, other: Predictions, by: str) -> float:
     """Standard error of the difference of two scores on the same samples, drawn anew within each class.
 
-    A class with a single sample does not vary in that. Letting it vary as the others do made the rule of one
-    standard error too lenient: on the images a stage 1 holds out it chose 0.3 to 0.5 points worse by accuracy.
+    A class with a single sample does not vary in that. To let it vary as the others do makes the rule of one
+    standard error too lenient: by accuracy it then chose 0.3 to 0.5 points worse on a stage 1's held-out set.
 
     Args:
         one: What some head says about held-out samples.

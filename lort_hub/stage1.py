@@ -144,7 +144,7 @@ def refit_arguments(now: Stage1Arguments, folder: Path) -> tuple[Stage1Arguments
         ) from cause
     if not before["holdout"]:
         raise ConfigError(f"--refit {folder} held nothing out: it is trained on everything already.")
-    free = (*WITHOUT_EFFECT, "refit", "bootstrap")
+    free = (*WITHOUT_EFFECT, "refit", "bootstrap", "license")
     settled = {name.name for name in fields(now) if name.name not in free}
     if lacks := sorted(settled - set(before)):
         raise ConfigError(

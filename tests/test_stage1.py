@@ -9,7 +9,7 @@ from lort_hub.checkpoint import WITHOUT_EFFECT
 from lort_hub.errors import ConfigError
 from lort_hub.stage1 import Stage1Arguments, has_ended, not_finite, refit_arguments
 
-FREE = (*WITHOUT_EFFECT, "refit", "bootstrap")
+FREE = (*WITHOUT_EFFECT, "refit", "bootstrap", "license")
 SETTLED = [field.name for field in fields(Stage1Arguments) if field.name not in FREE]
 NAMES = ("epochs", "opt", "lr", "weight_decay", "warmup_epochs", "layer_decay")
 
