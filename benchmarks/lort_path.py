@@ -9,13 +9,13 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.fitting import LinearHead
 from lort_hub.heads import stage1_fit
 from lort_hub.lort_path import linearly_adjusted, lort_step, matched_strength
 from lort_hub.metrics import evaluate
 from lort_hub.posthoc import logit_adjusted
 from lort_hub.studies import RATES, Bench
+from lort_hub.training_set import TrainingSet
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
 

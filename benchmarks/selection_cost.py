@@ -9,12 +9,12 @@ from accelerate import Accelerator
 
 from lort_hub.config import RunArguments, parse_arguments
 from lort_hub.data import load_long_tailed
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import fit_selected, judge_of
 from lort_hub.loading import load_backbone
 from lort_hub.methods import AUTO, METHODS
 from lort_hub.problem import Problem
 from lort_hub.selection import select
+from lort_hub.training_set import TrainingSet
 
 
 def main() -> None:

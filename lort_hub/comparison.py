@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import STAGE1, Fit, fit_selected, judge_of
 from lort_hub.methods import AUTO, METHODS
 from lort_hub.selection import Selection, choose_method, select
+from lort_hub.training_set import TrainingSet
 
 Array = npt.NDArray[Any]
 

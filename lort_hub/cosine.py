@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lort_hub.eigenbasis import BLOCK, class_sums
+from lort_hub.eigenbasis import class_sums
 from lort_hub.errors import ConfigError
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import sample_weights
 from lort_hub.rescaling import descend
 
@@ -90,7 +91,7 @@ def ldam_losses(weight: Tensor, x: Tensor, labels: Tensor, margins: Tensor, scal
 
 
 def fit_cosine(
-    x: Tensor,
+    matrix: FeatureMatrix,
     labels: Tensor,
     class_counts: Tensor,
     *,
@@ -105,7 +106,7 @@ def fit_cosine(
     features. Not convex. Stops at 1e-4 of the initial gradient or after 150 iterations.
 
     Args:
-        x: Features (N, D); their lengths do not matter.
+        matrix: Features (N, D); their lengths do not matter.
         labels: Labels (N,).
         class_counts: Training images n_k of each class (K,).
         scale: Inverse temperature, > 0.
@@ -117,7 +118,7 @@ def fit_cosine(
 
     Example:
         >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 9.0], [1.0, 1.0]]), torch.tensor([0, 1, 1])
-        >>> fit_cosine(x, y, torch.tensor([1, 2]), scale=10.0).logits(x).argmax(dim=1)
+        >>> fit_cosine(FeatureMatrix.of(x), y, torch.tensor([1, 2]), scale=10.0).logits(x).argmax(dim=1)
         tensor([0, 1, 1])
     """
     if not 0 < scale < math.inf:
@@ -125,16 +126,16 @@ def fit_cosine(
     for name, value in (("gamma", gamma), ("margin", margin)):
         if not 0 <= value < math.inf:
             raise ConfigError(f"{name} is {value}, expected a number >= 0.")
-    x = F.normalize(x)
+    matrix = matrix.each(F.normalize)
     omega = sample_weights(labels, class_counts, gamma)
     margins = ldam_margins(class_counts, margin)
-    weight = class_sums(x, labels, torch.ones_like(omega), len(class_counts))[:, :-1]
+    weight = class_sums(matrix, labels, torch.ones_like(omega), len(class_counts))[:, :-1]
     weight[weight.norm(dim=1) == 0] = 1.0  # a zero row has no direction to start from
     weight = F.normalize(weight).requires_grad_()
 
     def terms() -> Iterator[Tensor]:
-        for block, y, w in zip(x.split(BLOCK), labels.split(BLOCK), omega.split(BLOCK), strict=True):
-            yield w @ ldam_losses(weight, block, y, margins, scale)
+        for x, at in matrix:
+            yield omega[at] @ ldam_losses(weight, x, labels[at], margins, scale)
 
-    descend(terms, [weight], tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+    descend(terms, [weight], tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, processes=matrix.processes)
     return CosineHead(F.normalize(weight.detach()).float(), scale)

@@ -31,6 +31,10 @@ class FeatureError(LortHubError):
     """Features that are damaged, not finite, or do not fit the labels."""
 
 
+class ProcessLostError(LortHubError):
+    """Another process of the same run has ended before its work was done."""
+
+
 class CheckpointError(LortHubError):
     """An output folder or checkpoint that cannot be written or read back."""
 

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from lort_hub.cosine import fit_cosine
-from lort_hub.eigenbasis import Eigenbasis, TrainingSet
+from lort_hub.eigenbasis import Eigenbasis, class_sums, ridge_head
+from lort_hub.errors import ConfigError
 from lort_hub.lort_path import linearly_adjusted, lort_step
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.maxnorm import minimise_within
 from lort_hub.objectives import Objective, sample_weights
 from lort_hub.posthoc import logit_adjusted, nearest_class_mean, tau_normalised
 from lort_hub.rescaling import disalign, learned_weight_scaling
 from lort_hub.solvers import TOLERANCE, Solution, minimise, sgd
+from lort_hub.training_set import TrainingSet
 
 Settings = Mapping[str, float]
 
@@ -60,7 +63,7 @@ class Sample:
         training: The training set.
         kept: Which of its samples (N,) to fit on; None for all.
         base: A head (K, D), (K,) trained on the same images before, for the methods that start from one.
-        views: Augmented features (N, D), which SGD sees in turn, one each epoch.
+        views: Features (N, D) of augmented views, which SGD sees in turn, one each epoch.
         start: The head of a neighbouring setting, to start iterating from; the optimum does not depend on it.
         tolerance: Relative gradient to solve to.
         seed: Seed of SGD's order.
@@ -69,36 +72,45 @@ class Sample:
     training: TrainingSet
     kept: Tensor | None = None
     base: tuple[Tensor, Tensor] | None = None
-    views: tuple[Tensor, ...] = ()
+    views: tuple[FeatureMatrix, ...] = ()
     start: LinearHead | None = None
     tolerance: float = TOLERANCE
     seed: int = 0
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """The kept rows of a tensor (N, ...)."""
-        return tensor if self.kept is None else tensor[self.kept]
+    @cached_property
+    def matrix(self) -> FeatureMatrix:
+        """Features of the kept samples."""
+        return self.training.matrix if self.kept is None else self.training.matrix.where(self.kept)
 
     @cached_property
     def labels(self) -> Tensor:
         """Labels of the kept samples."""
-        return self.of(self.training.labels)
+        return self.training.labels if self.kept is None else self.training.labels[self.kept]
 
     @cached_property
     def class_counts(self) -> Tensor:
-        """Kept samples of each class (K,)."""
-        return torch.bincount(self.labels, minlength=len(self.training.class_counts))
+        """Kept samples of each class (K,), over all processes."""
+        counts = torch.bincount(self.labels, minlength=self.training.num_classes)
+        self.matrix.processes.total(counts)
+        return counts
+
+    @cached_property
+    def sums(self) -> Tensor:
+        """Sums (K, D + 1) of [x, 1] over each class's kept samples, over all processes, float64."""
+        if self.kept is None:
+            return self.training.sums
+        return class_sums(self.matrix, self.labels, torch.ones(len(self.labels)), self.training.num_classes)
 
     @property
     def trained(self) -> tuple[Tensor, Tensor]:
         """The base head, or zeros."""
-        shape = len(self.class_counts), self.training.x.shape[1]
-        return self.base or (torch.zeros(shape), torch.zeros(shape[0]))
+        num_classes = self.training.num_classes
+        return self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
 
-    def in_eigenbasis(self, gamma: float) -> tuple[Eigenbasis, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """The eigenbasis, and what the exact solver takes: x, labels, omega, curvature, class counts."""
-        basis = self.training.basis(gamma)
+    def for_solver(self, gamma: float) -> tuple[FeatureMatrix, Tensor, Tensor, Eigenbasis, Tensor]:
+        """What the exact solver takes: matrix, labels, omega, basis, class counts."""
         omega = sample_weights(self.labels, self.class_counts, gamma)
-        return basis, (self.of(basis.x), self.labels, omega, basis.values, self.class_counts)
+        return self.matrix, self.labels, omega, self.training.basis(gamma), self.class_counts
 
 
 def exact(sample: Sample, settings: Settings) -> LinearHead:
@@ -114,25 +126,61 @@ def exact(sample: Sample, settings: Settings) -> LinearHead:
         tensor([0, 1])
     """
     objective = objective_of(settings)
-    basis, arguments = sample.in_eigenbasis(objective.gamma)
-    init = basis.rotate_head(sample.start.weight, sample.start.bias) if sample.start else None
-    return _linear(basis, minimise(*arguments, objective, init=init, tolerance=sample.tolerance))
+    init = (sample.start.weight, sample.start.bias) if sample.start else None
+    arguments = sample.for_solver(objective.gamma)
+    return _linear(minimise(*arguments, objective, init=init, tolerance=sample.tolerance))
+
+
+def closed_form(sample: Sample, settings: Settings) -> LinearHead:
+    """The objective's optimum in the limit of delta -> 1: ridge regression, in one pass over the features.
+
+    The head is (1 - delta) K times that of ridge K * weight_decay on the one-hot labels (PAPER section 7).
+
+    Args:
+        sample: What to fit on, without folds.
+        settings: Fields of `Objective`.
+
+    Raises:
+        ConfigError: The settings have no such limit.
+
+    Example:
+        >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2)
+        >>> settings = {"delta": 0.9, "weight_decay": 0.1}
+        >>> closed_form(Sample(training), settings).logits(torch.eye(2)).argmax(dim=1)
+        tensor([0, 1])
+    """
+    objective, training = objective_of(settings), sample.training
+    if objective.tau or objective.label_aware or not objective.delta or not objective.weight_decay:
+        raise ConfigError(
+            f"--solver closed-form is the limit of over-smoothed labels with weight decay, got {objective}.\n"
+            "Use it with --method lort, a positive --delta and a positive --weight-decay."
+        )
+    basis, num_classes = training.basis(objective.gamma), training.num_classes
+    sums = basis.rotate_sums(training.weighted_sums(objective.gamma))
+    weight, bias = basis.unrotate(*ridge_head(basis, sums, num_classes * objective.weight_decay))
+    scale = (1 - objective.delta) * num_classes
+    return LinearHead((scale * weight).float(), (scale * (bias - bias.mean())).float())
 
 
 def published(sample: Sample, settings: Settings) -> LinearHead:
-    """The paper's stage 2: SGD from the trained head (PAPER section 4)."""
-    views = [sample.of(view) for view in sample.views or (sample.training.x,)]
-    lr = settings.get("lr", 5e-4)
+    """The paper's stage 2: SGD from the trained head (PAPER section 4).
+
+    It visits the samples in random order, so every process holds those of all in memory.
+    """
+    processes = sample.training.processes
+    views = sample.views or (sample.training.matrix,)
+    if sample.kept is not None:
+        views = tuple(view.where(sample.kept) for view in views)
     head = sgd(
-        views,
-        sample.labels,
+        [processes.gather(view.whole()) for view in views],
+        processes.gather(sample.labels),
         sample.class_counts,
         objective_of(settings),
         init=sample.trained,
-        lr=lr,
+        lr=settings.get("lr", 5e-4),
         seed=sample.seed,
     )
-    return LinearHead(head.weight.float(), head.bias.float(), head.iterations, None)
+    return _linear(head)
 
 
 def objective_of(settings: Settings) -> Objective:
@@ -148,14 +196,14 @@ def objective_of(settings: Settings) -> Objective:
 def within(sample: Sample, settings: Settings) -> LinearHead:
     """MaxNorm, of the objective."""
     objective = objective_of(settings)
-    basis, arguments = sample.in_eigenbasis(objective.gamma)
-    head = minimise_within(*arguments, objective, share=settings["share"], tolerance=sample.tolerance)
-    return _linear(basis, head)
+    arguments = sample.for_solver(objective.gamma)
+    return _linear(
+        minimise_within(*arguments, objective, share=settings["share"], tolerance=sample.tolerance)
+    )
 
 
-def _linear(basis: Eigenbasis, head: Solution) -> LinearHead:
-    weight, bias = basis.unrotate(head.weight, head.bias)
-    return LinearHead(weight.float(), bias.float(), head.iterations, head.relative_gradient)
+def _linear(head: Solution) -> LinearHead:
+    return LinearHead(head.weight.float(), head.bias.float(), head.iterations, head.relative_gradient)
 
 
 def tau_norm(sample: Sample, settings: Settings) -> LinearHead:
@@ -170,15 +218,12 @@ def logit_adjust(sample: Sample, settings: Settings) -> LinearHead:
 
 def class_means(sample: Sample, _: Settings) -> LinearHead:
     """The nearest class mean."""
-    return LinearHead(
-        *nearest_class_mean(sample.of(sample.training.x), sample.labels, len(sample.class_counts))
-    )
+    return LinearHead(*nearest_class_mean(sample.sums))
 
 
 def lort_path(sample: Sample, settings: Settings) -> LinearHead:
     """LORT's first step from the base head."""
-    x = sample.of(sample.training.x)
-    return LinearHead(*lort_step(*sample.trained, x, sample.labels, strength=settings["strength"]))
+    return LinearHead(*lort_step(*sample.trained, sample.sums, strength=settings["strength"]))
 
 
 def linear_adjust(sample: Sample, settings: Settings) -> LinearHead:
@@ -188,19 +233,19 @@ def linear_adjust(sample: Sample, settings: Settings) -> LinearHead:
 
 def lws(sample: Sample, settings: Settings) -> LinearHead:
     """Learned weight scaling of the base head."""
-    x, delta = sample.of(sample.training.x), settings.get("delta", 0.0)
+    delta = settings.get("delta", 0.0)
     return LinearHead(
-        *learned_weight_scaling(*sample.trained, x, sample.labels, sample.class_counts, delta=delta)
+        *learned_weight_scaling(
+            *sample.trained, sample.matrix, sample.labels, sample.class_counts, delta=delta
+        )
     )
 
 
 def distribution_alignment(sample: Sample, settings: Settings) -> Head:
     """Distribution alignment on the base head."""
-    x = sample.of(sample.training.x)
-    return disalign(*sample.trained, x, sample.labels, sample.class_counts, rho=settings["rho"])
+    return disalign(*sample.trained, sample.matrix, sample.labels, sample.class_counts, rho=settings["rho"])
 
 
 def cosine(sample: Sample, settings: Settings) -> Head:
     """The cosine classifier, with LDAM's margin where one is set."""
-    x = sample.of(sample.training.x)
-    return fit_cosine(x, sample.labels, sample.class_counts, **settings)
+    return fit_cosine(sample.matrix, sample.labels, sample.class_counts, **settings)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from lort_hub import fitting
 from lort_hub.backbones import Backbone
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.fitting import Head, LinearHead, Sample, objective_of
 from lort_hub.judging import Judge
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.methods import AUTO, METHODS
 from lort_hub.objectives import Objective
 from lort_hub.selection import Choice, Selection, choose_method, select
 from lort_hub.store import Features
+from lort_hub.training_set import TrainingSet
 
 STAGE1 = "stage 1"
-SOLVERS = {"exact": fitting.exact, "sgd": fitting.published}
+SOLVERS = {"exact": fitting.exact, "closed-form": fitting.closed_form, "sgd": fitting.published}
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def fit_head(
     weight_decay: float | None = None,
     solver: str | None = None,
     baseline: Fit | None = None,
-    views: Sequence[Tensor] = (),
+    views: Sequence[FeatureMatrix] = (),
     select_by: str | None = None,
     seed: int = 0,
 ) -> Fit:
@@ -112,7 +112,8 @@ def fit_head(
         delta: Label smoothing; None for the method's own.
         gamma: Class-balance exponent; None to choose it where the method leaves it open.
         weight_decay: Weight decay; None to choose it where the method leaves it open.
-        solver: "exact" or "sgd", for the methods of the objective; None for the method's own.
+        solver: One of `SOLVERS`, for the methods of the objective: "exact", "closed-form" (the limit of
+            delta -> 1) or "sgd"; None for the method's own.
         baseline: The trained head that some methods start from: the backbone's own, from `stage1_fit`, or one
             fitted on the same features. None for cross-entropy, fitted where it is needed.
         views: Augmented features (N, D): the exact solver fits on them and the training features, SGD on one
@@ -127,6 +128,7 @@ def fit_head(
         ConfigError: Unknown method, solver or score, a value out of range, or a setting the method lacks.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> fit = fit_head(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2), "lort", gamma=1.0)
         >>> fit.logits(x).argmax(dim=1), fit.linear.relative_gradient < 1e-5
@@ -137,7 +139,9 @@ def fit_head(
             f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}."
         )
     if solver and solver not in SOLVERS:
-        raise ConfigError(f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: exact, sgd.")
+        raise ConfigError(
+            f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: {', '.join(SOLVERS)}."
+        )
     if isinstance(training, Features):
         training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
     chosen = METHODS[method]
@@ -157,7 +161,7 @@ def fit_head(
     sample = Sample(training, base=base, views=tuple(views), seed=seed)
     if views and chosen.fit is not fitting.published:
         labels = training.labels.repeat(len(views) + 1)
-        joint = TrainingSet(torch.cat([training.x, *views]), labels, len(training.class_counts))
+        joint = TrainingSet(training.matrix.beside(views), labels, training.num_classes)
         sample = Sample(joint, base=base, seed=seed)
     head = chosen.fit(sample, selection.chosen)
     return Fit(head, method, selection.chosen, selection if selection.candidates else None)
@@ -176,6 +180,7 @@ def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = No
         The head, which says why it is that one.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> fit_best(training, baseline=fit_head(training, "ce")).why
@@ -201,6 +206,7 @@ def fit_selected(
         seed: Seed of SGD's order.
 
     Example:
+        >>> import torch
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
         >>> ce, method = fit_head(training, "ce", weight_decay=1.0), METHODS["ncm"]
         >>> fit_selected(training, "ncm", select(Judge(training), method), baseline=ce).weight
@@ -222,6 +228,7 @@ def judge_of(training: TrainingSet, baseline: Fit | None, by: str | None, seed: 
         seed: Seed of folds.
 
     Example:
+        >>> import torch
         >>> judge_of(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), None, "nll", 0).by
         'nll'
     """
@@ -243,6 +250,7 @@ def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Te
         Head (K, D), (K,) with its rows in that order; None where the classes differ or are unnamed.
 
     Example:
+        >>> import torch
         >>> from lort_hub.loading import load_backbone
         >>> own_head(load_backbone("test_resnet", pretrained=False), ["cat", "dog"]) is None
         True
@@ -261,6 +269,7 @@ def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
         bias: b (K,).
 
     Example:
+        >>> import torch
         >>> stage1_fit(torch.eye(2), torch.zeros(2)).method
         'stage 1'
     """

@@ -17,11 +17,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from lort_hub.eigenbasis import TrainingSet, class_sums, leave_one_out
+from lort_hub.eigenbasis import leave_one_out
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.fitting import LinearHead, Sample, Settings, exact
 from lort_hub.methods import Method
 from lort_hub.objectives import logit_gap
+from lort_hub.processes import Processes
+from lort_hub.training_set import TrainingSet
 
 FOLDS = 5
 FOLD_TOLERANCE = 3e-3
@@ -160,7 +162,9 @@ class Judge:
     def how(self, method: Method, settings: Settings) -> str:
         """Where a method's predictions come from."""
         if self._unseen is not None:
-            return f"the {int(self._unseen.sum())} images held out of the backbone's training"
+            count = self._unseen.sum()
+            self.training.processes.total(count)
+            return f"the {int(count)} images held out of the backbone's training"
         closed = self.in_closed_form(method, settings)
         how = "leave-one-out in closed form" if closed else f"stratified {FOLDS}-fold cross-validation"
         if self.training.held_out is not None:
@@ -197,14 +201,18 @@ class Judge:
                 head = method.fit(samples[number], settings)
                 if isinstance(head, LinearHead):
                     samples[number] = replace(samples[number], start=head)
-                logits.append(head.logits(self.training.x[held]))
+                logits.append(self.training.matrix.where(held).map(head.logits))
                 labels.append(self.training.labels[held])
-            yield _predictions(torch.cat(logits), torch.cat(labels))
+            yield _predictions(torch.cat(logits), torch.cat(labels), self.training.processes)
 
-    @property
+    @cached_property
     def _unseen(self) -> Tensor | None:
         held_out = self.training.held_out
-        return held_out if held_out is not None and held_out.any() else None
+        if held_out is None:
+            return None
+        count = held_out.sum()
+        self.training.processes.total(count)
+        return held_out if count else None
 
     @cached_property
     def _folds(self) -> list[tuple[Sample, Tensor]]:
@@ -212,12 +220,13 @@ class Judge:
         if self._unseen is not None:
             helds = [self._unseen]
         else:
-            fold_of = stratified_folds(self.training.labels, FOLDS, seed=self.seed)
-            helds = [fold_of == fold for fold in range(FOLDS)]
+            fold_of = stratified_folds(self.training.all_labels, FOLDS, seed=self.seed)
+            helds = [self.training.own(fold_of == fold) for fold in range(FOLDS)]
         samples = [
             Sample(self.training, ~held, base=self.trained, tolerance=FOLD_TOLERANCE, seed=self.seed)
             for held in helds
         ]
+        helds = [held & self.training.scored for held in helds]
         if self.base and self.trained is None:
             method, settings = self.base
             heads = [method.fit(sample, settings) for sample in samples]
@@ -244,11 +253,14 @@ def leave_one_out_predictions(
         >>> next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
         tensor([0, 0, 1, 1])
     """
-    basis, num_classes = training.basis(path[0]["gamma"]), len(training.class_counts)
-    sums = class_sums(basis.x, training.labels, basis.omega, num_classes)
+    gamma, scored = path[0]["gamma"], training.scored
+    basis = training.basis(gamma)
+    sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(scored))
+    labels, omega = training.labels[scored], training.weights(gamma)[scored]
     for settings in path:
-        logits = leave_one_out(basis, training.labels, sums, num_classes * settings["weight_decay"])
-        yield _predictions(logits, training.labels, likelihood=likelihood)
+        ridge = training.num_classes * settings["weight_decay"]
+        logits = leave_one_out(basis, x, labels, omega, sums, ridge)
+        yield _predictions(logits, labels, training.processes, likelihood=likelihood)
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
@@ -271,7 +283,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
     return fold_of
 
 
-def calibrated(logits: Tensor, labels: Tensor) -> Tensor:
+def calibrated(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> Tensor:
     """Log-probabilities (M,) of the true labels at the temperature that makes them likeliest.
 
     Classes count alike in it. It lets heads of any logits magnitude, as LORT's, be compared by likelihood.
@@ -279,28 +291,41 @@ def calibrated(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: Logits (M, K).
         labels: Labels (M,).
+        processes: Each of which has logits of its own; None for this one alone.
 
     Example:
         >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
         >>> calibrated(1e-3 * logits, labels).exp().round(decimals=2)
         tensor([0.6700, 0.6700, 0.3300])
     """
-    spread = float(logits.std(dim=1).mean()) if len(labels) else 0.0
+    processes = processes or Processes()
+    counts = torch.bincount(labels, minlength=logits.shape[1])
+    spreads = torch.stack([logits.std(dim=1).sum().double(), torch.tensor(len(labels)).double()])
+    processes.total(counts, spreads)
+    spread = float(spreads[0] / spreads[1].clamp_min(1))
     if not spread:
         return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
-    weights = 1 / torch.bincount(labels)[labels].to(logits)
+    weights = 1 / counts[labels].to(logits)
 
     def likelihoods(exponent: float) -> Tensor:
         scaled = logits * (math.exp(exponent) / spread)
         return scaled.gather(1, labels[:, None]).squeeze(1) - scaled.logsumexp(dim=1)
 
     def loss(exponent: float) -> float:
-        return -float(weights @ likelihoods(exponent))
+        likelihood = (weights @ likelihoods(exponent)).double()
+        processes.total(likelihood)
+        return -likelihood.item()
 
     return likelihoods(
         minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4}).x
     )
 
 
-def _predictions(logits: Tensor, labels: Tensor, *, likelihood: bool = True) -> Predictions:
-    return Predictions(labels, logits.argmax(dim=1), calibrated(logits, labels) if likelihood else None)
+def _predictions(
+    logits: Tensor, labels: Tensor, processes: Processes, *, likelihood: bool = True
+) -> Predictions:
+    """What the heads of all processes say, the same in each of them."""
+    said = [labels, logits.argmax(dim=1)]
+    if likelihood:
+        said.append(calibrated(logits, labels, processes))
+    return Predictions(*(processes.gather(values) for values in said))

@@ -13,15 +13,10 @@ itself depends on the features' scale as far as the bias, whose feature is 1, co
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from lort_hub.eigenbasis import class_sums
 
-
-def lort_step(
-    weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, *, strength: float
-) -> tuple[Tensor, Tensor]:
+def lort_step(weight: Tensor, bias: Tensor, sums: Tensor, *, strength: float) -> tuple[Tensor, Tensor]:
     """The closed-form first step of LORT from a trained head (PAPER section 6), its length in logits.
 
     W_k <- W_k - strength K pi_k mu_k / |u|^2, b_k <- b_k - strength K pi_k / |u|^2, with |u|^2 = |mu|^2 + 1;
@@ -30,21 +25,21 @@ def lort_step(
     Args:
         weight: W (K, D).
         bias: b (K,).
-        x: Training features (N, D).
-        labels: Labels (N,).
+        sums: Sums (K, D + 1) of [x, 1] over each class's training samples, float64.
         strength: Logits that a class of average size loses at the mean feature.
 
     Returns:
         The head, float32.
 
     Example:
-        >>> x, labels = torch.ones(4, 1), torch.tensor([0, 0, 0, 1])
-        >>> weight, bias = lort_step(torch.zeros(2, 1), torch.zeros(2), x, labels, strength=1.0)
+        >>> import torch
+        >>> sums = torch.tensor([[3.0, 3.0], [1.0, 1.0]])  # three samples and one, all features 1
+        >>> weight, bias = lort_step(torch.zeros(2, 1), torch.zeros(2), sums, strength=1.0)
         >>> weight.flatten() + bias
         tensor([-1.5000, -0.5000])
     """
-    shift = _count_weighted_means(x, labels, len(weight))
-    mean = shift.sum(dim=0) / len(weight)
+    shift = len(sums) / sums[:, -1].sum() * sums  # K pi_k u_k; their mean is that of all u_i
+    mean = shift.mean(dim=0)
     shift = strength * shift / (mean @ mean)
     return (weight.double() - shift[:, :-1]).float(), (bias.double() - shift[:, -1]).float()
 
@@ -61,6 +56,7 @@ def linearly_adjusted(
         strength: Logits that a class of average size loses.
 
     Example:
+        >>> import torch
         >>> linearly_adjusted(torch.eye(2), torch.zeros(2), torch.tensor([3, 1]), strength=1.0)[1]
         tensor([-1.5000, -0.5000])
     """
@@ -78,15 +74,10 @@ def matched_strength(class_counts: Tensor) -> float:
         class_counts: Training images of each class (K,), not all equal.
 
     Example:
+        >>> import torch
         >>> round(matched_strength(torch.tensor([500, 158, 50, 16, 5])), 2)
         1.11
     """
     relative = class_counts.double() / class_counts.double().mean()
     centred = relative - relative.mean()
     return float(centred @ relative.log() / (centred @ centred))
-
-
-def _count_weighted_means(x: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """K pi_k u_k of each class (K, D + 1), float64; their mean is that of all u_i."""
-    weights = torch.full((len(x),), num_classes / len(x), dtype=torch.float64)
-    return class_sums(x, labels, weights, num_classes)

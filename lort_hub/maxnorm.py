@@ -11,6 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lort_hub.eigenbasis import Eigenbasis
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import Objective
 from lort_hub.solvers import TOLERANCE, Solution, minimise
 
@@ -18,10 +20,10 @@ ROUNDS, SPEED = 60, 1.5
 
 
 def minimise_within(
-    x: Tensor,
+    matrix: FeatureMatrix,
     labels: Tensor,
     omega: Tensor,
-    curvature: Tensor,
+    basis: Eigenbasis,
     class_counts: Tensor,
     objective: Objective,
     *,
@@ -31,10 +33,10 @@ def minimise_within(
     """Minimise the objective subject to ||w_k|| <= share * (the longest w_k without the constraint).
 
     Args:
-        x: Features (N, D) in an eigenbasis.
+        matrix: Features (N, D).
         labels: Labels (N,).
         omega: Sample weights (N,) summing to one.
-        curvature: Eigenvalues (D,) of the basis.
+        basis: Eigenbasis of these samples, or of a set that they are part of.
         class_counts: Training images of each class (K,).
         objective: What to minimise.
         share: Radius, as a share in (0, 1] of the longest class weight of the unconstrained optimum.
@@ -44,20 +46,23 @@ def minimise_within(
         The constrained optimum, its multipliers exact to a thousandth; `iterations` counts all solves.
 
     Example:
-        >>> x, y = torch.tensor([[1.0], [-1.0], [-1.0]]), torch.tensor([0, 1, 1])
+        >>> x, y = FeatureMatrix.of(torch.tensor([[1.0], [-1.0], [-1.0]])), torch.tensor([0, 1, 1])
         >>> third, counts = torch.full((3,), 1 / 3), torch.tensor([1, 2])
-        >>> free = minimise(x, y, third, torch.ones(1), counts, Objective(delta=0.5))
-        >>> head = minimise_within(x, y, third, torch.ones(1), counts, Objective(delta=0.5), share=0.5)
+        >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
+        >>> free = minimise(x, y, third, basis, counts, Objective(delta=0.5))
+        >>> head = minimise_within(x, y, third, basis, counts, Objective(delta=0.5), share=0.5)
         >>> (head.weight.norm(dim=1) / free.weight.norm(dim=1)).round(decimals=2)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    head = minimise(x, labels, omega, curvature, class_counts, objective, tolerance=tolerance)
+    head = minimise(matrix, labels, omega, basis, class_counts, objective, tolerance=tolerance)
     slack = max(1e-3, 3 * tolerance)
     radius, iterations = share * head.weight.norm(dim=1).max(), head.iterations
-    decay = torch.full((len(class_counts),), float(curvature.mean()) / len(class_counts), dtype=torch.float64)
+    decay = torch.full(
+        (len(class_counts),), float(basis.values.mean()) / len(class_counts), dtype=torch.float64
+    )
     for _ in range(ROUNDS):
         head = minimise(
-            x, labels, omega, curvature, class_counts, objective,
+            matrix, labels, omega, basis, class_counts, objective,
             init=(head.weight, head.bias), class_decay=decay, tolerance=tolerance,
         )  # fmt: skip
         iterations += head.iterations

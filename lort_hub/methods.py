@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from lort_hub import fitting
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
 from lort_hub.fitting import DEFAULTS, Head, Sample, Settings
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap
+from lort_hub.training_set import TrainingSet
 
 RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 15))
 """Weight decays to try, the safest first, in units of the features' mean variance over K: scale drops out."""

@@ -107,19 +107,20 @@ def delta_for_gap(gap: float, num_classes: int) -> float:
 
 
 def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor:
-    """Weights omega (N,), float64, that sum to one.
+    """Weights omega (N,), float64, that sum to one over the samples that are counted.
 
     Args:
-        labels: Labels (N,).
-        class_counts: Training images n_k of each class (K,).
+        labels: Labels (N,), of all those samples or some.
+        class_counts: Samples n_k of each class (K,).
         gamma: Class-balance exponent.
 
     Example:
         >>> sample_weights(torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]), gamma=1.0)
         tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
     """
-    weights = class_counts.double().clamp_min(1).pow(-gamma)[labels]
-    return weights / weights.sum()
+    counts = class_counts.double()
+    weights = counts.clamp_min(1).pow(-gamma)
+    return (weights / (weights @ counts))[labels]
 
 
 def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lort_hub.eigenbasis import class_sums
 from lort_hub.errors import FeatureError
 from lort_hub.objectives import logit_adjustment
 
@@ -61,16 +60,14 @@ def logit_adjusted(weight: Tensor, bias: Tensor, class_counts: Tensor, tau: floa
     return weight.float(), (bias.double() - adjustment).float()
 
 
-def nearest_class_mean(x: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def nearest_class_mean(sums: Tensor) -> tuple[Tensor, Tensor]:
     """The class whose mean feature is nearest, as a linear head (NCM of arXiv 1910.09217).
 
     W_k = mu_k and b_k = -||mu_k||^2 / 2 rank as -||x - mu_k||^2 / 2: the two differ by ||x||^2 / 2, common
     to the classes.
 
     Args:
-        x: Features (N, D).
-        labels: Labels (N,).
-        num_classes: K.
+        sums: Sums (K, D + 1) of [x, 1] over each class's samples.
 
     Returns:
         Head (K, D), (K,), float32.
@@ -79,14 +76,13 @@ def nearest_class_mean(x: Tensor, labels: Tensor, num_classes: int) -> tuple[Ten
         FeatureError: A class has no sample, hence no mean.
 
     Example:
-        >>> nearest_class_mean(torch.tensor([[0.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), num_classes=2)
+        >>> nearest_class_mean(torch.tensor([[2.0, 2.0], [4.0, 1.0]]))
         (tensor([[1.],
                 [4.]]), tensor([-0.5000, -8.0000]))
     """
-    sums = class_sums(x, labels, x.new_ones(len(x)), num_classes)
     counts = sums[:, -1]
     if not counts.all():
         empty = torch.nonzero(counts == 0).flatten().tolist()
-        raise FeatureError(f"Expected samples of each of the {num_classes} classes, got none of {empty}.")
+        raise FeatureError(f"Expected samples of each of the {len(sums)} classes, got none of {empty}.")
     means = sums[:, :-1] / counts[:, None]
     return means.float(), (-0.5 * means.square().sum(dim=1)).float()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lort_hub.backbones import Backbone
 from lort_hub.data import LongTailedData
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.features import extract_features
 from lort_hub.heads import Fit, fit_head, own_head, stage1_fit
-from lort_hub.store import Features, augmented_view
+from lort_hub.matrix import FeatureMatrix
+from lort_hub.processes import Processes
+from lort_hub.store import Features, FeatureStore, augmented_view
+from lort_hub.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,16 +28,21 @@ class Problem:
     Attributes:
         data: The data set, without images that could not be decoded.
         training: Features of its training images, with those that a backbone trained on them held out.
-        test: Features of its test images.
         views: Features (N, D) of augmented views of the training images.
+        test_store: Features of its test images.
         notes: What the user has to know about them.
     """
 
     data: LongTailedData
     training: TrainingSet
-    test: Features
-    views: list[torch.Tensor]
+    views: list[FeatureMatrix]
+    test_store: FeatureStore
     notes: list[str]
+
+    @cached_property
+    def test(self) -> Features:
+        """Features of the test images, in memory."""
+        return self.test_store.load()
 
     @classmethod
     def extract(
@@ -44,6 +52,7 @@ class Problem:
         accelerator: Accelerator,
         *,
         views: int = 0,
+        shared: bool = False,
         **options: Any,
     ) -> Problem | None:
         """Extract what is not in the cache; every process calls this.
@@ -53,10 +62,11 @@ class Problem:
             data: The data set.
             accelerator: Device, precision and processes.
             views: Augmented views of each training image.
+            shared: Whether each process takes its share of the training images, and all fit heads together.
             options: Of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder.
 
         Returns:
-            The features; None on every process but the main one.
+            The features; unless they are shared, None on every process but the main one.
 
         Example:
             >>> import tempfile
@@ -74,18 +84,20 @@ class Problem:
             extract_features(backbone, split, accelerator=accelerator, views=number, **options)
             for split, number in ((data.train, views), (data.test, 0))
         ]
-        if not accelerator.is_main_process:  # heads take seconds; one process fits them
+        if not shared and not accelerator.is_main_process:
             return None
-        train, test = (store.load() for store in stores)
+        processes = Processes.of(accelerator) if shared else Processes()
+        train, test_store = stores
+        matrix, labels, rows = train.open(processes=processes)
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
         unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
-        held_out = None if unseen is None else torch.from_numpy(unseen)[train.rows]
+        held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
         data = data.leave_out(*(store.skipped() for store in stores))
         notes = data.left_out()
         if backbone.trained_on and unseen is None:
             notes.append(f"note: {backbone.trained_on.doubt()}")
-        training = TrainingSet(train.x, train.y, data.num_classes, held_out)
-        return cls(data, training, test, [stores[0].load(name).x for name in names], notes)
+        training = TrainingSet(matrix, labels, data.num_classes, held_out)
+        return cls(data, training, [train.open(name, processes)[0] for name in names], test_store, notes)
 
     def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """The head the backbone came with where its classes match, else cross-entropy on these features."""

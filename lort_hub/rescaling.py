@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lort_hub.eigenbasis import BLOCK
+from lort_hub.eigenbasis import class_sums
 from lort_hub.errors import ConfigError
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import Objective, sample_weights
+from lort_hub.processes import Processes
 
 LWS_TOLERANCE = 1e-8
 LWS_ITERATIONS = 100
@@ -34,6 +36,7 @@ def descend(
     *,
     tolerance: float,
     max_iterations: int,
+    processes: Processes | None = None,
 ) -> None:
     """Minimise a sum of differentiable terms in place: full-batch L-BFGS with a strong Wolfe line search.
 
@@ -45,6 +48,7 @@ def descend(
         parameters: Leaf tensors, float64, that require gradients.
         tolerance: Stop when the gradient's largest entry is this fraction of what it was at the start.
         max_iterations: Stop anyway.
+        processes: Each of which has terms of its own; None for this one alone.
 
     Example:
         >>> x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -55,12 +59,15 @@ def descend(
     """
 
     def value_and_gradient() -> float:
-        optimizer.zero_grad()
-        total = 0.0
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+        total = torch.zeros((), dtype=torch.float64)
         for term in terms():
             term.backward()
-            total += term.item()
-        return total
+            total += term.detach()
+        if processes:
+            processes.total(total, *(p.grad for p in parameters if p.grad is not None))
+        return total.item()
 
     optimizer = torch.optim.LBFGS(
         parameters,
@@ -79,7 +86,7 @@ def descend(
 def learned_weight_scaling(
     weight: Tensor,
     bias: Tensor,
-    x: Tensor,
+    matrix: FeatureMatrix,
     labels: Tensor,
     class_counts: Tensor,
     *,
@@ -97,7 +104,7 @@ def learned_weight_scaling(
     Args:
         weight: W (K, D).
         bias: b (K,).
-        x: Features (N, D).
+        matrix: Features (N, D).
         labels: Labels (N,).
         class_counts: Training images n_k of each class (K,).
         delta: Label smoothing in [0, 1).
@@ -109,20 +116,21 @@ def learned_weight_scaling(
         ConfigError: delta is out of range.
 
     Example:
-        >>> x, y, counts = torch.tensor([[2.0], [-2.0]]), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> x, y = FeatureMatrix.of(torch.tensor([[2.0], [-2.0]])), torch.tensor([0, 1])
+        >>> counts = torch.tensor([1, 1])
         >>> head = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
         >>> weight, _ = learned_weight_scaling(*head, x, y, counts, delta=0.5)
         >>> round((weight[0] - weight[1]).item() * 2, 4), round(math.log(3), 4)  # delta's logit gap
         (1.0986, 1.0986)
     """
     objective = Objective(delta=delta, gamma=1.0)
-    products = x @ weight.to(x).T
     omega = sample_weights(labels, class_counts, objective.gamma)
+    head = weight.double(), bias.double()
 
     def derivatives(factors: Tensor) -> tuple[float, Tensor, Tensor]:
-        return _lws_derivatives(factors, products, bias.double(), labels, omega, objective.delta)
+        return _lws_derivatives(factors, *head, matrix, labels, omega, objective.delta)
 
-    factors = torch.ones(len(weight), dtype=torch.float64, device=x.device)
+    factors = torch.ones(len(weight), dtype=torch.float64)
     value, gradient, hessian = derivatives(factors)
     enough = LWS_TOLERANCE * gradient.abs().max()
     for _ in range(LWS_ITERATIONS):
@@ -142,16 +150,22 @@ def learned_weight_scaling(
 
 
 def _lws_derivatives(
-    factors: Tensor, products: Tensor, bias: Tensor, labels: Tensor, omega: Tensor, delta: float
+    factors: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    matrix: FeatureMatrix,
+    labels: Tensor,
+    omega: Tensor,
+    delta: float,
 ) -> tuple[float, Tensor, Tensor]:
     """Value, gradient (K,) and Hessian (K, K) of LWS's objective."""
     num_classes = len(factors)
-    value, gradient, hessian = 0.0, torch.zeros_like(factors), factors.new_zeros(num_classes, num_classes)
-    parts = (part.split(BLOCK) for part in (products, labels, omega))
-    for product, y, w in zip(*parts, strict=True):
-        z = product.double()
+    value, gradient = factors.new_zeros(()), torch.zeros_like(factors)
+    hessian = factors.new_zeros(num_classes, num_classes)
+    for x, at in matrix:
+        z, y, w = x.double() @ weight.T, labels[at], omega[at]
         logits = factors * z + bias
-        value += (w @ F.cross_entropy(logits, y, label_smoothing=delta, reduction="none")).item()
+        value += w @ F.cross_entropy(logits, y, label_smoothing=delta, reduction="none")
         p = logits.softmax(dim=1)
         pz = p * z
         hessian.diagonal().add_(w @ (pz * z))
@@ -159,7 +173,8 @@ def _lws_derivatives(
         target = torch.full_like(p, delta / num_classes)
         target[torch.arange(len(y)), y] += 1 - delta
         gradient += w @ ((p - target) * z)
-    return value, gradient, hessian
+    matrix.processes.total(value, gradient, hessian)
+    return value.item(), gradient, hessian
 
 
 @dataclass(frozen=True)
@@ -198,7 +213,7 @@ class DisAlignHead:
 
 
 def disalign(
-    weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, class_counts: Tensor, *, rho: float
+    weight: Tensor, bias: Tensor, matrix: FeatureMatrix, labels: Tensor, class_counts: Tensor, *, rho: float
 ) -> DisAlignHead:
     """Learn a rescaling of each class's logit and a confidence that gates it: DisAlign (arXiv 2103.16370).
 
@@ -212,7 +227,7 @@ def disalign(
     Args:
         weight: W (K, D).
         bias: b (K,).
-        x: Features (N, D).
+        matrix: Features (N, D).
         labels: Labels (N,).
         class_counts: Training images n_k of each class (K,).
         rho: Class-balance exponent of the sample weights.
@@ -222,35 +237,40 @@ def disalign(
 
     Example:
         >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
-        >>> head = disalign(0.1 * torch.eye(2), torch.zeros(2), x, y, counts, rho=1.0)
+        >>> head = disalign(0.1 * torch.eye(2), torch.zeros(2), FeatureMatrix.of(x), y, counts, rho=1.0)
         >>> (F.cross_entropy(head.logits(x), y) < F.cross_entropy(0.1 * x, y)).item()
         True
     """
     if not 0 <= rho < math.inf:
         raise ConfigError(f"rho is {rho}, expected a number >= 0.")
-    logits = torch.addmm(bias.to(x), x, weight.to(x).T)
     omega = sample_weights(labels, class_counts, rho)
     num_classes, dim = weight.shape
-    mean = x.mean(dim=0, dtype=torch.float64)
-    centred = x - mean.to(x)
-    spread = centred.square().mean().sqrt().clamp_min(1e-30)
-    centred /= spread
-    alpha = torch.ones(num_classes, dtype=torch.float64, device=x.device, requires_grad=True)
+    mean = class_sums(matrix, torch.zeros_like(labels), torch.ones(len(labels)), 1)[0, :-1]
+    mean /= class_counts.sum()
+    squares = torch.zeros(dim, dtype=torch.float64)
+    for x, _ in matrix.about(mean):
+        squares += x.square().sum(dim=0)
+    matrix.processes.total(squares)
+    spread = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
+    alpha = torch.ones(num_classes, dtype=torch.float64, requires_grad=True)
     beta = torch.zeros_like(alpha, requires_grad=True)
-    slope = torch.zeros(dim, dtype=torch.float64, device=x.device, requires_grad=True)
-    level = torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True)
+    slope = torch.zeros(dim, dtype=torch.float64, requires_grad=True)
+    level = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    weight, bias = weight.float(), bias.float()
 
     def terms() -> Iterator[Tensor]:
-        parts = (part.split(BLOCK) for part in (centred, logits, labels, omega))
-        for block, z, y, w in zip(*parts, strict=True):
-            aligned = _aligned(z, (block @ slope.to(x.dtype)).double() + level, alpha, beta)
-            yield w @ F.cross_entropy(aligned, y, reduction="none")
+        for x, at in matrix:
+            centred = (x - mean.float()) / spread.float()
+            confidence = (centred @ slope.float()).double() + level
+            aligned = _aligned(torch.addmm(bias, x, weight.T), confidence, alpha, beta)
+            yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
 
     descend(
         terms,
         [alpha, beta, slope, level],
         tolerance=DISALIGN_TOLERANCE,
         max_iterations=DISALIGN_ITERATIONS,
+        processes=matrix.processes,
     )
     v = slope / spread
     learned = (weight, bias, alpha, beta, v, level - mean @ v)

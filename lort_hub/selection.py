@@ -56,7 +56,7 @@ def select(judge: Judge, method: Method, given: Settings | None = None) -> Selec
 
     Example:
         >>> import torch
-        >>> from lort_hub.eigenbasis import TrainingSet
+        >>> from lort_hub.training_set import TrainingSet
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> choice = select(Judge(training), METHODS["lort"], {"gamma": 1.0})
@@ -159,7 +159,7 @@ def choose_method(judge: Judge, selections: dict[str, Selection]) -> Choice:
 
     Example:
         >>> import torch
-        >>> from lort_hub.eigenbasis import TrainingSet
+        >>> from lort_hub.training_set import TrainingSet
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> judge = Judge(training)

@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lort_hub.eigenbasis import BLOCK, class_sums
+from lort_hub.eigenbasis import Eigenbasis, class_sums
 from lort_hub.errors import ConfigError
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import Objective, logit_adjustment, sample_weights, smoothing
 
 TOLERANCE = 1e-5
 MEMORY = 10
 PATIENCE = 100
-FLAT = 0.1
+FLAT = 0.5
 """A step ends where the slope along its direction has fallen to this fraction."""
+LINE_STEPS = 20
+GAMMA = True
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Solution:
 
 
 def minimise(
-    x: Tensor,
+    matrix: FeatureMatrix,
     labels: Tensor,
     omega: Tensor,
-    curvature: Tensor,
+    basis: Eigenbasis,
     class_counts: Tensor,
     objective: Objective,
     *,
@@ -60,33 +64,34 @@ def minimise(
     tolerance: float = TOLERANCE,
     max_iterations: int = 2000,
 ) -> Solution:
-    """Minimise the objective exactly, by L-BFGS in the eigenbasis with a diagonal preconditioner.
+    """Minimise the objective exactly, by L-BFGS in an eigenbasis with a diagonal preconditioner.
 
-    Deterministic: no sampling, no step size. Where a full step along a direction is too long or too short,
-    Newton's method finds the right one on the kept logits, at the cost of one more product with the features.
+    Deterministic: no sampling, no step size. Each gradient is one pass over the features, two matrix products
+    with each block of them; no logits are kept.
 
     Args:
-        x: Features (N, D) in an eigenbasis, all of `Eigenbasis.x` or some of its rows.
+        matrix: Features (N, D).
         labels: Labels (N,).
-        omega: Sample weights (N,) summing to one.
-        curvature: Eigenvalues (D,) of the basis.
+        omega: Sample weights (N,) summing to one over all processes.
+        basis: The eigenbasis of these samples, or of a set that they are part of.
         class_counts: Training images of each class (K,), for the logit adjustment.
         objective: What to minimise; it has a minimum only if delta or weight_decay is positive.
-        init: Head (K, D), (K,) in the same basis to start from; None for zero.
+        init: Head (K, D), (K,) to start from; None for zero.
         class_decay: Weight decay (K,) of each class to add to the objective's; None for none.
         tolerance: Stop when the gradient's norm is this fraction of its norm at the zero head.
         max_iterations: Stop anyway, and report the gradient reached.
 
     Returns:
-        The optimum, in the same basis.
+        The optimum.
 
     Raises:
         ConfigError: The objective has no minimum.
 
     Example:
-        >>> x, y = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> x, y = FeatureMatrix.of(torch.tensor([[1.0], [-1.0]])), torch.tensor([0, 1])
         >>> half, counts = torch.tensor([0.5, 0.5]), torch.tensor([1, 1])
-        >>> head = minimise(x, y, half, torch.ones(1), counts, Objective(delta=0.5))
+        >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
+        >>> head = minimise(x, y, half, basis, counts, Objective(delta=0.5))
         >>> round((head.weight[0] - head.weight[1]).item(), 4), round(math.log(3), 4)  # the logit gap
         (1.0986, 1.0986)
     """
@@ -95,34 +100,29 @@ def minimise(
             "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
             "Give a positive --weight-decay, a positive --delta, or --solver sgd."
         )
-    num_classes, dim = len(class_counts), x.shape[1]
-    prior = logit_adjustment(class_counts, objective.tau).to(x)
-    weights = omega.to(x)
-    sums = class_sums(x, labels, omega, num_classes)
-    certain = (1 - smoothing(objective, class_counts)).to(sums)[:, None] * sums
-    target = certain - certain.mean(dim=0)  # of t_i - 1/K
+    num_classes, dim = len(class_counts), matrix.dim
+    slopes = _Slopes(matrix, labels, omega, basis, class_counts, objective)
     # Column D of `head` is the bias; its feature is the constant 1 and carries no decay.
-    penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64, device=x.device)
+    penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64)
     penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
     penalty[:, dim] = 0.0
-    spectrum = torch.cat(
-        [curvature.double().to(x.device), torch.ones(1, dtype=torch.float64, device=x.device)]
-    )
+    spectrum = torch.cat([basis.values, torch.ones(1, dtype=torch.float64)])
     floor = 1e-10 * spectrum.max() / num_classes
 
-    def gradient(head: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        sums, confidence = _softmax_sums(x, logits, weights, prior)
-        return sums - target + penalty * head, confidence
+    def gradient(head: Tensor) -> tuple[Tensor, Tensor]:
+        slope, confidence = slopes(head)
+        return slope.addcmul_(penalty, head), confidence
 
-    zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64, device=x.device)
-    start, _ = gradient(zero, x.new_zeros(len(x), num_classes))
-    head = zero if init is None else torch.cat([init[0], init[1][:, None]], dim=1).double()
+    zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
+    scale_of_gradient = max(slopes.at_zero.norm().item(), 1e-300)
+    head = zero
+    if init is not None:
+        weight, bias = basis.rotate_head(*init)
+        head = torch.cat([weight, bias[:, None]], dim=1)
     if class_decay is None:  # the softmax does not see a common vector; equal decays want it to be zero
         head = head - head.mean(dim=0)
-    logits = _logits(x, head)
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
-    scale_of_gradient = max(start.norm().item(), 1e-300)
-    g, confidence = gradient(head, logits)
+    g, confidence = gradient(head)
     relatives: list[float] = []
     while True:
         relatives.append(g.norm().item() / scale_of_gradient)
@@ -133,19 +133,15 @@ def minimise(
         direction = _lbfgs_direction(g, scale, history)
         if class_decay is None:
             direction = direction - direction.mean(dim=0)
-        slope = (g * direction).sum().item()
-        previous, moved, step = g, _logits(x, direction), 1.0
-        g, confidence = gradient(head + direction, logits + moved)
-        if abs((g * direction).sum().item()) > FLAT * abs(slope):
-            step = _line_minimum(logits, moved, weights, prior, target, head, direction, penalty, slope)
-            g, confidence = gradient(head + step * direction, torch.add(logits, moved, alpha=step))
+        previous, slope = g, (g * direction).sum().item()
+        step, (g, confidence) = _line_search(gradient, head, direction, slope)
         head = head + step * direction
-        logits = _logits(x, head) if iteration % 10 == 9 else logits.add_(moved, alpha=step)
         change = g - previous
         product = (change * direction).sum().item() * step
         if product > 0:
-            history.append((step * direction, change, product))
-    return Solution(head[:, :dim], head[:, dim], iteration, relatives[-1])
+            history.append(((step * direction).float(), change.float(), product))
+    weight, bias = basis.unrotate(head[:, :dim], head[:, dim])
+    return Solution(weight, bias, iteration, relatives[-1])
 
 
 def _stalled(relatives: list[float]) -> bool:
@@ -154,81 +150,105 @@ def _stalled(relatives: list[float]) -> bool:
     return len(relatives) > PATIENCE and min(recent) >= min(relatives[:-PATIENCE])
 
 
-def _logits(x: Tensor, head: Tensor) -> Tensor:
-    weight, bias = head[:, :-1].to(x.dtype), head[:, -1].to(x.dtype)
-    return torch.addmm(bias, x, weight.T)
+class _Slopes:
+    """Gradient (K, D + 1), in the eigenbasis, of the objective's mean loss at a head given there.
+
+    The features stay as they are: the head is turned to them, and their sums back. That the vectors are
+    float32 there changes the coordinates a little, not the optimum.
+    """
+
+    def __init__(
+        self,
+        matrix: FeatureMatrix,
+        labels: Tensor,
+        omega: Tensor,
+        basis: Eigenbasis,
+        class_counts: Tensor,
+        objective: Objective,
+    ) -> None:
+        self.matrix, self.omega = matrix.about(basis.mean), omega.float()
+        self.vectors = basis.vectors.float()
+        self.prior = logit_adjustment(class_counts, objective.tau).float()
+        sums = class_sums(self.matrix, labels, omega, len(class_counts))
+        certain = (1 - smoothing(objective, class_counts))[:, None] * sums
+        self.target = certain - certain.mean(dim=0)  # of t_i - 1/K
+        self.uniform = sums[:, -1].sum() * (1 - 1 / len(class_counts)) / len(class_counts)
+
+    @cached_property
+    def at_zero(self) -> Tensor:
+        if self.prior.any():
+            return self(torch.zeros_like(self.target))[0]
+        return self._rotated(-self.target)
+
+    def __call__(self, head: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient, and the mean of p_k (1 - p_k) over the samples (K,), float64."""
+        weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1].float() + self.prior
+        sums, squares = torch.zeros_like(self.target), torch.zeros(len(bias), dtype=torch.float64)
+        for x, at in self.matrix:
+            deviation = _deviation(torch.addmm(bias, x, weight.T))
+            weighted = deviation * self.omega[at, None]
+            sums[:, :-1] += weighted.T @ x
+            sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
+            squares += weighted.mul_(deviation).sum(dim=0, dtype=torch.float64)
+        self.matrix.processes.total(sums, squares)
+        confidence = self.uniform + (1 - 2 / len(bias)) * sums[:, -1] - squares
+        return self._rotated(sums.sub_(self.target)), confidence
+
+    def _rotated(self, sums: Tensor) -> Tensor:
+        return torch.cat([(sums[:, :-1].float() @ self.vectors).double(), sums[:, -1:]], dim=1)
 
 
 def _deviation(logits: Tensor) -> Tensor:
     """Softmax minus 1/K, to the relative precision of the logits even where they are tiny, as LORT's are."""
-    u = torch.expm1(logits - logits.amax(dim=1, keepdim=True))
+    u = logits.sub_(logits.amax(dim=1, keepdim=True)).expm1_()
     mean = u.mean(dim=1, keepdim=True)
-    return (u - mean) / ((1 + mean) * logits.shape[1])
-
-
-def _softmax_sums(x: Tensor, logits: Tensor, omega: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of omega_i (p_i - 1/K) [x_i, 1] (K, D + 1) and of omega_i p_i (1 - p_i) (K,), in float64."""
-    num_classes = len(prior)
-    sums = torch.zeros(num_classes, x.shape[1] + 1, dtype=torch.float64, device=x.device)
-    squares = torch.zeros(num_classes, dtype=torch.float64, device=x.device)
-    for block, z, w in zip(x.split(BLOCK), logits.split(BLOCK), omega.split(BLOCK), strict=True):
-        deviation = _deviation(z + prior)
-        weighted = deviation * w[:, None]
-        sums[:, :-1] += (weighted.T @ block).double()
-        sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
-        squares += weighted.mul_(deviation).sum(dim=0, dtype=torch.float64)
-    uniform = omega.sum(dtype=torch.float64) * (1 - 1 / num_classes) / num_classes
-    return sums, uniform + (1 - 2 / num_classes) * sums[:, -1] - squares
+    return u.sub_(mean).div_((1 + mean) * logits.shape[1])
 
 
 def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, Tensor, float]]) -> Tensor:
     """The two-loop recursion with the inverse of the diagonal `scale` as the initial inverse Hessian."""
     q, coefficients = -g, []
     for step, change, product in reversed(history):
-        coefficient = (step * q).sum() / product
+        coefficient = (step * q).sum().item() / product
         coefficients.append(coefficient)
-        q = q - coefficient * change
-    q = q / scale
+        q = q.sub_(change, alpha=coefficient)
+    q = q.div_(scale)
+    if history and GAMMA:
+        step, change, product = history[-1]
+        q = q.mul_(product / (change * (change / scale)).sum().item())
     for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
-        q = q + (coefficient - (change * q).sum() / product) * step
+        q = q.add_(step, alpha=coefficient - (change * q).sum().item() / product)
     return q
 
 
-def _line_minimum(
-    logits: Tensor,
-    moved: Tensor,
-    omega: Tensor,
-    prior: Tensor,
-    target: Tensor,
-    head: Tensor,
-    direction: Tensor,
-    penalty: Tensor,
-    initial: float,
-) -> float:
-    """Step that ends where the slope is `FLAT`; it increases, by convexity, so bracketed Newton finds it."""
-    linear = (penalty * head * direction).sum().item() - (target * direction).sum().item()
-    quadratic = (penalty * direction.square()).sum().item()
+def _line_search(
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]], head: Tensor, direction: Tensor, slope: float
+) -> tuple[float, tuple[Tensor, Tensor]]:
+    """The step from a head at which the slope along a direction has all but gone, and the gradient there.
 
-    def slope(step: float) -> tuple[float, float]:
-        first, second = linear + step * quadratic, quadratic
-        for z, d, w in zip(logits.split(BLOCK), moved.split(BLOCK), omega.split(BLOCK), strict=True):
-            deviation = _deviation(torch.add(z + prior, d, alpha=step))
-            mean = (deviation * d).sum(dim=1)  # under p - 1/K, as the target is t - 1/K
-            first += (w.double() @ mean.double()).item()
-            second += (
-                w @ ((deviation + 1 / z.shape[1]) * d * d).sum(dim=1) - w @ (mean + d.mean(dim=1)).square()
-            ).item()
-        return first, second
-
-    low, high, step = 0.0, math.inf, 1.0
-    for _ in range(30):
-        first, second = slope(step)
-        if abs(first) <= FLAT * abs(initial):
+    By convexity the slope grows with the step, so a secant kept inside its bracket finds it.
+    """
+    step, below, above = 1.0, (0.0, slope), None
+    for left in reversed(range(LINE_STEPS)):
+        found = gradient(head + step * direction)
+        here = (step, (found[0] * direction).sum().item())
+        if abs(here[1]) <= FLAT * abs(slope) or not left:
             break
-        low, high = (step, high) if first < 0 else (low, step)
-        newton = step - first / second if second > 0 else math.inf
-        step = newton if low < newton < high else (2 * low if high == math.inf else (low + high) / 2)
-    return step
+        if here[1] < 0 and above is None:
+            step = min(_secant(below, here, math.inf), 10 * step)
+            below = here
+        else:
+            below, above = (here, above) if here[1] < 0 else (below, here)
+            assert above is not None
+            tenth = (above[0] - below[0]) / 10
+            step = min(max(_secant(below, above, below[0]), below[0] + tenth), above[0] - tenth)
+    return step, found
+
+
+def _secant(one: tuple[float, float], other: tuple[float, float], parallel: float) -> float:
+    """Where the line through two (step, slope) is zero; `parallel` where it is level or falls."""
+    rise = (other[1] - one[1]) / (other[0] - one[0])
+    return one[0] - one[1] / rise if rise > 0 else parallel
 
 
 def sgd(

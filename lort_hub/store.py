@@ -13,17 +13,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_safetensors
+from safetensors import safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from lort_hub.errors import FeatureError
+from lort_hub.matrix import BLOCK, FeatureMatrix, Part
+from lort_hub.processes import Processes
 
-PART_SIZE = 1024
+PART_SIZE = BLOCK
+IN_MEMORY = 2**30
+"""Bytes of a view up to which it is kept in memory; larger ones are read from disk at each pass."""
 EVAL_VIEW = "eval"
 
 
@@ -72,7 +77,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         """Open an existing store; `FeatureStore.create` makes one."""
-        self.folder = folder
+        self.folder, self._intact = folder, set[tuple[str, int, int]]()
         try:
             self.about: dict[str, Any] = json.loads((folder / "store.json").read_text())
             self.part_size: int = self.about["part_size"]
@@ -109,14 +114,22 @@ class FeatureStore:
     def missing(self, view: str) -> list[int]:
         """Parts of a view that are absent or damaged; damaged files are deleted."""
         intact = set()
-        for path in self.folder.glob(f"{view}-*.safetensors"):
-            part, checksum = path.stem.split("-")[1:]
-            with suppress(FileNotFoundError):  # another process deletes damaged files too
-                if hashlib.sha256(path.read_bytes()).hexdigest() == checksum:
-                    intact.add(int(part))
-                else:
-                    path.unlink()
+        for part, path in self._files(view):
+            if self._is_intact(path):
+                intact.add(part)
+            else:
+                path.unlink(missing_ok=True)  # another process deletes damaged files too
         return [part for part in range(self.num_parts) if part not in intact]
+
+    def share(self, process: int, processes: int) -> range:
+        """The parts that one of several processes owns: as even as can be, one after the other.
+
+        Args:
+            process: Which process.
+            processes: How many there are; some own nothing if they are more than the parts.
+        """
+        first, last = (self.num_parts * p // processes for p in (process, process + 1))
+        return range(first, last)
 
     def save_part(
         self, view: str, part: int, x: Tensor, y: Tensor, rows: Tensor, *, skipped: Sequence[int]
@@ -157,27 +170,77 @@ class FeatureStore:
         Raises:
             FeatureError: A part is absent or damaged; extract the features again.
         """
-        parts = dict(self._parts(view))
-        if len(parts) < self.num_parts:
+        matrix, y, rows = self.open(view)
+        return Features(matrix.whole(), y, rows)
+
+    def open(
+        self, view: str = EVAL_VIEW, processes: Processes | None = None
+    ) -> tuple[FeatureMatrix, Tensor, Tensor]:
+        """One complete view, or this process's share of it, its features left on disk where they are large.
+
+        Args:
+            view: Which view.
+            processes: Each of which takes its share; None for all of it.
+
+        Returns:
+            Features (N, D), labels (N,) and positions in the split (N,).
+
+        Raises:
+            FeatureError: A part is absent or damaged; extract the features again.
+        """
+        processes = processes or Processes()
+        paths = {part: path for part, path in self._files(view) if self._is_intact(path)}
+        if len(paths) < self.num_parts:
             raise FeatureError(
-                f"View '{view}' of '{self.folder}' has {len(parts)} of {self.num_parts} parts.\n"
+                f"View '{view}' of '{self.folder}' has {len(paths)} of {self.num_parts} parts.\n"
                 "Run the same command again: the missing parts are extracted, the others kept."
             )
-        ordered = [parts[part] for part in sorted(parts)]
-        return Features(*(torch.cat([tensors[name] for tensors in ordered]) for name in ("x", "y", "rows")))
+        small = sum(path.stat().st_size for path in paths.values()) <= IN_MEMORY
+        parts, labels, rows = list[Part](), list[Tensor](), list[Tensor]()
+        dim = _read(paths[0], "x").shape[1] if paths else 0
+        for part in self.share(processes.index, processes.count):
+            labels.append(_read(paths[part], "y").clone())
+            rows.append(_read(paths[part], "rows").clone())
+            read = partial(_read, paths[part], "x")
+            parts.append(Part(len(labels[-1]), partial(Tensor.clone, read()) if small else read))
+        nothing = torch.empty(0, dtype=torch.int64)
+        return (
+            FeatureMatrix(parts, dim, processes),
+            torch.cat([nothing, *labels]),
+            torch.cat([nothing, *rows]),
+        )
 
     def skipped(self) -> list[int]:
         """Positions in the split of the images that could not be decoded."""
-        parts = dict(self._parts(EVAL_VIEW))  # two processes may have written a part each
-        return sorted(row for tensors in parts.values() for row in tensors["skipped"].tolist())
+        parts = {part: path for part, path in self._files(EVAL_VIEW) if self._is_intact(path)}
+        return sorted(row for path in parts.values() for row in _read(path, "skipped").tolist())
 
-    def _parts(self, view: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    def _files(self, view: str) -> Iterator[tuple[int, Path]]:
+        """Parts and their files; two processes may have written one part each."""
         for path in sorted(self.folder.glob(f"{view}-*.safetensors")):
-            part, checksum = path.stem.split("-")[1:]
-            with suppress(FileNotFoundError):  # another process deletes damaged files
-                data = path.read_bytes()
-                if hashlib.sha256(data).hexdigest() == checksum:
-                    yield int(part), load_safetensors(data)
+            yield int(path.stem.split("-")[1]), path
+
+    def _is_intact(self, path: Path) -> bool:
+        """Whether a file has the checksum in its name, read once as long as it is not written again."""
+        try:
+            stat = path.stat()
+            state = (path.name, stat.st_mtime_ns, stat.st_size)
+            if state not in self._intact and _sha256(path) == path.stem.split("-")[2]:
+                self._intact.add(state)
+            return state in self._intact
+        except FileNotFoundError:  # another process deletes damaged files
+            return False
+
+
+def _read(path: Path, name: str) -> Tensor:
+    """One tensor of a part, mapped from its file: read from disk where it is used, and no longer kept."""
+    with safe_open(path, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def cache_folder() -> Path:

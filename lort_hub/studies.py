@@ -11,11 +11,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from lort_hub import fitting
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.fitting import DEFAULTS, Head, LinearHead, Sample
 from lort_hub.heads import Fit, fit_head
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.methods import METHODS, STRENGTHS
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap, logit_gap
+from lort_hub.training_set import TrainingSet
 
 DELTAS = (0.0, 0.2, 0.5, 0.8, 0.9, 0.98, 0.99, 0.999)
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2)
@@ -31,13 +32,13 @@ class Bench:
     Attributes:
         training: Features (N, D) and labels.
         baseline: The head that SGD starts from.
-        views: Augmented features (N, D).
+        views: Features (N, D) of augmented views.
         seed: Seed of folds, of SGD's order and of noise.
     """
 
     training: TrainingSet
     baseline: Fit
-    views: Sequence[Tensor] = ()
+    views: Sequence[FeatureMatrix] = ()
     seed: int = 0
 
     @property

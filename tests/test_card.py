@@ -14,7 +14,6 @@ from huggingface_hub import ModelCard
 from lort_hub.card import COLUMNS, GROUPS, address_cards, render_card, render_head_card, results_table
 from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import STAGE1, fit_head
 from lort_hub.holdout import TrainedOn
 from lort_hub.loading import load_backbone
@@ -22,6 +21,7 @@ from lort_hub.markdown import escape
 from lort_hub.metrics import evaluate
 from lort_hub.output import per_class_rows, write_csv, write_output
 from lort_hub.stage1 import Stage1Arguments
+from lort_hub.training_set import TrainingSet
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",

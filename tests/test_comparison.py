@@ -22,10 +22,10 @@ from lort_hub.comparison import (
     shifted_accuracy,
     study_table,
 )
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.heads import fit_best, fit_head, stage1_fit
 from lort_hub.methods import AUTO
 from lort_hub.metrics import evaluate
+from lort_hub.training_set import TrainingSet
 from tests.test_selection import clusters
 
 PROMISED = ("method", "seed", "accuracy", "balanced_accuracy", "many", "medium", "few", "macro_f1", "nll")

@@ -5,7 +5,6 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.fitting import DEFAULTS, Sample
 from lort_hub.judging import (
     FOLD_TOLERANCE,
@@ -18,6 +17,7 @@ from lort_hub.judging import (
     stratified_folds,
 )
 from lort_hub.methods import METHODS
+from lort_hub.training_set import TrainingSet
 from tests.test_selection import clusters
 
 NCM, ADJUST, ACCURACY = METHODS["ncm"], METHODS["logit-adjust"], SCORES["balanced-accuracy"]

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from lort_hub.card import render_head_card
 from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import CheckpointError, HubUnavailableError
 from lort_hub.heads import fit_head
 from lort_hub.hub import download_model, license_of, list_heads
@@ -23,6 +22,7 @@ from lort_hub.loading import load_backbone
 from lort_hub.lort_head import LortHead
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output
+from lort_hub.training_set import TrainingSet
 from tests.hub_server import WRITE, serve
 from tests.recipes import timm_folder, transformers_folder
 

@@ -9,12 +9,12 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
 from lort_hub.fitting import LinearHead, Sample
 from lort_hub.lort_path import lort_step
 from lort_hub.methods import AUTO, METHODS, RELATIVE_DECAYS, methods_table
 from lort_hub.rescaling import learned_weight_scaling
+from lort_hub.training_set import TrainingSet
 from tests.test_selection import clusters
 
 DECAY = 0.02

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from lort_hub.eigenbasis import TrainingSet
 from lort_hub.errors import ConfigError
 from lort_hub.fitting import DEFAULTS
 from lort_hub.heads import fit_head
@@ -19,6 +18,7 @@ from lort_hub.judging import (
 )
 from lort_hub.methods import GAMMAS, METHODS
 from lort_hub.selection import choose_method, select
+from lort_hub.training_set import TrainingSet
 
 LORT, ACCURACY = METHODS["lort"], SCORES["balanced-accuracy"]
 

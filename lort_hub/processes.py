@@ -1,0 +1,94 @@
+"""The processes of one run: sums over all of them, and a clear end where one of them dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lort_hub.errors import ProcessLostError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PATIENCE = timedelta(days=1)
+"""How long one process waits for the others; one that has died is noticed at once, whatever this is."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All processes of a run, or this one alone.
+
+    Attributes:
+        group: torch's group of them, over gloo, for what lives on the CPU; None for one process alone.
+
+    Raises:
+        ProcessLostError: From each method, where another process has ended.
+
+    Example:
+        >>> alone, sums = Processes(), torch.ones(2)
+        >>> alone.total(sums)
+        >>> sums, alone.gather(torch.tensor([3]))
+        (tensor([1., 1.]), tensor([3]))
+    """
+
+    group: Any = None
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Processes:
+        """Those of an accelerator; every process calls this."""
+        if accelerator.num_processes == 1:
+            return cls()
+        with _noticing_the_dead():
+            return cls(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return 1 if self.group is None else torch.distributed.get_world_size(self.group)
+
+    @property
+    def index(self) -> int:
+        """Which one this is."""
+        return 0 if self.group is None else torch.distributed.get_rank(self.group)
+
+    def total(self, *sums: Tensor) -> None:
+        """Replace each process's sums by those over all processes, the same bits in each."""
+        if self.group is None:
+            return
+        with _noticing_the_dead():
+            for tensor in sums:
+                torch.distributed.all_reduce(tensor, group=self.group)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The rows (n, ...) of all processes, in their order; each may have another number, or none."""
+        if self.group is None:
+            return values
+        sizes = torch.zeros(self.count, dtype=torch.int64)
+        sizes[self.index] = len(values)
+        self.total(sizes)
+        found = []
+        with _noticing_the_dead():
+            for source, size in enumerate(sizes.tolist()):
+                mine = source == self.index
+                part = values.contiguous() if mine else values.new_empty(size, *values.shape[1:])
+                torch.distributed.broadcast(part, group_src=source, group=self.group)
+                found.append(part)
+        return torch.cat(found)
+
+
+@contextmanager
+def _noticing_the_dead() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as cause:  # gloo's and NCCL's own, torch.distributed.DistError among them
+        raise ProcessLostError(
+            f"Another process of this run has ended: {str(cause).splitlines()[0][:200]}\n"
+            "Its own message, above or below, says why. Features already extracted are kept: mend that, and "
+            "run the same command again."
+        ) from cause
