@@ -20,7 +20,7 @@ from lort_hub.selection import Choice, Selection, choose_method, select
 from lort_hub.store import Features
 
 STAGE1 = "stage 1"
-SOLVERS = {"exact": fitting.exact, "sgd": fitting.published}
+SOLVERS = {"exact": "exact", "sgd": "published"}
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def fit_head(
     if isinstance(training, Features):
         training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
     chosen = METHODS[method]
-    if solver and chosen.fit not in SOLVERS.values():
+    if solver and chosen.fitted_by not in SOLVERS.values():
         raise ConfigError(
             f"--solver {solver}: '{method}' is not a point of the objective that it could solve."
         )
     if solver:
-        chosen = replace(chosen, fit=SOLVERS[solver])
+        chosen = replace(chosen, fitted_by=SOLVERS[solver])
     if chosen.needs_base and baseline is None:
         baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
     given = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
