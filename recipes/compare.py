@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.config import (
+    RunArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.longtail import long_tailed_counts
 from lort_hub.markdown import escape
@@ -69,11 +78,11 @@ def main() -> None:
     from lort_hub.problem import Problem
 
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)

@@ -10,7 +10,16 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.checkpoint import begin
-from lort_hub.config import ModelArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.config import (
+    ModelArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError
 from lort_hub.methods import METHODS, SELECT_BY
 from lort_hub.metrics import class_groups, evaluate
@@ -70,6 +79,7 @@ def main() -> None:
     from lort_hub.publish import check_push, push_output
 
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         if args.push_to_hub and accelerator.is_main_process:
@@ -79,7 +89,6 @@ def main() -> None:
         check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed)
 
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():

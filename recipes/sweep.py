@@ -11,7 +11,16 @@ from math import inf
 from typing import Any, ClassVar
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
+from lort_hub.config import (
+    RunArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.metrics import evaluate
 
@@ -57,11 +66,11 @@ def main() -> None:
     from lort_hub.problem import Problem
 
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
