@@ -13,17 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
-from lort_hub.backbones import Backbone
 from lort_hub.config import RunArguments
 from lort_hub.errors import CheckpointError
-from lort_hub.loading import load_backbone
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
+
+    from lort_hub.backbones import Backbone
 
 WITHOUT_EFFECT = (
     *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
@@ -217,12 +216,16 @@ def save_model(
 
     Example:
         >>> import tempfile
+        >>> import torch
+        >>> from lort_hub.loading import load_backbone
         >>> backbone = load_backbone("test_resnet", pretrained=False)
         >>> folder = Path(tempfile.mkdtemp())
         >>> save_model(backbone, torch.zeros(2, 96), torch.zeros(2), ["cat", "dog"], folder)
         >>> sorted(path.name for path in folder.iterdir())
         ['config.json', 'model.safetensors']
     """
+    import torch
+
     model: Any = backbone.with_classifier(weight, bias, class_names).model.cpu()
     model.to(memory_format=torch.contiguous_format)
     if backbone.library == "timm":
@@ -251,7 +254,6 @@ def _save_timm(model: Any, backbone: Backbone, class_names: Sequence[str], folde
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-@torch.inference_mode()
 def check_saved(
     folder: Path, backbone: Backbone, weight: Tensor, bias: Tensor, images: Sequence[Any]
 ) -> None:
@@ -269,16 +271,23 @@ def check_saved(
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from PIL import Image
+        >>> from lort_hub.loading import load_backbone
         >>> backbone, folder = load_backbone("test_resnet", pretrained=False), Path(tempfile.mkdtemp())
         >>> save_model(backbone, torch.ones(2, 96), torch.zeros(2), ["cat", "dog"], folder)
         >>> check_saved(folder, backbone, torch.ones(2, 96), torch.zeros(2), [Image.new("RGB", (80, 60))])
     """
+    import torch
+
+    from lort_hub.loading import load_backbone
+
     saved = load_backbone(str(folder))
     device = next(backbone.model.parameters()).device
-    pixels = torch.stack([backbone.transform(image) for image in images]).to(device)
-    expected = torch.addmm(bias, backbone.features(pixels).float().cpu(), weight.T)
-    got = saved.logits(torch.stack([saved.transform(image) for image in images]))
+    with torch.inference_mode():
+        pixels = torch.stack([backbone.transform(image) for image in images]).to(device)
+        expected = torch.addmm(bias, backbone.features(pixels).float().cpu(), weight.T)
+        got = saved.logits(torch.stack([saved.transform(image) for image in images]))
     error = (got - expected).abs().max().item()
     if not error <= 1e-4 * max(1.0, expected.abs().max().item()):
         raise CheckpointError(

@@ -20,7 +20,7 @@ from lort_hub.store import Features
 from lort_hub.training_set import TrainingSet
 
 STAGE1 = "stage 1"
-SOLVERS = {"exact": fitting.exact, "closed-form": fitting.closed_form, "sgd": fitting.published}
+SOLVERS = {"exact": "exact", "closed-form": "closed_form", "sgd": "published"}
 
 
 @dataclass(frozen=True)
@@ -145,12 +145,12 @@ def fit_head(
     if isinstance(training, Features):
         training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
     chosen = METHODS[method]
-    if solver and chosen.fit not in SOLVERS.values():
+    if solver and chosen.fitted_by not in SOLVERS.values():
         raise ConfigError(
             f"--solver {solver}: '{method}' is not a point of the objective that it could solve."
         )
     if solver:
-        chosen = replace(chosen, fit=SOLVERS[solver])
+        chosen = replace(chosen, fitted_by=SOLVERS[solver])
     if chosen.needs_base and baseline is None:
         baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
     given = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lort_hub.eigenbasis import leave_one_out
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.fitting import LinearHead, Sample, Settings, exact
+from lort_hub.fitting import LinearHead, Sample, Settings
 from lort_hub.methods import Method
 from lort_hub.objectives import logit_gap
 from lort_hub.processes import Processes
@@ -175,7 +174,7 @@ class Judge:
         """Whether exact leave-one-out in closed form judges these settings."""
         return (
             self._unseen is None
-            and method.fit is exact
+            and method.fitted_by in ("exact", "closed_form")
             and not settings["tau"]
             and not settings["label_aware"]
             and settings["delta"] > 0
@@ -305,6 +304,8 @@ def calibrated(logits: Tensor, labels: Tensor, processes: Processes | None = Non
     spread = float(spreads[0] / spreads[1].clamp_min(1))
     if not spread:
         return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    from scipy.optimize import minimize_scalar  # 0.3 s, which a run with nothing to choose saves
+
     weights = 1 / counts[labels].to(logits)
 
     def likelihoods(exponent: float) -> Tensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TYPE_CHECKING
 
-from lort_hub import fitting
 from lort_hub.errors import ConfigError
-from lort_hub.fitting import DEFAULTS, Head, Sample, Settings
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap
-from lort_hub.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from lort_hub.fitting import Head, Sample, Settings
+    from lort_hub.training_set import TrainingSet
 
 RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 15))
 """Weight decays to try, the safest first, in units of the features' mean variance over K: scale drops out."""
@@ -30,7 +32,7 @@ class Method:
         summary: What it is, for tables and cards.
         equation: What it minimises or computes.
         source: Where it is from.
-        fit: Fits a head on a sample with given settings.
+        fitted_by: Name of the function in `lort_hub.fitting` that fits a head on a sample.
         fixed: Settings that define it.
         grid: Settings to choose, each with its values from the simplest head on; the last is walked along.
         over_smoothed: Its delta is LORT's logit gap at the number of classes.
@@ -42,13 +44,21 @@ class Method:
     summary: str
     equation: str
     source: str
-    fit: Callable[[Sample, Settings], Head]
+    fitted_by: str
     fixed: Settings = field(default_factory=dict)
     grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     over_smoothed: bool = False
     needs_counts: bool = True
     needs_base: bool = False
     folds: bool = True
+
+    @property
+    def fit(self) -> Callable[[Sample, Settings], Head]:
+        """The function itself; it needs torch, which a list of the methods does not."""
+        from lort_hub import fitting
+
+        fit: Callable[[Sample, Settings], Head] = getattr(fitting, self.fitted_by)
+        return fit
 
     def paths(self, training: TrainingSet, given: Settings, *, every: int = 1) -> list[list[Settings]]:
         """Settings to try: one path for each choice but the last, which varies along it.
@@ -61,11 +71,13 @@ class Method:
         Raises:
             ConfigError: A given setting is none of this method's.
         """
+        from lort_hub.fitting import DEFAULTS
+
         num_classes = len(training.class_counts)
         fixed = dict(self.fixed)
         if self.over_smoothed:
             fixed["delta"] = delta_for_gap(LORT_LOGIT_GAP, num_classes)
-        if self.fit in (fitting.exact, fitting.published):
+        if self.fitted_by in ("exact", "closed_form", "published"):
             fixed = {**DEFAULTS, **fixed}
         if unknown := [name for name in given if name not in {**fixed, **self.grid}]:
             known = ", ".join({**fixed, **self.grid}) or "none"
@@ -94,96 +106,98 @@ DECAY = {"weight_decay": RELATIVE_DECAYS}
 BOUNDED = {"weight_decay": (1e-3,), "share": (0.2, 0.4, 0.6, 0.8, 1.0)}
 
 METHODS = {
-    "ce": Method("cross-entropy", CE, "textbook", fitting.exact, grid=DECAY, needs_counts=False),
+    "ce": Method("cross-entropy", CE, "textbook", "exact", grid=DECAY, needs_counts=False),
     "ncm": Method(
-        "nearest class mean", "W_k = mu_k, b_k = -|mu_k|^2 / 2", DECOUPLING, fitting.class_means,
+        "nearest class mean", "W_k = mu_k, b_k = -|mu_k|^2 / 2", DECOUPLING, "class_means",
         needs_counts=False,
     ),
     "tau-norm": Method(
-        "normalised class weights", "W_k / |W_k|^power, b = 0", DECOUPLING, fitting.tau_norm,
+        "normalised class weights", "W_k / |W_k|^power, b = 0", DECOUPLING, "tau_norm",
         grid={"power": STRENGTHS}, needs_counts=False, needs_base=True,
     ),
     "logit-adjust": Method(
-        "logit adjustment after training", "b_k - tau log pi_k", "arXiv 2007.07314", fitting.logit_adjust,
+        "logit adjustment after training", "b_k - tau log pi_k", "arXiv 2007.07314", "logit_adjust",
         grid={"tau": STRENGTHS}, needs_base=True,
     ),
     "lort-path": Method(
         "the first step of LORT, in closed form", "W_k - strength K pi_k mu_k / (|mu|^2 + 1), b alike",
-        "lort_hub.lort_path", fitting.lort_path, grid={"strength": STRENGTHS}, needs_counts=False,
+        "lort_hub.lort_path", "lort_path", grid={"strength": STRENGTHS}, needs_counts=False,
         needs_base=True,
     ),
     "linear-adjust": Method(
         "a logit adjustment linear in the counts", "b_k - strength K pi_k", "lort_hub.lort_path",
-        fitting.linear_adjust, grid={"strength": STRENGTHS}, needs_base=True,
+        "linear_adjust", grid={"strength": STRENGTHS}, needs_base=True,
     ),
     "crt": Method(
-        "class-balanced cross-entropy", f"{CE} with weights 1 / n_y", DECOUPLING, fitting.exact,
+        "class-balanced cross-entropy", f"{CE} with weights 1 / n_y", DECOUPLING, "exact",
         fixed={"gamma": 1.0}, grid=DECAY,
     ),
     "lws": Method(
         "learned scale of each class's weight", "min over s of crt's loss with W_k = s_k W_k", DECOUPLING,
-        fitting.lws, needs_base=True,
+        "lws", needs_base=True,
     ),
     "balanced-softmax": Method(
-        "logit-adjusted cross-entropy", "CE(softmax(Wx + b + log pi), y)", "arXiv 2007.10740", fitting.exact,
+        "logit-adjusted cross-entropy", "CE(softmax(Wx + b + log pi), y)", "arXiv 2007.10740", "exact",
         fixed={"tau": 1.0}, grid=DECAY,
     ),
     "las": Method(
         "label-aware smoothing", "crt's loss, labels smoothed by delta sin of the class's count",
-        "arXiv 2104.00466", fitting.exact, fixed={"gamma": 1.0, "label_aware": True},
+        "arXiv 2104.00466", "exact", fixed={"gamma": 1.0, "label_aware": True},
         grid={"delta": (0.1, 0.2, 0.4), **DECAY},
     ),
     "maxnorm": Method(
         "class weights no longer than a radius", "crt's loss with |W_k| <= share max |W|", "arXiv 2203.14197",
-        fitting.within, fixed={"gamma": 1.0}, grid=BOUNDED,
+        "within", fixed={"gamma": 1.0}, grid=BOUNDED,
     ),
     "disalign": Method(
         "distribution alignment", "CE(softmax(s(x) (alpha z + beta) + (1 - s(x)) z), y), weights pi_y^-rho",
-        "arXiv 2103.16370", fitting.distribution_alignment, grid={"rho": (0.5, 1.0, 1.5)}, needs_base=True,
+        "arXiv 2103.16370", "distribution_alignment", grid={"rho": (0.5, 1.0, 1.5)}, needs_base=True,
         folds=False,
     ),
     "cosine": Method(
         "cosine classifier", "CE(softmax(scale cos(W, x)), y) with weights n_y^-gamma", "arXiv 1804.09458",
-        fitting.cosine, grid={"gamma": (0.0, 1.0), "scale": (8.0, 16.0, 32.0)}, folds=False,
+        "cosine", grid={"gamma": (0.0, 1.0), "scale": (8.0, 16.0, 32.0)}, folds=False,
     ),
     "ldam": Method(
         "label-distribution-aware margin", "cosine with the true cos less margin (n_min / n_y)^(1/4)",
-        "arXiv 1906.07413", fitting.cosine, fixed={"margin": 0.5},
+        "arXiv 1906.07413", "cosine", fixed={"margin": 0.5},
         grid={"gamma": (0.0, 1.0), "scale": (8.0, 16.0, 32.0)}, folds=False,
     ),
     "lort-published": Method(
-        "LORT as published", "SGD on LORT from the trained head, lr 5e-4, 20 epochs", LORT, fitting.published,
+        "LORT as published", "SGD on LORT from the trained head, lr 5e-4, 20 epochs", LORT, "published",
         over_smoothed=True, needs_counts=False, needs_base=True,
     ),
     "lort-sgd": Method(
         "LORT as published, its learning rate chosen", "SGD on LORT from the trained head, 20 epochs", LORT,
-        fitting.published, grid={"lr": (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4)}, over_smoothed=True,
+        "published", grid={"lr": (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4)}, over_smoothed=True,
         needs_counts=False, needs_base=True,
     ),
     "lort": Method(
         "label over-smoothing with chosen class balance", "CE(softmax(Wx + b), (1 - delta) y + delta / K) "
-        "with weights n_y^-gamma", LORT, fitting.exact, grid={"gamma": GAMMAS, **DECAY}, over_smoothed=True,
+        "with weights n_y^-gamma", LORT, "exact", grid={"gamma": GAMMAS, **DECAY}, over_smoothed=True,
     ),
     "crt+lort": Method(
-        "LORT with balanced classes", "crt's loss with LORT's labels", LORT, fitting.exact,
+        "LORT with balanced classes", "crt's loss with LORT's labels", LORT, "exact",
         fixed={"gamma": 1.0}, grid=DECAY, over_smoothed=True,
     ),
     "lws+lort": Method(
-        "LORT on learned scales", "lws's loss with LORT's labels", LORT, fitting.lws, over_smoothed=True,
+        "LORT on learned scales", "lws's loss with LORT's labels", LORT, "lws", over_smoothed=True,
         needs_base=True,
     ),
     "balanced-softmax+lort": Method(
-        "LORT under logit adjustment", "balanced softmax's loss with LORT's labels", LORT, fitting.exact,
+        "LORT under logit adjustment", "balanced softmax's loss with LORT's labels", LORT, "exact",
         fixed={"tau": 1.0}, grid=DECAY, over_smoothed=True,
     ),
     "maxnorm+lort": Method(
-        "LORT within MaxNorm", "maxnorm's loss with LORT's labels", LORT, fitting.within,
+        "LORT within MaxNorm", "maxnorm's loss with LORT's labels", LORT, "within",
         fixed={"gamma": 1.0}, grid=BOUNDED, over_smoothed=True,
     ),
 }  # fmt: skip
 """From the simplest on: of equally good methods the earlier one is the choice."""
 AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
 """What `--method auto` chooses among: the methods that end in a linear layer, less their costly variants."""
+SELECT_BY = ("balanced-accuracy", "macro-f1", "nll")
+"""What a choice can go by: the names in `lort_hub.judging.SCORES`."""
 
 
 def methods_table() -> str:

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lort_hub.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LORT_LOGIT_GAP = math.log(1 + 100 * (1 - 0.98) / 0.98)
 """Logit gap of the paper's delta 0.98 at K = 100 (1.11): LORT's strength, whatever the number of classes."""
@@ -68,12 +69,13 @@ def smoothing(objective: Objective, class_counts: Tensor) -> Tensor:
         class_counts: Training images n_k of each class (K,).
 
     Example:
+        >>> import torch
         >>> smoothing(Objective(delta=0.4, label_aware=True), torch.tensor([30, 20, 10])).round(decimals=3)
         tensor([0.4000, 0.2830, 0.0000], dtype=torch.float64)
     """
     counts = class_counts.double()
     if not objective.label_aware:
-        return torch.full_like(counts, objective.delta)
+        return counts.new_full(counts.shape, objective.delta)
     share = (counts - counts.min()) / (counts.max() - counts.min()).clamp_min(1)
     return objective.delta * (share * math.pi / 2).sin()
 
@@ -115,6 +117,7 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
         gamma: Class-balance exponent.
 
     Example:
+        >>> import torch
         >>> sample_weights(torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]), gamma=1.0)
         tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
     """
@@ -131,6 +134,7 @@ def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:
         tau: Strength.
 
     Example:
+        >>> import torch
         >>> logit_adjustment(torch.tensor([3, 1]), tau=1.0).exp()
         tensor([0.7500, 0.2500], dtype=torch.float64)
     """
@@ -155,6 +159,7 @@ def objective_value(
         A scalar tensor.
 
     Example:
+        >>> import torch
         >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
         >>> round(objective_value(Objective(), torch.zeros(2, 2), torch.zeros(2), x, y, counts).item(), 4)
         0.6931

@@ -9,8 +9,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
-import timm.optim
-
 from lort_hub.checkpoint import WITHOUT_EFFECT
 from lort_hub.config import ModelArguments, flag
 from lort_hub.errors import ConfigError, did_you_mean
@@ -71,17 +69,23 @@ class Stage1Arguments(ModelArguments):
         for name, value in start.items():
             setattr(self, name, value if getattr(self, name) is None else getattr(self, name))
         super().__post_init__()
-        if self.opt not in (known := timm.optim.list_optimizers()):
-            hint = did_you_mean(self.opt or "", known)
-            raise ConfigError(
-                f"timm has no optimiser '{self.opt}'.{hint}\nUsual: momentum, adamw, lamb, sgd."
-            )
         if self.layer_decay and self.tune != "full":
             raise ConfigError("--layer-decay sets the learning rates of all layers; it needs --tune full.")
         if (self.mixup or self.cutmix) and self.batch_size < 2:
             raise ConfigError("--mixup and --cutmix mix the images of a batch; give a --batch-size above 1.")
         if self.patience and not self.holdout:
             raise ConfigError("--patience judges epochs by held-out images; give it a --holdout above 0.")
+        if self.opt != start["opt"]:
+            _check_optimiser(self.opt or "")
+
+
+def _check_optimiser(name: str) -> None:
+    from timm.optim import list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"timm has no optimiser '{name}'.{hint}\nUsual: momentum, adamw, lamb, sgd.")
 
 
 def has_ended(history: Sequence[dict[str, Any]], epochs: int, patience: int) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
-from lort_hub.backbones import Backbone
 from lort_hub.errors import BackboneError, ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lort_hub.backbones import Backbone
 
 LORA_SHARE = 0.4
 """Least share of a model's weights in layers that low-rank updates fit."""
@@ -50,11 +51,14 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
     """Put a model in training mode, but what is frozen stays as it is: no dropout, no batch statistics.
 
     Example:
+        >>> from torch import nn
         >>> norm = nn.BatchNorm2d(3)
         >>> train_mode(norm, "lora")
         >>> norm.training
         False
     """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
     model.train(tune != "head")
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -71,6 +75,7 @@ def _with_lora(backbone: Backbone, rank: int) -> nn.Module:
     if find_spec("peft") is None:
         raise ConfigError("--tune lora needs its package: pip install peft")
     from peft import LoraConfig, get_peft_model
+    from torch import nn
 
     inner = [
         (name, module) for name, module in backbone.model.named_modules() if name != backbone.classifier_name

@@ -11,27 +11,29 @@ import time
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from accelerate.utils import set_seed
-
-from lort_hub.backbones import Backbone
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.comparison import comparison_table, each_method, paired_tests, result_row
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import load_long_tailed
+from lort_hub.config import (
+    RunArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.fitting import LinearHead
-from lort_hub.judging import SCORES
-from lort_hub.loading import load_backbone
 from lort_hub.longtail import long_tailed_counts
 from lort_hub.markdown import escape
-from lort_hub.methods import METHODS
+from lort_hub.methods import METHODS, SELECT_BY
 from lort_hub.metrics import evaluate
-from lort_hub.output import write_csv, write_json
-from lort_hub.plots import plot_comparison
-from lort_hub.problem import Problem
 from lort_hub.unfinished import SeedResults, unfinished_folder
+
+if TYPE_CHECKING:
+    from lort_hub.backbones import Backbone
+    from lort_hub.problem import Problem
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Arguments(RunArguments):
     methods: list[str] = flag(["all"], f"all, or some of: {', '.join(METHODS)}, auto.")
     imbalances: list[str] = flag([], "Several cuts, a table each (default: --imbalance).")
     seeds: int = flag(1, "Runs: each its own folds and SGD order, and its own tail with --subset shuffle.")
-    select_by: Literal[tuple(SCORES)] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
+    select_by: Literal[SELECT_BY] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
 
     def __post_init__(self) -> None:
         """Refuse unknown methods before anything is loaded."""
@@ -65,12 +67,22 @@ class Arguments(RunArguments):
 def main() -> None:
     """Extract features, then choose, fit and test every method, for each cut and seed."""
     args = parse_arguments(Arguments, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from accelerate.utils import set_seed
+
+    from lort_hub.comparison import comparison_table, paired_tests
+    from lort_hub.data import load_long_tailed
+    from lort_hub.loading import load_backbone
+    from lort_hub.output import write_csv, write_json
+    from lort_hub.plots import plot_comparison
+    from lort_hub.problem import Problem
+
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
@@ -134,9 +146,12 @@ def main() -> None:
 
 
 def one_seed(
-    args: Arguments, backbone: Backbone, problem: Problem, cell: str, seed: int, made_from: list[str]
+    args: Arguments, backbone: "Backbone", problem: "Problem", cell: str, seed: int, made_from: list[str]
 ) -> SeedResults:
     """Choose, fit and test every method once."""
+    from lort_hub.comparison import each_method, result_row
+    from lort_hub.fitting import LinearHead
+
     training, test = problem.training, problem.test
     counts, labels = training.class_counts.numpy(), test.y.numpy()
     rows, right, how = [], {}, {}

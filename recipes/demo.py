@@ -10,21 +10,19 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from PIL import Image
+from PIL.Image import Image
 
-from lort_hub.backbones import Backbone
 from lort_hub.config import flag, parse_arguments, run
 from lort_hub.data import to_rgb
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.hub import MODEL_FILES, download_model
-from lort_hub.lineage import source_name
-from lort_hub.loading import load_backbone
-from lort_hub.lort_head import LortHead
 from lort_hub.markdown import code
-from lort_hub.staging import is_head
+
+if TYPE_CHECKING:
+    from lort_hub.backbones import Backbone
+    from lort_hub.lort_head import LortHead
 
 HOST, SHOWN = "127.0.0.1", 5
 
@@ -62,8 +60,13 @@ def main() -> None:
     page.block_thread()
 
 
-def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
+# What loads torch is imported where it is used: --help and a mistyped flag need not wait for it.
+def load_classifier(source: str) -> tuple["Backbone", dict[str, Any]]:
     """The complete model with its preprocessing, and the record of its head, {} where it has none."""
+    from lort_hub.loading import load_backbone
+    from lort_hub.lort_head import LortHead
+    from lort_hub.staging import is_head
+
     folder = Path(source)
     if not folder.is_dir():
         repo_id, _, revision = source.partition("@")
@@ -77,8 +80,10 @@ def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
     return backbone, head.config if head else {}
 
 
-def attach(head: LortHead) -> Backbone:
+def attach(head: "LortHead") -> "Backbone":
     """A head on the backbone it was made on, with the preprocessing it was made with."""
+    from lort_hub.loading import load_backbone
+
     model, made_on = head.attach(), head.config["backbone"]
     spec = f"{made_on['source']}@{made_on['revision']}".removesuffix("@None")
     spec = f"transformers:{spec}" if made_on["library"] == "transformers" else spec
@@ -88,20 +93,24 @@ def attach(head: LortHead) -> Backbone:
     return replace(backbone, model=model, class_names=tuple(head.config["class_names"]))
 
 
-@torch.inference_mode()
-def classify(backbone: Backbone, image: Image.Image | None) -> dict[str, float]:
+def classify(backbone: "Backbone", image: Image | None) -> dict[str, float]:
     """Probabilities of the likeliest classes, the likeliest first; none without an image."""
+    import torch
+
     if image is None:
         return {}
     names = backbone.class_names or ()
-    probabilities = backbone.logits(backbone.transform(to_rgb(image))[None])[0].softmax(0)
+    with torch.inference_mode():
+        probabilities = backbone.logits(backbone.transform(to_rgb(image))[None])[0].softmax(0)
     top = probabilities.argsort(descending=True)[:SHOWN].tolist()
     labels = [names[k] if names.count(names[k]) == 1 else f"{names[k]} ({k})" for k in top]
     return dict(zip(labels, probabilities[top].tolist(), strict=True))
 
 
-def describe(backbone: Backbone, record: dict[str, Any]) -> str:
+def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
     """What the page says of the model: which it is, and how good."""
+    from lort_hub.lineage import source_name
+
     classes = f"{len(backbone.weight):,} classes"
     if "results" not in record:
         return f"{classes}; there is no record of how it was made and how good it is."

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from lort_hub.config import flag, parse_arguments, run
-from lort_hub.publish import check_push, push_to_hub
-from lort_hub.staging import load_snippets, staged_output
 
 
 @dataclass
@@ -33,6 +31,10 @@ def main() -> None:
     if words and not words[0].startswith("-"):
         words = ["--folder", *words]
     args = parse_arguments(Arguments, words, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from lort_hub.publish import check_push, push_to_hub
+    from lort_hub.staging import load_snippets, staged_output
+
     where: dict[str, Any] = {"private": args.private, "revision": args.revision, "create_pr": args.create_pr}
     if args.dry_run:
         with staged_output(args.folder) as staged:

@@ -7,25 +7,27 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset
 
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from accelerate.utils import set_seed
-
-from lort_hub.backbones import Backbone
-from lort_hub.card import results_table
 from lort_hub.checkpoint import begin
-from lort_hub.config import ModelArguments, environment, flag, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import LongTailedData, load_long_tailed
+from lort_hub.config import (
+    ModelArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError
-from lort_hub.heads import fit_best, fit_head
-from lort_hub.judging import SCORES
-from lort_hub.loading import load_backbone
-from lort_hub.methods import METHODS
+from lort_hub.methods import METHODS, SELECT_BY
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective
-from lort_hub.output import write_output
-from lort_hub.problem import Problem
-from lort_hub.publish import check_push, push_output
+
+if TYPE_CHECKING:
+    from lort_hub.backbones import Backbone
+    from lort_hub.data import LongTailedData
 
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
@@ -40,9 +42,11 @@ class Arguments(ModelArguments):
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
     weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
-    solver: Literal["exact", "sgd"] | None = flag(None, "exact, or the paper's SGD (default: the method's).")
+    solver: Literal["exact", "closed-form", "sgd"] | None = flag(
+        None, "exact, its limit in one pass over the features, or the paper's SGD (default: the method's)."
+    )
     views: int = flag(0, "Randomly augmented views of each training image to fit on.")
-    select_by: Literal[tuple(SCORES)] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
+    select_by: Literal[SELECT_BY] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
     bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Few is below the first number of training images, many above the second."
@@ -65,7 +69,19 @@ class Arguments(ModelArguments):
 def main() -> None:
     """Load, extract, re-train, evaluate, write."""
     args = parse_arguments(Arguments, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from accelerate.utils import set_seed
+
+    from lort_hub.card import results_table
+    from lort_hub.data import load_long_tailed
+    from lort_hub.heads import fit_best, fit_head
+    from lort_hub.loading import load_backbone
+    from lort_hub.output import write_output
+    from lort_hub.problem import Problem
+    from lort_hub.publish import check_push, push_output
+
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         if args.push_to_hub and accelerator.is_main_process:
@@ -75,7 +91,6 @@ def main() -> None:
         check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed)
 
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
@@ -143,7 +158,7 @@ def main() -> None:
         print(push_output(args.output_dir, args.push_to_hub, private=args.private))
 
 
-def plan(args: Arguments, backbone: Backbone, data: LongTailedData) -> str:
+def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
     """What is about to happen, before minutes of compute."""
     counts = data.class_counts
     return (

@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
-from accelerate.utils import set_seed
-
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.comparison import result_row, study_table
-from lort_hub.config import RunArguments, environment, flag, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import load_long_tailed
+from lort_hub.config import (
+    RunArguments,
+    environment,
+    flag,
+    make_accelerator,
+    parse_arguments,
+    phase,
+    run,
+    start_timing,
+)
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.fitting import LinearHead
-from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
-from lort_hub.output import write_csv, write_json
-from lort_hub.plots import plot_study
-from lort_hub.problem import Problem
-from lort_hub.studies import STUDIES, Bench, rank_correlations
+
+STUDIES = ("delta", "lr", "weight-decay", "views", "scale", "noise", "path")
 
 
 @dataclass
@@ -52,12 +53,24 @@ class Arguments(RunArguments):
 def main() -> None:
     """Extract features, make each study's heads, test them."""
     args = parse_arguments(Arguments, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from accelerate.utils import set_seed
+
+    from lort_hub import studies
+    from lort_hub.comparison import result_row, study_table
+    from lort_hub.data import load_long_tailed
+    from lort_hub.fitting import LinearHead
+    from lort_hub.loading import load_backbone
+    from lort_hub.output import write_csv, write_json
+    from lort_hub.plots import plot_study
+    from lort_hub.problem import Problem
+
     accelerator = make_accelerator(args)
+    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
@@ -78,14 +91,14 @@ def main() -> None:
     print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
     counts, test = problem.training.class_counts.numpy(), problem.test
     baseline = problem.baseline(backbone, seed=args.seed)
-    bench = Bench(problem.training, baseline, problem.views, args.seed)
+    bench = studies.Bench(problem.training, baseline, problem.views, args.seed)
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
     tables = {}
     for study in args.studies:
         start, first = time.perf_counter(), len(rows)
-        for varied, head in STUDIES[study](bench):
+        for varied, head in studies.STUDIES[study](bench):
             seconds = time.perf_counter() - start
             weight = head.weight.numpy() if isinstance(head, LinearHead) else None
             report = evaluate(head.logits(test.x).numpy(), test.y.numpy(), counts, weight=weight)
@@ -95,7 +108,7 @@ def main() -> None:
             start = time.perf_counter()
         tables[study] = study_table(rows[first:])
         print(f"\n{study}\n\n{tables[study]}", flush=True)
-    correlations = rank_correlations(rows)
+    correlations = studies.rank_correlations(rows)
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
     tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))

@@ -11,29 +11,11 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
-import torch.nn.functional as F
-from accelerate.utils import set_seed, tqdm
-from timm.data import Mixup
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.utils import ModelEmaV3
-
-from lort_hub.backbones import logits_of
-from lort_hub.batches import Batches
-from lort_hub.card import results_table
 from lort_hub.checkpoint import begin
-from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run
-from lort_hub.data import load_long_tailed
+from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run, start_timing
 from lort_hub.errors import ConfigError, LortHubError
-from lort_hub.heads import stage1_fit
 from lort_hub.holdout import TrainedOn, hold_out
-from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
-from lort_hub.output import write_output
-from lort_hub.pixels import check_images
-from lort_hub.predict import predict
-from lort_hub.publish import check_push, push_output
 from lort_hub.resume import (
     best_epoch,
     check_no_interrupted_run,
@@ -49,8 +31,29 @@ from lort_hub.tuning import choose_trained, merged, train_mode
 def main() -> None:
     """Load, train, evaluate, write."""
     args = parse_arguments(Stage1Arguments, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    import torch
+    import torch.nn.functional as F
+    from accelerate.utils import set_seed, tqdm
+    from timm.data import Mixup
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import create_scheduler_v2
+    from timm.utils import ModelEmaV3
+
+    from lort_hub.backbones import logits_of
+    from lort_hub.batches import Batches
+    from lort_hub.card import results_table
+    from lort_hub.data import load_long_tailed
+    from lort_hub.heads import stage1_fit
+    from lort_hub.loading import load_backbone
+    from lort_hub.output import write_output
+    from lort_hub.pixels import check_images
+    from lort_hub.predict import predict
+    from lort_hub.publish import check_push, push_output
+
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
+    timing = start_timing()
     arguments, checkpoints = begin(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
         if accelerator.is_main_process:
@@ -63,7 +66,6 @@ def main() -> None:
         check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed, device_specific=True)
 
-    timing: dict[str, float] = {}
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone

@@ -1,12 +1,20 @@
 import importlib
 import json
+import resource
+import runpy
 import subprocess
 import sys
 
 import pytest
 
 import lort_hub
+from lort_hub import fitting
+from lort_hub.judging import SCORES
+from lort_hub.methods import METHODS, SELECT_BY
+from lort_hub.studies import STUDIES
 from tests.conftest import ROOT
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 HEAVY = (
     "torch",
@@ -37,9 +45,37 @@ def after_import(module):
     return json.loads(finished.stdout)
 
 
-@pytest.mark.parametrize("module", ["lort_hub", "lort_hub.config", "lort_hub.errors"])
+@pytest.mark.parametrize("module", ["lort_hub", "lort_hub.config", "lort_hub.errors", "lort_hub.methods"])
 def test_import_is_light_and_quiet(module):
     assert after_import(module) == [[], []]
+
+
+RUN = """
+import atexit, json, runpy, sys
+heavy = {"torch", "timm", "datasets", "accelerate", "matplotlib", "sklearn", "scipy", "pandas"}
+atexit.register(lambda: print(json.dumps(sorted(heavy & set(sys.modules)))))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--halp", 2)])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_and_a_mistyped_flag_are_answered_at_once(path, flag, code):
+    script = f"import sys; sys.argv = [{str(path)!r}, {flag!r}]\n{RUN}"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    *said, heavy = finished.stdout.splitlines()
+    assert (finished.returncode, json.loads(heavy)) == (code, []), finished.stderr
+    assert "--help" in "\n".join([*said, finished.stderr])
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 2
+
+
+def test_names_that_flags_offer_are_those_of_what_they_name():
+    assert tuple(SCORES) == SELECT_BY
+    assert runpy.run_path(str(ROOT / "recipes" / "sweep.py"))["STUDIES"] == tuple(STUDIES)
+    for method in METHODS.values():
+        assert method.fit is vars(fitting)[method.fitted_by]
 
 
 def test_public_names_resolve_and_are_few():
