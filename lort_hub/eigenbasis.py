@@ -33,9 +33,8 @@ class Eigenbasis:
     values: Tensor
 
     def rotate(self, matrix: FeatureMatrix) -> Tensor:
-        """Features (N, D) centred and expressed in this basis, in memory, float32."""
-        vectors = self.vectors.float()
-        return matrix.about(self.mean).map(lambda x: x @ vectors)
+        """Features (N, D) centred and expressed in this basis, in memory."""
+        return matrix.about(self.mean).map(lambda x: x @ self.vectors.to(x))
 
     def unrotate(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Express a head (K, D), (K,) of this basis on the original features."""

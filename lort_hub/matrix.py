@@ -32,9 +32,9 @@ class Part:
 class FeatureMatrix:
     """Features (N, D) that are never needed all at once: `for x, at in matrix` gives block after block.
 
-    Each block (n, D) is float32 and comes with the slice of its rows. All that solvers ask of features are
-    sums over rows, so memory is bounded by a block. With several processes each holds its share of the rows,
-    and what was summed over them is then summed over the processes.
+    Each block (n, D) is float32 (float64 where the features are) and comes with the slice of its rows. All
+    that solvers ask of features are sums over rows, so memory is bounded by a block. With several processes
+    each holds its share of the rows, and what was summed over them is then summed over the processes.
 
     Example:
         >>> matrix = FeatureMatrix.of(torch.eye(3, dtype=torch.float16))
@@ -49,12 +49,12 @@ class FeatureMatrix:
         """Take the parts of this process; nothing is read yet."""
         self.parts, self.dim, self.processes = parts, dim, processes or Processes()
         self._kept: Sequence[Tensor | None] = [None] * len(parts)
-        self._changed: Callable[[Tensor], Tensor] = Tensor.float
+        self._changed: Callable[[Tensor], Tensor] = _in_full_precision
 
     @classmethod
     def of(cls, x: Tensor, processes: Processes | None = None) -> FeatureMatrix:
         """The matrix of a tensor (N, D) in memory."""
-        parts = [Part(len(block), partial(Tensor.float, block)) for block in x.split(BLOCK) if len(block)]
+        parts = [Part(len(block), partial(Tensor.detach, block)) for block in x.split(BLOCK) if len(block)]
         return cls(parts, x.shape[1], processes)
 
     def __len__(self) -> int:
@@ -101,5 +101,9 @@ class FeatureMatrix:
         return torch.cat(blocks) if blocks else function(torch.empty(0, self.dim))
 
     def whole(self) -> Tensor:
-        """This process's rows (N, D) in memory, float32."""
+        """This process's rows (N, D) in memory."""
         return self.map(lambda x: x)
+
+
+def _in_full_precision(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

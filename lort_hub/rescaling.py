@@ -163,7 +163,7 @@ def _lws_derivatives(
     value, gradient = factors.new_zeros(()), torch.zeros_like(factors)
     hessian = factors.new_zeros(num_classes, num_classes)
     for x, at in matrix:
-        z, y, w = x.double() @ weight.T, labels[at], omega[at]
+        z, y, w = (x @ weight.to(x).T).double(), labels[at], omega[at]
         logits = factors * z + bias
         value += w @ F.cross_entropy(logits, y, label_smoothing=delta, reduction="none")
         p = logits.softmax(dim=1)
@@ -256,13 +256,12 @@ def disalign(
     beta = torch.zeros_like(alpha, requires_grad=True)
     slope = torch.zeros(dim, dtype=torch.float64, requires_grad=True)
     level = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    weight, bias = weight.float(), bias.float()
 
     def terms() -> Iterator[Tensor]:
         for x, at in matrix:
-            centred = (x - mean.float()) / spread.float()
-            confidence = (centred @ slope.float()).double() + level
-            aligned = _aligned(torch.addmm(bias, x, weight.T), confidence, alpha, beta)
+            centred = (x - mean.to(x)) / spread.to(x)
+            confidence = (centred @ slope.to(x)).double() + level
+            aligned = _aligned(torch.addmm(bias.to(x), x, weight.to(x).T), confidence, alpha, beta)
             yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
 
     descend(

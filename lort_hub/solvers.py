@@ -31,7 +31,6 @@ PATIENCE = 100
 FLAT = 0.5
 """A step ends where the slope along its direction has fallen to this fraction."""
 LINE_STEPS = 20
-GAMMA = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def minimise(
         objective: What to minimise; it has a minimum only if delta or weight_decay is positive.
         init: Head (K, D), (K,) to start from; None for zero.
         class_decay: Weight decay (K,) of each class to add to the objective's; None for none.
-        tolerance: Stop when the gradient's norm is this fraction of its norm at the zero head.
+        tolerance: Stop when the gradient's norm, in the unit of the features' spread, is this fraction of
+            its norm at the zero head.
         max_iterations: Stop anyway, and report the gradient reached.
 
     Returns:
@@ -114,7 +114,10 @@ def minimise(
         return slope.addcmul_(penalty, head), confidence
 
     zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
-    scale_of_gradient = max(slopes.at_zero.norm().item(), 1e-300)
+    unit = spectrum.clone()
+    unit[:dim] = basis.values.mean().clamp_min(1e-300)
+    unit = unit.rsqrt()
+    scale_of_gradient = max((slopes.at_zero * unit).norm().item(), 1e-300)
     head = zero
     if init is not None:
         weight, bias = basis.rotate_head(*init)
@@ -125,7 +128,7 @@ def minimise(
     g, confidence = gradient(head)
     relatives: list[float] = []
     while True:
-        relatives.append(g.norm().item() / scale_of_gradient)
+        relatives.append((g * unit).norm().item() / scale_of_gradient)
         iteration = len(relatives) - 1
         if relatives[-1] <= tolerance or iteration == max_iterations or _stalled(relatives):
             break
@@ -185,7 +188,7 @@ class _Slopes:
         weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1].float() + self.prior
         sums, squares = torch.zeros_like(self.target), torch.zeros(len(bias), dtype=torch.float64)
         for x, at in self.matrix:
-            deviation = _deviation(torch.addmm(bias, x, weight.T))
+            deviation = _deviation(torch.addmm(bias.to(x), x, weight.to(x).T))
             weighted = deviation * self.omega[at, None]
             sums[:, :-1] += weighted.T @ x
             sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
@@ -213,8 +216,8 @@ def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, T
         coefficients.append(coefficient)
         q = q.sub_(change, alpha=coefficient)
     q = q.div_(scale)
-    if history and GAMMA:
-        step, change, product = history[-1]
+    if history:  # the newest pair knows the scale of the curvature better than the diagonal does
+        _, change, product = history[-1]
         q = q.mul_(product / (change * (change / scale)).sum().item())
     for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
         q = q.add_(step, alpha=coefficient - (change * q).sum().item() / product)

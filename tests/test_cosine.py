@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 from lort_hub.cosine import CosineHead, fit_cosine, ldam_losses, ldam_margins
 from lort_hub.errors import ConfigError
+from lort_hub.matrix import FeatureMatrix
 from tests.test_objectives import problem
 
 seeds = st.integers(0, 1000)
@@ -86,7 +87,7 @@ def test_fit_is_the_minimum_that_scipy_finds_in_float64(gamma, margin):
 
     start = torch.stack([F.normalize(x[labels == k]).mean(dim=0) for k in range(4)])
     best = minimize(function, start.numpy().ravel(), jac=True, method="BFGS", options={"gtol": 1e-9})
-    head = fit_cosine(x, labels, counts, scale=8.0, gamma=gamma, margin=margin)
+    head = fit_cosine(FeatureMatrix.of(x), labels, counts, scale=8.0, gamma=gamma, margin=margin)
     torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(4))
     value, gradient = function(head.weight.double().numpy().ravel())
     assert value == pytest.approx(best.fun, abs=1e-7)
@@ -106,8 +107,8 @@ def test_predictions_do_not_change_when_features_are_rescaled_one_by_one(seed, l
 def test_fit_does_not_change_when_features_are_rescaled_one_by_one():
     _, _, x, labels, counts = problem()
     powers = 2.0 ** (torch.arange(len(x)) % 7 - 3)[:, None]
-    first = fit_cosine(x.float(), labels, counts, scale=8.0)
-    second = fit_cosine(powers * x.float(), labels, counts, scale=8.0)
+    first = fit_cosine(FeatureMatrix.of(x.float()), labels, counts, scale=8.0)
+    second = fit_cosine(FeatureMatrix.of(powers * x.float()), labels, counts, scale=8.0)
     assert torch.equal(first.weight, second.weight)
 
 
@@ -125,7 +126,7 @@ def test_zero_features_and_a_class_of_nothing_else_give_no_nan():
     _, _, x, labels, counts = problem()
     x[labels == 1] = 0.0
     x[0] = 0.0
-    head = fit_cosine(x.float(), labels, counts, scale=16.0, margin=0.5)
+    head = fit_cosine(FeatureMatrix.of(x.float()), labels, counts, scale=16.0, margin=0.5)
     assert head.weight.isfinite().all()
     assert head.logits(torch.zeros(1, 5)).tolist() == [[0.0] * 4]
 
@@ -135,7 +136,7 @@ def test_margin_moves_the_boundary_away_from_the_small_class(options, wider):
     # Two directions 60 degrees apart, classes weighing the same: only the margins tell them apart.
     x = torch.tensor([[1.0, 0.0]] * 16 + [[0.5, math.sqrt(0.75)]])
     labels, counts = torch.tensor([0] * 16 + [1]), torch.tensor([16, 1])
-    logits = fit_cosine(x, labels, counts, scale=8.0, gamma=1.0, **options).logits(x)
+    logits = fit_cosine(FeatureMatrix.of(x), labels, counts, scale=8.0, gamma=1.0, **options).logits(x)
     large, small = logits[0, 0] - logits[0, 1], logits[16, 1] - logits[16, 0]
     assert (small > large + 1) == wider
     assert wider or small.item() == pytest.approx(large.item(), abs=1e-3)
@@ -145,13 +146,18 @@ def test_class_balance_helps_the_small_class():
     generator = torch.Generator().manual_seed(0)
     labels, counts = torch.tensor([0] * 500 + [1] * 10), torch.tensor([500, 10])
     x = torch.randn(510, 3, generator=generator) + torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[labels]
-    plain, helped = (fit_cosine(x, labels, counts, scale=4.0, gamma=gamma).logits(x) for gamma in (0.0, 1.0))
+    plain, helped = (
+        fit_cosine(FeatureMatrix.of(x), labels, counts, scale=4.0, gamma=gamma).logits(x)
+        for gamma in (0.0, 1.0)
+    )
     assert (helped.argmax(dim=1) == 1).sum() > (plain.argmax(dim=1) == 1).sum() + 10
 
 
 def test_same_input_gives_the_same_bits():
     _, _, x, labels, counts = problem(n=500)
-    first, second = (fit_cosine(x.float(), labels, counts, scale=16.0, gamma=1.0) for _ in range(2))
+    first, second = (
+        fit_cosine(FeatureMatrix.of(x.float()), labels, counts, scale=16.0, gamma=1.0) for _ in range(2)
+    )
     assert torch.equal(first.weight, second.weight)
 
 
@@ -159,4 +165,4 @@ def test_same_input_gives_the_same_bits():
 def test_values_out_of_range_are_refused_by_name(values):
     _, _, x, labels, counts = problem()
     with pytest.raises(ConfigError, match=next(iter(values))):
-        fit_cosine(x, labels, counts, **{"scale": 16.0} | values)
+        fit_cosine(FeatureMatrix.of(x), labels, counts, **{"scale": 16.0} | values)

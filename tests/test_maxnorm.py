@@ -16,12 +16,19 @@ from tests.test_selection import clusters
 def test_it_is_the_constrained_optimum(objective, share):
     training, _ = clusters(counts=(40, 12, 5), dim=4)
     basis = training.basis(objective.gamma)
-    args = (basis.x, training.labels, basis.omega, basis.values, training.class_counts, objective)
+    args = (
+        training.matrix,
+        training.labels,
+        training.weights(objective.gamma),
+        basis,
+        training.class_counts,
+        objective,
+    )
     radius = share * minimise(*args).weight.norm(dim=1).max().item()
     head = minimise_within(*args, share=share)
     assert head.weight.norm(dim=1).max() <= radius * (1 + 1e-9)
 
-    x = basis.x.double()
+    x = training.x.double()
 
     def value(flat):
         parameters = torch.tensor(flat, requires_grad=True)

@@ -127,7 +127,7 @@ def test_heads_are_the_optimum_of_their_equation(name, losses, prior, balance, g
 
 
 def test_lws_with_lort_is_lws_with_lort_s_labels(sample):
-    args = (*sample.base, sample.training.x, sample.labels, COUNTS)
+    args = (*sample.base, sample.matrix, sample.labels, COUNTS)
     for name, delta in (("lws", 0.0), ("lws+lort", LORT)):
         weight, bias = learned_weight_scaling(*args, delta=delta)
         head = fitted(sample, name)
@@ -149,7 +149,7 @@ def test_closed_forms_by_their_equations(sample):
     means = torch.stack([x[labels == k].mean(dim=0) for k in range(3)])
     expected = weight - 0.8 * 3 * SHARES.float()[:, None] * means / (x.mean(dim=0).square().sum() + 1)
     torch.testing.assert_close(path.weight, expected)
-    assert path.weight.equal(lort_step(weight, bias, x, labels, strength=0.8)[0])
+    assert path.weight.equal(lort_step(weight, bias, sample.sums, strength=0.8)[0])
     nearest = NearestCentroid().fit(x, labels).predict(x)
     assert fitted(sample, "ncm").logits(x).argmax(dim=1).tolist() == nearest.tolist()
 

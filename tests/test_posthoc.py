@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sklearn.neighbors import NearestCentroid
 
+from lort_hub.eigenbasis import class_sums
 from lort_hub.errors import FeatureError
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.posthoc import logit_adjusted, nearest_class_mean, tau_normalised
 from tests.test_objectives import problem
 
@@ -53,7 +55,9 @@ def test_logit_adjustment_ranks_by_posterior_over_prior(seed):
 @given(st.integers(0, 1000))
 def test_nearest_class_mean_is_that_of_scikit_learn(seed):
     _, _, x, labels, counts = problem(seed)
-    weight, bias = nearest_class_mean(x.float(), labels, len(counts))
+    weight, bias = nearest_class_mean(
+        class_sums(FeatureMatrix.of(x), labels, torch.ones(len(x)), len(counts))
+    )
     theirs = NearestCentroid().fit(x, labels)
     torch.testing.assert_close(weight.double(), torch.from_numpy(theirs.centroids_))
     distances = (x[:, None] - torch.from_numpy(theirs.centroids_)).square().sum(dim=2)
@@ -63,7 +67,7 @@ def test_nearest_class_mean_is_that_of_scikit_learn(seed):
 
 def test_a_class_without_samples_has_no_mean():
     with pytest.raises(FeatureError, match=r"none of \[1, 3\]"):
-        nearest_class_mean(torch.eye(2), torch.tensor([0, 2]), num_classes=4)
+        nearest_class_mean(torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0], [0.0, 0.0]]))
 
 
 def test_accuracies_on_real_features_are_those_measured_before(test_data):

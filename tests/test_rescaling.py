@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from lort_hub.errors import ConfigError
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.rescaling import DisAlignHead, descend, disalign, learned_weight_scaling
 from tests.test_objectives import problem
 
@@ -38,7 +39,7 @@ def test_lws_is_the_minimum_that_scipy_finds_in_float64(seed, delta):
         return loss.item(), factors.grad.numpy()
 
     best = minimize(function, np.ones(len(counts)), jac=True, method="BFGS", options={"gtol": 1e-10})
-    folded, kept = learned_weight_scaling(weight, bias, x, labels, counts, delta=delta)
+    folded, kept = learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts, delta=delta)
     assert torch.equal(kept, bias.float())
     factors = factors_of(folded, weight)
     np.testing.assert_allclose(factors.numpy(), best.x, atol=1e-6)
@@ -49,30 +50,30 @@ def test_lws_is_the_minimum_that_scipy_finds_in_float64(seed, delta):
 def test_lws_does_not_see_the_lengths_of_the_class_weights():
     weight, bias, x, labels, counts = problem(n=200)
     lengths = torch.tensor([[0.1], [2.0], [-3.0], [10.0]], dtype=torch.float64)
-    folded, _ = learned_weight_scaling(weight, bias, x, labels, counts)
-    again, _ = learned_weight_scaling(lengths * weight, bias, x, labels, counts)
+    folded, _ = learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts)
+    again, _ = learned_weight_scaling(lengths * weight, bias, FeatureMatrix.of(x), labels, counts)
     torch.testing.assert_close(again, folded, atol=1e-6, rtol=1e-6)
 
 
 def test_lws_does_not_see_the_unit_of_the_features():
     weight, bias, x, labels, counts = problem(n=200)
-    folded, _ = learned_weight_scaling(weight, bias, x, labels, counts, delta=0.1)
-    again, _ = learned_weight_scaling(weight / 8, bias, 8 * x, labels, counts, delta=0.1)
+    folded, _ = learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts, delta=0.1)
+    again, _ = learned_weight_scaling(weight / 8, bias, FeatureMatrix.of(8 * x), labels, counts, delta=0.1)
     torch.testing.assert_close(8 * again, folded)
 
 
 def test_lws_a_second_time_changes_nothing():
     weight, bias, x, labels, counts = problem(n=200)
-    folded, kept = learned_weight_scaling(weight, bias, x, labels, counts)
-    again, _ = learned_weight_scaling(folded, kept, x, labels, counts)
+    folded, kept = learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts)
+    again, _ = learned_weight_scaling(folded, kept, FeatureMatrix.of(x), labels, counts)
     torch.testing.assert_close(again, folded, atol=1e-6, rtol=1e-6)
 
 
 def test_lws_weighs_classes_alike_however_often_their_samples_occur():
     weight, bias, x, labels, counts = problem(n=200)
     repeats = 1 + 4 * (labels == 2).long()
-    repeated = x.repeat_interleave(repeats, dim=0), labels.repeat_interleave(repeats)
-    folded, _ = learned_weight_scaling(weight, bias, x, labels, counts)
+    repeated = FeatureMatrix.of(x.repeat_interleave(repeats, dim=0)), labels.repeat_interleave(repeats)
+    folded, _ = learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts)
     again, _ = learned_weight_scaling(weight, bias, *repeated, torch.bincount(repeated[1]))
     torch.testing.assert_close(again, folded, atol=1e-6, rtol=1e-6)
 
@@ -80,7 +81,9 @@ def test_lws_weighs_classes_alike_however_often_their_samples_occur():
 def test_lws_of_separable_samples_and_a_zero_weight_is_finite():
     x, labels = torch.eye(3).repeat(2, 1), torch.arange(3).repeat(2)
     weight = torch.diag(torch.tensor([1.0, 1.0, 0.0]))
-    folded, _ = learned_weight_scaling(weight, torch.zeros(3), x, labels, torch.tensor([2, 2, 2]))
+    folded, _ = learned_weight_scaling(
+        weight, torch.zeros(3), FeatureMatrix.of(x), labels, torch.tensor([2, 2, 2])
+    )
     assert folded.isfinite().all()
     assert folded.diagonal()[:2].min() > 5
     assert folded[2].tolist() == [0, 0, 0]
@@ -89,7 +92,7 @@ def test_lws_of_separable_samples_and_a_zero_weight_is_finite():
 def test_lws_refuses_a_delta_out_of_range():
     weight, bias, x, labels, counts = problem()
     with pytest.raises(ConfigError, match="delta"):
-        learned_weight_scaling(weight, bias, x, labels, counts, delta=1.0)
+        learned_weight_scaling(weight, bias, FeatureMatrix.of(x), labels, counts, delta=1.0)
 
 
 def disalign_loss(parameters, weight, bias, x, labels, counts, rho):
@@ -129,7 +132,7 @@ def test_disalign_logits_by_hand():
 @given(seeds, st.sampled_from([0.0, 0.5, 1.5]))
 def test_disalign_never_ends_above_its_start(seed, rho):
     weight, bias, x, labels, counts = problem(seed)
-    head = disalign(weight, bias, x.float(), labels, counts, rho=rho)
+    head = disalign(weight, bias, FeatureMatrix.of(x.float()), labels, counts, rho=rho)
     arguments = [tensor.numpy() for tensor in (weight, bias, x, labels, counts)]
     end = disalign_loss(parameters_of(head), *arguments, rho)
     assert end <= disalign_loss(start_of(weight), *arguments, rho) + 1e-6
@@ -154,7 +157,7 @@ def test_disalign_is_the_minimum_that_scipy_finds_in_float64(seed, rho):
     weight, bias, x, labels, counts = gated_problem(seed)
     arguments = [tensor.numpy() for tensor in (weight, bias, x, labels, counts)]
     best = minimize(disalign_loss, start_of(weight), (*arguments, rho), method="BFGS", options={"gtol": 1e-7})
-    head = disalign(weight, bias, x, labels, counts, rho=rho)
+    head = disalign(weight, bias, FeatureMatrix.of(x), labels, counts, rho=rho)
     assert disalign_loss(parameters_of(head), *arguments, rho) == pytest.approx(best.fun, abs=1e-9)
     np.testing.assert_allclose(parameters_of(head), best.x, atol=1e-3)
 
@@ -162,14 +165,16 @@ def test_disalign_is_the_minimum_that_scipy_finds_in_float64(seed, rho):
 def test_disalign_does_not_see_the_unit_nor_the_mean_of_the_features():
     weight, bias, x, labels, counts = gated_problem(0)
     moved = 8 * x + 3
-    first = disalign(weight, bias, x, labels, counts, rho=1.0)
-    second = disalign(weight / 8, bias - 3 * (weight / 8).sum(dim=1), moved, labels, counts, rho=1.0)
+    first = disalign(weight, bias, FeatureMatrix.of(x), labels, counts, rho=1.0)
+    second = disalign(
+        weight / 8, bias - 3 * (weight / 8).sum(dim=1), FeatureMatrix.of(moved), labels, counts, rho=1.0
+    )
     torch.testing.assert_close(second.logits(moved.float()), first.logits(x.float()), atol=1e-3, rtol=1e-3)
 
 
 def test_disalign_is_finite_on_constant_features():
     weight, bias, x, labels, counts = problem()
-    head = disalign(weight, bias, torch.ones_like(x), labels, counts, rho=1.0)
+    head = disalign(weight, bias, FeatureMatrix.of(torch.ones_like(x)), labels, counts, rho=1.0)
     assert head.logits(torch.ones_like(x).float()).isfinite().all()
 
 
@@ -181,7 +186,9 @@ def test_disalign_refuses_a_rho_out_of_range(rho):
 
 def test_same_input_gives_the_same_bits():
     weight, bias, x, labels, counts = problem(n=300)
-    first, second = (disalign(weight, bias, x.float(), labels, counts, rho=1.0) for _ in range(2))
+    first, second = (
+        disalign(weight, bias, FeatureMatrix.of(x.float()), labels, counts, rho=1.0) for _ in range(2)
+    )
     assert torch.equal(first.v, second.v)
     assert torch.equal(first.alpha, second.alpha)
 

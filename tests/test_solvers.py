@@ -6,17 +6,18 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from lort_hub.eigenbasis import eigenbasis
 from lort_hub.errors import ConfigError
-from lort_hub.objectives import Objective, objective_value, sample_weights
+from lort_hub.objectives import Objective, objective_value
 from lort_hub.solvers import minimise, sgd
+from lort_hub.training_set import TrainingSet
 from tests.test_objectives import problem
 
 
 def solve(objective, x, labels, counts, **options):
-    basis = eigenbasis(x.float(), sample_weights(labels, counts, objective.gamma))
-    head = minimise(basis.x, labels, basis.omega, basis.values, counts, objective, **options)
-    return basis.unrotate(head.weight, head.bias), head
+    training = TrainingSet(x.float(), labels, len(counts))
+    basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
+    head = minimise(training.matrix, labels, omega, basis, counts, objective, **options)
+    return (head.weight, head.bias), head
 
 
 def value(objective, weight, bias, x, labels, counts):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from lort_hub.heads import fit_head, stage1_fit
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.metrics import logits_magnitude
 from lort_hub.objectives import Objective, logit_gap
 from lort_hub.solvers import sgd
@@ -32,7 +33,7 @@ LORT = 3 / (3 + 100 * (1 - 0.98) / 0.98)
 def bench():
     training, _ = clusters(counts=(30, 12, 5), dim=4)
     ncm = fit_head(training, "ncm")
-    views = [training.x + shift for shift in (0.5, -0.5)]
+    views = [FeatureMatrix.of(training.x + shift) for shift in (0.5, -0.5)]
     return Bench(training, stage1_fit(ncm.weight, ncm.bias), views, seed=3)
 
 
@@ -43,7 +44,13 @@ def published(bench, views=None, zero=False, lr=5e-4, **objective):
     counts = bench.training.class_counts
     objective = Objective(**{"delta": LORT, **objective})
     head = sgd(
-        views or [bench.training.x], bench.training.labels, counts, objective, init=init, lr=lr, seed=3
+        [view.whole() for view in views or [bench.training.matrix]],
+        bench.training.labels,
+        counts,
+        objective,
+        init=init,
+        lr=lr,
+        seed=3,
     )
     return head.weight.float()
 
