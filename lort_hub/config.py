@@ -1,4 +1,8 @@
-"""What the recipes share: flags, YAML files, the launch check, and exit codes."""
+"""What the recipes share: flags, YAML files, the launch check, and exit codes.
+
+--help and a mistyped flag wait for no heavy library: recipes import those below their flags, and the modules
+that flags need (this one, checkpoint, methods, metrics, stage1 ...) in the functions that use them.
+"""
 
 from __future__ import annotations
 
