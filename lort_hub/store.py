@@ -106,6 +106,10 @@ class FeatureStore:
         """Positions in the split of the samples of a part."""
         return range(self.about["num_samples"])[part * self.part_size : (part + 1) * self.part_size]
 
+    def share(self, process: int, processes: int) -> range:
+        """The parts that one of several processes owns: contiguous, and even but for one."""
+        return range(process * self.num_parts // processes, (process + 1) * self.num_parts // processes)
+
     def missing(self, view: str) -> list[int]:
         """Parts of a view that are absent or damaged; damaged files are deleted."""
         intact = set()

@@ -262,6 +262,14 @@ def test_two_processes_may_extract_into_one_store(backbone, split, tmp_path):
     assert [child.exitcode for child in children] == [0, 0]
 
 
+@pytest.mark.parametrize(("samples", "processes"), [(30, 3), (31, 4), (1, 2), (0, 2), (5, 1)])
+def test_shares_are_contiguous_even_and_cover_every_part_once(tmp_path, samples, processes):
+    store = FeatureStore.create(tmp_path, {}, num_samples=samples)
+    shares = [store.share(process, processes) for process in range(processes)]
+    assert [part for share in shares for part in share] == list(range(store.num_parts))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def test_leftovers_of_killed_processes_are_deleted_but_no_one_else_s_files(tmp_path):
     store = FeatureStore.create(tmp_path, {}, num_samples=1)
     for name, age in {"old.tmp": 4000, "young.tmp": 3000}.items():
