@@ -76,6 +76,7 @@ class FeatureStore:
         try:
             self.about: dict[str, Any] = json.loads((folder / "store.json").read_text())
             self.part_size: int = self.about["part_size"]
+            self.dtype: torch.dtype = getattr(torch, self.about["content"].get("dtype", "float32"))
             self.num_parts = -(-self.about["num_samples"] // self.part_size)
         except (FileNotFoundError, ValueError, KeyError) as cause:
             raise FeatureError(
@@ -136,17 +137,28 @@ class FeatureStore:
             skipped: Positions of this part whose images could not be decoded.
 
         Raises:
-            FeatureError: A feature is not finite.
+            FeatureError: A feature is not finite, or too large for the store's type.
         """
-        if not x.isfinite().all():
-            bad = int(rows[~x.isfinite().all(dim=1)][0])
+        stored = x.to(self.dtype)
+        if not stored.isfinite().all():
+            bad = ~stored.isfinite().all(dim=1)
+            what = (
+                f"features that {self.dtype} cannot hold"
+                if x.isfinite().all()
+                else "NaN or infinite features"
+            )
+            remedy = (
+                "store them as bfloat16"
+                if x.isfinite().all()
+                else "check its weights, or use --mixed-precision no"
+            )
             raise FeatureError(
-                f"The backbone gives NaN or infinite features, first for sample {bad}.\n"
-                "Expected finite numbers: check its weights, or use --mixed-precision no."
+                f"The backbone gives {what}, first for sample {int(rows[bad][0])}.\n"
+                f"Expected finite numbers: {remedy}."
             )
         data = save_safetensors(
             {
-                "x": x.float().contiguous(),
+                "x": stored.contiguous(),
                 "y": y,
                 "rows": rows,
                 "skipped": torch.tensor(skipped, dtype=torch.int64),
