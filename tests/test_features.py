@@ -226,8 +226,8 @@ def test_killed_extraction_goes_on_where_it_stopped(backbone, split, tmp_path, m
     whole = extract_features(backbone, split, folder=tmp_path / "whole").load()
     seen.clear()
     with monkeypatch.context() as slow:
-        decode = ImageSplit.image
-        slow.setattr(ImageSplit, "image", lambda self, row: (time.sleep(0.1), decode(self, row))[1])
+        decode = ImageSplit.decode
+        slow.setattr(ImageSplit, "decode", lambda *image: (time.sleep(0.1), decode(*image))[1])
         child = FORK.Process(target=lambda: extract_features(backbone, split, folder=tmp_path / "killed"))
         child.start()
         while not list((tmp_path / "killed").glob("*/*.safetensors")):
