@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torchvision import transforms
 
 from lort_hub.backbones import Backbone
 from lort_hub.data import ImageSplit
 from lort_hub.errors import ConfigError
-from lort_hub.pixels import Pixels, collate
-from lort_hub.store import augmented_view
-from lort_hub.transforms import SMALL
+from lort_hub.pixels import Pixels, collate, in_threads, intact
+from lort_hub.store import EVAL_VIEW, augmented_view
+from lort_hub.transforms import SMALL, to_bytes
 
 MEMORY_BYTES = 2**30
 """Decoded images of a training set that are kept in memory."""
@@ -81,7 +80,7 @@ class Batches:
             process: Which process this is.
             processes: How many there are.
             accumulation: Parts of a batch that each process accumulates before a step.
-            num_workers: Decoding processes, for images that are not kept in memory.
+            num_workers: Decoding threads of images kept in memory, decoding processes of others.
 
         Raises:
             BadImageError: A small image cannot be decoded; others raise when their batch comes.
@@ -100,7 +99,7 @@ class Batches:
         side = backbone.image_size
         fits = side <= SMALL and 3 * side**2 * len(split) <= MEMORY_BYTES
         plain = backbone.library == "timm" and backbone.auto_augment is None
-        self.images = _decode(split, side) if fits and plain else None
+        self.images = _decode(split, side, num_workers) if fits and plain else None
         self.mean, self.std = (
             torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
             for name in ("mean", "std")
@@ -153,12 +152,8 @@ class Batches:
     def _from_workers(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         view = augmented_view(self.seed, epoch + 1)
         parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._mine()]
-        keys = [[(view, row) for row in rows] for rows in parts]
-        loader = DataLoader(self.pixels, batch_sampler=keys, num_workers=self.num_workers, collate_fn=collate)
-        for rows, pixels, errors in loader:
-            for _, error in errors:
-                raise error
-            yield torch.tensor(rows), pixels
+        for rows, pixels, errors in self.pixels.batches(view, parts, self.num_workers):
+            yield torch.tensor(rows), intact(pixels, errors)
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:
@@ -187,14 +182,16 @@ def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> 
     return padded[sample, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _decode(split: ImageSplit, side: int) -> Tensor:
+def _decode(split: ImageSplit, side: int, num_workers: int) -> Tensor:
     """All images (N, 3, side, side), uint8, resized as the augmentation of small images does it."""
+    resize = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
+    pixels = Pixels(split, *(transforms.Compose([resize, to_bytes]),) * 2)
+    keys = [(EVAL_VIEW, row) for row in range(len(split))]
     images = torch.empty(len(split), 3, side, side, dtype=torch.uint8)
-    for row in range(len(split)):
-        image = split.image(row)
-        if image.size != (side, side):
-            image = image.resize((side, side), Image.Resampling.BICUBIC)
-        images[row] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    batches = (keys[start : start + 256] for start in range(0, len(keys), 256))
+    for samples in in_threads(pixels.__getitems__, batches, num_workers):
+        rows, decoded, errors = collate(samples)
+        images[rows] = intact(decoded, errors).permute(0, 3, 1, 2)
     return images
 
 

@@ -27,6 +27,9 @@ DECODING_ERRORS = (
     OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError, Image.DecompressionBombError
 )  # fmt: skip
 
+Encoded = dict[str, Any]
+"""The bytes of an image, or the path of its file: a cell of datasets' image column."""
+
 
 class BadImageError(DatasetError):
     """An image that cannot be decoded."""
@@ -79,9 +82,17 @@ class ImageSplit:
         Raises:
             BadImageError: It cannot be decoded; the message names its row, file and class.
         """
+        return self.decode(index, *self.encoded([index]))
+
+    def encoded(self, indices: Sequence[int]) -> list[Encoded]:
+        """The images at these positions, not decoded: one look into the table for all of them."""
+        rows: list[Encoded] = self.images[[int(index) for index in indices]][self.image_column]
+        return rows
+
+    def decode(self, index: int, encoded: Encoded) -> Image.Image:
+        """What `image` returns, of what `encoded` has read."""
         import datasets
 
-        encoded = self.images[int(index)][self.image_column]
         try:
             image: Image.Image = datasets.Image().decode_example(encoded)
             return to_rgb(image)

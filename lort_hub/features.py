@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone
 from lort_hub.data import ImageSplit
-from lort_hub.pixels import Pixels, collate
+from lort_hub.errors import LortHubError
+from lort_hub.pixels import Pixels
 from lort_hub.store import EVAL_VIEW, FeatureStore, augmented_view, cache_folder
 
 if TYPE_CHECKING:
@@ -29,11 +31,12 @@ def extract_features(
     batch_size: int = 64,
     num_workers: int = 0,
     on_bad_image: Literal["error", "skip"] = "error",
+    dtype: torch.dtype = torch.float32,
 ) -> FeatureStore:
     """Run the frozen backbone once over every image and keep its features on disk.
 
     Finished parts are kept, so an interrupted call resumes and a repeated one returns at once. The processes
-    of one `accelerate launch` share the parts.
+    of one `accelerate launch` share the parts; where one of them fails, all raise its error.
 
     Args:
         backbone: What to run, in eval mode and without gradients.
@@ -43,15 +46,16 @@ def extract_features(
         views: Randomly augmented views to add to the evaluation view, as the paper's stage 2 sees them.
         seed: Seed of the augmentation, per image and view.
         batch_size: Images per forward pass and process.
-        num_workers: Decoding processes.
+        num_workers: Decoding threads or processes, as `Pixels.batches` has them.
         on_bad_image: Stop at an image that cannot be decoded, or leave it out and record it.
+        dtype: Type the features are stored in: float32, or half of it in float16 or bfloat16.
 
     Returns:
         The complete store.
 
     Raises:
         BadImageError: An image cannot be decoded.
-        FeatureError: A feature is not finite.
+        FeatureError: A feature is not finite, or too large for `dtype`.
 
     Example:
         >>> import tempfile
@@ -72,27 +76,60 @@ def extract_features(
         "precision": accelerator.mixed_precision,
         "on_bad_image": on_bad_image,
     }
+    if dtype != torch.float32:  # absent otherwise, as it was before there was a choice
+        content["dtype"] = str(dtype).removeprefix("torch.")
     store = FeatureStore.create(folder or cache_folder() / "features", content, num_samples=len(split))
     names = [EVAL_VIEW, *(augmented_view(seed, view + 1) for view in range(views))]
-    missing = [(view, part) for view in names for part in store.missing(view)]
-    accelerator.wait_for_everyone()  # before any process adds a part, so that all share one list
-    if missing:
-        model = backbone.model.eval().to(accelerator.device)
-        model.to(memory_format=torch.channels_last)
     pixels = Pixels(split, backbone.transform, backbone.augment)
-    share = missing[accelerator.process_index :: accelerator.num_processes]
-    if share:
-        with torch.random.fork_rng(devices=[]):  # a DataLoader draws its workers' seed
-            _extract_parts(backbone, pixels, share, store, accelerator, batch_size, num_workers, on_bad_image)
-    accelerator.wait_for_everyone()
+    mine = store.share(accelerator.process_index, accelerator.num_processes)
+    options = batch_size, num_workers, on_bad_image
+    with all_or_none(accelerator):
+        for view in names:
+            if parts := [part for part in store.missing(view) if part in mine]:
+                model = backbone.model.eval().to(accelerator.device)
+                model.to(memory_format=torch.channels_last)
+                _extract_parts(backbone, pixels, view, parts, store, accelerator, *options)
     return store
+
+
+@contextmanager
+def all_or_none(accelerator: Accelerator) -> Iterator[None]:
+    """Wait for every process at the end of a block, and raise the error of the first that failed on all.
+
+    Without it the others would wait for ever for a process that found a bad image or a full disk.
+
+    Args:
+        accelerator: The processes.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> with all_or_none(Accelerator(cpu=True)):
+        ...     raise LortHubError("not finite")
+        Traceback (most recent call last):
+        lort_hub.errors.LortHubError: not finite
+    """
+    from accelerate.utils import gather_object
+
+    own: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        if accelerator.num_processes == 1:
+            raise
+        own = error
+    # Our errors and the machine's cross to other processes as they are; others may not be made for it.
+    told = own if own is None or isinstance(own, (LortHubError, OSError)) else RuntimeError(repr(own))
+    errors = [error for error in gather_object([told]) if error is not None]
+    if errors:
+        raise errors[0] from own
 
 
 @torch.inference_mode()
 def _extract_parts(
     backbone: Backbone,
     pixels: Pixels,
-    parts: list[tuple[str, int]],
+    view: str,
+    parts: list[int],
     store: FeatureStore,
     accelerator: Accelerator,
     batch_size: int,
@@ -101,27 +138,28 @@ def _extract_parts(
 ) -> None:
     from accelerate.utils import tqdm
 
-    # One loader for all parts keeps its workers busy; no batch crosses the end of a part.
+    device = accelerator.device
+    # One stream of batches for all parts keeps its workers busy; no batch crosses the end of a part.
     batches = [
-        [(view, row) for row in store.rows(part)[start : start + batch_size]]
-        for view, part in parts
+        list(store.rows(part)[start : start + batch_size])
+        for part in parts
         for start in range(0, len(store.rows(part)), batch_size)
     ]
-    loader = iter(DataLoader(pixels, batch_sampler=batches, num_workers=num_workers, collate_fn=collate))
     total = sum(len(batch) for batch in batches)
-    device = accelerator.device
     title, seconds = f"features of {pixels.split.name}", 0.1 if sys.stderr.isatty() else 60
-    with tqdm(total=total, desc=title, unit="img", mininterval=seconds, delay=seconds) as progress:
-        for view, part in parts:
+    with (
+        closing(pixels.batches(view, batches, num_workers)) as made,  # no worker outlives an error
+        tqdm(total=total, desc=title, unit="img", mininterval=seconds, delay=seconds) as progress,
+    ):
+        for part in parts:
             x, rows, skipped = [], [], []
             for _ in range(0, len(store.rows(part)), batch_size):
-                batch_rows, images, errors = next(loader)
+                batch_rows, images, errors = next(made)
                 for row, error in errors:
                     if on_bad_image == "error":
-                        del loader  # ends its workers here; the error's own cycle would break their pipes
                         raise error
                     skipped.append(row)
-                if batch_rows:
+                if images is not None:
                     with accelerator.autocast():
                         batch = images.to(device, memory_format=torch.channels_last, non_blocking=True)
                         x.append(backbone.features(batch).float().cpu())

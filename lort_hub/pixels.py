@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL.Image import Image
+from PIL import Image as pillow
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lort_hub.data import BadImageError, ImageSplit, LongTailedData
+from lort_hub.data import BadImageError, Encoded, ImageSplit, LongTailedData
 from lort_hub.errors import DatasetError
 from lort_hub.store import EVAL_VIEW
-from lort_hub.transforms import Transform
+from lort_hub.transforms import Transform, in_two
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Key = tuple[str, int]
+Sample = tuple[int, Tensor | BadImageError]
+Collated = tuple[list[int], Tensor | None, list[tuple[int, BadImageError]]]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
-class Pixels(Dataset[tuple[int, Tensor | BadImageError]]):
+class Pixels(Dataset[Sample]):
     """Decoded and transformed images, indexed by (view, position in the split).
 
     A random view of an image depends on the names of the view and the image alone: not on the process, the
@@ -53,10 +61,17 @@ class Pixels(Dataset[tuple[int, Tensor | BadImageError]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: tuple[str, int]) -> tuple[int, Tensor | BadImageError]:
-        view, row = key
+    def __getitem__(self, key: Key) -> Sample:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        """What a DataLoader calls for a whole batch."""
+        encoded = self.split.encoded([row for _, row in keys])
+        return [self._make(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
+
+    def _make(self, view: str, row: int, encoded: Encoded) -> Sample:
         try:
-            image = self.split.image(row)
+            image = self.split.decode(row, encoded)
         except BadImageError as error:
             return row, error  # returned, not raised: a DataLoader worker would bury it in its traceback
         if view == EVAL_VIEW:
@@ -64,6 +79,66 @@ class Pixels(Dataset[tuple[int, Tensor | BadImageError]]):
         state = int.from_bytes(hashlib.sha256(f"{view} {self.split.rows[row]}".encode()).digest()[:4], "big")
         with seeded(state):
             return row, self.augment(image)
+
+    def batches(
+        self, view: str, rows: Iterable[list[int]], num_workers: int = 0
+    ) -> Generator[Collated, None, None]:
+        """Batches of one view, made while the caller is at work on those before.
+
+        What Pillow does alone is shared by threads: they run at once, and there is nothing to start or
+        to copy. Random views draw from generators that a process has one of, and transformers' processors
+        compute with torch, which has threads of its own: worker processes make those.
+
+        Args:
+            view: Which view.
+            rows: Positions in the split of each batch.
+            num_workers: Threads or processes; 0 to do all of it in between, in the caller's thread.
+
+        Yields:
+            As `collate` returns them.
+        """
+        transform = self.transform if view == EVAL_VIEW else self.augment
+        first, finish = in_two(transform) or (transform, None)
+        pixels = replace(self, transform=first, augment=first)
+        keys = [[(view, row) for row in batch] for batch in rows]
+        made: Iterable[Collated]
+        if num_workers and (view != EVAL_VIEW or finish is None):
+            own = torch.Generator()  # or the workers' seed would be drawn from the caller's
+            made = DataLoader(
+                pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate, generator=own
+            )
+        else:
+            made = map(collate, in_threads(pixels.__getitems__, keys, num_workers))
+        for found, images, errors in made:
+            yield found, finish(images) if finish and images is not None else images, errors
+
+
+def in_threads(make: Callable[[Item], Made], items: Iterable[Item], number: int) -> Iterator[Made]:
+    """Make something of each item, in order and a few items ahead of the caller.
+
+    Args:
+        make: Called in the threads; draws nothing at random.
+        items: What to call it with.
+        number: Threads; 0 to call it in the caller's, when the next result is asked for.
+
+    Example:
+        >>> list(in_threads(len, ["a", "bc"], 2))
+        [1, 2]
+    """
+    if not number:
+        yield from map(make, items)
+        return
+    pillow.init()  # two threads that find a format unknown would race for Pillow's plugins, and one lose
+    pool, ahead = ThreadPoolExecutor(number), deque[Future[Made]]()
+    try:
+        for item in items:
+            ahead.append(pool.submit(make, item))
+            if len(ahead) > 2 * number:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -89,9 +164,7 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def collate(
-    samples: list[tuple[int, Tensor | BadImageError]],
-) -> tuple[list[int], Tensor | None, list[tuple[int, BadImageError]]]:
+def collate(samples: list[Sample]) -> Collated:
     """Stack the images of a batch.
 
     Args:
@@ -110,6 +183,26 @@ def collate(
     return [row for row, _ in good], torch.stack([image for _, image in good]) if good else None, bad
 
 
+def intact(images: Tensor | None, errors: list[tuple[int, BadImageError]]) -> Tensor:
+    """The images of a batch all of whose images must be there.
+
+    Args:
+        images: As `collate` returns them.
+        errors: As `collate` returns them.
+
+    Raises:
+        BadImageError: One cannot be decoded.
+
+    Example:
+        >>> intact(torch.zeros(1, 3, 8, 8), []).shape
+        torch.Size([1, 3, 8, 8])
+    """
+    for _, error in errors:
+        raise error
+    assert images is not None  # a batch has images or errors
+    return images
+
+
 def check_images(
     data: LongTailedData,
     accelerator: Accelerator,
@@ -123,7 +216,7 @@ def check_images(
         data: The data set.
         accelerator: The processes, which share the work.
         on_bad_image: Stop, or leave such images out and record them.
-        num_workers: Decoding processes.
+        num_workers: Decoding threads.
 
     Returns:
         The data, without such images.
@@ -145,11 +238,9 @@ def check_images(
     for split in (data.train, data.test):
         mine = range(len(split))[accelerator.process_index :: accelerator.num_processes]
         keys = [[(EVAL_VIEW, row) for row in mine[start : start + 64]] for start in range(0, len(mine), 64)]
-        pixels = Pixels(split, _size, _size)
-        loader = DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
-        bad.append(
-            sorted(gather_object([pair for *_, errors in loader for pair in errors]), key=itemgetter(0))
-        )
+        batches = in_threads(Pixels(split, _size, _size).__getitems__, keys, num_workers)
+        found = [pair for samples in batches for pair in collate(samples)[2]]
+        bad.append(sorted(gather_object(found), key=itemgetter(0)))
     if on_bad_image == "error":
         for _, error in bad[0] + bad[1]:
             raise error
@@ -163,5 +254,5 @@ def check_images(
     return data
 
 
-def _size(image: Image) -> Tensor:
+def _size(image: pillow.Image) -> Tensor:
     return torch.tensor(image.size)

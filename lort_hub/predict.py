@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
 
 from lort_hub.backbones import Backbone, logits_of
 from lort_hub.data import ImageSplit
-from lort_hub.pixels import Pixels, collate
+from lort_hub.pixels import Collated, Pixels, intact
 from lort_hub.store import EVAL_VIEW
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def predict(
     broadcast(list(model.buffers()))  # statistics are each process's own; those of the first are published
     found = []
     for rows, pixels, errors in evaluation_batches(split, backbone, **options):
-        for _, error in errors:
-            raise error
+        whole = intact(pixels, errors)
         with accelerator.autocast():
-            output = logits_of(model(pixels.to(accelerator.device, memory_format=torch.channels_last)))
+            output = logits_of(model(whole.to(accelerator.device, memory_format=torch.channels_last)))
         found.append((rows, output.float().cpu().numpy()))
     parts = gather_object(found)
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
@@ -73,7 +72,7 @@ def evaluation_batches(
     process: int = 0,
     processes: int = 1,
     num_workers: int = 0,
-) -> DataLoader[Any]:
+) -> Iterator[Collated]:
     """One process's part of a split in evaluation preprocessing: positions, pixels and undecodable images.
 
     Args:
@@ -82,7 +81,7 @@ def evaluation_batches(
         batch_size: Images per batch.
         process: Which process this is.
         processes: How many there are.
-        num_workers: Decoding processes.
+        num_workers: Decoding threads or processes, as `Pixels.batches` has them.
 
     Example:
         >>> from lort_hub.data import load_long_tailed
@@ -93,6 +92,5 @@ def evaluation_batches(
         250
     """
     mine = torch.arange(len(split))[process::processes]
-    keys = [[(EVAL_VIEW, row) for row in batch.tolist()] for batch in mine.split(batch_size) if len(batch)]
-    pixels = Pixels(split, backbone.transform, backbone.augment)
-    return DataLoader(pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate)
+    rows = [batch.tolist() for batch in mine.split(batch_size) if len(batch)]
+    return Pixels(split, backbone.transform, backbone.augment).batches(EVAL_VIEW, rows, num_workers)

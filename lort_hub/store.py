@@ -81,6 +81,7 @@ class FeatureStore:
         try:
             self.about: dict[str, Any] = json.loads((folder / "store.json").read_text())
             self.part_size: int = self.about["part_size"]
+            self.dtype: torch.dtype = getattr(torch, self.about["content"].get("dtype", "float32"))
             self.num_parts = -(-self.about["num_samples"] // self.part_size)
         except (FileNotFoundError, ValueError, KeyError) as cause:
             raise FeatureError(
@@ -110,6 +111,10 @@ class FeatureStore:
     def rows(self, part: int) -> range:
         """Positions in the split of the samples of a part."""
         return range(self.about["num_samples"])[part * self.part_size : (part + 1) * self.part_size]
+
+    def share(self, process: int, processes: int) -> range:
+        """The parts that one of several processes owns: contiguous, and even but for one."""
+        return range(process * self.num_parts // processes, (process + 1) * self.num_parts // processes)
 
     def missing(self, view: str) -> list[int]:
         """Parts of a view that are absent or damaged; damaged files are deleted."""
@@ -145,17 +150,28 @@ class FeatureStore:
             skipped: Positions of this part whose images could not be decoded.
 
         Raises:
-            FeatureError: A feature is not finite.
+            FeatureError: A feature is not finite, or too large for the store's type.
         """
-        if not x.isfinite().all():
-            bad = int(rows[~x.isfinite().all(dim=1)][0])
+        stored = x.to(self.dtype)
+        if not stored.isfinite().all():
+            bad = ~stored.isfinite().all(dim=1)
+            what = (
+                f"features that {self.dtype} cannot hold"
+                if x.isfinite().all()
+                else "NaN or infinite features"
+            )
+            remedy = (
+                "store them as bfloat16"
+                if x.isfinite().all()
+                else "check its weights, or use --mixed-precision no"
+            )
             raise FeatureError(
-                f"The backbone gives NaN or infinite features, first for sample {bad}.\n"
-                "Expected finite numbers: check its weights, or use --mixed-precision no."
+                f"The backbone gives {what}, first for sample {int(rows[bad][0])}.\n"
+                f"Expected finite numbers: {remedy}."
             )
         data = save_safetensors(
             {
-                "x": x.float().contiguous(),
+                "x": stored.contiguous(),
                 "y": y,
                 "rows": rows,
                 "skipped": torch.tensor(skipped, dtype=torch.int64),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
@@ -20,6 +22,69 @@ PROBES = 300
 
 SMALL = 64
 """Largest side in pixels of images that are cropped as CIFAR's are."""
+
+
+class Normalise:
+    """timm's last steps, from bytes to normalised pixels, on a whole batch: equal bit for bit.
+
+    A batch of Pillow's bytes (N, H, W, 3) is channels last already, and stays so.
+
+    Example:
+        >>> normalise = Normalise(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.5, 0.5]))
+        >>> normalise(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8)).flatten().tolist()
+        [-1.0, 1.0, -0.6000000238418579]
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        """Normalise by the mean (3,) and deviation (3,) of each channel."""
+        self.mean, self.std = mean, std
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) of bytes (N, H, W, 3)."""
+        width = images.shape[2]
+        lines = images.flatten(2).float().div_(255)  # whole lines at a time: three channels are too few
+        lines.sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
+        return lines.view(images.shape).permute(0, 3, 1, 2)
+
+
+def to_bytes(image: Image.Image) -> Tensor:
+    """The bytes (H, W, 3) of an RGB image.
+
+    Example:
+        >>> to_bytes(Image.new("RGB", (2, 1), (1, 2, 3))).tolist()
+        [[[1, 2, 3], [1, 2, 3]]]
+    """
+    return torch.from_numpy(np.array(image))
+
+
+def in_two(transform: Transform) -> tuple[Transform, Normalise] | None:
+    """A transform of timm's as what Pillow does to an image and what is left to do to a batch.
+
+    Args:
+        transform: Any; None is returned for those that do not end as timm's do.
+
+    Example:
+        >>> import timm
+        >>> whole = timm.data.create_transform(8)
+        >>> one, rest = in_two(whole)
+        >>> image = Image.effect_noise((9, 9), 64).convert("RGB")
+        >>> rest(one(image)[None])[0].equal(whole(image))
+        True
+    """
+    from timm.data.transforms import MaybeToTensor
+
+    steps = _steps(transform)
+    if [type(step) for step in steps[-2:]] != [MaybeToTensor, transforms.Normalize]:
+        return None
+    normalise = Normalise(torch.as_tensor(steps[-1].mean), torch.as_tensor(steps[-1].std))
+    return Compose([*steps[:-2], to_bytes]), normalise
+
+
+def _steps(transform: Any) -> list[Any]:
+    """The steps of nested Composes, in order."""
+    if not isinstance(transform, Compose):
+        return [transform]
+    return [inner for step in transform.transforms for inner in _steps(step)]
 
 
 def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compose:

@@ -226,8 +226,8 @@ def test_killed_extraction_goes_on_where_it_stopped(backbone, split, tmp_path, m
     whole = extract_features(backbone, split, folder=tmp_path / "whole").load()
     seen.clear()
     with monkeypatch.context() as slow:
-        decode = ImageSplit.image
-        slow.setattr(ImageSplit, "image", lambda self, row: (time.sleep(0.1), decode(self, row))[1])
+        decode = ImageSplit.decode
+        slow.setattr(ImageSplit, "decode", lambda *image: (time.sleep(0.1), decode(*image))[1])
         child = FORK.Process(target=lambda: extract_features(backbone, split, folder=tmp_path / "killed"))
         child.start()
         while not list((tmp_path / "killed").glob("*/*.safetensors")):
@@ -260,6 +260,14 @@ def test_two_processes_may_extract_into_one_store(backbone, split, tmp_path):
     for call in (FORK.Process.start, FORK.Process.join):
         list(map(call, children))
     assert [child.exitcode for child in children] == [0, 0]
+
+
+@pytest.mark.parametrize(("samples", "processes"), [(30, 3), (31, 4), (1, 2), (0, 2), (5, 1)])
+def test_shares_are_contiguous_even_and_cover_every_part_once(tmp_path, samples, processes):
+    store = FeatureStore.create(tmp_path, {}, num_samples=samples)
+    shares = [store.share(process, processes) for process in range(processes)]
+    assert [part for share in shares for part in share] == list(range(store.num_parts))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_leftovers_of_killed_processes_are_deleted_but_no_one_else_s_files(tmp_path):
