@@ -221,13 +221,20 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         1
     """
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    from lort_hub.processes import PATIENCE
 
     report_to = None if arguments.report_to == "none" else arguments.report_to
     if report_to and find_spec(report_to) is None:
         raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision, log_with=report_to, project_dir=str(logs), **options
+        mixed_precision=arguments.mixed_precision,
+        log_with=report_to,
+        project_dir=str(logs),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        **options,
     )
     reuse_freed_memory()
     use_idle_cores()

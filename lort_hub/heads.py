@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -71,6 +72,25 @@ class Fit:
     def objective(self) -> Objective:
         """The point of the objective's family that was minimised; plain cross-entropy for closed forms."""
         return objective_of(self.settings)
+
+    def to_keep(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-ready values that `restored` takes, for a linear head of a given method."""
+        about = {
+            "method": self.method,
+            "settings": self.settings,
+            "selection": self.selection and self.selection.to_dict(),
+            "iterations": self.linear.iterations,
+            "relative_gradient": self.linear.relative_gradient,
+        }
+        return {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, about
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Fit:
+        """The fit of which `to_keep` gave these; what its folds said of held-out samples is not in them."""
+        solved = about["iterations"], about["relative_gradient"]
+        head = LinearHead(tensors["weight"], tensors["bias"], *solved)
+        selection = Selection(**about["selection"]) if about["selection"] else None
+        return cls(head, about["method"], about["settings"], selection)
 
     def describe(self) -> str:
         """What was fitted, and how it was chosen and solved, in a line."""

@@ -44,7 +44,7 @@ class Processes:
         """Those of an accelerator; every process calls this."""
         if accelerator.num_processes == 1:
             return cls()
-        with _noticing_the_dead():
+        with noticing_the_dead():
             return cls(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
 
     @property
@@ -61,7 +61,7 @@ class Processes:
         """Replace each process's sums by those over all processes, the same bits in each."""
         if self.group is None:
             return
-        with _noticing_the_dead():
+        with noticing_the_dead():
             for tensor in sums:
                 torch.distributed.all_reduce(tensor, group=self.group)
 
@@ -73,7 +73,7 @@ class Processes:
         sizes[self.index] = len(values)
         self.total(sizes)
         found = []
-        with _noticing_the_dead():
+        with noticing_the_dead():
             for source, size in enumerate(sizes.tolist()):
                 mine = source == self.index
                 part = values.contiguous() if mine else values.new_empty(size, *values.shape[1:])
@@ -83,7 +83,13 @@ class Processes:
 
 
 @contextmanager
-def _noticing_the_dead() -> Iterator[None]:
+def noticing_the_dead() -> Iterator[None]:
+    """Turn what torch says of a process that has died into a `ProcessLostError`.
+
+    Example:
+        >>> with noticing_the_dead():
+        ...     pass
+    """
     try:
         yield
     except RuntimeError as cause:  # gloo's and NCCL's own, torch.distributed.DistError among them

@@ -126,16 +126,6 @@ class FeatureStore:
                 path.unlink(missing_ok=True)  # another process deletes damaged files too
         return [part for part in range(self.num_parts) if part not in intact]
 
-    def share(self, process: int, processes: int) -> range:
-        """The parts that one of several processes owns: as even as can be, one after the other.
-
-        Args:
-            process: Which process.
-            processes: How many there are; some own nothing if they are more than the parts.
-        """
-        first, last = (self.num_parts * p // processes for p in (process, process + 1))
-        return range(first, last)
-
     def save_part(
         self, view: str, part: int, x: Tensor, y: Tensor, rows: Tensor, *, skipped: Sequence[int]
     ) -> None:
@@ -154,31 +144,39 @@ class FeatureStore:
         """
         stored = x.to(self.dtype)
         if not stored.isfinite().all():
-            bad = ~stored.isfinite().all(dim=1)
-            what = (
-                f"features that {self.dtype} cannot hold"
-                if x.isfinite().all()
-                else "NaN or infinite features"
-            )
-            remedy = (
-                "store them as bfloat16"
-                if x.isfinite().all()
-                else "check its weights, or use --mixed-precision no"
-            )
+            first = int(rows[~stored.isfinite().all(dim=1)][0])
+            if x.isfinite().all():
+                what, remedy = f"features that {self.dtype} cannot hold", "store them as bfloat16"
+            else:
+                what, remedy = "NaN or infinite features", "check its weights, or use --mixed-precision no"
             raise FeatureError(
-                f"The backbone gives {what}, first for sample {int(rows[bad][0])}.\n"
-                f"Expected finite numbers: {remedy}."
+                f"The backbone gives {what}, first for sample {first}.\nExpected finite numbers: {remedy}."
             )
-        data = save_safetensors(
-            {
-                "x": stored.contiguous(),
-                "y": y,
-                "rows": rows,
-                "skipped": torch.tensor(skipped, dtype=torch.int64),
-            }
-        )
-        name = f"{view}-{part:05d}-{hashlib.sha256(data).hexdigest()}.safetensors"
-        _write_atomically(self.folder / name, data)
+        tensors = {"x": stored.contiguous(), "y": y, "rows": rows, "skipped": torch.tensor(skipped).long()}
+        self._write(f"{view}-{part:05d}", save_safetensors(tensors))
+
+    def keep(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Keep a result of this store's features beside them, atomically.
+
+        Args:
+            name: Its name, which tells it from results that were made otherwise.
+            tensors: Its tensors.
+            about: JSON-ready values.
+        """
+        self._write(f"result-{name}", save_safetensors(tensors, metadata={"about": json.dumps(about)}))
+
+    def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `keep` has kept under this name; None if nothing, or if it is damaged."""
+        for path in self.folder.glob(f"result-{name}-*.safetensors"):
+            if self._is_intact(path):
+                with safe_open(path, framework="pt") as file:
+                    return {key: file.get_tensor(key) for key in file.keys()}, json.loads(  # noqa: SIM118
+                        file.metadata()["about"]
+                    )
+        return None
+
+    def _write(self, name: str, data: bytes) -> None:
+        _write_atomically(self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
 
     def load(self, view: str = EVAL_VIEW) -> Features:
         """Read one complete view into memory.
@@ -241,7 +239,7 @@ class FeatureStore:
         try:
             stat = path.stat()
             state = (path.name, stat.st_mtime_ns, stat.st_size)
-            if state not in self._intact and _sha256(path) == path.stem.split("-")[2]:
+            if state not in self._intact and _sha256(path) == path.stem.rpartition("-")[2]:
                 self._intact.add(state)
             return state in self._intact
         except FileNotFoundError:  # another process deletes damaged files

@@ -103,25 +103,26 @@ def main() -> None:
         options = {
             name: getattr(args, name) for name in ("batch_size", "num_workers", "on_bad_image", "seed")
         }
-        problem = Problem.extract(backbone, data, accelerator, views=args.views, **options)
-    if problem is None:  # the main process alone fits and writes the head
-        return
-    data, training, test = problem.data, problem.training, problem.test
-    print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
+        problem = Problem.extract(backbone, data, accelerator, views=args.views, shared=True, **options)
+    data, training = problem.data, problem.training
+    accelerator.print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
 
     with phase("baseline", timing):
-        baseline = problem.baseline(backbone, select_by=args.select_by, seed=args.seed)
+        baseline = problem.kept_baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
         if args.method == "auto":
             fit = fit_best(training, **how)
-            print(fit.why)
+            accelerator.print(fit.why)
         elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline
         else:
             settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
             fit = fit_head(training, args.method, views=problem.views, **settings, **how)
+    if not accelerator.is_main_process:  # the heads are the same on all of them
+        return
     with phase("evaluation", timing):
+        test = problem.test
         reports = {
             name: evaluate(
                 head.logits(test.x).numpy(),
