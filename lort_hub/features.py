@@ -88,6 +88,8 @@ def extract_features(
         for view in names:
             if parts := [part for part in store.missing(view) if part in mine]:
                 model = backbone.model.eval().to(accelerator.device)
+                # As Pillow's bytes are; 3 to 32 % faster in five families of convnets, within noise for ViTs.
+                # Compiling wins a ResNet 4 to 7 % in float32, and costs the CPU time of thousands of images.
                 model.to(memory_format=torch.channels_last)
                 _extract_parts(backbone, pixels, view, parts, store, accelerator, *options)
     return store

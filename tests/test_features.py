@@ -2,7 +2,10 @@ import dataclasses
 import multiprocessing
 import os
 import random
+import re
 import signal
+import subprocess
+import sys
 import time
 
 import datasets
@@ -11,6 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 import lort_hub.store
 from lort_hub.backbones import Backbone
@@ -19,7 +23,7 @@ from lort_hub.errors import FeatureError
 from lort_hub.features import extract_features
 from lort_hub.loading import load_backbone
 from lort_hub.store import EVAL_VIEW, FeatureStore, augmented_view
-from tests.conftest import noise_image
+from tests.conftest import ROOT, noise_image
 
 ENCODED = [encode_png(np.asarray(noise_image(k, (20, 16)))) for k in range(10)]
 FORK = multiprocessing.get_context("fork")
@@ -277,6 +281,102 @@ def test_leftovers_of_killed_processes_are_deleted_but_no_one_else_s_files(tmp_p
         os.utime(store.folder / name, (time.time() - age,) * 2)
     FeatureStore.create(tmp_path, {}, num_samples=1)
     assert {path.name for path in store.folder.iterdir()} == {"store.json", "young.tmp"}
+
+
+FAILING = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from accelerate import Accelerator
+import lort_hub.store
+from lort_hub.features import extract_features
+from lort_hub.loading import load_backbone
+from lort_hub.store import FeatureStore
+from tests.test_features import ENCODED, split_of
+
+torch.manual_seed(0)
+lort_hub.store.PART_SIZE = 3
+accelerator, folder = Accelerator(cpu=True), Path(sys.argv[1])
+last = accelerator.process_index == 1
+backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+plain = type(backbone).features
+
+def attempt(name, encoded=ENCODED):
+    try:
+        store = extract_features(backbone, split_of(encoded), accelerator=accelerator, folder=folder / name)
+        said = f"done: {store.missing('eval')}"
+    except Exception as error:
+        store = FeatureStore(next((folder / name).iterdir()))
+        said = f"{type(error).__name__}: {error} / {store.missing('eval')}"
+    (folder / f"{name}-{accelerator.process_index}").write_text(said)
+
+attempt("image", [*ENCODED[:7], b"no image", *ENCODED[8:]])
+type(backbone).features = lambda self, x: plain(self, x) * (float("nan") if last else 1)
+attempt("nan")
+type(backbone).features = lambda self, x: [][1] if last else plain(self, x)
+attempt("bug")
+type(backbone).features = plain
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+if last:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, unlimited[1]))
+attempt("disk")
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+attempt("disk")
+"""
+
+
+def test_an_error_of_one_process_is_raised_by_all_and_keeps_what_is_whole(tmp_path):
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    (tmp_path / "failing.py").write_text(FAILING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    subprocess.run(
+        [*launch, str(tmp_path / "failing.py"), str(tmp_path)], check=True, env=environment, timeout=240
+    )
+    said = {
+        name: [(tmp_path / f"{name}-{process}").read_text() for process in range(2)]
+        for name in ("image", "nan", "bug", "disk")
+    }
+    for name, (first, second) in said.items():
+        if name != "bug":
+            assert first == second
+    assert re.match(r"BadImageError: Cannot decode row 7 (.|\n)* / \[2, 3\]$", said["image"][0])
+    assert re.match(r"FeatureError: .* first for sample 6(.|\n)* / \[2, 3\]$", said["nan"][0])
+    assert all("IndexError" in text for text in said["bug"])
+    assert said["disk"] == ["done: []"] * 2
+
+
+def test_half_precision_is_another_store_and_half_the_bytes(backbone, split, tmp_path):
+    exact = extract_features(backbone, split, folder=tmp_path)
+    assert "dtype" not in exact.about["content"]  # caches from before there was a choice stay valid
+    for dtype, error in ((torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
+        store = extract_features(backbone, split, folder=tmp_path, dtype=dtype)
+        assert store.folder != exact.folder
+        kept = torch.cat([load_file(part)["x"] for part in parts(store)])
+        assert kept.dtype == dtype
+        assert ((kept.float() - exact.load().x).abs() <= error * exact.load().x.abs() + 1e-7).all()
+
+
+def test_what_float16_cannot_hold_is_refused_with_the_type_that_can(tmp_path):
+    wide, labels, rows = torch.tensor([[1.0], [7e4]]), torch.tensor([0, 1]), torch.tensor([4, 6])
+    store = FeatureStore.create(tmp_path, {"dtype": "float16"}, num_samples=7)
+    with pytest.raises(FeatureError, match=r"float16 cannot hold, first for sample 6(.|\n)*bfloat16"):
+        store.save_part(EVAL_VIEW, 0, wide, labels, rows, skipped=[])
+    with pytest.raises(FeatureError, match=r"NaN or infinite features, first for sample 4"):
+        store.save_part(EVAL_VIEW, 0, wide / 0, labels, rows, skipped=[])
+    assert not parts(store)
+    FeatureStore.create(tmp_path, {"dtype": "bfloat16"}, num_samples=7).save_part(
+        EVAL_VIEW, 0, wide, labels, rows, skipped=[]
+    )
+
+
+def test_encoded_images_are_read_a_batch_at_a_time(backbone, split, tmp_path, monkeypatch):
+    sizes, encoded = [], ImageSplit.encoded
+    monkeypatch.setattr(
+        ImageSplit, "encoded", lambda self, rows: (sizes.append(len(rows)), encoded(self, rows))[1]
+    )
+    extract_features(backbone, split, folder=tmp_path, batch_size=2)
+    assert sizes == [2, 1, 2, 1, 2, 1, 1]  # parts of three
 
 
 def test_a_file_another_process_removes_meanwhile_is_no_error(tmp_path, monkeypatch):

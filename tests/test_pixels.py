@@ -2,6 +2,8 @@ import gc
 import os
 import random
 import shutil
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from lort_hub.batches import Batches
 from lort_hub.data import BadImageError, load_long_tailed
 from lort_hub.errors import DatasetError
 from lort_hub.loading import load_backbone
-from lort_hub.pixels import Pixels, check_images, collate, seeded
+from lort_hub.pixels import Pixels, check_images, collate, in_threads, seeded
 
 VIEWS = ("eval", "seed0.1", "seed0.2", "seed1.1")
 
@@ -70,6 +72,51 @@ def test_views_are_the_transform_and_different_augmentations(pixels):
     views = [pixels[view, 2][1] for view in VIEWS]
     for k, view in enumerate(views):
         assert not any(view.equal(other) for other in views[:k])
+
+
+@pytest.mark.parametrize("view", ["eval", "seed0.1"])  # made in threads, and in processes
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_are_the_images_one_by_one_in_channels_last(pixels, view, workers):
+    rows = [[3, 1, 2], [0], [17, 16], [5, 5]]
+    with seeded(0):
+        wanted = draws()
+    with seeded(0):
+        made = list(pixels.batches(view, rows, workers))
+        assert draws() == wanted  # no worker's seed is drawn from the caller's generator
+    for batch, (found, images, errors) in zip(rows, made, strict=True):
+        assert (found, errors) == (batch, [])
+        assert images.equal(torch.stack([pixels[view, row][1] for row in batch]))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_transform_of_torch_s_is_left_to_processes_of_one_thread(photos):
+    def threads(_):
+        return torch.tensor([os.getpid(), torch.get_num_threads()])
+
+    split = load_long_tailed(str(photos)).train
+    ((_, found, _),) = Pixels(split, threads, threads).batches("eval", [[0]], 1)
+    assert found[0, 0] != os.getpid()
+    assert found[0, 1] == 1
+
+
+def test_threads_keep_the_order_a_few_items_ahead_and_end_with_the_caller():
+    started, before = [], threading.active_count()
+
+    def make(item):
+        started.append(item)
+        time.sleep(0.01 * (item % 3))
+        return item
+
+    assert list(in_threads(make, range(20), 3)) == list(range(20))
+    started.clear()
+    made = in_threads(make, range(1000), 2)
+    assert next(made) == 0
+    made.close()
+    assert len(started) <= 5
+    assert threading.active_count() == before
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda item: 1 // (3 - item), range(9), 2))
+    assert threading.active_count() == before
 
 
 def test_making_images_leaves_the_generators_of_the_training_alone(pixels):

@@ -9,8 +9,9 @@ from torchvision import transforms
 from torchvision.transforms import functional as vision
 
 from lort_hub.errors import ConfigError
+from lort_hub.loading import load_backbone
 from lort_hub.pixels import seeded
-from lort_hub.transforms import SMALL, augmentation, with_random_operations
+from lort_hub.transforms import SMALL, augmentation, in_two, with_random_operations
 from tests.conftest import noise_image
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -107,3 +108,27 @@ def test_a_name_is_known_or_refused_with_the_names_that_are_known(name):
     else:
         with pytest.raises(ConfigError, match="rand-m9-mstd0.5-inc1"):
             with_random_operations(augment, name, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("resnet50", 72), ("resnet32_cifar", 32), ("convnext_tiny", 96), ("test_vit", 80)]
+)
+@pytest.mark.parametrize("operations", [None, "rand-m9-mstd0.5-inc1"])
+def test_a_batch_in_two_steps_is_bit_for_bit_the_images_in_one(name, side, operations):
+    backbone = load_backbone(name, pretrained=False, image_size=side)
+    backbone = backbone.with_auto_augment(operations) if operations else backbone
+    images = [noise_image(k, size) for k, size in enumerate(((90, 70), (40, 120), (200, 99)))]
+    for whole in (backbone.transform, backbone.augment):
+        first, rest = in_two(whole)
+        with seeded(5):
+            wanted = torch.stack([whole(image) for image in images])
+        with seeded(5):
+            made = torch.stack([first(image) for image in images])
+        assert made.dtype == torch.uint8
+        assert rest(made).equal(wanted)
+        assert rest(made).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_transforms_that_do_not_end_as_timm_s_are_left_whole():
+    assert in_two(vision.to_tensor) is None
+    assert in_two(transforms.Compose([transforms.ToTensor(), transforms.RandomErasing()])) is None
