@@ -78,11 +78,11 @@ def main() -> None:
     from lort_hub.problem import Problem
 
     accelerator = make_accelerator(args)
-    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
+    timing = start_timing()
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)

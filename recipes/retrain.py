@@ -81,7 +81,6 @@ def main() -> None:
     from lort_hub.publish import check_push, push_output
 
     accelerator = make_accelerator(args)
-    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         if args.push_to_hub and accelerator.is_main_process:
@@ -91,6 +90,7 @@ def main() -> None:
         check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed)
 
+    timing = start_timing()
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():

@@ -66,11 +66,11 @@ def main() -> None:
     from lort_hub.problem import Problem
 
     accelerator = make_accelerator(args)
-    timing = start_timing()
     arguments = begin(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
+    timing = start_timing()
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():

@@ -53,7 +53,6 @@ def main() -> None:
 
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
-    timing = start_timing()
     arguments, checkpoints = begin(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
         if accelerator.is_main_process:
@@ -66,6 +65,7 @@ def main() -> None:
         check_push(args.push_to_hub, private=args.private)
     set_seed(args.seed, device_specific=True)
 
+    timing = start_timing()
     with phase("backbone", timing):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
