@@ -89,9 +89,12 @@ class RunArguments:
     resume: bool = flag(False, "Go on with an interrupted run; a finished one is left as it is.")
     seed: int = flag(0, "Seed of everything random.")
     batch_size: int = flag(64, "Images per step and process.")
-    num_workers: int = flag(min(4, os.cpu_count() or 1), "Decoding processes per process.")
+    num_workers: int = flag(min(4, os.cpu_count() or 1), "Decoding threads or processes per process.")
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the backbone (default: that of accelerate launch, else no)."
+    )
+    feature_dtype: Literal["float32", "float16", "bfloat16"] = flag(
+        "float32", "Type that features are kept in on disk."
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
@@ -112,6 +115,14 @@ class RunArguments:
         """The flags that `load_long_tailed` takes, besides the data set itself."""
         names = ("image_column", "label_column", "train_split", "test_split")
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
+
+    def extraction_options(self) -> dict[str, Any]:
+        """The flags that `extract_features` takes, besides views and their seed."""
+        import torch
+
+        names = ("batch_size", "num_workers", "on_bad_image")
+        dtype = getattr(torch, self.feature_dtype)
+        return {**{name: getattr(self, name) for name in names}, "dtype": dtype}
 
 
 @dataclass

@@ -116,15 +116,16 @@ class FeatureStore:
         """The parts that one of several processes owns: contiguous, and even but for one."""
         return range(process * self.num_parts // processes, (process + 1) * self.num_parts // processes)
 
-    def missing(self, view: str) -> list[int]:
-        """Parts of a view that are absent or damaged; damaged files are deleted."""
+    def missing(self, view: str, among: range | None = None) -> list[int]:
+        """Parts of a view, or some of them, that are absent or damaged; damaged files are deleted."""
+        among = range(self.num_parts) if among is None else among
         intact = set()
-        for part, path in self._files(view):
+        for part, path in self._files(view, among):
             if self._is_intact(path):
                 intact.add(part)
             else:
                 path.unlink(missing_ok=True)  # another process deletes damaged files too
-        return [part for part in range(self.num_parts) if part not in intact]
+        return [part for part in among if part not in intact]
 
     def save_part(
         self, view: str, part: int, x: Tensor, y: Tensor, rows: Tensor, *, skipped: Sequence[int]
@@ -203,36 +204,37 @@ class FeatureStore:
             FeatureError: A part is absent or damaged; extract the features again.
         """
         processes = processes or Processes()
-        paths = {part: path for part, path in self._files(view) if self._is_intact(path)}
-        if len(paths) < self.num_parts:
+        mine = self.share(processes.index, processes.count)
+        paths = {part: path for part, path in self._files(view, mine) if self._is_intact(path)}
+        dim = _read(next(iter(paths.values())), "x").shape[1] if paths else 0
+        have, dims = processes.gather(torch.tensor([[len(paths), dim]])).T
+        if have.sum() < self.num_parts:
             raise FeatureError(
-                f"View '{view}' of '{self.folder}' has {len(paths)} of {self.num_parts} parts.\n"
+                f"View '{view}' of '{self.folder}' has {have.sum()} of {self.num_parts} parts.\n"
                 "Run the same command again: the missing parts are extracted, the others kept."
             )
         small = sum(path.stat().st_size for path in paths.values()) <= IN_MEMORY
-        parts, labels, rows = list[Part](), list[Tensor](), list[Tensor]()
-        dim = _read(paths[0], "x").shape[1] if paths else 0
-        for part in self.share(processes.index, processes.count):
-            labels.append(_read(paths[part], "y").clone())
-            rows.append(_read(paths[part], "rows").clone())
+        parts, positions = list[Part](), [torch.empty(2, 0, dtype=torch.int64)]
+        for part in mine:
             read = partial(_read, paths[part], "x")
-            parts.append(Part(len(labels[-1]), partial(Tensor.clone, read()) if small else read))
-        nothing = torch.empty(0, dtype=torch.int64)
-        return (
-            FeatureMatrix(parts, dim, processes),
-            torch.cat([nothing, *labels]),
-            torch.cat([nothing, *rows]),
-        )
+            positions.append(torch.stack([_read(paths[part], name) for name in ("y", "rows")]))
+            rows = positions[-1].shape[1]
+            parts.append(Part(rows, partial(Tensor.detach, read().clone()) if small else read))
+        labels, places = torch.cat(positions, dim=1)
+        return FeatureMatrix(parts, int(dims.max()), processes), labels, places
 
     def skipped(self) -> list[int]:
         """Positions in the split of the images that could not be decoded."""
-        parts = {part: path for part, path in self._files(EVAL_VIEW) if self._is_intact(path)}
+        every = range(self.num_parts)
+        parts = {part: path for part, path in self._files(EVAL_VIEW, every) if self._is_intact(path)}
         return sorted(row for path in parts.values() for row in _read(path, "skipped").tolist())
 
-    def _files(self, view: str) -> Iterator[tuple[int, Path]]:
+    def _files(self, view: str, among: range) -> Iterator[tuple[int, Path]]:
         """Parts and their files; two processes may have written one part each."""
         for path in sorted(self.folder.glob(f"{view}-*.safetensors")):
-            yield int(path.stem.split("-")[1]), path
+            part = int(path.stem.split("-")[1])
+            if part in among:
+                yield part, path
 
     def _is_intact(self, path: Path) -> bool:
         """Whether a file has the checksum in its name, read once as long as it is not written again."""

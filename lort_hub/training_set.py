@@ -12,8 +12,9 @@ from lort_hub.errors import FeatureError
 from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import sample_weights
 
-SCORED = 2**28
-"""Numbers in memory (1 GiB) for the features and logits of the samples that settings are scored on."""
+SCORED, LEAST_SCORED = 2**26, 2
+"""Numbers (256 MiB) that the features and logits of the samples that settings are scored on may take, and the
+samples of each class that are scored whatever they take: one alone would hide how much the score varies."""
 
 
 class TrainingSet:
@@ -92,7 +93,7 @@ class TrainingSet:
         """
         most = int(self.class_counts.max())
         per_sample = self.num_classes + self.matrix.dim
-        while most > 1 and int(self.class_counts.clamp_max(most).sum()) * per_sample > SCORED:
+        while most > LEAST_SCORED and int(self.class_counts.clamp_max(most).sum()) * per_sample > SCORED:
             most -= 1
         labels = self.all_labels
         shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))

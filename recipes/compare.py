@@ -106,9 +106,7 @@ def main() -> None:
             if args.dry_run:
                 continue
             with phase("features", timing):
-                names = ("batch_size", "num_workers", "on_bad_image")
-                options = {name: getattr(args, name) for name in names}
-                problem = Problem.extract(backbone, data, accelerator, **options)
+                problem = Problem.extract(backbone, data, accelerator, **args.extraction_options())
             if problem is None:  # the main process alone fits the heads
                 continue
             path = kept / f"{number}-{seed}.npz"

@@ -100,10 +100,8 @@ def main() -> None:
         return
 
     with phase("features", timing):
-        options = {
-            name: getattr(args, name) for name in ("batch_size", "num_workers", "on_bad_image", "seed")
-        }
-        problem = Problem.extract(backbone, data, accelerator, views=args.views, shared=True, **options)
+        options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
+        problem = Problem.extract(backbone, data, accelerator, shared=True, **options)
     data, training = problem.data, problem.training
     accelerator.print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
 

@@ -81,11 +81,9 @@ def main() -> None:
     if args.dry_run:
         return
     with phase("features", timing):
-        options = {
-            name: getattr(args, name) for name in ("batch_size", "num_workers", "on_bad_image", "seed")
-        }
         views = args.views if "views" in args.studies else 0
-        problem = Problem.extract(backbone, data, accelerator, views=views, **options)
+        options = {"views": views, "seed": args.seed, **args.extraction_options()}
+        problem = Problem.extract(backbone, data, accelerator, **options)
     if problem is None:
         return
     print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))

@@ -1,0 +1,73 @@
+"""What choosing LORT's settings on a class-balanced subsample loses; flags as of retrain.py.
+
+python benchmarks/selection_subsample.py --backbone local-dir:FOLDER --dataset FOLDER --imbalance exp:100
+"""
+
+import time
+
+import torch
+from accelerate import Accelerator
+from sklearn.metrics import balanced_accuracy_score
+
+from lort_hub.config import RunArguments, make_accelerator, parse_arguments
+from lort_hub.data import load_long_tailed
+from lort_hub.heads import fit_selected, stage1_fit
+from lort_hub.judging import Judge
+from lort_hub.loading import load_backbone
+from lort_hub.methods import METHODS
+from lort_hub.problem import Problem
+from lort_hub.selection import select
+from lort_hub.training_set import TrainingSet
+
+MOST, SEEDS = (2, 5, 10, 20, None), 5
+
+
+def subsample(training: TrainingSet, most: int | None, seed: int) -> torch.Tensor:
+    """Samples (N,) that are scored: so many of each class."""
+    order = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(seed))
+    scored = torch.zeros(len(order), dtype=torch.bool)
+    for label in range(training.num_classes):
+        scored[order[training.labels[order] == label][:most]] = True
+    return scored
+
+
+def main() -> None:
+    args = parse_arguments(RunArguments, description=__doc__)
+    accelerator: Accelerator = make_accelerator(args)
+    backbone = load_backbone(args.backbone, image_size=args.image_size)
+    data = load_long_tailed(args.dataset, **args.data_options())
+    problem = Problem.extract(backbone, data, accelerator, **args.extraction_options())
+    assert problem is not None
+    training, test = problem.training, problem.test
+    start = stage1_fit(
+        torch.zeros(training.num_classes, training.matrix.dim), torch.zeros(training.num_classes)
+    )
+    accuracy: dict[dict, float] = {}
+    print(
+        "| scored of each class | samples | seconds | test accuracy, mean [least, most] of the seeds | gammas chosen |"
+    )
+    print("| --- " * 5 + "|")
+    for most in MOST:
+        found, gammas, seconds = [], set(), []
+        for seed in range(SEEDS if most else 1):
+            training.scored = scored = subsample(training, most, seed)
+            begin = time.perf_counter()
+            choice = select(Judge(training), METHODS["lort"])
+            seconds.append(time.perf_counter() - begin)
+            key = tuple(choice.chosen.values())
+            if key not in accuracy:
+                head = fit_selected(training, "lort", choice, baseline=start)
+                said = head.logits(test.x).argmax(dim=1)
+                accuracy[key] = 100 * balanced_accuracy_score(test.y, said)
+            found.append(accuracy[key])
+            gammas.add(choice.chosen["gamma"])
+        spread = f"{sum(found) / len(found):.2f} [{min(found):.2f}, {max(found):.2f}]"
+        print(
+            f"| {most or 'all'} | {int(scored.sum()):,} | {min(seconds):.1f} | {spread} | "
+            f"{', '.join(map(str, sorted(gammas)))} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
