@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class Job:
     batch_size: int
     num_workers: int
     channels_last: bool
+    lr: float
     delta: float
     weight_decay: float
     ours_first: bool = True
@@ -90,19 +92,20 @@ def in_the_loop(job: Job, *, frozen: bool) -> float:
 
     As in the authors' code the backbone is in train mode and pays its backward pass, though the optimiser has
     the classifier alone; `frozen` has it in eval mode under no_grad. The classifier starts from that of
-    stage 1 where the backbone knows the classes, else as nn.Linear does.
+    stage 1 where the backbone knows the classes, else from zeros: from nn.Linear's random weights 20 epochs
+    at the published rate end at 6 % on Caltech-101 (64 px), from zeros at 53 %.
     """
     backbone, data = load(job)
-    own = own_head(backbone, data.class_names)
-    names = data.class_names
-    backbone = backbone.with_classifier(*own, names) if own else backbone.with_new_classifier(names)
+    zeros = torch.zeros(data.num_classes, backbone.num_features), torch.zeros(data.num_classes)
+    start = own_head(backbone, data.class_names) or zeros
+    backbone = backbone.with_classifier(*start, data.class_names)
     model, classifier = backbone.model.requires_grad_(not frozen), backbone.classifier.requires_grad_(True)
     layout = torch.channels_last if job.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
     how = {"batch_size": job.batch_size, "num_workers": job.num_workers}
     train = DataLoader(Images(data.train, backbone.augment), shuffle=True, **how)
     test = DataLoader(Images(data.test, backbone.transform), **how)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=5e-4, momentum=0.9)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=job.lr, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
     for epoch in range(job.epochs):
         model.train(not frozen)
@@ -222,11 +225,14 @@ def ridge_cv(_: Job, train: Features, __: float) -> Head:
     )
 
 
-def lbfgs(job: Job, train: Features, goal: float) -> Head:
-    """torch's own, on the objective as written, until its value is within 1e-6 of `goal` or moves no more."""
-    counts = torch.bincount(train.y)
-    weight = torch.zeros(len(counts), train.x.shape[1], requires_grad=True)
-    bias = torch.zeros(len(counts), requires_grad=True)
+def lbfgs(job: Job, train: Features, goal: float, dtype: torch.dtype = torch.float32) -> Head:
+    """torch's own, on the objective as written, until its value is within 1e-6 of `goal` or moves no more.
+
+    In float32 it moves no more before it is that close: the gain of a step drowns in the value's rounding.
+    """
+    x, counts = train.x.to(dtype), torch.bincount(train.y)
+    weight = torch.zeros(len(counts), x.shape[1], dtype=dtype, requires_grad=True)
+    bias = torch.zeros(len(counts), dtype=dtype, requires_grad=True)
     objective = Objective(delta=job.delta, gamma=1.0, weight_decay=job.weight_decay)
     optimizer = torch.optim.LBFGS(
         [weight, bias], line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
@@ -236,7 +242,7 @@ def lbfgs(job: Job, train: Features, goal: float) -> Head:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = objective_value(objective, weight, bias, train.x, train.y, counts)
+        value = objective_value(objective, weight, bias, x, train.y, counts)
         value.backward()
         trace.append((time.perf_counter() - start, value.item()))
         return value
@@ -251,11 +257,12 @@ def lbfgs(job: Job, train: Features, goal: float) -> Head:
     return weight.detach(), bias.detach(), seconds
 
 
-def heads(job: Job, theirs: Callable[[Job, Features, float], Head]) -> dict[str, dict[str, float]]:
+def heads(job: Job, name: str) -> dict[str, dict[str, float]]:
     """Ours and theirs in one process, each on a toy problem first, so that neither pays for starting."""
     backbone, data = load(job)
     train, test = (extract_features(backbone, split).load() for split in (data.train, data.test))
     toy = Features(torch.randn(400, 8), torch.arange(400) % 4, torch.arange(400))
+    theirs = HEADS[name]
     chosen = {"weight_decay": None} if theirs is ridge_cv else {}
     objective = Objective(delta=job.delta, gamma=1.0, weight_decay=job.weight_decay)
     counts = torch.bincount(train.y)
@@ -264,19 +271,19 @@ def heads(job: Job, theirs: Callable[[Job, Features, float], Head]) -> dict[str,
         doubles = (head[0].double(), head[1].double(), train.x.double())
         return float(objective_value(objective, *doubles, train.y, counts))
 
-    goal = value(exact(job, train)) if theirs is lbfgs else 0.0
+    goal = value(exact(job, train)) if "LBFGS" in name else 0.0
     runs = {
         "ours": lambda found: exact(job, found, **chosen),
         "theirs": lambda found: theirs(job, found, goal),
     }
     results = {}
-    for name in sorted(runs, reverse=not job.ours_first):
-        runs[name](toy)
-        head = runs[name](train)
+    for side in sorted(runs, reverse=not job.ours_first):
+        runs[side](toy)
+        head = runs[side](train)
         logits = F.linear(test.x, head[0].float(), head[1].float())
-        results[name] = {"seconds": head[2], "accuracy": balanced_accuracy(logits, test.y)}
-        if theirs is lbfgs or (theirs is logistic and job.delta == 0):  # the others minimise something else
-            results[name]["objective"] = value(head)
+        results[side] = {"seconds": head[2], "accuracy": balanced_accuracy(logits, test.y)}
+        if goal or (theirs is logistic and job.delta == 0):  # the others minimise something else
+            results[side]["objective"] = value(head)
     return results
 
 
@@ -292,6 +299,7 @@ HEADS = {
     "(c) RidgeClassifier": ridge,
     "(c) RidgeClassifierCV": ridge_cv,
     "(d) torch.optim.LBFGS": lbfgs,
+    "(d) torch.optim.LBFGS, float64": partial(lbfgs, dtype=torch.float64),
 }
 
 
@@ -300,4 +308,4 @@ if __name__ == "__main__":
     if name in WHOLE:
         print(json.dumps({"accuracy": WHOLE[name](job)}))
     else:
-        print(json.dumps(heads(job, HEADS[name])))
+        print(json.dumps(heads(job, name)))
