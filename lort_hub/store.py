@@ -216,7 +216,7 @@ class FeatureStore:
             labels.append(_read(paths[part], "y").clone())
             rows.append(_read(paths[part], "rows").clone())
             read = partial(_read, paths[part], "x")
-            parts.append(Part(len(labels[-1]), partial(Tensor.clone, read()) if small else read))
+            parts.append(Part(len(labels[-1]), partial(Tensor.detach, read().clone()) if small else read))
         nothing = torch.empty(0, dtype=torch.int64)
         return (
             FeatureMatrix(parts, dim, processes),
