@@ -41,6 +41,7 @@ class Job:
     imbalance: str | None
     image_size: int | None
     epochs: int
+    measured: int
     batch_size: int
     num_workers: int
     channels_last: bool
@@ -74,20 +75,27 @@ def balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((torch.zeros(len(counts)).double().index_add(0, labels, hits) / counts)[counts > 0].mean())
 
 
-# Whole processes, from nothing to the test accuracy.
+# Whole processes, from nothing to the test accuracy; and the seconds of the epochs that were not run.
+
+Result = tuple[float, float]
 
 
-def ours(job: Job, **settings: float) -> float:
+def left_out(job: Job, ends: list[float]) -> float:
+    """Seconds of the epochs that were not run, at the mean of those that were; ends[0] is their start."""
+    return (job.epochs - len(ends) + 1) * (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+def ours(job: Job, **settings: float) -> Result:
     """Every image once through the backbone, then the exact head; `settings` left out are chosen."""
     backbone, data = load(job)
     how = {"batch_size": job.batch_size, "num_workers": job.num_workers}
     train, test = (extract_features(backbone, split, **how).load() for split in (data.train, data.test))
     fit = fit_head(train, "lort", delta=job.delta, **settings)
     print(fit.describe(), file=sys.stderr)
-    return balanced_accuracy(fit.logits(test.x), test.y)
+    return balanced_accuracy(fit.logits(test.x), test.y), 0.0
 
 
-def in_the_loop(job: Job, *, frozen: bool) -> float:
+def in_the_loop(job: Job, *, frozen: bool) -> Result:
     """The field's stage 2 (PAPER section 4): SGD on the classifier, every image in every epoch.
 
     As in the authors' code the backbone is in train mode and pays its backward pass, though the optimiser has
@@ -107,7 +115,8 @@ def in_the_loop(job: Job, *, frozen: bool) -> float:
     test = DataLoader(Images(data.test, backbone.transform), **how)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=job.lr, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
-    for epoch in range(job.epochs):
+    ends = [time.perf_counter()]
+    for epoch in range(job.measured):
         model.train(not frozen)
         for pixels, labels in train:
             with torch.set_grad_enabled(not frozen):
@@ -121,8 +130,9 @@ def in_the_loop(job: Job, *, frozen: bool) -> float:
         with torch.no_grad():
             found = [(backbone.logits(pixels.to(memory_format=layout)), labels) for pixels, labels in test]
         accuracy = balanced_accuracy(*map(torch.cat, zip(*found, strict=True)))
-        print(f"epoch {epoch}: {accuracy:.4f}", file=sys.stderr)
-    return accuracy
+        ends.append(time.perf_counter())
+        print(f"epoch {epoch}: {accuracy:.4f} in {ends[-1] - ends[-2]:.1f} s", file=sys.stderr)
+    return accuracy, left_out(job, ends)
 
 
 class ForTrainer(nn.Module):
@@ -143,11 +153,11 @@ class ForTrainer(nn.Module):
         return {**loss, "logits": logits}
 
 
-def with_trainer(job: Job) -> float:
+def with_trainer(job: Job) -> Result:
     """transformers' Trainer as its users set it up: a backbone without gradients, AdamW, lr 1e-3, cosine."""
     import tempfile
 
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     backbone, data = load(job)
     backbone = backbone.with_new_classifier(data.class_names)
@@ -156,6 +166,16 @@ def with_trainer(job: Job) -> float:
     def collate(samples: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
         pixels, labels = zip(*samples, strict=True)
         return {"pixel_values": torch.stack(pixels), "labels": torch.tensor(labels)}
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+        def on_evaluate(self, *found: Any, **_: Any) -> None:
+            ends.append(time.perf_counter())
+            found[2].should_training_stop = len(ends) > job.measured
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -171,12 +191,14 @@ def with_trainer(job: Job) -> float:
             data_collator=collate,
             train_dataset=Images(data.train, backbone.augment),
             eval_dataset=Images(data.test, backbone.transform),
+            callbacks=[Clock()],
             compute_metrics=lambda found: {
                 "accuracy": balanced_accuracy(*map(torch.from_numpy, (found.predictions, found.label_ids)))
             },
         )
         trainer.train()
-    return [row["eval_accuracy"] for row in trainer.state.log_history if "eval_accuracy" in row][-1]
+    accuracies = [row["eval_accuracy"] for row in trainer.state.log_history if "eval_accuracy" in row]
+    return accuracies[-1], left_out(job, ends)
 
 
 # Heads alone, on the same cached features: (W, b) and seconds.
@@ -287,7 +309,7 @@ def heads(job: Job, name: str) -> dict[str, dict[str, float]]:
     return results
 
 
-WHOLE: dict[str, Callable[[Job], float]] = {
+WHOLE: dict[str, Callable[[Job], Result]] = {
     "ours, settings chosen": ours,
     "ours, settings given": lambda job: ours(job, gamma=1.0, weight_decay=job.weight_decay),
     "(a) backbone in the loop": lambda job: in_the_loop(job, frozen=False),
@@ -306,6 +328,7 @@ HEADS = {
 if __name__ == "__main__":
     name, job = sys.argv[1], Job(**json.loads(sys.argv[2]))
     if name in WHOLE:
-        print(json.dumps({"accuracy": WHOLE[name](job)}))
+        accuracy, left = WHOLE[name](job)
+        print(json.dumps({"accuracy": accuracy, "left out": left}))
     else:
         print(json.dumps(heads(job, name)))

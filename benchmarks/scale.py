@@ -1,4 +1,4 @@
-"""Heads on synthetic features of iNaturalist's size: seconds beside those of the bare matrix products, and memory.
+"""Heads on synthetic features of iNaturalist's size: seconds beside the bare matrix products', and memory.
 
 python benchmarks/scale.py --store FOLDER --shape inat2018                 # closed form and its selection
 python benchmarks/scale.py --store FOLDER --shape imagenet-lt --optimum    # the L-BFGS optimum too
@@ -174,8 +174,8 @@ def row(title: str, size: tuple[int, int, int], found: dict) -> str:
     )
     n, dim, num_classes = size
     return (
-        f"| {title} | {n:,} x {dim}, K {num_classes:,} | {found['seconds']:.1f} | {found['cpu']:.1f} | {bare:.1f} ({parts}) "
-        f"| {found['seconds'] / bare:.2f} | {found['peak GB']:.2f} | {extra} |"
+        f"| {title} | {n:,} x {dim}, K {num_classes:,} | {found['seconds']:.1f} | {found['cpu']:.1f} "
+        f"| {bare:.1f} ({parts}) | {found['seconds'] / bare:.2f} | {found['peak GB']:.2f} | {extra} |"
     )
 
 

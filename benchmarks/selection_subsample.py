@@ -43,9 +43,7 @@ def main() -> None:
         torch.zeros(training.num_classes, training.matrix.dim), torch.zeros(training.num_classes)
     )
     accuracy: dict[dict, float] = {}
-    print(
-        "| scored of each class | samples | seconds | test accuracy, mean [least, most] of the seeds | gammas chosen |"
-    )
+    print("| scored of each class | samples | seconds | test accuracy [least, most of the seeds] | gammas |")
     print("| --- " * 5 + "|")
     for most in MOST:
         found, gammas, seconds = [], set(), []

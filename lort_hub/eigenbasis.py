@@ -51,8 +51,8 @@ class Eigenbasis:
         return torch.cat([centred @ self.vectors, sums[:, -1:]], dim=1)
 
 
-def eigenbasis(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Eigenbasis:
-    """Diagonalise the weighted covariance of the features, in one pass over them.
+def covariance(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Tensor:
+    """Weighted covariance (D, D) of the features of all processes, float64, in one pass over them.
 
     Products are float32 within a block and summed in float64 across blocks: heads and leave-one-out logits
     then differ from those of float64 products by a few millionths (measured on real features).
@@ -64,9 +64,9 @@ def eigenbasis(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Eigenbasis
 
     Example:
         >>> matrix = FeatureMatrix.of(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
-        >>> basis = eigenbasis(matrix, torch.tensor([0.5, 0.5]), torch.tensor([2.0, 0.0]))
-        >>> basis.values.round(decimals=6).abs()
-        tensor([0., 1.], dtype=torch.float64)
+        >>> covariance(matrix, torch.tensor([0.5, 0.5]), torch.tensor([2.0, 0.0])).round(decimals=6)
+        tensor([[1., 0.],
+                [0., 0.]], dtype=torch.float64)
     """
     roots = omega.sqrt().float()
     gram = torch.zeros(matrix.dim, matrix.dim, dtype=torch.float64)
@@ -75,7 +75,21 @@ def eigenbasis(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Eigenbasis
         for first in range(0, matrix.dim, PANEL):
             gram[first : first + PANEL, first:] += scaled[:, first : first + PANEL].T @ scaled[:, first:]
     matrix.processes.total(gram)
-    values, vectors = torch.linalg.eigh(gram, UPLO="U")
+    return gram.triu() + gram.triu(1).T
+
+
+def eigenbasis(mean: Tensor, covariance: Tensor) -> Eigenbasis:
+    """Diagonalise the weighted covariance of the features.
+
+    Args:
+        mean: Their weighted mean (D,).
+        covariance: Their weighted covariance (D, D).
+
+    Example:
+        >>> eigenbasis(torch.zeros(2), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).values.round(decimals=6)
+        tensor([0., 2.], dtype=torch.float64)
+    """
+    values, vectors = torch.linalg.eigh(covariance.double())
     return Eigenbasis(mean.double(), vectors, values.clamp_min(0))
 
 
@@ -115,7 +129,7 @@ def ridge_head(basis: Eigenbasis, sums: Tensor, ridge: float) -> tuple[Tensor, T
 
     Example:
         >>> matrix, half = FeatureMatrix.of(torch.tensor([[-1.0], [1.0]])), torch.tensor([0.5, 0.5])
-        >>> basis = eigenbasis(matrix, half, torch.zeros(1))
+        >>> basis = eigenbasis(torch.zeros(1), covariance(matrix, half, torch.zeros(1)))
         >>> sums = basis.rotate_sums(class_sums(matrix, torch.tensor([0, 1]), half, 2))
         >>> weight, bias = ridge_head(basis, sums, ridge=1.0)
         >>> weight.abs().flatten(), bias
@@ -146,7 +160,7 @@ def leave_one_out(
     Example:
         >>> matrix, labels = FeatureMatrix.of(torch.tensor([[0.0], [1.0], [2.0]])), torch.tensor([0, 0, 1])
         >>> third = torch.full((3,), 1 / 3, dtype=torch.float64)
-        >>> basis = eigenbasis(matrix, third, torch.ones(1))
+        >>> basis = eigenbasis(torch.ones(1), covariance(matrix, third, torch.ones(1)))
         >>> sums = basis.rotate_sums(class_sums(matrix, labels, third, 2))
         >>> z = leave_one_out(basis, basis.rotate(matrix), labels, third, sums, ridge=1e9)
         >>> z.round(decimals=3)  # only the intercept is left

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lort_hub.cosine import fit_cosine
-from lort_hub.eigenbasis import Eigenbasis, class_sums, ridge_head
+from lort_hub.eigenbasis import Eigenbasis, class_sums
 from lort_hub.errors import ConfigError
 from lort_hub.lort_path import linearly_adjusted, lort_step
 from lort_hub.matrix import FeatureMatrix
@@ -155,9 +155,12 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
             f"--solver closed-form is the limit of over-smoothed labels with weight decay, got {objective}.\n"
             "Use it with --method lort, a positive --delta and a positive --weight-decay."
         )
-    basis, num_classes = training.basis(objective.gamma), training.num_classes
-    sums = basis.rotate_sums(training.weighted_sums(objective.gamma))
-    weight, bias = basis.unrotate(*ridge_head(basis, sums, num_classes * objective.weight_decay))
+    num_classes, sums = training.num_classes, training.weighted_sums(objective.gamma)
+    mean, covariance = training.covariance(objective.gamma)
+    penalised = covariance + num_classes * objective.weight_decay * torch.eye(len(mean), dtype=torch.float64)
+    centred = sums[:, :-1] - sums[:, -1:] * mean
+    weight = torch.cholesky_solve(centred.T, torch.linalg.cholesky(penalised)).T
+    bias = sums[:, -1] - weight @ mean
     scale = (1 - objective.delta) * num_classes
     return LinearHead((scale * weight).float(), (scale * (bias - bias.mean())).float())
 

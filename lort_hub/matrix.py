@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,15 @@ class Part:
     rows: int
     read: Callable[[], Tensor]
 
+    def where(self, mask: Tensor) -> Part:
+        """The rows where a mask is true."""
+        index = mask.nonzero().flatten()
+        return self if len(index) == self.rows else Part(len(index), lambda: self.read()[index])
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Part:
+        """The rows after a function of blocks in full precision."""
+        return Part(self.rows, lambda: function(_in_full_precision(self.read())))
+
 
 class FeatureMatrix:
     """Features (N, D) that are never needed all at once: `for x, at in matrix` gives block after block.
@@ -48,8 +56,6 @@ class FeatureMatrix:
     def __init__(self, parts: Sequence[Part], dim: int, processes: Processes | None = None) -> None:
         """Take the parts of this process; nothing is read yet."""
         self.parts, self.dim, self.processes = parts, dim, processes or Processes()
-        self._kept: Sequence[Tensor | None] = [None] * len(parts)
-        self._changed: Callable[[Tensor], Tensor] = _in_full_precision
 
     @classmethod
     def of(cls, x: Tensor, processes: Processes | None = None) -> FeatureMatrix:
@@ -58,26 +64,18 @@ class FeatureMatrix:
         return cls(parts, x.shape[1], processes)
 
     def __len__(self) -> int:
-        kept = zip(self.parts, self._kept, strict=True)
-        return sum(part.rows if index is None else len(index) for part, index in kept)
+        return sum(part.rows for part in self.parts)
 
     def __iter__(self) -> Iterator[tuple[Tensor, slice]]:
         start = 0
-        for part, index in zip(self.parts, self._kept, strict=True):
-            x = part.read()
-            if index is not None:
-                x = x[index]
-            yield self._changed(x), slice(start, start + len(x))
-            start += len(x)
+        for part in self.parts:
+            yield _in_full_precision(part.read()), slice(start, start + part.rows)
+            start += part.rows
 
     def where(self, mask: Tensor) -> FeatureMatrix:
-        """The rows where a mask (N,) is true, of a matrix that has all of its rows."""
-        chosen = copy.copy(self)
-        masks = mask.split([part.rows for part in self.parts]) if self.parts else []
-        kept = [(part, m.nonzero().flatten()) for part, m in zip(self.parts, masks, strict=True) if m.any()]
-        chosen.parts = [part for part, _ in kept]
-        chosen._kept = [None if len(index) == part.rows else index for part, index in kept]
-        return chosen
+        """The rows where a mask (N,) is true; what holds none of them is not read."""
+        masks = mask.split([part.rows for part in self.parts]) if self.parts else ()
+        return self._of([part.where(m) for part, m in zip(self.parts, masks, strict=True) if m.any()])
 
     def about(self, origin: Tensor) -> FeatureMatrix:
         """The same rows less a vector (D,)."""
@@ -86,13 +84,13 @@ class FeatureMatrix:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> FeatureMatrix:
         """The same rows after a function of each row, applied to blocks (n, D)."""
-        changed, before = copy.copy(self), self._changed
-        changed._changed = lambda x: function(before(x))
-        return changed
+        return self._of([part.each(function) for part in self.parts])
 
     def beside(self, others: Sequence[FeatureMatrix]) -> FeatureMatrix:
         """The rows of this one followed by those of others."""
-        parts = [part for matrix in (self, *others) for part in matrix.parts]
+        return self._of([part for matrix in (self, *others) for part in matrix.parts])
+
+    def _of(self, parts: Sequence[Part]) -> FeatureMatrix:
         return FeatureMatrix(parts, self.dim, self.processes)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:

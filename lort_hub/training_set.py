@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from lort_hub.eigenbasis import Eigenbasis, class_sums, eigenbasis
+from lort_hub.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis
 from lort_hub.errors import FeatureError
 from lort_hub.matrix import FeatureMatrix
 from lort_hub.objectives import sample_weights
@@ -61,6 +61,7 @@ class TrainingSet:
         self.sums = class_sums(self.matrix, labels, torch.ones(len(labels)), num_classes)
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
+        self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
 
     @property
@@ -82,8 +83,13 @@ class TrainingSet:
         each = torch.arange(self.num_classes)
         return self.sums * sample_weights(each, self.class_counts, gamma)[:, None]
 
+    def _covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
+        """Weighted mean (D,) and covariance (D, D) of the features of all processes."""
+        mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
+        return mean, covariance(self.matrix, self.weights(gamma), mean)
+
     def _basis(self, gamma: float) -> Eigenbasis:
-        return eigenbasis(self.matrix, self.weights(gamma), self.weighted_sums(gamma)[:, :-1].sum(dim=0))
+        return eigenbasis(*self.covariance(gamma))
 
     @cached_property
     def scored(self) -> Tensor:
