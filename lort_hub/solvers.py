@@ -106,12 +106,17 @@ def minimise(
     penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64)
     penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
     penalty[:, dim] = 0.0
+    shares = penalty.clamp_min(1e-300) / penalty.clamp_min(1e-300).sum(dim=0)
     spectrum = torch.cat([basis.values, torch.ones(1, dtype=torch.float64)])
     floor = 1e-10 * spectrum.max() / num_classes
 
     def gradient(head: Tensor) -> tuple[Tensor, Tensor]:
         slope, confidence = slopes(head)
         return slope.addcmul_(penalty, head), confidence
+
+    def centred(head: Tensor) -> Tensor:
+        """Less the common vector that the softmax does not see and the penalty is least without."""
+        return head - (shares * head).sum(dim=0)
 
     zero = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
     unit = spectrum.clone()
@@ -122,8 +127,7 @@ def minimise(
     if init is not None:
         weight, bias = basis.rotate_head(*init)
         head = torch.cat([weight, bias[:, None]], dim=1)
-    if class_decay is None:  # the softmax does not see a common vector; equal decays want it to be zero
-        head = head - head.mean(dim=0)
+    head = centred(head)
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
     g, confidence = gradient(head)
     relatives: list[float] = []
@@ -133,9 +137,7 @@ def minimise(
         if relatives[-1] <= tolerance or iteration == max_iterations or _stalled(relatives):
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
-        direction = _lbfgs_direction(g, scale, history)
-        if class_decay is None:
-            direction = direction - direction.mean(dim=0)
+        direction = centred(_lbfgs_direction(g, scale, history))
         previous, slope = g, (g * direction).sum().item()
         step, (g, confidence) = _line_search(gradient, head, direction, slope)
         head = head + step * direction
