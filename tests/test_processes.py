@@ -1,21 +1,28 @@
-import json
+import errno
 import os
 import signal
+import time
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.distributed import group as groups
 
 import lort_hub.rescaling
 import lort_hub.store
+from lort_hub.data import BadImageError, ImageSplit
 from lort_hub.errors import ProcessLostError
+from lort_hub.features import extract_features
 from lort_hub.fitting import Sample
 from lort_hub.heads import fit_head
+from lort_hub.loading import load_backbone
 from lort_hub.methods import METHODS
 from lort_hub.processes import Processes
 from lort_hub.store import EVAL_VIEW, FeatureStore
 from lort_hub.training_set import TrainingSet
 from tests.groups import together
+from tests.test_features import ENCODED, equal, split_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -146,3 +153,115 @@ def test_every_process_has_the_same_bits(said, kind, count):
             assert selection == first[name][1], name
             for key, tensor in tensors(first[name][0]).items():
                 assert torch.equal(head[key], tensor), (name, key)
+
+
+TYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def test_rows_of_all_are_gathered_in_their_order_whatever_their_type_and_number():
+    def work(index):
+        rows = torch.tensor([[0, 1], [1, 1], [1, 0]])[:index]
+        sums = torch.tensor([index, 10]), torch.tensor(0.5 + index), torch.full((2, 2), 0.25).double()
+        everyone().total(*sums)
+        return [everyone().gather(rows.to(dtype)) for dtype in TYPES], sums
+
+    expected = torch.tensor([[0, 1], [0, 1], [1, 1], [0, 1], [1, 1], [1, 0]])
+    for code, (gathered, sums) in together(4, work):
+        assert code == 0
+        assert [rows.dtype for rows in gathered] == list(TYPES)
+        assert all(torch.equal(rows.to(torch.int64), expected) for rows in gathered)
+        assert [tensor.tolist() for tensor in sums] == [[6, 40], 8.0, [[1.0, 1.0], [1.0, 1.0]]]
+
+
+@pytest.mark.parametrize("at", [1, 7, 40])
+def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(lort_hub.store, "PART_SIZE", None)
+    problem(tmp_path, "uneven")
+
+    def work(index):
+        total, calls = Processes.total, []
+
+        def counted(self, *sums):
+            calls.append(time.monotonic())
+            if index == 1 and len(calls) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            total(self, *sums)
+
+        Processes.total = counted
+        try:
+            fit_head(training_set(tmp_path, "uneven"), "lort")
+        finally:
+            assert time.monotonic() - calls[-1] < 20
+
+    (_, first), killed, (_, third), (_, fourth) = ended = together(4, work)
+    assert [code for code, _ in ended] == [1, -signal.SIGKILL, 1, 1]
+    assert killed[1] is None
+    for error in (first, third, fourth):
+        assert isinstance(error, ProcessLostError)
+        assert "Another process of this run has ended" in str(error)
+        assert "run the same command again" in str(error)
+
+
+@pytest.fixture
+def extract(tmp_path, monkeypatch):
+    """Extraction by this process or one of a group, with a call before row 9 is decoded, the last one."""
+    monkeypatch.setattr(lort_hub.store, "PART_SIZE", 3)
+    backbone, decode = load_backbone("test_resnet", pretrained=False, image_size=32), ImageSplit.decode
+
+    def run(split, name, before=lambda: None):
+        def decoded(self, row, encoded):
+            if row == 9:
+                before()
+            return decode(self, row, encoded)
+
+        AcceleratorState._reset_state(True)
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageSplit, "decode", decoded)
+            return extract_features(
+                backbone, split, folder=tmp_path / name, accelerator=Accelerator(cpu=True), batch_size=1
+            )
+
+    yield run
+    AcceleratorState._reset_state(True)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full_disk():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(f"{EVAL_VIEW}-*.safetensors")}
+
+
+def test_who_dies_extracting_is_noticed_and_its_whole_parts_are_kept(extract, tmp_path):
+    split = split_of(ENCODED)
+    whole = extract(split, "whole").load()
+    (code, error), (killed, _) = together(2, lambda _: extract(split, "killed", die))
+    assert (code, killed) == (1, -signal.SIGKILL)
+    assert isinstance(error, ProcessLostError)
+    assert "Features already extracted are kept: mend that, and run the same command again" in str(error)
+    store, kept = FeatureStore(next((tmp_path / "killed").iterdir())), written(tmp_path / "killed")
+    assert store.missing(EVAL_VIEW) == [3]
+
+    for code, again in together(2, lambda _: extract(split, "killed").load()):
+        assert code == 0
+        assert equal(again, whole)
+    assert kept.items() < written(tmp_path / "killed").items()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_what_one_process_meets_is_raised_by_all(extract, tmp_path):
+    broken = split_of([*ENCODED[:8], b"no picture", ENCODED[9]])
+    for code, error in together(2, lambda _: extract(broken, "broken")):
+        assert code == 1
+        assert isinstance(error, BadImageError)
+        assert "Cannot decode row 8 of split 'train' (8.png), class 'ant'" in str(error)
+    for code, error in together(2, lambda _: extract(split_of(ENCODED), "full", full_disk)):
+        assert code == 1
+        assert (type(error), error.errno) == (OSError, errno.ENOSPC)
+    for name, missing in {"broken": [2, 3], "full": [3]}.items():
+        assert FeatureStore(next((tmp_path / name).iterdir())).missing(EVAL_VIEW) == missing
