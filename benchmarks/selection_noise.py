@@ -17,10 +17,11 @@ from accelerate import Accelerator
 from lort_hub.config import RunArguments, parse_arguments
 from lort_hub.data import load_long_tailed
 from lort_hub.fitting import LinearHead, Sample
-from lort_hub.judging import FOLD_TOLERANCE, SCORES, Predictions, calibrated, standard_error
+from lort_hub.judging import FOLD_TOLERANCE
 from lort_hub.loading import load_backbone
 from lort_hub.methods import AUTO, METHODS
 from lort_hub.problem import Problem
+from lort_hub.scores import SCORES, Predictions, calibrated, standard_error
 
 DRAWS = 40
 RULES = {"accuracy": "balanced-accuracy", "likelihood": "nll"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lort_hub.cosine import fit_cosine
-from lort_hub.eigenbasis import Eigenbasis, class_sums
+from lort_hub.eigenbasis import Eigenbasis, class_sums, covariance
 from lort_hub.errors import ConfigError
 from lort_hub.lort_path import linearly_adjusted, lort_step
 from lort_hub.matrix import FeatureMatrix
@@ -67,6 +67,7 @@ class Sample:
         start: The head of a neighbouring setting, to start iterating from; the optimum does not depend on it.
         tolerance: Relative gradient to solve to.
         seed: Seed of SGD's order.
+        moments: Mean and covariance of the kept samples by gamma, once they were asked for.
     """
 
     training: TrainingSet
@@ -76,6 +77,7 @@ class Sample:
     start: LinearHead | None = None
     tolerance: float = TOLERANCE
     seed: int = 0
+    moments: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @cached_property
     def matrix(self) -> FeatureMatrix:
@@ -101,6 +103,21 @@ class Sample:
             return self.training.sums
         return class_sums(self.matrix, self.labels, torch.ones(len(self.labels)), self.training.num_classes)
 
+    def weighted_sums(self, gamma: float) -> Tensor:
+        """Sums (K, D + 1) of omega_i [x_i, 1] over each class's kept samples, over all processes, float64."""
+        each = torch.arange(self.training.num_classes)
+        return self.sums * sample_weights(each, self.class_counts, gamma)[:, None]
+
+    def covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
+        """Weighted mean (D,) and covariance (D, D) of the kept samples."""
+        if self.kept is None:
+            return self.training.covariance(gamma)
+        if gamma not in self.moments:
+            mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
+            omega = sample_weights(self.labels, self.class_counts, gamma)
+            self.moments[gamma] = mean, covariance(self.matrix, omega, mean)
+        return self.moments[gamma]
+
     @property
     def trained(self) -> tuple[Tensor, Tensor]:
         """The base head, or zeros."""
@@ -108,7 +125,7 @@ class Sample:
         return self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
 
     def for_solver(self, gamma: float) -> tuple[FeatureMatrix, Tensor, Tensor, Eigenbasis, Tensor]:
-        """What the exact solver takes: matrix, labels, omega, basis, class counts."""
+        """What the exact solver takes: matrix, labels, omega, a basis that serves all folds, class counts."""
         omega = sample_weights(self.labels, self.class_counts, gamma)
         return self.matrix, self.labels, omega, self.training.basis(gamma), self.class_counts
 
@@ -137,7 +154,7 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
     The head is (1 - delta) K times that of ridge K * weight_decay on the one-hot labels (PAPER section 7).
 
     Args:
-        sample: What to fit on, without folds.
+        sample: What to fit on.
         settings: Fields of `Objective`.
 
     Raises:
@@ -149,17 +166,17 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
         >>> closed_form(Sample(training), settings).logits(torch.eye(2)).argmax(dim=1)
         tensor([0, 1])
     """
-    objective, training = objective_of(settings), sample.training
+    objective = objective_of(settings)
     if objective.tau or objective.label_aware or not objective.delta or not objective.weight_decay:
         raise ConfigError(
             f"--solver closed-form is the limit of over-smoothed labels with weight decay, got {objective}.\n"
             "Use it with --method lort, a positive --delta and a positive --weight-decay."
         )
-    num_classes, sums = training.num_classes, training.weighted_sums(objective.gamma)
-    mean, covariance = training.covariance(objective.gamma)
-    penalised = covariance + num_classes * objective.weight_decay * torch.eye(len(mean), dtype=torch.float64)
+    sums, (mean, covariance) = sample.weighted_sums(objective.gamma), sample.covariance(objective.gamma)
+    num_classes = len(sums)
+    ridge = num_classes * objective.weight_decay * torch.eye(len(mean), dtype=torch.float64)
     centred = sums[:, :-1] - sums[:, -1:] * mean
-    weight = torch.cholesky_solve(centred.T, torch.linalg.cholesky(penalised)).T
+    weight = torch.cholesky_solve(centred.T, torch.linalg.cholesky(covariance + ridge)).T
     bias = sums[:, -1] - weight @ mean
     scale = (1 - objective.delta) * num_classes
     return LinearHead((scale * weight).float(), (scale * (bias - bias.mean())).float())

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from lort_hub.fitting import Settings
-from lort_hub.judging import SCORES, Judge, Predictions, standard_error
+from lort_hub.judging import Judge
 from lort_hub.methods import METHODS, Method
+from lort_hub.scores import SCORES, Predictions, standard_error
 
 PATIENCE = 2
 

@@ -9,8 +9,8 @@ import pytest
 
 import lort_hub
 from lort_hub import fitting
-from lort_hub.judging import SCORES
 from lort_hub.methods import METHODS, SELECT_BY
+from lort_hub.scores import SCORES
 from lort_hub.studies import STUDIES
 from tests.conftest import ROOT
 

@@ -6,17 +6,9 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from lort_hub.fitting import DEFAULTS, Sample
-from lort_hub.judging import (
-    FOLD_TOLERANCE,
-    FOLDS,
-    SCORES,
-    Judge,
-    Predictions,
-    calibrated,
-    standard_error,
-    stratified_folds,
-)
+from lort_hub.judging import FOLD_TOLERANCE, FOLDS, Judge, stratified_folds
 from lort_hub.methods import METHODS
+from lort_hub.scores import SCORES, Predictions, calibrated, standard_error
 from lort_hub.training_set import TrainingSet
 from tests.test_selection import clusters
 

@@ -8,15 +8,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from lort_hub.errors import ConfigError
 from lort_hub.fitting import DEFAULTS
 from lort_hub.heads import fit_head
-from lort_hub.judging import (
-    SCORES,
-    Judge,
-    Predictions,
-    leave_one_out_predictions,
-    standard_error,
-    stratified_folds,
-)
+from lort_hub.judging import Judge, leave_one_out_predictions, stratified_folds
 from lort_hub.methods import GAMMAS, METHODS
+from lort_hub.scores import SCORES, Predictions, standard_error
 from lort_hub.selection import choose_method, select
 from lort_hub.training_set import TrainingSet
 

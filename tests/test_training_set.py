@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from lort_hub.eigenbasis import class_sums
 from lort_hub.errors import ConfigError
 from lort_hub.fitting import Sample, closed_form, exact
 from lort_hub.heads import fit_head
+from lort_hub.judging import SCORES, Judge, leave_one_out_predictions
+from lort_hub.methods import METHODS
 from lort_hub.training_set import TrainingSet
 
 COUNTS = torch.tensor([60, 25, 10, 4, 1])
@@ -33,7 +37,7 @@ def test_scored_are_as_many_of_each_class_as_fit(training, monkeypatch):
     assert scored(training, 100 * per_sample - 1, monkeypatch)[0] == [59, 25, 10, 4, 1]
     assert scored(training, 35 * per_sample, monkeypatch)[0] == [10, 10, 10, 4, 1]
     assert scored(training, 34 * per_sample, monkeypatch)[0] == [9, 9, 9, 4, 1]
-    assert scored(training, 1, monkeypatch)[0] == [1, 1, 1, 1, 1]
+    assert scored(training, 1, monkeypatch)[0] == [2, 2, 2, 2, 1]  # one alone has no spread
 
 
 def test_scored_are_the_same_each_time_and_not_the_first(training, monkeypatch):
@@ -43,12 +47,14 @@ def test_scored_are_the_same_each_time_and_not_the_first(training, monkeypatch):
     assert not mask[first].all()
 
 
-def test_a_choice_by_some_samples_is_one_by_their_leave_one_out(training, monkeypatch):
-    whole = fit_head(training, "lort").selection
-    monkeypatch.setattr(lort_hub.training_set, "SCORED", 35 * 11)
-    some = fit_head(TrainingSet(training.matrix, training.labels, 5), "lort").selection
-    assert some.candidates != whole.candidates
-    assert {round(15 * 5 * c["score"] * 20) % 1 for c in some.candidates} == {0}
+def test_scored_samples_are_told_what_they_are_where_all_are_scored(training, monkeypatch):
+    path = [{"gamma": 0.5, "weight_decay": decay} for decay in (1e-3, 0.1)]
+    whole = list(leave_one_out_predictions(training, path))
+    _, mask = scored(training, 35 * 11, monkeypatch)
+    some = leave_one_out_predictions(TrainingSet(training.matrix, training.labels, 5), path)
+    for all_of_them, few in zip(whole, some, strict=True):
+        assert torch.equal(few.labels, training.labels[mask])
+        assert torch.equal(few.predicted, all_of_them.predicted[mask])
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -71,6 +77,24 @@ def test_closed_form_is_ridge_regression_scaled(training, gamma, decay):
     scale = (1 - 0.9) * 5
     np.testing.assert_allclose(head.weight, scale * ridge.coef_, atol=1e-6)
     np.testing.assert_allclose(head.bias, scale * (ridge.intercept_ - 1 / 5), atol=1e-6)
+
+
+def test_closed_form_sees_the_kept_samples_alone(training):
+    settings = {"delta": 0.9, "gamma": 0.5, "weight_decay": 0.02}
+    kept = torch.arange(100) % 3 > 0
+    kept |= training.labels == 4
+    part = closed_form(Sample(training, kept=kept), settings)
+    alone = closed_form(Sample(TrainingSet(training.x[kept], training.labels[kept], 5)), settings)
+    torch.testing.assert_close(part.weight, alone.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(part.bias, alone.bias, atol=1e-6, rtol=0)
+    held_out = TrainingSet(training.matrix, training.labels, 5, held_out=~kept)
+    selection = fit_head(held_out, "lort", solver="closed-form").selection
+    [chosen] = Judge(held_out).cross_validated(
+        replace(METHODS["lort"], fitted_by="closed_form"), [selection.chosen]
+    )
+    again = closed_form(Sample(training, kept=kept), selection.chosen).logits(training.x[~kept])
+    assert torch.equal(chosen.predicted, again.argmax(dim=1))
+    assert selection.score == pytest.approx(SCORES["balanced-accuracy"](chosen))
 
 
 @pytest.mark.parametrize(("delta", "furthest"), [(0.9, 0.3), (0.99, 0.03), (0.999, 0.003)])
