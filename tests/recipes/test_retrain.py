@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from lort_hub import LortHead
 from lort_hub.data import load_long_tailed
@@ -22,6 +23,7 @@ import json, sys
 sys.modules["lort_hub"] = None  # any import of it fails
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 folder, image_files, library = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 images = [Image.open(file).convert("RGB") for file in image_files]
 logits = {}
@@ -121,24 +123,72 @@ def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path)
     assert heads[0] == heads[1]
 
 
+SHARED = """
+import runpy, sys
+import lort_hub.store
+
+lort_hub.store.PART_SIZE = int(sys.argv[1])
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def in_parts(folder, part_size, processes=1):
+    """A launcher of processes whose stores have parts so small that each process has some."""
+    (folder / "shared.py").write_text(SHARED)
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", str(processes)) if processes > 1 else ()
+    launcher = (sys.executable, *torchrun, folder / "shared.py", str(part_size))
+    return {"launcher": launcher, "ACCELERATE_USE_CPU": "true"}
+
+
 def test_two_processes_find_the_head_of_one(tmp_path):
     backbone = timm_folder(tmp_path / "b")
     flags = ("--backbone", backbone, "--dataset", "digits", "--num-workers", "0")
-    one = retrain(*flags, "--output-dir", tmp_path / "one", cache=tmp_path / "cache1")
+    one = retrain(
+        *flags, "--output-dir", tmp_path / "one", cache=tmp_path / "cache1", **in_parts(tmp_path, 75)
+    )
     assert one.returncode == 0, one.stderr
     two = retrain(
-        *flags,
-        "--output-dir",
-        tmp_path / "two",
-        launcher=(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-        cache=tmp_path / "cache2",
-        ACCELERATE_USE_CPU="true",
+        *flags, "--output-dir", tmp_path / "two", cache=tmp_path / "cache2", **in_parts(tmp_path, 75, 2)
     )
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("| lort ") == 1
-    first, second = (LortHead.from_pretrained(str(tmp_path / name / "head")) for name in ("one", "two"))
-    assert (first.weight - second.weight).abs().max() <= 1e-5
-    assert (first.bias - second.bias).abs().max() <= 1e-5
+    assert len(list((tmp_path / "cache2").rglob("eval-*.safetensors"))) == 14  # 3 and 4 parts a process
+    heads = [load_file(tmp_path / name / "head" / "model.safetensors") for name in ("one", "two")]
+    assert heads[0].keys() == heads[1].keys()
+    largest = max(tensor.abs().max() for tensor in heads[0].values())
+    for name, tensor in heads[0].items():
+        assert (heads[1][name] - tensor).abs().max() <= 1e-5 * largest, name
+
+
+def test_an_image_that_one_process_cannot_decode_ends_both_with_its_name(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / "train" / "cat" / "2.png").write_bytes(b"not a picture")
+    flags = (*SMALL, "--dataset", folder, "--output-dir", tmp_path / "out")
+    started = time.monotonic()
+    stopped = retrain(*flags, cache=tmp_path / "cache", **in_parts(tmp_path, 4, 2))
+    assert stopped.returncode == 1
+    assert stopped.stderr.count("error: Cannot decode row 17 of split 'train'") in (1, 2)
+    assert "leave all such images out with --on-bad-image skip" in stopped.stderr
+    assert not (tmp_path / "out").exists()
+    assert time.monotonic() - started < 120
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_closed_form_is_lort_s_limit_and_no_other_method_s(tmp_path):
+    flags = ("--backbone", timm_folder(tmp_path / "b"), "--dataset", "digits", "--num-workers", "0")
+    flags = (*flags, "--solver", "closed-form", "--output-dir")
+    finished = retrain(*flags, tmp_path / "out", cache=tmp_path / "cache")
+    assert finished.returncode == 0, finished.stderr
+    assert "leave-one-out in closed form" in finished.stdout
+    head = json.loads((tmp_path / "out" / "run.json").read_text())["head"]
+    assert head["delta"] == pytest.approx(0.831, abs=1e-3)
+    refused = retrain(*flags, tmp_path / "ce", "--method", "ce", cache=tmp_path / "cache")
+    assert refused.returncode == 2
+    assert refused.stderr.count("error: --solver closed-form is the limit of over-smoothed labels") == 1
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "ce").exists()
 
 
 def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):
