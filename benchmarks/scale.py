@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from lort_hub.config import reuse_freed_memory
 from lort_hub.eigenbasis import PANEL
 from lort_hub.heads import fit_head
 from lort_hub.judging import Judge
+from lort_hub.launch import reuse_freed_memory
 from lort_hub.matrix import BLOCK
 from lort_hub.methods import METHODS
 from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap

@@ -9,10 +9,11 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score
 
-from lort_hub.config import RunArguments, make_accelerator, parse_arguments
+from lort_hub.config import RunArguments, parse_arguments
 from lort_hub.data import load_long_tailed
 from lort_hub.heads import fit_selected, stage1_fit
 from lort_hub.judging import Judge
+from lort_hub.launch import make_accelerator
 from lort_hub.loading import load_backbone
 from lort_hub.methods import METHODS
 from lort_hub.problem import Problem

@@ -14,17 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import (
-    RunArguments,
-    environment,
-    flag,
-    make_accelerator,
-    parse_arguments,
-    phase,
-    run,
-    start_timing,
-)
+from lort_hub.config import RunArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.longtail import long_tailed_counts
 from lort_hub.markdown import escape
 from lort_hub.methods import METHODS, SELECT_BY

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from lort_hub.config import flag, parse_arguments, run
+from lort_hub.config import flag, parse_arguments
 from lort_hub.data import to_rgb
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.hub import MODEL_FILES, download_model
+from lort_hub.launch import run
 from lort_hub.markdown import code
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lort_hub.config import flag, parse_arguments, run
+from lort_hub.config import flag, parse_arguments
+from lort_hub.launch import run
 
 
 @dataclass

@@ -10,17 +10,9 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.checkpoint import begin
-from lort_hub.config import (
-    ModelArguments,
-    environment,
-    flag,
-    make_accelerator,
-    parse_arguments,
-    phase,
-    run,
-    start_timing,
-)
+from lort_hub.config import ModelArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError
+from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.methods import METHODS, SELECT_BY
 from lort_hub.metrics import class_groups, evaluate
 from lort_hub.objectives import Objective

@@ -11,17 +11,9 @@ from math import inf
 from typing import Any, ClassVar
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import (
-    RunArguments,
-    environment,
-    flag,
-    make_accelerator,
-    parse_arguments,
-    phase,
-    run,
-    start_timing,
-)
+from lort_hub.config import RunArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.metrics import evaluate
 
 STUDIES = ("delta", "lr", "weight-decay", "views", "scale", "noise", "path")

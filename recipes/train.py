@@ -12,9 +12,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from lort_hub.checkpoint import begin
-from lort_hub.config import environment, make_accelerator, parse_arguments, phase, run, start_timing
+from lort_hub.config import parse_arguments
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.holdout import TrainedOn, hold_out
+from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.metrics import evaluate
 from lort_hub.resume import (
     best_epoch,

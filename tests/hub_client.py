@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.heads import fit_head
+from lort_hub.launch import environment
 from lort_hub.loading import load_backbone
 from lort_hub.metrics import evaluate
 from lort_hub.output import write_output

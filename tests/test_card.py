@@ -12,10 +12,10 @@ import torch
 from huggingface_hub import ModelCard
 
 from lort_hub.card import COLUMNS, GROUPS, address_cards, render_card, render_head_card, results_table
-from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.heads import STAGE1, fit_head
 from lort_hub.holdout import TrainedOn
+from lort_hub.launch import environment
 from lort_hub.loading import load_backbone
 from lort_hub.markdown import escape
 from lort_hub.metrics import evaluate

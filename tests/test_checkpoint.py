@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 from transformers.models.vit import ViTImageProcessor
 
-import lort_hub.config
+import lort_hub.launch
 from lort_hub.checkpoint import atomic_folder, check_output_dir, check_saved, is_finished, save_model
 from lort_hub.errors import CheckpointError
 from lort_hub.loading import load_backbone
@@ -252,7 +252,7 @@ def full_disk(kind, folder):
 def test_full_disk_is_one_message_and_leaves_nothing(tmp_path, kind):
     def work():
         with (tmp_path / "stderr").open("w") as sys.stderr:
-            lort_hub.config.run(lambda: full_disk(kind, tmp_path / "out"))
+            lort_hub.launch.run(lambda: full_disk(kind, tmp_path / "out"))
 
     assert exit_code(work) == 1
     message = (tmp_path / "stderr").read_text().splitlines()

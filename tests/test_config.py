@@ -9,17 +9,9 @@ import pytest
 from accelerate.state import AcceleratorState
 
 import lort_hub
-from lort_hub.config import (
-    RunArguments,
-    environment,
-    flag,
-    make_accelerator,
-    parse_arguments,
-    phase,
-    run,
-    use_idle_cores,
-)
+from lort_hub.config import RunArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.launch import environment, make_accelerator, phase, run, use_idle_cores
 from tests.conftest import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))

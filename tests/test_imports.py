@@ -45,7 +45,9 @@ def after_import(module):
     return json.loads(finished.stdout)
 
 
-@pytest.mark.parametrize("module", ["lort_hub", "lort_hub.config", "lort_hub.errors", "lort_hub.methods"])
+@pytest.mark.parametrize(
+    "module", ["lort_hub", "lort_hub.config", "lort_hub.launch", "lort_hub.errors", "lort_hub.methods"]
+)
 def test_import_is_light_and_quiet(module):
     assert after_import(module) == [[], []]
 

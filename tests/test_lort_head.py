@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lort_hub.card import render_head_card
-from lort_hub.config import environment
 from lort_hub.data import load_long_tailed
 from lort_hub.errors import CheckpointError, HubUnavailableError
 from lort_hub.heads import fit_head
 from lort_hub.hub import download_model, license_of, list_heads
+from lort_hub.launch import environment
 from lort_hub.loading import load_backbone
 from lort_hub.lort_head import LortHead
 from lort_hub.metrics import evaluate
