@@ -19,7 +19,8 @@ from lort_hub.maxnorm import minimise_within
 from lort_hub.objectives import Objective, sample_weights
 from lort_hub.posthoc import logit_adjusted, nearest_class_mean, tau_normalised
 from lort_hub.rescaling import disalign, learned_weight_scaling
-from lort_hub.solvers import TOLERANCE, Solution, minimise, sgd
+from lort_hub.sgd import sgd
+from lort_hub.solvers import TOLERANCE, Solution, minimise
 from lort_hub.training_set import TrainingSet
 
 Settings = Mapping[str, float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PATIENCE = timedelta(days=1)
-"""How long one process waits for the others; one that has died is noticed at once, whatever this is."""
+"""How long one process waits for the others; gloo notices one that has died at once, whatever this is."""
+LOST = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
+"""What gloo says of a process that is gone, in errors that have no type of their own."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,33 @@ class Processes:
             for tensor in sums:
                 torch.distributed.all_reduce(tensor, group=self.group)
 
+    def agree(self, *values: Tensor) -> None:
+        """Replace each process's values by those of the first.
+
+        What is computed from the same sums may differ in its last bits where processes have other cores or
+        other threads; steps and stops that were decided by it would then no longer be the same.
+        """
+        if self.group is None:
+            return
+        with noticing_the_dead():
+            for tensor in values:
+                torch.distributed.broadcast(tensor, group_src=0, group=self.group)
+
+    def agreed(self, number: float) -> float:
+        """A number as the first process has it."""
+        value = torch.tensor(number, dtype=torch.float64)
+        self.agree(value)
+        return value.item()
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """One value of each process, of any kind, in their order."""
+        if self.group is None:
+            return [value]
+        found: list[Any] = [None] * self.count
+        with noticing_the_dead():
+            torch.distributed.all_gather_object(found, value, group=self.group)
+        return found
+
     def gather(self, values: Tensor) -> Tensor:
         """The rows (n, ...) of all processes, in their order; each may have another number, or none."""
         if self.group is None:
@@ -92,7 +122,9 @@ def noticing_the_dead() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as cause:  # gloo's and NCCL's own, torch.distributed.DistError among them
+    except RuntimeError as cause:
+        if not isinstance(cause, torch.distributed.DistError) and not LOST.search(str(cause)):
+            raise
         raise ProcessLostError(
             f"Another process of this run has ended: {str(cause).splitlines()[0][:200]}\n"
             "Its own message, above or below, says why. Features already extracted are kept: mend that, and "

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lort_hub.eigenbasis import Eigenbasis, class_sums
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.matrix import FeatureMatrix
+from lort_hub.processes import Processes
 from lort_hub.objectives import Objective, logit_adjustment, sample_weights, smoothing
 
 TOLERANCE = 1e-5
@@ -100,7 +101,7 @@ def minimise(
             "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
             "Give a positive --weight-decay, a positive --delta, or --solver sgd."
         )
-    num_classes, dim = len(class_counts), matrix.dim
+    num_classes, dim, processes = len(class_counts), matrix.dim, matrix.processes
     slopes = _Slopes(matrix, labels, omega, basis, class_counts, objective)
     # Column D of `head` is the bias; its feature is the constant 1 and carries no decay.
     penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64)
@@ -132,20 +133,28 @@ def minimise(
     g, confidence = gradient(head)
     relatives: list[float] = []
     while True:
-        relatives.append((g * unit).norm().item() / scale_of_gradient)
+        relatives.append(processes.agreed((g * unit).norm().item() / scale_of_gradient))
+        if not math.isfinite(relatives[-1]):
+            raise FeatureError(
+                "The gradient is NaN or infinite: the features or the head to start from are too large."
+            )
         iteration = len(relatives) - 1
         if relatives[-1] <= tolerance or iteration == max_iterations or _stalled(relatives):
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
         direction = centred(_lbfgs_direction(g, scale, history))
-        previous, slope = g, (g * direction).sum().item()
-        step, (g, confidence) = _line_search(gradient, head, direction, slope)
+        previous, slope = g, processes.agreed((g * direction).sum().item())
+        if slope >= 0 and history:  # rounding has spoilt what the history says
+            history.clear()
+            continue
+        step, (g, confidence) = _line_search(gradient, head, direction, slope, processes)
         head = head + step * direction
         change = g - previous
-        product = (change * direction).sum().item() * step
+        product = processes.agreed((change * direction).sum().item() * step)
         if product > 0:
             history.append(((step * direction).float(), change.float(), product))
     weight, bias = basis.unrotate(head[:, :dim], head[:, dim])
+    processes.agree(weight, bias)
     return Solution(weight, bias, iteration, relatives[-1])
 
 
@@ -227,7 +236,11 @@ def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, T
 
 
 def _line_search(
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]], head: Tensor, direction: Tensor, slope: float
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+    head: Tensor,
+    direction: Tensor,
+    slope: float,
+    processes: Processes,
 ) -> tuple[float, tuple[Tensor, Tensor]]:
     """The step from a head at which the slope along a direction has all but gone, and the gradient there.
 
@@ -236,7 +249,7 @@ def _line_search(
     step, below, above = 1.0, (0.0, slope), None
     for left in reversed(range(LINE_STEPS)):
         found = gradient(head + step * direction)
-        here = (step, (found[0] * direction).sum().item())
+        here = (step, processes.agreed((found[0] * direction).sum().item()))
         if abs(here[1]) <= FLAT * abs(slope) or not left:
             break
         if here[1] < 0 and above is None:
@@ -254,61 +267,3 @@ def _secant(one: tuple[float, float], other: tuple[float, float], parallel: floa
     """Where the line through two (step, slope) is zero; `parallel` where it is level or falls."""
     rise = (other[1] - one[1]) / (other[0] - one[0])
     return one[0] - one[1] / rise if rise > 0 else parallel
-
-
-def sgd(
-    views: Sequence[Tensor],
-    labels: Tensor,
-    class_counts: Tensor,
-    objective: Objective,
-    *,
-    init: tuple[Tensor, Tensor],
-    epochs: int = 20,
-    lr: float = 5e-4,
-    momentum: float = 0.9,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> Solution:
-    """Re-train a head by the paper's stage 2 (PAPER section 4): SGD from the stage-1 head, cosine to zero.
-
-    Args:
-        views: Features (N, D) as each epoch sees them; epoch e uses view e modulo their number.
-        labels: Labels (N,).
-        class_counts: Training images of each class (K,).
-        objective: What to minimise; its sample weights scale each sample's loss, averaging to one.
-        init: Head (K, D), (K,) to start from.
-        epochs: Passes over the data.
-        lr: Initial learning rate.
-        momentum: SGD's momentum.
-        batch_size: Samples per step.
-        seed: Seed of the order of the samples.
-
-    Returns:
-        The head after the last epoch; the weight decay acts on W alone.
-
-    Example:
-        >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
-        >>> head = sgd([x], y, counts, Objective(), init=(torch.zeros(2, 2), torch.zeros(2)), lr=1.0)
-        >>> (x.double() @ head.weight.T + head.bias).argmax(dim=1)
-        tensor([0, 1])
-    """
-    weight, bias = (tensor.detach().float().clone().requires_grad_() for tensor in init)
-    groups = [
-        {"params": [weight], "weight_decay": objective.weight_decay},
-        {"params": [bias], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    prior = logit_adjustment(class_counts, objective.tau).float()
-    scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()
-    order = torch.Generator().manual_seed(seed)
-    for epoch in range(epochs):
-        x = views[epoch % len(views)]
-        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
-            logits = F.linear(x[batch], weight, bias) + prior
-            losses = F.cross_entropy(logits, labels[batch], label_smoothing=objective.delta, reduction="none")
-            optimizer.zero_grad()
-            (losses * scale[batch]).mean().backward()
-            optimizer.step()
-        schedule.step()
-    return Solution(weight.detach().double(), bias.detach().double(), epochs, None)

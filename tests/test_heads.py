@@ -13,7 +13,7 @@ from lort_hub.lort_head import LortHead
 from lort_hub.matrix import FeatureMatrix
 from lort_hub.methods import METHODS
 from lort_hub.objectives import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value
-from lort_hub.solvers import sgd
+from lort_hub.sgd import sgd
 from lort_hub.store import Features
 from lort_hub.training_set import TrainingSet
 from tests.test_selection import clusters

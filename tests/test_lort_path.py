@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lort_hub.lort_path import linearly_adjusted, lort_step, matched_strength
 from lort_hub.objectives import Objective
-from lort_hub.solvers import sgd
+from lort_hub.sgd import sgd
 
 COUNTS = torch.tensor([9, 4, 2])
 seeds = st.integers(0, 1000)

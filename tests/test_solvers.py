@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from lort_hub.errors import ConfigError
 from lort_hub.objectives import Objective, objective_value
-from lort_hub.solvers import minimise, sgd
+from lort_hub.sgd import sgd
+from lort_hub.solvers import minimise
 from lort_hub.training_set import TrainingSet
 from tests.test_objectives import problem
 

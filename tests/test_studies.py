@@ -11,7 +11,7 @@ from lort_hub.heads import fit_head, stage1_fit
 from lort_hub.matrix import FeatureMatrix
 from lort_hub.metrics import logits_magnitude
 from lort_hub.objectives import Objective, logit_gap
-from lort_hub.solvers import sgd
+from lort_hub.sgd import sgd
 from lort_hub.studies import (
     DECAYS,
     DELTAS,
