@@ -284,7 +284,7 @@ def test_parquet_of_jpegs_with_augmented_views_by_sgd(tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert "20 epochs of SGD" in finished.stdout
     views = {path.name.split("-")[0] for path in Path(tmp_path / "cache").rglob("*.safetensors")}
-    assert views == {"eval", "seed0.1", "seed0.2"}
+    assert views == {"eval", "seed0.1", "seed0.2", "result"}  # the baseline is kept beside the features
 
 
 def test_random_weights_are_seeded_and_ce_obeys_its_flags(photos, tmp_path):
