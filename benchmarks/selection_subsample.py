@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score
 
-from lort_hub.config import RunArguments, parse_arguments
+from lort_hub.config import FeatureArguments, parse_arguments
 from lort_hub.data import load_long_tailed
 from lort_hub.heads import fit_selected, stage1_fit
 from lort_hub.judging import Judge
@@ -33,7 +33,7 @@ def subsample(training: TrainingSet, most: int | None, seed: int) -> torch.Tenso
 
 
 def main() -> None:
-    args = parse_arguments(RunArguments, description=__doc__)
+    args = parse_arguments(FeatureArguments, description=__doc__)
     accelerator: Accelerator = make_accelerator(args)
     backbone = load_backbone(args.backbone, image_size=args.image_size)
     data = load_long_tailed(args.dataset, **args.data_options())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+STARTED = time.perf_counter()
+"""When the process started, to a few hundredths of a second where it is one of the recipes."""
 
 _HOMES = {
     "FeatureStore": "store",

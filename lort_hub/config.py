@@ -81,9 +81,6 @@ class RunArguments:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the backbone (default: that of accelerate launch, else no)."
     )
-    feature_dtype: Literal["float32", "float16", "bfloat16"] = flag(
-        "float32", "Type that features are kept in on disk."
-    )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     dry_run: bool = flag(False, "Check everything, print the plan, write nothing.")
@@ -103,6 +100,15 @@ class RunArguments:
         """The flags that `load_long_tailed` takes, besides the data set itself."""
         names = ("image_column", "label_column", "train_split", "test_split")
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
+
+
+@dataclass
+class FeatureArguments(RunArguments):
+    """Flags of the recipes that extract features."""
+
+    feature_dtype: Literal["float32", "float16", "bfloat16"] = flag(
+        "float32", "Type that features are kept in on disk."
+    )
 
     def extraction_options(self) -> dict[str, Any]:
         """The flags that `extract_features` takes, besides views and their seed."""

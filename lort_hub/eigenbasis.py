@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lort_hub.errors import FeatureError
 from lort_hub.matrix import BLOCK, FeatureMatrix
 
 PANEL = 256
@@ -85,10 +86,15 @@ def eigenbasis(mean: Tensor, covariance: Tensor) -> Eigenbasis:
         mean: Their weighted mean (D,).
         covariance: Their weighted covariance (D, D).
 
+    Raises:
+        FeatureError: It is not finite.
+
     Example:
         >>> eigenbasis(torch.zeros(2), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).values.round(decimals=6)
         tensor([0., 2.], dtype=torch.float64)
     """
+    if not covariance.isfinite().all():
+        raise FeatureError("The features are too large: their covariance is NaN or infinite in float32.")
     values, vectors = torch.linalg.eigh(covariance.double())
     return Eigenbasis(mean.double(), vectors, values.clamp_min(0))
 

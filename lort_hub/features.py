@@ -14,7 +14,7 @@ from lort_hub.backbones import Backbone
 from lort_hub.data import ImageSplit
 from lort_hub.errors import LortHubError
 from lort_hub.pixels import Pixels
-from lort_hub.processes import noticing_the_dead
+from lort_hub.processes import Processes
 from lort_hub.store import EVAL_VIEW, FeatureStore, augmented_view, cache_folder
 
 if TYPE_CHECKING:
@@ -111,8 +111,6 @@ def all_or_none(accelerator: Accelerator) -> Iterator[None]:
         Traceback (most recent call last):
         lort_hub.errors.LortHubError: not finite
     """
-    from accelerate.utils import gather_object
-
     own: Exception | None = None
     try:
         yield
@@ -122,8 +120,7 @@ def all_or_none(accelerator: Accelerator) -> Iterator[None]:
         own = error
     # Our errors and the machine's cross to other processes as they are; others may not be made for it.
     told = own if own is None or isinstance(own, (LortHubError, OSError)) else RuntimeError(repr(own))
-    with noticing_the_dead():
-        errors = [error for error in gather_object([told]) if error is not None]
+    errors = [error for error in Processes.of(accelerator).gather_objects(told) if error is not None]
     if errors:
         raise errors[0] from own
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lort_hub.cosine import fit_cosine
-from lort_hub.eigenbasis import Eigenbasis, class_sums, covariance
+from lort_hub.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis, ridge_head
 from lort_hub.errors import ConfigError
 from lort_hub.lort_path import linearly_adjusted, lort_step
 from lort_hub.matrix import FeatureMatrix
@@ -53,7 +53,7 @@ class LinearHead:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (N, K) of features (N, D)."""
-        return torch.addmm(self.bias, x, self.weight.T)
+        return torch.addmm(self.bias, x.to(self.weight), self.weight.T)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Sample:
         start: The head of a neighbouring setting, to start iterating from; the optimum does not depend on it.
         tolerance: Relative gradient to solve to.
         seed: Seed of SGD's order.
-        moments: Mean and covariance of the kept samples by gamma, once they were asked for.
+        known: Sums of the kept samples, and by gamma their mean and covariance, once they were asked for.
     """
 
     training: TrainingSet
@@ -78,7 +78,7 @@ class Sample:
     start: LinearHead | None = None
     tolerance: float = TOLERANCE
     seed: int = 0
-    moments: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    known: dict[str | float, Any] = field(default_factory=dict)
 
     @cached_property
     def matrix(self) -> FeatureMatrix:
@@ -97,12 +97,16 @@ class Sample:
         self.matrix.processes.total(counts)
         return counts
 
-    @cached_property
+    @property
     def sums(self) -> Tensor:
         """Sums (K, D + 1) of [x, 1] over each class's kept samples, over all processes, float64."""
         if self.kept is None:
             return self.training.sums
-        return class_sums(self.matrix, self.labels, torch.ones(len(self.labels)), self.training.num_classes)
+        if "sums" not in self.known:
+            ones = torch.ones(len(self.labels))
+            self.known["sums"] = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
+        sums: Tensor = self.known["sums"]
+        return sums
 
     def weighted_sums(self, gamma: float) -> Tensor:
         """Sums (K, D + 1) of omega_i [x_i, 1] over each class's kept samples, over all processes, float64."""
@@ -113,11 +117,12 @@ class Sample:
         """Weighted mean (D,) and covariance (D, D) of the kept samples."""
         if self.kept is None:
             return self.training.covariance(gamma)
-        if gamma not in self.moments:
+        if gamma not in self.known:
             mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
             omega = sample_weights(self.labels, self.class_counts, gamma)
-            self.moments[gamma] = mean, covariance(self.matrix, omega, mean)
-        return self.moments[gamma]
+            self.known[gamma] = mean, covariance(self.matrix, omega, mean)
+        moments: tuple[Tensor, Tensor] = self.known[gamma]
+        return moments
 
     @property
     def trained(self) -> tuple[Tensor, Tensor]:
@@ -177,8 +182,14 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
     num_classes = len(sums)
     ridge = num_classes * objective.weight_decay * torch.eye(len(mean), dtype=torch.float64)
     centred = sums[:, :-1] - sums[:, -1:] * mean
-    weight = torch.cholesky_solve(centred.T, torch.linalg.cholesky(covariance + ridge)).T
-    bias = sums[:, -1] - weight @ mean
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge)
+    if failed:  # a ridge below the rounding of float32 products, which the eigenvalues are clamped against
+        basis = eigenbasis(mean, covariance)
+        weight, bias = basis.unrotate(*ridge_head(basis, basis.rotate_sums(sums), float(ridge[0, 0])))
+    else:
+        weight = torch.cholesky_solve(centred.T, factor).T.contiguous()
+        bias = sums[:, -1] - weight @ mean
+    sample.matrix.processes.agree(weight, bias)
     scale = (1 - objective.delta) * num_classes
     return LinearHead((scale * weight).float(), (scale * (bias - bias.mean())).float())
 

@@ -75,14 +75,19 @@ class Judge:
     def how(self, method: Method, settings: Settings) -> str:
         """Where a method's predictions come from."""
         if self._unseen is not None:
-            count = self._unseen.sum()
-            self.training.processes.total(count)
-            return f"the {int(count)} images held out of the backbone's training"
+            return f"the {self.training.num_unseen} images held out of the backbone's training{self._share}"
         closed = self.in_closed_form(method, settings)
         how = "leave-one-out in closed form" if closed else f"stratified {FOLDS}-fold cross-validation"
         if self.training.held_out is not None:
             how += " on images the backbone was trained on, too rosy about the tail (no --holdout)"
-        return how
+        return how + self._share
+
+    @property
+    def _share(self) -> str:
+        """How many of the samples are scored, where it is not all."""
+        training = self.training
+        every = training.num_unseen or int(training.class_counts.sum())
+        return "" if training.num_scored == every else f", scored on {training.num_scored} of {every} samples"
 
     def in_closed_form(self, method: Method, settings: Settings) -> bool:
         """Whether exact leave-one-out in closed form judges these settings."""
@@ -118,14 +123,9 @@ class Judge:
                 labels.append(self.training.labels[held])
             yield _predictions(torch.cat(logits), torch.cat(labels), self.training.processes)
 
-    @cached_property
+    @property
     def _unseen(self) -> Tensor | None:
-        held_out = self.training.held_out
-        if held_out is None:
-            return None
-        count = held_out.sum()
-        self.training.processes.total(count)
-        return held_out if count else None
+        return self.training.held_out if self.training.num_unseen else None
 
     @cached_property
     def _folds(self) -> list[tuple[Sample, Tensor]]:

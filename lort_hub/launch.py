@@ -18,14 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lort_hub import STARTED
 from lort_hub.config import RunArguments
 from lort_hub.errors import ConfigError, LortHubError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-STARTED = time.perf_counter()
-"""When the process started, to a few hundredths of a second: recipes import this module first."""
 PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
 
 
@@ -45,9 +44,6 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         1
     """
     from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
-    from lort_hub.processes import PATIENCE
 
     report_to = None if arguments.report_to == "none" else arguments.report_to
     if report_to and find_spec(report_to) is None:
@@ -57,7 +53,6 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         mixed_precision=arguments.mixed_precision,
         log_with=report_to,
         project_dir=str(logs),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         **options,
     )
     reuse_freed_memory()

@@ -97,7 +97,7 @@ class Problem:
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
         unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
         held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
-        data = data.leave_out(*(store.skipped() for store in stores))
+        data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
         if backbone.trained_on and unseen is None:
             notes.append(f"note: {backbone.trained_on.doubt()}")
@@ -114,12 +114,23 @@ class Problem:
         """The same, kept beside the features: cross-entropy takes longer than most heads that follow it."""
         processes, held_out = self.training.processes, self.training.held_out
         unseen = None if held_out is None else processes.gather(held_out).nonzero().flatten().tolist()
-        how = json.dumps([__version__, self.data.class_names, backbone.class_names, select_by, seed, unseen])
+        how = json.dumps(
+            [
+                __version__,
+                torch.__version__,
+                self.data.class_names,
+                backbone.class_names,
+                select_by,
+                seed,
+                unseen,
+            ]
+        )
         name = hashlib.sha256(how.encode()).hexdigest()[:16]
         kept = self.train_store.kept(name)
         found = torch.tensor(int(kept is not None))
         processes.total(found)
         if kept and found == processes.count:
+            processes.agree(*(kept[0][name] for name in sorted(kept[0])))
             return Fit.restored(*kept)
         fit = self.baseline(backbone, select_by=select_by, seed=seed)
         if processes.index == 0 and fit.method != STAGE1:

@@ -1,4 +1,4 @@
-"""Solvers of the head objective: an exact one in the features' eigenbasis, and the paper's SGD protocol.
+"""The exact solver of the head objective, in the eigenbasis of the features.
 
 Near-uniform softmax (what LORT's targets ask for) makes the Hessian almost
 
@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lort_hub.eigenbasis import Eigenbasis, class_sums
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.matrix import FeatureMatrix
+from lort_hub.objectives import Objective, logit_adjustment, smoothing
 from lort_hub.processes import Processes
-from lort_hub.objectives import Objective, logit_adjustment, sample_weights, smoothing
 
 TOLERANCE = 1e-5
 MEMORY = 10

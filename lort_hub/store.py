@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import safe_open
@@ -168,12 +169,12 @@ class FeatureStore:
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `keep` has kept under this name; None if nothing, or if it is damaged."""
-        for path in self.folder.glob(f"result-{name}-*.safetensors"):
+        for path in sorted(self.folder.glob(f"result-{name}-*.safetensors")):
             if self._is_intact(path):
                 with safe_open(path, framework="pt") as file:
-                    return {key: file.get_tensor(key) for key in file.keys()}, json.loads(  # noqa: SIM118
-                        file.metadata()["about"]
-                    )
+                    tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+                    return tensors, json.loads(file.metadata()["about"])
+            path.unlink(missing_ok=True)
         return None
 
     def _write(self, name: str, data: bytes) -> None:
@@ -223,11 +224,13 @@ class FeatureStore:
         labels, places = torch.cat(positions, dim=1)
         return FeatureMatrix(parts, int(dims.max()), processes), labels, places
 
-    def skipped(self) -> list[int]:
-        """Positions in the split of the images that could not be decoded."""
-        every = range(self.num_parts)
-        parts = {part: path for part, path in self._files(EVAL_VIEW, every) if self._is_intact(path)}
-        return sorted(row for path in parts.values() for row in _read(path, "skipped").tolist())
+    def skipped(self, processes: Processes | None = None) -> list[int]:
+        """Positions in the split of the images that could not be decoded, each process reading its share."""
+        processes = processes or Processes()
+        mine = self.share(processes.index, processes.count)
+        parts = {part: path for part, path in self._files(EVAL_VIEW, mine) if self._is_intact(path)}
+        rows = [torch.empty(0).long(), *(_read(path, "skipped") for path in parts.values())]
+        return sorted(processes.gather(torch.cat(rows)).tolist())
 
     def _files(self, view: str, among: range) -> Iterator[tuple[int, Path]]:
         """Parts and their files; two processes may have written one part each."""
@@ -265,7 +268,7 @@ def cache_folder() -> Path:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")  # two machines may have equal pids
     try:
         with temporary.open("wb") as file:
             file.write(data)

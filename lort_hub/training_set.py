@@ -25,6 +25,7 @@ class TrainingSet:
         labels: Labels (N,).
         held_out: True for samples (N,) that a backbone trained on the others has never seen; None where it
             has seen none.
+        num_unseen: How many those are, over all processes; 0 where the backbone has seen none or all.
         class_counts: Samples of each class (K,), over all processes.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
 
@@ -53,11 +54,11 @@ class TrainingSet:
                 f"{self.class_counts.min().item()}..{self.class_counts.max().item()} "
                 f"over {len(self.class_counts)} labels."
             )
-        self.held_out = None
-        if held_out is not None:
-            seen = (~held_out).sum()
-            self.processes.total(seen)
-            self.held_out = held_out if seen else None
+        unseen = torch.zeros(()).long() if held_out is None else held_out.sum()
+        self.processes.total(unseen)
+        all_unseen = int(unseen) == int(self.class_counts.sum())
+        self.held_out = None if all_unseen else held_out
+        self.num_unseen = 0 if all_unseen else int(unseen)
         self.sums = class_sums(self.matrix, labels, torch.ones(len(labels)), num_classes)
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
@@ -89,26 +90,41 @@ class TrainingSet:
         return mean, covariance(self.matrix, self.weights(gamma), mean)
 
     def _basis(self, gamma: float) -> Eigenbasis:
-        return eigenbasis(*self.covariance(gamma))
+        basis = eigenbasis(*self.covariance(gamma))
+        self.processes.agree(basis.mean, basis.vectors, basis.values)
+        return basis
 
     @cached_property
     def scored(self) -> Tensor:
         """Samples (N,) that settings are scored on: all, or as many of each class as fit into memory.
 
-        Which those are does not depend on the number of processes.
+        Where the backbone was trained on some, they are of the others. Which they are does not depend on the
+        number of processes.
         """
-        most = int(self.class_counts.max())
-        per_sample = self.num_classes + self.matrix.dim
-        while most > LEAST_SCORED and int(self.class_counts.clamp_max(most).sum()) * per_sample > SCORED:
-            most -= 1
-        labels = self.all_labels
+        eligible = torch.ones(len(self.all_labels), dtype=torch.bool)
+        if self.held_out is not None and self.num_unseen:
+            eligible = self.processes.gather(self.held_out).clone()
+        labels = self.all_labels[eligible]
+        counts = torch.bincount(labels, minlength=self.num_classes)
+        least, most = LEAST_SCORED, max(int(counts.max()), LEAST_SCORED)
+        while least < most:  # the largest number of each class that fits
+            middle = (least + most + 1) // 2
+            fits = int(counts.clamp_max(middle).sum()) * (self.num_classes + self.matrix.dim) <= SCORED
+            least, most = (middle, most) if fits else (least, middle - 1)
         shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         order = shuffled[labels[shuffled].argsort(stable=True)]
         place = torch.empty_like(labels)
-        place[order] = (
-            torch.arange(len(labels)) - (self.class_counts.cumsum(0) - self.class_counts)[labels[order]]
-        )
-        return self.own(place < most)
+        first = counts.cumsum(0) - counts
+        place[order] = torch.arange(len(labels)) - first[labels[order]]
+        eligible[eligible.clone()] = place < most
+        return self.own(eligible)
+
+    @cached_property
+    def num_scored(self) -> int:
+        """How many samples settings are scored on, over all processes."""
+        count = self.scored.sum()
+        self.processes.total(count)
+        return int(count)
 
     @cached_property
     def all_labels(self) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import RunArguments, flag, parse_arguments
+from lort_hub.config import FeatureArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.longtail import long_tailed_counts
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Arguments(RunArguments):
+class Arguments(FeatureArguments):
     """Flags of this recipe."""
 
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {**RunArguments.RANGES, "seeds": (1, inf)}
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {**FeatureArguments.RANGES, "seeds": (1, inf)}
 
     features_of: str | None = flag(None, "The backbone; the same as --backbone.")
     methods: list[str] = flag(["all"], f"all, or some of: {', '.join(METHODS)}, auto.")

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.checkpoint import begin
-from lort_hub.config import ModelArguments, flag, parse_arguments
+from lort_hub.config import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError
 from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.methods import METHODS, SELECT_BY
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from lort_hub.backbones import Backbone
     from lort_hub.data import LongTailedData
 
+CLOSED_FORM = ("lort", "crt+lort")
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
 
 
 @dataclass
-class Arguments(ModelArguments):
+class Arguments(FeatureArguments, ModelArguments):
     """Flags of this recipe."""
 
     RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
@@ -49,6 +50,11 @@ class Arguments(ModelArguments):
         super().__post_init__()
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
+        if self.solver == "closed-form" and self.method not in CLOSED_FORM:
+            raise ConfigError(
+                f"--solver closed-form is the limit of over-smoothed labels, which '{self.method}' has not.\n"
+                f"Use it with --method {' or '.join(CLOSED_FORM)}."
+            )
         if self.method == "auto" and self.sets_the_objective():
             raise ConfigError("--method auto chooses every setting; leave out --delta, --gamma and the like.")
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, ClassVar
 
 from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import RunArguments, flag, parse_arguments
+from lort_hub.config import FeatureArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
 from lort_hub.metrics import evaluate
@@ -20,10 +20,10 @@ STUDIES = ("delta", "lr", "weight-decay", "views", "scale", "noise", "path")
 
 
 @dataclass
-class Arguments(RunArguments):
+class Arguments(FeatureArguments):
     """Flags of this recipe."""
 
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {**RunArguments.RANGES, "views": (0, inf)}
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {**FeatureArguments.RANGES, "views": (0, inf)}
 
     features_of: str | None = flag(None, "The backbone; the same as --backbone.")
     studies: list[str] = flag(["all"], f"all, or some of: {', '.join(STUDIES)}.")

@@ -139,7 +139,7 @@ def test_yaml_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
     recipe = recipe_at(path)
-    shared = ("RunArguments", "ModelArguments")
+    shared = ("RunArguments", "FeatureArguments", "ModelArguments")
     named = [name for name in vars(recipe) if name.endswith("Arguments") and name not in shared]
     [arguments] = [getattr(recipe, name) for name in named]
     assert issubclass(arguments, RunArguments) == (path.stem not in ("push", "demo"))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.objectives import Objective, objective_value
 from lort_hub.sgd import sgd
 from lort_hub.solvers import minimise
@@ -138,3 +138,9 @@ def test_sgd_uses_its_views_in_turn():
     assert torch.equal(one.weight, alone.weight)
     two = sgd([a, b], labels, counts, Objective(), epochs=2, **options)
     assert not torch.equal(two.weight, sgd([a], labels, counts, Objective(), epochs=2, **options).weight)
+
+
+def test_features_without_a_finite_gradient_are_refused():
+    _, _, x, labels, counts = problem(n=50)
+    with pytest.raises(FeatureError, match="NaN or infinite"):
+        solve(Objective(delta=0.9), 1e30 * x, labels, counts)

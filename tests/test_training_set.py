@@ -115,3 +115,27 @@ def test_the_closed_form_is_refused_where_it_is_no_limit(training):
         fit_head(training, "lort", weight_decay=0.0, solver="closed-form")
     with pytest.raises(ConfigError, match="'tau-norm' is not a point of the objective"):
         fit_head(training, "tau-norm", solver="closed-form")
+
+
+def test_scored_are_of_what_the_backbone_has_not_seen(training, monkeypatch):
+    held = torch.arange(100) % 3 == 0
+    monkeypatch.setattr(lort_hub.training_set, "SCORED", 1)
+    part = TrainingSet(training.matrix, training.labels, 5, held)
+    counts = torch.bincount(training.labels[held], minlength=5)
+    assert not (part.scored & ~held).any()
+    assert torch.equal(torch.bincount(training.labels[part.scored], minlength=5), counts.clamp_max(2))
+    how = Judge(part).how(METHODS["ce"], {})
+    expected = f"the {held.sum()} images held out of the backbone's training"
+    assert how == f"{expected}, scored on {part.num_scored} of {held.sum()} samples"
+
+
+def test_closed_form_of_fewer_samples_than_features_is_found_at_any_ridge():
+    x = torch.relu(torch.randn(60, 8) @ torch.randn(8, 200) + 1)
+    few, x64 = TrainingSet(x, torch.arange(60) % 3, 3), x.double()
+    targets = np.eye(3)[few.labels]
+    unit = float(few.basis(0.0).values.mean()) / 3
+    for decay in (1e-1 * unit, 1e-4 * unit, 1e-7 * unit):
+        head = closed_form(Sample(few), {"delta": 0.9, "weight_decay": decay})
+        theirs = Ridge(alpha=60 * 3 * decay).fit(x64, targets).predict(x64)
+        ours = head.logits(x).double() / (0.1 * 3)
+        np.testing.assert_allclose(ours - ours.mean(1, keepdim=True), theirs - 1 / 3, atol=2e-3)
