@@ -114,10 +114,11 @@ def class_sums(matrix: FeatureMatrix, labels: Tensor, omega: Tensor, num_classes
         tensor([[0.2500, 0.7500, 1.0000],
                 [0.0000, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    sums = torch.zeros(num_classes, matrix.dim + 1, dtype=torch.float64)
+    sums, omega = torch.zeros(num_classes, matrix.dim, dtype=torch.float64), omega.double()
     for x, at in matrix:
-        sums[:, :-1].index_add_(0, labels[at], x.double() * omega[at, None])
-    sums[:, -1].index_add_(0, labels, omega.double())
+        sums.index_add_(0, labels[at], x * omega[at, None])
+    ones = torch.zeros(num_classes, 1, dtype=torch.float64).index_add_(0, labels, omega[:, None])
+    sums = torch.cat([sums, ones], dim=1)
     matrix.processes.total(sums)
     return sums
 
