@@ -84,7 +84,7 @@ def extract_features(
     pixels = Pixels(split, backbone.transform, backbone.augment)
     mine = store.share(accelerator.process_index, accelerator.num_processes)
     options = batch_size, num_workers, on_bad_image
-    with all_or_none(accelerator):
+    with all_or_none(Processes.of(accelerator)):
         for view in names:
             if parts := store.missing(view, mine):
                 model = backbone.model.eval().to(accelerator.device)
@@ -96,17 +96,16 @@ def extract_features(
 
 
 @contextmanager
-def all_or_none(accelerator: Accelerator) -> Iterator[None]:
+def all_or_none(processes: Processes) -> Iterator[None]:
     """Wait for every process at the end of a block, and raise the error of the first that failed on all.
 
     Without it the others would wait for ever for a process that found a bad image or a full disk.
 
     Args:
-        accelerator: The processes.
+        processes: All of them, who were alive when the block began.
 
     Example:
-        >>> from accelerate import Accelerator
-        >>> with all_or_none(Accelerator(cpu=True)):
+        >>> with all_or_none(Processes()):
         ...     raise LortHubError("not finite")
         Traceback (most recent call last):
         lort_hub.errors.LortHubError: not finite
@@ -115,12 +114,12 @@ def all_or_none(accelerator: Accelerator) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if accelerator.num_processes == 1:
+        if processes.count == 1:
             raise
         own = error
     # Our errors and the machine's cross to other processes as they are; others may not be made for it.
     told = own if own is None or isinstance(own, (LortHubError, OSError)) else RuntimeError(repr(own))
-    errors = [error for error in Processes.of(accelerator).gather_objects(told) if error is not None]
+    errors = [error for error in processes.gather_objects(told) if error is not None]
     if errors:
         raise errors[0] from own
 

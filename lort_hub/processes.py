@@ -48,6 +48,7 @@ class Processes:
         if accelerator.num_processes == 1:
             return cls()
         with noticing_the_dead():
+            torch.distributed.barrier()  # which notices who has died already; a new group waits for them
             return cls(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
 
     @property

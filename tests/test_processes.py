@@ -17,6 +17,7 @@ from lort_hub.features import extract_features
 from lort_hub.fitting import Sample
 from lort_hub.heads import fit_head
 from lort_hub.loading import load_backbone
+from lort_hub.matrix import FeatureMatrix
 from lort_hub.methods import METHODS
 from lort_hub.processes import Processes
 from lort_hub.store import EVAL_VIEW, FeatureStore
@@ -265,3 +266,22 @@ def test_what_one_process_meets_is_raised_by_all(extract, tmp_path):
         assert (type(error), error.errno) == (OSError, errno.ENOSPC)
     for name, missing in {"broken": [2, 3], "full": [3]}.items():
         assert FeatureStore(next((tmp_path / name).iterdir())).missing(EVAL_VIEW) == missing
+
+
+def test_processes_of_unequal_threads_stop_together_at_the_same_head():
+    labels = torch.arange(6000) % 20
+    x = torch.randn(20, 128)[labels] + 2 * torch.randn(6000, 128)
+
+    def work(index):
+        torch.set_num_threads(index + 1)
+        part = slice(0, 2048) if index == 0 else slice(2048, None)
+        training = TrainingSet(FeatureMatrix.of(x[part], everyone()), labels[part], 20)
+        fits = [fit_head(training, "ce", weight_decay=1e-5), fit_head(training, "lort", gamma=0.5)]
+        return [(fit.weight, fit.bias, fit.linear.iterations, fit.settings) for fit in fits]
+
+    first, second = (said for _, said in together(2, work))
+    for one, other in zip(first, second, strict=True):
+        assert one[0].equal(other[0])
+        assert one[1].equal(other[1])
+        assert one[2:] == other[2:]
+    assert first[0][2] > 10
