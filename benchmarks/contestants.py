@@ -27,6 +27,7 @@ from lort_hub.data import ImageSplit, LongTailedData
 from lort_hub.heads import own_head
 from lort_hub.methods import RELATIVE_DECAYS
 from lort_hub.objectives import Objective, objective_value
+from lort_hub.sgd import sgd
 from lort_hub.store import Features
 from lort_hub.transforms import Transform
 
@@ -316,10 +317,25 @@ WHOLE: dict[str, Callable[[Job], Result]] = {
     "(b) backbone frozen, no_grad": lambda job: in_the_loop(job, frozen=True),
     "(e) Trainer, backbone frozen": with_trainer,
 }
+
+
+def published(job: Job, train: Features, _: float) -> Head:
+    """The SGD of (a) and (b) on the cached features: their schedule without augmentation."""
+    num_classes = int(train.y.max()) + 1
+    start = time.perf_counter()
+    head = sgd(
+        [train.x], train.y, torch.bincount(train.y), Objective(delta=job.delta),
+        init=(torch.zeros(num_classes, train.x.shape[1]), torch.zeros(num_classes)),
+        epochs=job.epochs, lr=job.lr,
+    )  # fmt: skip
+    return head.weight.float(), head.bias.float(), time.perf_counter() - start
+
+
 HEADS = {
     "(c) LogisticRegression": logistic,
     "(c) RidgeClassifier": ridge,
     "(c) RidgeClassifierCV": ridge_cv,
+    "(f) SGD of (a), (b) on cached features": published,
     "(d) torch.optim.LBFGS": lbfgs,
     "(d) torch.optim.LBFGS, float64": partial(lbfgs, dtype=torch.float64),
 }
