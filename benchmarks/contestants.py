@@ -207,7 +207,7 @@ def with_trainer(job: Job) -> Result:
 Head = tuple[Tensor, Tensor, float]
 
 
-def exact(job: Job, train: Features, **chosen: None) -> Head:
+def exact(job: Job, train: Features, **chosen: Any) -> Head:
     settings = {"delta": job.delta, "gamma": 1.0, "weight_decay": job.weight_decay, **chosen}
     start = time.perf_counter()
     fit = fit_head(train, "lort", **settings)
@@ -286,7 +286,11 @@ def heads(job: Job, name: str) -> dict[str, dict[str, float]]:
     train, test = (extract_features(backbone, split).load() for split in (data.train, data.test))
     toy = Features(torch.randn(400, 8), torch.arange(400) % 4, torch.arange(400))
     theirs = HEADS[name]
-    chosen = {"weight_decay": None} if theirs is ridge_cv else {}
+    chosen: dict[str, Any] = {}
+    if theirs is ridge_cv:
+        chosen = {"weight_decay": None}
+    elif theirs is ridge:  # the same objective, so the same solver
+        chosen = {"solver": "closed-form"}
     objective = Objective(delta=job.delta, gamma=1.0, weight_decay=job.weight_decay)
     counts = torch.bincount(train.y)
 
