@@ -169,4 +169,4 @@ def objective_value(
     log_p = logits.log_softmax(dim=1)
     losses = (delta - 1) * log_p.gather(1, labels[:, None]).squeeze(1) - delta * log_p.mean(dim=1)
     omega = sample_weights(labels, class_counts, objective.gamma).to(x.dtype)
-    return omega @ losses + 0.5 * objective.weight_decay * weight.square().sum()
+    return omega @ losses / omega.sum() + 0.5 * objective.weight_decay * weight.square().sum()

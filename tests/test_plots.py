@@ -164,7 +164,7 @@ def test_a_study_is_a_line_along_its_last_number_for_each_of_the_others(tmp_path
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_study_is_a_plot_of_single_dots(name, tmp_path, figures):
     training, _ = clusters(counts=(9, 6, 3), dim=2)
-    bench = Bench(training, fit_head(training, "ncm"), [training.x])
+    bench = Bench(training, fit_head(training, "ncm"), [training.matrix])
     axes = study(name, tmp_path, figures, [varied for varied, _ in STUDIES[name](bench)])
     assert all(len(points) > 1 for points in lines_of(axes).values())
     assert len(axes.lines) < 8
