@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from lort_hub.features import extract_features
 from lort_hub.heads import STAGE1, Fit, fit_head, own_head, stage1_fit
 from lort_hub.matrix import FeatureMatrix
 from lort_hub.processes import Processes
+from lort_hub.selection import Selection
 from lort_hub.store import Features, FeatureStore, augmented_view
 from lort_hub.training_set import TrainingSet
 
@@ -118,6 +119,7 @@ class Problem:
             [
                 __version__,
                 torch.__version__,
+                [field.name for field in fields(Selection)],  # what is kept has another form without them
                 self.data.class_names,
                 backbone.class_names,
                 select_by,
