@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lort_hub import extract_features, fit_head, load_backbone, load_long_tailed
-from lort_hub.backbones import Backbone
-from lort_hub.data import ImageSplit, LongTailedData
-from lort_hub.heads import own_head
-from lort_hub.methods import RELATIVE_DECAYS
-from lort_hub.objectives import Objective, objective_value
-from lort_hub.sgd import sgd
-from lort_hub.store import Features
-from lort_hub.transforms import Transform
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.data.transforms import Transform
+from lort_hub.features.store import Features
+from lort_hub.heads.fit import own_head
+from lort_hub.heads.methods import RELATIVE_DECAYS
+from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.solvers.sgd import sgd
 
 LBFGS_EVALUATIONS = 4000
 CLOSE = 1e-6

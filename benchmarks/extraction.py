@@ -21,11 +21,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from lort_hub.config import RunArguments, flag, parse_arguments
-from lort_hub.data import load_long_tailed
-from lort_hub.features import extract_features
-from lort_hub.launch import reuse_freed_memory
-from lort_hub.loading import load_backbone
+from lort_hub.backbones.load import load_backbone
+from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.runtime import reuse_freed_memory
+from lort_hub.data.load import load_long_tailed
+from lort_hub.features.extract import extract_features
 
 FAMILIES = {
     "resnet50": 8,

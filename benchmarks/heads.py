@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lort_hub.card import results_table
+from lort_hub.evaluation.tables import results_table
 
 METHODS = ("ce", "lort", "lort-published", "balanced-softmax")
 RECIPE = Path(__file__).parents[1] / "recipes" / "retrain.py"

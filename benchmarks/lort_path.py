@@ -9,13 +9,12 @@ import sys
 import torch
 from safetensors.torch import load_file
 
-from lort_hub.fitting import LinearHead
-from lort_hub.heads import stage1_fit
-from lort_hub.lort_path import linearly_adjusted, lort_step, matched_strength
-from lort_hub.metrics import evaluate
-from lort_hub.posthoc import logit_adjusted
-from lort_hub.studies import RATES, Bench
-from lort_hub.training_set import TrainingSet
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.experiments.ablations import RATES, Bench
+from lort_hub.heads.base import LinearHead
+from lort_hub.heads.fit import stage1_fit
+from lort_hub.heads.posthoc import linearly_adjusted, logit_adjusted, lort_step, matched_strength
+from lort_hub.heads.training_set import TrainingSet
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
 

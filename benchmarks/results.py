@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lort_hub.comparison import RATIOS
+from lort_hub.evaluation.significance import RATIOS
 
 DOCS = Path(__file__).parents[1] / "docs"
 CELLS = DOCS / "results" / "cells"

@@ -20,17 +20,18 @@ from pathlib import Path
 
 import torch
 
-from lort_hub.eigenbasis import PANEL
-from lort_hub.heads import fit_head
-from lort_hub.judging import Judge
-from lort_hub.launch import reuse_freed_memory
-from lort_hub.matrix import BLOCK
-from lort_hub.methods import METHODS
-from lort_hub.objectives import LORT_LOGIT_GAP, delta_for_gap
-from lort_hub.processes import Processes
-from lort_hub.selection import select
-from lort_hub.store import EVAL_VIEW, FeatureStore
-from lort_hub.training_set import TrainingSet
+from lort_hub.commands.runtime import reuse_freed_memory
+from lort_hub.data.transforms import EVAL_VIEW
+from lort_hub.features.distributed import Processes
+from lort_hub.features.matrix import BLOCK
+from lort_hub.features.store import FeatureStore
+from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.search import select
+from lort_hub.heads.solvers.eigenbasis import PANEL
+from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, delta_for_gap
+from lort_hub.heads.training_set import TrainingSet
 
 SHAPES = {"inat2018": (437_513, 2048, 8142), "imagenet-lt": (115_846, 2048, 1000)}
 GROWTH = {
@@ -131,7 +132,7 @@ def measure(args: argparse.Namespace) -> None:
         found["relative gradient"] = fit.linear.relative_gradient
     elif args.what == "selection":
         training = load()
-        choice = select(Judge(training), METHODS["lort"])
+        choice = select(Validator(training), METHODS["lort"])
         found |= {"settings": len(choice.candidates), "scored": int(training.scored.sum())}
     found["seconds"] = time.perf_counter() - start
     found["cpu"] = time.process_time() - cpu

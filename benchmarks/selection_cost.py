@@ -7,23 +7,23 @@ import time
 
 from accelerate import Accelerator
 
-from lort_hub.config import RunArguments, parse_arguments
-from lort_hub.data import load_long_tailed
-from lort_hub.heads import fit_selected, judge_of
-from lort_hub.loading import load_backbone
-from lort_hub.methods import AUTO, METHODS
-from lort_hub.problem import Problem
-from lort_hub.selection import select
-from lort_hub.training_set import TrainingSet
+from lort_hub.backbones.load import load_backbone
+from lort_hub.commands.arguments import RunArguments, parse_arguments
+from lort_hub.data.load import load_long_tailed
+from lort_hub.heads.fit import fit_selected, make_validator
+from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.search import select
+from lort_hub.heads.task import RetrainingTask
+from lort_hub.heads.training_set import TrainingSet
 
 
 def main() -> None:
     args = parse_arguments(RunArguments, description=__doc__)
     backbone = load_backbone(args.backbone, image_size=args.image_size)
     data = load_long_tailed(args.dataset, **args.data_options())
-    problem = Problem.extract(backbone, data, Accelerator(cpu=True))
-    assert problem is not None
-    baseline = problem.baseline(backbone)
+    task = RetrainingTask.extract(backbone, data, Accelerator(cpu=True))
+    assert task is not None
+    baseline = task.baseline(backbone)
     print(
         "| method | settings | by | selection, s | one fit, s | selection in fits of ce |\n"
         + "| --- " * 6
@@ -33,11 +33,11 @@ def main() -> None:
     for name in AUTO:
         seconds = []
         for _ in range(2):  # a fresh training set has no eigenbasis yet; a single fit has to make its own
-            kept = problem.training
+            kept = task.training
             training = TrainingSet(kept.x, kept.labels, len(kept.class_counts), kept.held_out)
             start = time.perf_counter()
             if not seconds:
-                chosen = select(judge_of(training, baseline, None, 0), METHODS[name])
+                chosen = select(make_validator(training, baseline, None, 0), METHODS[name])
             else:
                 fit_selected(training, name, chosen, baseline=baseline)
             seconds.append(time.perf_counter() - start)

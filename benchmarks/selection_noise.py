@@ -14,14 +14,16 @@ from dataclasses import replace
 import torch
 from accelerate import Accelerator
 
-from lort_hub.config import RunArguments, parse_arguments
-from lort_hub.data import load_long_tailed
-from lort_hub.fitting import LinearHead, Sample
-from lort_hub.judging import FOLD_TOLERANCE
-from lort_hub.loading import load_backbone
-from lort_hub.methods import AUTO, METHODS
-from lort_hub.problem import Problem
-from lort_hub.scores import SCORES, Predictions, calibrated, standard_error
+from lort_hub.backbones.load import load_backbone
+from lort_hub.commands.arguments import RunArguments, parse_arguments
+from lort_hub.data.load import load_long_tailed
+from lort_hub.heads.base import LinearHead, Sample
+from lort_hub.heads.cross_validation import FOLD_TOLERANCE
+from lort_hub.heads.fitters import fit_method
+from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.scorers import SCORES, Predictions, calibrated, standard_error
+from lort_hub.heads.search import setting_paths
+from lort_hub.heads.task import RetrainingTask
 
 DRAWS = 40
 RULES = {"accuracy": "balanced-accuracy", "likelihood": "nll"}
@@ -31,25 +33,23 @@ def main() -> None:
     args = parse_arguments(RunArguments, description=__doc__)
     backbone = load_backbone(args.backbone, image_size=args.image_size)
     data = load_long_tailed(args.dataset, **args.data_options())
-    problem = Problem.extract(backbone, data, Accelerator(cpu=True))
-    assert problem is not None
-    assert problem.training.held_out is not None
-    kept, baseline = ~problem.training.held_out, problem.baseline(backbone)
+    task = RetrainingTask.extract(backbone, data, Accelerator(cpu=True))
+    assert task is not None
+    assert task.training.held_out is not None
+    kept, baseline = ~task.training.held_out, task.baseline(backbone)
     paths = []
     for name in AUTO:
-        sample = Sample(
-            problem.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE
-        )
-        for path in METHODS[name].paths(problem.training, {}, every=2):
+        sample = Sample(task.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE)
+        for path in setting_paths(METHODS[name], task.training, {}, every=2):
             logits = []
             dear = "weight_decay" in METHODS[name].grid  # the smallest are, and never the best
             for settings in path[:7] if dear else path:
-                head = METHODS[name].fit(sample, settings)
+                head = fit_method(METHODS[name], sample, settings)
                 sample = replace(sample, start=head) if isinstance(head, LinearHead) else sample
-                logits.append(head.logits(problem.test.x))
+                logits.append(head.logits(task.test.x))
             paths.append((name, logits))
-    labels, found = problem.test.y, defaultdict(list)
-    sizes = (problem.training.class_counts / 10).round().clamp_min(1).long().tolist()
+    labels, found = task.test.y, defaultdict(list)
+    sizes = (task.training.class_counts / 10).round().clamp_min(1).long().tolist()
     for draw in range(DRAWS):
         shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw))
         rows = [shuffled[labels[shuffled] == k] for k in range(len(sizes))]

@@ -9,16 +9,16 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score
 
-from lort_hub.config import FeatureArguments, parse_arguments
-from lort_hub.data import load_long_tailed
-from lort_hub.heads import fit_selected, stage1_fit
-from lort_hub.judging import Judge
-from lort_hub.launch import make_accelerator
-from lort_hub.loading import load_backbone
-from lort_hub.methods import METHODS
-from lort_hub.problem import Problem
-from lort_hub.selection import select
-from lort_hub.training_set import TrainingSet
+from lort_hub.backbones.load import load_backbone
+from lort_hub.commands.arguments import FeatureArguments, parse_arguments
+from lort_hub.commands.runtime import make_accelerator
+from lort_hub.data.load import load_long_tailed
+from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.fit import fit_selected, stage1_fit
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.search import select
+from lort_hub.heads.task import RetrainingTask
+from lort_hub.heads.training_set import TrainingSet
 
 MOST, SEEDS = (2, 5, 10, 20, None), 5
 
@@ -37,9 +37,9 @@ def main() -> None:
     accelerator: Accelerator = make_accelerator(args)
     backbone = load_backbone(args.backbone, image_size=args.image_size)
     data = load_long_tailed(args.dataset, **args.data_options())
-    problem = Problem.extract(backbone, data, accelerator, **args.extraction_options())
-    assert problem is not None
-    training, test = problem.training, problem.test
+    task = RetrainingTask.extract(backbone, data, accelerator, **args.extraction_options())
+    assert task is not None
+    training, test = task.training, task.test
     start = stage1_fit(
         torch.zeros(training.num_classes, training.matrix.dim), torch.zeros(training.num_classes)
     )
@@ -51,7 +51,7 @@ def main() -> None:
         for seed in range(SEEDS if most else 1):
             training.scored = scored = subsample(training, most, seed)
             begin = time.perf_counter()
-            choice = select(Judge(training), METHODS["lort"])
+            choice = select(Validator(training), METHODS["lort"])
             seconds.append(time.perf_counter() - begin)
             key = tuple(choice.chosen.values())
             if key not in accuracy:

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from lort_hub.batches import Batches
-from lort_hub.data import load_long_tailed
-from lort_hub.holdout import hold_out
-from lort_hub.loading import load_backbone
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.holdout import hold_out
+from lort_hub.data.load import load_long_tailed
+from lort_hub.training.batches import Batches
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "train.py"
 EPOCHS, STEPS, BATCH = 3, 60, 64

@@ -13,19 +13,21 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import FeatureArguments, flag, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
+from lort_hub.commands.output_dir import begin
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
-from lort_hub.longtail import long_tailed_counts
-from lort_hub.markdown import escape
-from lort_hub.methods import METHODS, SELECT_BY
-from lort_hub.metrics import evaluate
-from lort_hub.unfinished import SeedResults, unfinished_folder
+from lort_hub.evaluation.markdown import escape
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from lort_hub.files import atomic_folder
+from lort_hub.heads.methods import METHODS, SELECT_BY
+from lort_hub.records import environment
 
 if TYPE_CHECKING:
-    from lort_hub.backbones import Backbone
-    from lort_hub.problem import Problem
+    from lort_hub.backbones.backbone import Backbone
+    from lort_hub.heads.task import RetrainingTask
 
 
 @dataclass
@@ -62,12 +64,13 @@ def main() -> None:
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
-    from lort_hub.comparison import comparison_table, paired_tests
-    from lort_hub.data import load_long_tailed
-    from lort_hub.loading import load_backbone
-    from lort_hub.output import write_csv, write_json
-    from lort_hub.plots import plot_comparison
-    from lort_hub.problem import Problem
+    from lort_hub.backbones.load import load_backbone
+    from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.plots import plot_comparison
+    from lort_hub.evaluation.significance import paired_tests
+    from lort_hub.evaluation.tables import comparison_table
+    from lort_hub.files import write_csv, write_json
+    from lort_hub.heads.task import RetrainingTask
 
     accelerator = make_accelerator(args)
     arguments = begin(args, accelerator)
@@ -80,7 +83,7 @@ def main() -> None:
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
     accelerator.print(f"{', '.join(args.methods)} into {args.output_dir}")
     if accelerator.is_main_process and not args.dry_run:
-        kept = unfinished_folder(args.output_dir, arguments)
+        kept = partial_results_folder(args.output_dir, arguments)
     if args.report_to != "none" and not args.dry_run:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
@@ -98,8 +101,8 @@ def main() -> None:
             if args.dry_run:
                 continue
             with phase("features", timing):
-                problem = Problem.extract(backbone, data, accelerator, **args.extraction_options())
-            if problem is None:  # the main process alone fits the heads
+                task = RetrainingTask.extract(backbone, data, accelerator, **args.extraction_options())
+            if task is None:  # the main process alone fits the heads
                 continue
             path = kept / f"{number}-{seed}.npz"
             made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]
@@ -107,8 +110,8 @@ def main() -> None:
             if results:
                 print("done before the interruption")
             else:
-                print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
-                results = one_seed(args, backbone, problem, cell, seed, made_from)
+                print(*task.notes, sep="\n", end="\n" * bool(task.notes))
+                results = one_seed(args, backbone, task, cell, seed, made_from)
                 results.save(path)
             found.append(results)
             scores = {f"{cell}/{row['method']}": row["balanced_accuracy"] for row in results.rows}
@@ -136,17 +139,23 @@ def main() -> None:
 
 
 def one_seed(
-    args: Arguments, backbone: "Backbone", problem: "Problem", cell: str, seed: int, made_from: list[str]
+    args: Arguments,
+    backbone: "Backbone",
+    task: "RetrainingTask",
+    cell: str,
+    seed: int,
+    made_from: list[str],
 ) -> SeedResults:
     """Choose, fit and test every method once."""
-    from lort_hub.comparison import each_method, result_row
-    from lort_hub.fitting import LinearHead
+    from lort_hub.evaluation.tables import result_row
+    from lort_hub.experiments.compare import each_method
+    from lort_hub.heads.base import LinearHead
 
-    training, test = problem.training, problem.test
+    training, test = task.training, task.test
     counts, labels = training.class_counts.numpy(), test.y.numpy()
     rows, right, how = [], {}, {}
     start = time.perf_counter()
-    baseline = problem.baseline(backbone, select_by=args.select_by, seed=seed)
+    baseline = task.baseline(backbone, select_by=args.select_by, seed=seed)
     choice = {"by": args.select_by, "seed": seed, "baseline_seconds": time.perf_counter() - start}
     for name, fit, seconds in each_method(training, baseline, args.methods, **choice):
         logits = fit.logits(test.x).numpy()

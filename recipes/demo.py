@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from lort_hub.config import flag, parse_arguments
-from lort_hub.data import to_rgb
+from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.runtime import run
+from lort_hub.data.dataset import to_rgb
+from lort_hub.download import MODEL_FILES, download_model
 from lort_hub.errors import CheckpointError, ConfigError
-from lort_hub.hub import MODEL_FILES, download_model
-from lort_hub.launch import run
-from lort_hub.markdown import code
+from lort_hub.evaluation.markdown import code
 
 if TYPE_CHECKING:
-    from lort_hub.backbones import Backbone
-    from lort_hub.lort_head import LortHead
+    from lort_hub.backbones.backbone import Backbone
+    from lort_hub.hub.lort_head import LortHead
 
 HOST, SHOWN = "127.0.0.1", 5
 
@@ -64,9 +64,9 @@ def main() -> None:
 # What loads torch is imported where it is used: --help and a mistyped flag need not wait for it.
 def load_classifier(source: str) -> tuple["Backbone", dict[str, Any]]:
     """The complete model with its preprocessing, and the record of its head, {} where it has none."""
-    from lort_hub.loading import load_backbone
-    from lort_hub.lort_head import LortHead
-    from lort_hub.staging import is_head
+    from lort_hub.backbones.load import load_backbone
+    from lort_hub.hub.head_file import is_head
+    from lort_hub.hub.lort_head import LortHead
 
     folder = Path(source)
     if not folder.is_dir():
@@ -83,7 +83,7 @@ def load_classifier(source: str) -> tuple["Backbone", dict[str, Any]]:
 
 def attach(head: "LortHead") -> "Backbone":
     """A head on the backbone it was made on, with the preprocessing it was made with."""
-    from lort_hub.loading import load_backbone
+    from lort_hub.backbones.load import load_backbone
 
     model, made_on = head.attach(), head.config["backbone"]
     spec = f"{made_on['source']}@{made_on['revision']}".removesuffix("@None")
@@ -110,7 +110,7 @@ def classify(backbone: "Backbone", image: Image | None) -> dict[str, float]:
 
 def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
     """What the page says of the model: which it is, and how good."""
-    from lort_hub.lineage import source_name
+    from lort_hub.hub.card_text import source_name
 
     classes = f"{len(backbone.weight):,} classes"
     if "results" not in record:

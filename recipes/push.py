@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lort_hub.config import flag, parse_arguments
-from lort_hub.launch import run
+from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.runtime import run
 
 
 @dataclass
@@ -33,12 +33,12 @@ def main() -> None:
         words = ["--folder", *words]
     args = parse_arguments(Arguments, words, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
-    from lort_hub.publish import check_push, push_to_hub
-    from lort_hub.staging import load_snippets, staged_output
+    from lort_hub.hub.upload import check_push, push_to_hub
+    from lort_hub.hub.validate import load_snippets, validated_copy
 
     where: dict[str, Any] = {"private": args.private, "revision": args.revision, "create_pr": args.create_pr}
     if args.dry_run:
-        with staged_output(args.folder) as staged:
+        with validated_copy(args.folder) as staged:
             print(listing(staged))
         print(f"would go to {args.to}, {'a pull request' if args.create_pr else args.revision or 'main'}")
         check_push(args.to, **where)

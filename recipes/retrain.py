@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lort_hub.checkpoint import begin
-from lort_hub.config import FeatureArguments, ModelArguments, flag, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
+from lort_hub.commands.output_dir import begin
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
-from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
-from lort_hub.methods import METHODS, SELECT_BY
-from lort_hub.metrics import class_groups, evaluate
-from lort_hub.objectives import Objective
+from lort_hub.evaluation.metrics import class_groups, evaluate
+from lort_hub.heads.methods import METHODS, SELECT_BY
+from lort_hub.heads.solvers.objective import Objective
+from lort_hub.records import environment
 
 if TYPE_CHECKING:
-    from lort_hub.backbones import Backbone
-    from lort_hub.data import LongTailedData
+    from lort_hub.backbones.backbone import Backbone
+    from lort_hub.data.dataset import LongTailedData
 
 CLOSED_FORM = ("lort", "crt+lort")
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
@@ -70,13 +71,13 @@ def main() -> None:
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
-    from lort_hub.card import results_table
-    from lort_hub.data import load_long_tailed
-    from lort_hub.heads import fit_best, fit_head
-    from lort_hub.loading import load_backbone
-    from lort_hub.output import write_output
-    from lort_hub.problem import Problem
-    from lort_hub.publish import check_push, push_output
+    from lort_hub.backbones.load import load_backbone
+    from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.tables import results_table
+    from lort_hub.heads.fit import fit_best, fit_head
+    from lort_hub.heads.task import RetrainingTask
+    from lort_hub.hub.output import write_output
+    from lort_hub.hub.upload import check_push, push_output
 
     accelerator = make_accelerator(args)
     arguments = begin(args, accelerator)
@@ -99,12 +100,12 @@ def main() -> None:
 
     with phase("features", timing):
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
-        problem = Problem.extract(backbone, data, accelerator, shared=True, **options)
-    data, training = problem.data, problem.training
-    accelerator.print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
+        task = RetrainingTask.extract(backbone, data, accelerator, shared=True, **options)
+    data, training = task.data, task.training
+    accelerator.print(*task.notes, sep="\n", end="\n" * bool(task.notes))
 
     with phase("baseline", timing):
-        baseline = problem.kept_baseline(backbone, select_by=args.select_by, seed=args.seed)
+        baseline = task.kept_baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
         if args.method == "auto":
@@ -114,11 +115,11 @@ def main() -> None:
             fit = baseline
         else:
             settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
-            fit = fit_head(training, args.method, views=problem.views, **settings, **how)
+            fit = fit_head(training, args.method, views=task.views, **settings, **how)
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
-        test = problem.test
+        test = task.test
         reports = {
             name: evaluate(
                 head.logits(test.x).numpy(),

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
-from lort_hub.checkpoint import atomic_folder, begin
-from lort_hub.config import FeatureArguments, flag, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
+from lort_hub.commands.output_dir import begin
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
-from lort_hub.metrics import evaluate
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.files import atomic_folder
+from lort_hub.records import environment
 
 STUDIES = ("delta", "lr", "weight-decay", "views", "scale", "noise", "path")
 
@@ -48,14 +50,14 @@ def main() -> None:
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
-    from lort_hub import studies
-    from lort_hub.comparison import result_row, study_table
-    from lort_hub.data import load_long_tailed
-    from lort_hub.fitting import LinearHead
-    from lort_hub.loading import load_backbone
-    from lort_hub.output import write_csv, write_json
-    from lort_hub.plots import plot_study
-    from lort_hub.problem import Problem
+    from lort_hub.backbones.load import load_backbone
+    from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.plots import plot_study
+    from lort_hub.evaluation.tables import result_row, study_table
+    from lort_hub.experiments import ablations
+    from lort_hub.files import write_csv, write_json
+    from lort_hub.heads.base import LinearHead
+    from lort_hub.heads.task import RetrainingTask
 
     accelerator = make_accelerator(args)
     arguments = begin(args, accelerator)
@@ -75,20 +77,20 @@ def main() -> None:
     with phase("features", timing):
         views = args.views if "views" in args.studies else 0
         options = {"views": views, "seed": args.seed, **args.extraction_options()}
-        problem = Problem.extract(backbone, data, accelerator, **options)
-    if problem is None:
+        task = RetrainingTask.extract(backbone, data, accelerator, **options)
+    if task is None:
         return
-    print(*problem.notes, sep="\n", end="\n" * bool(problem.notes))
-    counts, test = problem.training.class_counts.numpy(), problem.test
-    baseline = problem.baseline(backbone, seed=args.seed)
-    bench = studies.Bench(problem.training, baseline, problem.views, args.seed)
+    print(*task.notes, sep="\n", end="\n" * bool(task.notes))
+    counts, test = task.training.class_counts.numpy(), task.test
+    baseline = task.baseline(backbone, seed=args.seed)
+    bench = ablations.Bench(task.training, baseline, task.views, args.seed)
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[dict[str, Any]] = []
     tables = {}
     for study in args.studies:
         start, first = time.perf_counter(), len(rows)
-        for varied, head in studies.STUDIES[study](bench):
+        for varied, head in ablations.STUDIES[study](bench):
             seconds = time.perf_counter() - start
             weight = head.weight.numpy() if isinstance(head, LinearHead) else None
             report = evaluate(head.logits(test.x).numpy(), test.y.numpy(), counts, weight=weight)
@@ -98,7 +100,7 @@ def main() -> None:
             start = time.perf_counter()
         tables[study] = study_table(rows[first:])
         print(f"\n{study}\n\n{tables[study]}", flush=True)
-    correlations = studies.rank_correlations(rows)
+    correlations = ablations.rank_correlations(rows)
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
     tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))

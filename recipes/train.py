@@ -11,13 +11,15 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-from lort_hub.checkpoint import begin
-from lort_hub.config import parse_arguments
+from lort_hub.commands.arguments import parse_arguments
+from lort_hub.commands.output_dir import begin
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
+from lort_hub.data.holdout import TrainedOn, hold_out
 from lort_hub.errors import ConfigError, LortHubError
-from lort_hub.holdout import TrainedOn, hold_out
-from lort_hub.launch import environment, make_accelerator, phase, run, start_timing
-from lort_hub.metrics import evaluate
-from lort_hub.resume import (
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.records import environment
+from lort_hub.training.checkpoints import (
     best_epoch,
     check_no_interrupted_run,
     load_epoch,
@@ -25,13 +27,13 @@ from lort_hub.resume import (
     save_epoch,
     training_folder,
 )
-from lort_hub.stage1 import Stage1Arguments, has_ended, not_finite, refit_arguments
-from lort_hub.tuning import choose_trained, merged, train_mode
+from lort_hub.training.stopping import has_ended, not_finite
+from lort_hub.training.trainable import choose_trained, merged, train_mode
 
 
 def main() -> None:
     """Load, train, evaluate, write."""
-    args = parse_arguments(Stage1Arguments, description=__doc__)
+    args = parse_arguments(TrainingArguments, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
     import torch.nn.functional as F
@@ -41,16 +43,16 @@ def main() -> None:
     from timm.scheduler import create_scheduler_v2
     from timm.utils import ModelEmaV3
 
-    from lort_hub.backbones import logits_of
-    from lort_hub.batches import Batches
-    from lort_hub.card import results_table
-    from lort_hub.data import load_long_tailed
-    from lort_hub.heads import stage1_fit
-    from lort_hub.loading import load_backbone
-    from lort_hub.output import write_output
-    from lort_hub.pixels import check_images
-    from lort_hub.predict import predict
-    from lort_hub.publish import check_push, push_output
+    from lort_hub.backbones.backbone import logits_of
+    from lort_hub.backbones.load import load_backbone
+    from lort_hub.backbones.predict import predict
+    from lort_hub.data.image_loader import check_images
+    from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.tables import results_table
+    from lort_hub.heads.fit import stage1_fit
+    from lort_hub.hub.output import write_output
+    from lort_hub.hub.upload import check_push, push_output
+    from lort_hub.training.batches import Batches
 
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)

@@ -6,7 +6,8 @@ import socket
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 _CACHE = tempfile.mkdtemp(prefix="lort_hub_tests_")
 os.environ.update(
     HF_HOME=_CACHE,
@@ -19,10 +20,10 @@ os.environ.update(
 )
 os.environ.pop("HF_TOKEN", None)
 
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+
+from tests.support.images import noise_image  # noqa: E402
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
@@ -52,13 +53,6 @@ def test_data():
     if not (folder / "data").is_dir():
         pytest.skip(f"no test data in {folder}; set LORT_TEST_DATA")
     return folder
-
-
-def noise_image(seed, size=(48, 40), mode="RGB"):
-    """An image of random pixels about a mean that depends on the seed."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.normal(40 + 25 * (seed % 7), 30, size=(size[1], size[0], 3)).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).convert(mode)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import torchvision
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from lort_hub.loading import load_backbone
+from lort_hub.backbones.load import load_backbone
+from tests.support.models import as_if_trained
 
 NAMES = ("resnet32_cifar", "resnet34_cifar")
 
@@ -66,19 +67,6 @@ def in_order_of_execution(model, pixels):
         hook.remove()
     assert len(order) == len(layers)
     return order
-
-
-def as_if_trained(model):
-    """Random where initialisation is near 0 or 1, so that no layer is the identity."""
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and module.weight.std() < 0.03:
-            nn.init.kaiming_normal_(module.weight)
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if tensor.ndim == 1 and name in ("weight", "running_var"):
-                tensor.data.uniform_(0.8, 1.2)
-            elif tensor.ndim == 1 and name in ("bias", "running_mean"):
-                tensor.data.normal_(0.0, 0.1)
-    return model.eval()
 
 
 @pytest.mark.parametrize("num_classes", [10, 100])

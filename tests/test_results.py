@@ -2,7 +2,7 @@
 
 import runpy
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 RESULTS = runpy.run_path(str(ROOT / "benchmarks" / "results.py"))
 

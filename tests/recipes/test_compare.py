@@ -1,7 +1,5 @@
 """All methods on the same features, and the one of them that retrain.py takes by itself."""
 
-import csv
-import html
 import json
 import shutil
 from dataclasses import replace
@@ -12,59 +10,19 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
-from lort_hub.data import load_long_tailed
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError
-from lort_hub.heads import fit_head
-from lort_hub.loading import load_backbone
-from lort_hub.methods import AUTO, METHODS
-from lort_hub.metrics import evaluate
-from lort_hub.output import write_output
-from lort_hub.problem import Problem
-from lort_hub.selection import Choice
-from lort_hub.unfinished import SeedResults, unfinished_folder
-from tests.recipes import SMALL, run
-from tests.recipes.forks import serve
-
-DIGITS = (*SMALL, "--dataset", "digits")
-COLUMNS = (
-    "method",
-    "seed",
-    "cell",
-    "accuracy",
-    "balanced_accuracy",
-    "many",
-    "medium",
-    "few",
-    "macro_f1",
-    "nll",
-)
-COLUMNS += ("ece", "logits_magnitude_mean", "logits_magnitude_std", "seconds", "chosen", "n")
-
-
-def forked(cwd, *flags, recipe="compare.py"):
-    return serve([{"flags": [str(flag) for flag in flags], "recipe": recipe}], cwd)[0]
-
-
-def rows_of(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def tables_of(folder):
-    """The rows of each table of results.md, by its heading; every row has the cells that its header has."""
-    tables = {}
-    for part in (folder / "results.md").read_text().split("## ")[1:]:
-        title, _, header, _, *lines = part.strip().splitlines()
-        if not header.startswith("|"):
-            continue
-        lines = [line for line in lines if line.startswith("|")]
-        names, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in (header, *lines))
-        tables[html.unescape(title)] = [dict(zip(names, row, strict=True)) for row in rows]
-    return tables
-
-
-def without_seconds(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.search import Choice, setting_paths
+from lort_hub.heads.task import RetrainingTask
+from lort_hub.hub.output import write_output
+from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
+from tests.support.recipe_server import serve
+from tests.support.recipes import SMALL, run
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +36,7 @@ def compared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def problem():
     backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
-    return Problem.extract(backbone, load_long_tailed("digits"), Accelerator(cpu=True))
+    return RetrainingTask.extract(backbone, load_long_tailed("digits"), Accelerator(cpu=True))
 
 
 def test_a_row_for_every_method_with_the_columns_promised(compared):
@@ -104,9 +62,9 @@ def test_a_row_for_every_method_with_the_columns_promised(compared):
     assert (out / "results.md").read_text().strip() in said
 
 
-def test_rows_are_what_these_heads_reach_on_the_test_images(compared, problem):
+def test_rows_are_what_these_heads_reach_on_the_test_images(compared, task):
     rows = {row["method"]: row for row in rows_of(compared[0])}
-    training, x, y = problem.training, problem.test.x, problem.test.y
+    training, x, y = task.training, task.test.x, task.test.y
     means = torch.stack([training.x[training.labels == k].mean(dim=0) for k in range(10)])
     nearest = torch.cdist(x, means).argmin(dim=1)
     assert float(rows["ncm"]["accuracy"]) == (nearest == y).double().mean().item()
@@ -120,7 +78,7 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(compared, problem):
     assert float(rows["lort"]["uniform"]) == pytest.approx(expected)
     chosen = json.loads(rows["auto"]["chosen"])
     auto = METHODS[chosen["method"]]
-    assert set(chosen) == {"method", *auto.paths(training, {})[0][0]}
+    assert set(chosen) == {"method", *setting_paths(auto, training, {})[0][0]}
 
 
 def test_the_same_command_gives_the_same_numbers_and_a_folder_in_use_is_left_alone(compared, tmp_path):
@@ -222,7 +180,7 @@ def test_a_folder_with_other_files_is_not_taken_for_finished_seeds(tmp_path, ove
     (tmp_path / "out-unfinished").mkdir()
     (tmp_path / "out-unfinished" / "thesis.tex").write_text("mine")
     with pytest.raises(CheckpointError, match="not lort_hub's .thesis.tex"):
-        unfinished_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
+        partial_results_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
     assert (tmp_path / "out-unfinished" / "thesis.tex").read_text() == "mine"
 
 
@@ -302,23 +260,21 @@ def test_retrain_explains_in_its_card_the_method_it_chose(photos, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["lws", "ce"])
-def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_baseline(
-    method, problem, tmp_path
-):
-    training, baseline = problem.training, fit_head(problem.training, "ce")
+def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_baseline(method, task, tmp_path):
+    training, baseline = task.training, fit_head(task.training, "ce")
     fit = baseline if method == "ce" else fit_head(training, method, baseline=baseline)
     scores = dict.fromkeys(AUTO, 0.5) | {method: 0.75}
     fit = replace(fit, choice=Choice(method, "balanced-accuracy", {}, scores, dict.fromkeys(AUTO, 0.01)))
-    counts, labels = training.class_counts.numpy(), problem.test.y.numpy()
+    counts, labels = training.class_counts.numpy(), task.test.y.numpy()
     reports = {
-        head.method: evaluate(head.logits(problem.test.x).numpy(), labels, counts, weight=head.weight.numpy())
+        head.method: evaluate(head.logits(task.test.x).numpy(), labels, counts, weight=head.weight.numpy())
         for head in (baseline, fit)
     }
     write_output(
         tmp_path / "out",
         overwrite=False,
         backbone=load_backbone("test_resnet", pretrained=False, image_size=32),
-        data=problem.data,
+        data=task.data,
         fit=fit,
         reports=reports,
         timing={},

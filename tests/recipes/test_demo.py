@@ -12,14 +12,15 @@ import timm
 import torch
 from PIL import Image
 
-from lort_hub.data import load_long_tailed
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
-from lort_hub.loading import load_backbone
 from recipes.demo import classify, describe, load_classifier
-from tests.conftest import ROOT, noise_image
-from tests.hub_client import Client, write_digits_output
-from tests.hub_server import WRITE, serve
-from tests.recipes import timm_folder, transformers_folder
+from tests.support import ROOT
+from tests.support.hub_client import Client, write_digits_output
+from tests.support.hub_server import WRITE, serve
+from tests.support.images import noise_image
+from tests.support.models import timm_folder, transformers_folder
 
 # As a user starts it, with every address it binds or connects to on record.
 WATCHED = """
@@ -160,7 +161,7 @@ def test_from_the_hub(outputs, client):
             )
     code = """
 from recipes.demo import *
-from tests.conftest import noise_image
+from tests.support.images import noise_image
 for source in sys.argv[1:]:
     backbone, record = load_classifier(source)
     print(json.dumps([classify(backbone, noise_image(1)), record["head"]["method"]]))

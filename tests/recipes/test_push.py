@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from lort_hub.loading import load_backbone
-from tests.hub_client import Client, write_digits_output
-from tests.hub_server import READ, WRITE, serve
-from tests.recipes import run, timm_folder, transformers_folder
+from lort_hub.backbones.load import load_backbone
+from tests.support.hub_client import Client, write_digits_output
+from tests.support.hub_server import READ, WRITE, serve
+from tests.support.models import timm_folder, transformers_folder
+from tests.support.recipes import run
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
     assert stopped.returncode == 1
     assert "error: Cannot push to 'me/name' on http://127.0.0.1:9 (ConnectError" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    check = "from lort_hub.publish import check_push; check_push('me/name')"
+    check = "from lort_hub.hub.upload import check_push; check_push('me/name')"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITE}
     offline = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment)
     assert "ConfigError: HF_HUB_OFFLINE is set" in offline.stderr

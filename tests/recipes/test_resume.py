@@ -4,8 +4,9 @@ import json
 
 from safetensors.torch import load_file
 
-from tests.recipes import SMALL, timm_folder
-from tests.recipes.forks import serve
+from tests.support.models import timm_folder
+from tests.support.recipe_server import serve
+from tests.support.recipes import SMALL
 
 
 def flags_for(photos, out, *more):

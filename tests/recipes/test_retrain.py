@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lort_hub import LortHead
-from lort_hub.data import load_long_tailed
-from tests.recipes import SMALL, retrain, timm_folder, transformers_folder
+from lort_hub.data.load import load_long_tailed
+from tests.support.models import timm_folder, transformers_folder
+from tests.support.recipes import SMALL, retrain
 
 PLAIN = """
 import json, sys
@@ -70,7 +71,7 @@ def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path)
 
     metrics = json.loads((out / "metrics.json").read_text())
     head = LortHead.from_pretrained(str(out / "head"))
-    from lort_hub.loading import load_backbone
+    from lort_hub.backbones.load import load_backbone
 
     loaded = load_backbone(str(backbone))
     with torch.inference_mode():
@@ -125,9 +126,9 @@ def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path)
 
 SHARED = """
 import runpy, sys
-import lort_hub.store
+import lort_hub.features.store
 
-lort_hub.store.PART_SIZE = int(sys.argv[1])
+lort_hub.features.store.PART_SIZE = int(sys.argv[1])
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -7,13 +7,13 @@ from accelerate import Accelerator
 from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score
 
-from lort_hub.data import load_long_tailed
-from lort_hub.heads import fit_head
-from lort_hub.loading import load_backbone
-from lort_hub.problem import Problem
-from lort_hub.studies import DELTAS, STUDIES
-from tests.recipes import SMALL, run
-from tests.recipes.test_compare import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.load import load_long_tailed
+from lort_hub.experiments.ablations import DELTAS, STUDIES
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.task import RetrainingTask
+from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
+from tests.support.recipes import SMALL, run
 
 FLAGS = (*DIGITS, "--imbalance", "exp:100", "--studies", "delta", "path", "--output-dir")
 CORRELATION = "rank correlation with balanced accuracy, over all heads above"
@@ -53,12 +53,12 @@ def test_each_study_has_its_rows_a_table_and_a_plot(swept):
 def test_rows_are_what_these_heads_reach_on_the_test_images(swept):
     rows = [(row, json.loads(row["chosen"])) for row in rows_of(swept[0])]
     backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
-    problem = Problem.extract(
+    task = RetrainingTask.extract(
         backbone, load_long_tailed("digits", imbalance="exp:100"), Accelerator(cpu=True)
     )
-    ce = fit_head(problem.training, "ce")
-    shares = problem.training.class_counts / len(problem.training.labels)
-    x, y = problem.test.x, problem.test.y
+    ce = fit_head(task.training, "ce")
+    shares = task.training.class_counts / len(task.training.labels)
+    x, y = task.test.x, task.test.y
     paths = {varied["by"]: [] for row, varied in rows if row["method"] == "path"}
     for row, varied in rows:
         if row["method"] == "path":

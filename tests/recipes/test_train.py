@@ -15,13 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from timm.data import Mixup
 
-from lort_hub.batches import Batches
-from lort_hub.data import load_long_tailed
-from lort_hub.holdout import hold_out
-from lort_hub.loading import load_backbone
-from lort_hub.predict import predict
-from tests.recipes import SMALL, retrain, timm_folder, train, transformers_folder
-from tests.recipes.forks import serve, train_all
+from lort_hub.backbones.load import load_backbone
+from lort_hub.backbones.predict import predict
+from lort_hub.data.holdout import hold_out
+from lort_hub.data.load import load_long_tailed
+from lort_hub.training.batches import Batches
+from tests.support.models import timm_folder, transformers_folder
+from tests.support.recipe_server import serve, train_all
+from tests.support.recipes import SMALL, retrain, train
 
 DIGITS = (*SMALL, "--dataset", "digits")
 VIT = ("--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0")

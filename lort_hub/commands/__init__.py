@@ -1,0 +1,1 @@
+"""Parse arguments and run the recipes from the command line."""

@@ -1,0 +1,207 @@
+"""The flags that recipes share, on the command line and in YAML files.
+
+--help and a mistyped flag wait for no heavy library: recipes import those below their flags, and the modules
+that flags need (this one, checkpoint, methods, metrics, stage1 ...) in the functions that use them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+
+from lort_hub.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def flag(default: Any, help: str) -> Any:
+    """A dataclass field that becomes a command-line flag with a help text.
+
+    Example:
+        >>> @dataclass
+        ... class Arguments:
+        ...     seed: int = flag(0, "Seed of everything random.")
+        >>> Arguments().seed
+        0
+    """
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class RunArguments:
+    """Flags every recipe takes.
+
+    `RANGES` holds the least and the most of the numbers, `given` the names of the flags that were given.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "batch_size": (1, inf),
+        "image_size": (1, inf),
+        "num_workers": (0, inf),
+        "seed": (0, inf),
+        "subset_seed": (0, inf),
+    }
+    given: ClassVar[frozenset[str]] = frozenset()
+
+    backbone: str = flag(
+        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
+    )
+    pretrained: bool = flag(True, "Load the backbone's weights; --no-pretrained for random ones.")
+    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's own).")
+    dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
+    imbalance: str | None = flag(
+        None,
+        "none, exp:IR, pareto:IR, step:IR, humps:IR, tail:IR (default: cifar exp:100, digits exp:10).",
+    )
+    subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
+    subset_seed: int = flag(0, "Seed of --subset shuffle.")
+    image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    label_column: str | None = flag(None, "Column of the labels (default: found by its type).")
+    train_split: str | None = flag(None, "Split to train on (default: train).")
+    test_split: str | None = flag(
+        None, "Split to test on (default: test, else validation, else a part of train)."
+    )
+    output_dir: Path = flag(Path("out"), "Folder for the model, its card and its numbers.")
+    overwrite: bool = flag(False, "Replace what is in the output folder.")
+    resume: bool = flag(False, "Go on with an interrupted run; a finished one is left as it is.")
+    seed: int = flag(0, "Seed of everything random.")
+    batch_size: int = flag(64, "Images per step and process.")
+    num_workers: int = flag(min(4, os.cpu_count() or 1), "Decoding threads or processes per process.")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
+        None, "Precision of the backbone (default: that of accelerate launch, else no)."
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
+    dry_run: bool = flag(False, "Check everything, print the plan, write nothing.")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range before anything is loaded."""
+        self.output_dir = Path(self.output_dir)
+        if self.resume and self.overwrite:
+            raise ConfigError("--resume goes on with what --overwrite would delete; give one of them.")
+        for name, (least, most) in self.RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                bound = f"at least {least}" if most == inf else f"{least} to {most}"
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected {bound}.")
+
+    def data_options(self) -> dict[str, Any]:
+        """The flags that `load_long_tailed` takes, besides the data set itself."""
+        names = ("image_column", "label_column", "train_split", "test_split")
+        return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
+
+
+@dataclass
+class FeatureArguments(RunArguments):
+    """Flags of the recipes that extract features."""
+
+    feature_dtype: Literal["float32", "float16", "bfloat16"] = flag(
+        "float32", "Type that features are kept in on disk."
+    )
+
+    def extraction_options(self) -> dict[str, Any]:
+        """The flags that `extract_features` takes, besides views and their seed."""
+        import torch
+
+        names = ("batch_size", "num_workers", "on_bad_image")
+        dtype = getattr(torch, self.feature_dtype)
+        return {**{name: getattr(self, name) for name in names}, "dtype": dtype}
+
+
+@dataclass
+class ModelArguments(RunArguments):
+    """Flags of the recipes that end in a model."""
+
+    push_to_hub: str | None = flag(None, "Push the finished output to the Hub: namespace/name.")
+    private: bool = flag(False, "Make a new repository there private.")
+    license: str | None = flag(None, "License of the model, for its card (default: that of the backbone).")
+
+    def __post_init__(self) -> None:
+        """Refuse a private repository that nothing is pushed to."""
+        super().__post_init__()
+        if self.private and not self.push_to_hub:
+            raise ConfigError("--private says how to push, but not where: give --push-to-hub namespace/name.")
+
+
+def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
+    """Parse a recipe's flags, with `--config FILE.yaml` for defaults that the command line overrides.
+
+    Args:
+        kind: The recipe's dataclass.
+        argv: Arguments; None for the command line.
+        description: Text of `--help`.
+
+    Returns:
+        The filled dataclass.
+
+    Raises:
+        ConfigError: An unknown flag or YAML key.
+
+    Example:
+        >>> @dataclass
+        ... class Arguments:
+        ...     seed: int = flag(0, "Seed of everything random.")
+        >>> parse_arguments(Arguments, ["--seed", "3"])
+        Arguments(seed=3)
+    """
+    from transformers import HfArgumentParser
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    argv = [
+        part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])
+    ]
+    if "--config" in argv:
+        at = argv.index("--config")
+        if at + 1 == len(argv):
+            raise ConfigError("--config needs a file: --config FILE.yaml")
+        argv = _yaml_flags(Path(argv[at + 1]), known) + argv[:at] + argv[at + 2 :]
+    parser = HfArgumentParser(kind, allow_abbrev=False, description=description)
+    parser.error = _refuse
+    parser.add_argument("--config", help="YAML file of flags; the command line wins.")
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        flags, name = [f"--{name.replace('_', '-')}" for name in known], unknown[0].partition("=")[0]
+        raise ConfigError(
+            f"Unknown argument '{name}'.{did_you_mean(name, flags)}\nSee --help for all of them."
+        )
+    arguments: T = parsed[0]
+    words = {word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")}
+    setattr(arguments, "given", frozenset(words | {word.removeprefix("no_") for word in words}))  # noqa: B010
+    return arguments
+
+
+def _refuse(message: str) -> NoReturn:
+    found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+    hint = did_you_mean(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
+    raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
+
+
+def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
+    import yaml
+
+    try:
+        # Words as they are written: YAML 1.1 would read `mixed_precision: no` as false.
+        values = yaml.load(path.read_text(), Loader=yaml.BaseLoader) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+        raise ConfigError(f"Cannot read --config {path}: {cause}") from cause
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path} holds a {type(values).__name__}, expected 'flag: value' lines.")
+    flags: list[str] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"Unknown key '{key}' in {path}.{did_you_mean(name, known)}")
+        if value not in ("", "~", "null"):
+            flags += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+    return flags

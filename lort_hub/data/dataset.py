@@ -1,0 +1,179 @@
+"""Data sets: presets, any Hub id, and local folders, as a long-tailed training set and a test set."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+DECODING_ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError, Image.DecompressionBombError
+)  # fmt: skip
+
+Encoded = dict[str, Any]
+"""The bytes of an image, or the path of its file: a cell of datasets' image column."""
+
+
+class BadImageError(DatasetError):
+    """An image that cannot be decoded."""
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB.
+
+    Args:
+        image: The image.
+
+    Example:
+        >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+        image = image.point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images, not yet decoded, with checked labels.
+
+    Attributes:
+        images: The rows; `image_column` holds encoded bytes or a path.
+        labels: Labels (N,).
+        rows: Row (N,) of each image in the original split.
+        image_column: Column of the images.
+        name: Name of the original split.
+        class_names: Names of the K classes.
+    """
+
+    images: datasets.Dataset
+    labels: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    image_column: str
+    name: str
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Decode one image to RGB, upright.
+
+        Args:
+            index: Position in this split.
+
+        Raises:
+            BadImageError: It cannot be decoded; the message names its row, file and class.
+        """
+        return self.decode(index, *self.encoded([index]))
+
+    def encoded(self, indices: Sequence[int]) -> list[Encoded]:
+        """The images at these positions, not decoded: one look into the table for all of them."""
+        rows: list[Encoded] = self.images[[int(index) for index in indices]][self.image_column]
+        return rows
+
+    def decode(self, index: int, encoded: Encoded) -> Image.Image:
+        """What `image` returns, of what `encoded` has read."""
+        import datasets
+
+        try:
+            image: Image.Image = datasets.Image().decode_example(encoded)
+            return to_rgb(image)
+        except DECODING_ERRORS as cause:
+            if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+                raise  # the machine's trouble, not the image's
+            reason = str(cause)
+        # Raised here, and not from its cause, whose traceback would keep the file open.
+        path = encoded.get("path") if encoded else None
+        raise BadImageError(
+            f"Cannot decode row {self.rows[index]} of split '{self.name}'"
+            f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {reason}\n"
+            "Mend or remove the image, or leave all such images out with --on-bad-image skip."
+        )
+
+    def take(self, indices: NDArray[np.int64]) -> ImageSplit:
+        """The images at these positions."""
+        return replace(
+            self,
+            images=self.images.select(indices),
+            labels=self.labels[indices],
+            rows=self.rows[indices],
+        )
+
+    def fingerprint(self) -> str:
+        """Checksum of the content, computed once."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """sha256 over labels and encoded images; images kept as files count by name, size and time."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        for batch in self.images.select_columns(self.image_column).iter(batch_size=1000):
+            for encoded in batch[self.image_column]:
+                if encoded is not None and encoded["bytes"] is not None:
+                    digest.update(encoded["bytes"])
+                elif encoded is not None:
+                    file = Path(encoded["path"])
+                    digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class LongTailedData:
+    """A long-tailed training set and its test set.
+
+    Attributes:
+        name: Short name of the data set.
+        train: Training images, after the subset.
+        test: Test images, all of them.
+        class_names: Names of the K classes.
+        source: JSON description of where it is from and how it was cut.
+    """
+
+    name: str
+    train: ImageSplit
+    test: ImageSplit
+    class_names: tuple[str, ...]
+    source: dict[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training images of each class (K,)."""
+        return np.bincount(self.train.labels, minlength=self.num_classes)
+
+    def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
+        """The data without the images at these positions, which `source["left_out"]` names."""
+        record, splits = [], []
+        for split, positions in ((self.train, sorted(train)), (self.test, sorted(test))):
+            names = [split.class_names[split.labels[k]] for k in positions]
+            record += [
+                {"split": split.name, "row": int(split.rows[k]), "class": name}
+                for k, name in zip(positions, names, strict=True)
+            ]
+            stays = np.delete(np.arange(len(split)), positions)
+            splits.append(split.take(stays) if positions else split)
+        return replace(self, train=splits[0], test=splits[1], source={**self.source, "left_out": record})
+
+    def left_out(self) -> list[str]:
+        """A line for each image that `leave_out` has left out."""
+        line = "left out, not decodable: row {row} of '{split}', class '{class}'"
+        return [line.format_map(row) for row in self.source.get("left_out", [])]

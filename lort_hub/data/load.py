@@ -1,0 +1,121 @@
+"""Load a data set as a long-tailed training set and a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.data.holdout import hold_out
+from lort_hub.data.imbalance import long_tailed_indices
+from lort_hub.data.sources import PRESETS, find_columns, open_source, read_labels
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def load_long_tailed(
+    spec: str,
+    *,
+    imbalance: str | None = None,
+    subset: Literal["first", "shuffle"] = "first",
+    subset_seed: int = 0,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
+) -> LongTailedData:
+    """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
+
+    Args:
+        spec: `digits`, a preset, `org/name[@revision]` on the Hub, or a folder (imagefolder or parquet).
+        imbalance: As in `long_tailed_counts`; None for the preset's own, else none.
+        subset: Which images of a class to keep.
+        subset_seed: Seed of `subset="shuffle"`.
+        image_column: Column of the images; None to find it by its type.
+        label_column: Column of the labels; None to find it by its type.
+        train_split: None for `train`.
+        test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DatasetError: Columns, splits, labels or classes that cannot be used, each with what was found.
+        HubUnavailableError: The Hub is needed and does not answer.
+
+    Example:
+        >>> data = load_long_tailed("digits", imbalance="exp:10")
+        >>> data.class_counts.tolist(), len(data.test)
+        ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
+    """
+    preset = None if Path(spec).is_dir() else PRESETS.get(spec)
+    splits, origin = open_source(spec, train_split, test_split)
+    train_rows, test_rows = splits["train"], splits["test"]
+    image_column, label_column = find_columns(
+        train_rows,
+        image_column or (preset.image_column if preset else None),
+        label_column or (preset.label_column if preset else None),
+    )
+    names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
+    train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
+    if test_rows is None:
+        train, test = hold_out(train, 0.2)
+        if not len(test):
+            raise DatasetError(
+                f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
+                "Add a test split (a 'test' folder or test.parquet), or name one with --test-split."
+            )
+        origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
+    else:
+        test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
+    if imbalance is None:
+        imbalance = preset.imbalance if preset else "none"
+    train = train.take(
+        long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
+    )
+    _check_classes(train, test, names)
+    source = {
+        **origin,
+        "image_column": image_column,
+        "label_column": label_column,
+        "imbalance": imbalance,
+        "subset": subset,
+        "subset_seed": subset_seed if subset == "shuffle" else None,
+    }
+    return LongTailedData(origin["name"], train, test, names, source)
+
+
+def _split(
+    rows: datasets.Dataset, labels: NDArray[np.int64], image_column: str, name: str, names: tuple[str, ...]
+) -> ImageSplit:
+    import datasets
+
+    undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
+    return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
+
+
+def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:
+    trained = np.bincount(train.labels, minlength=len(names)) > 0
+    tested = np.bincount(test.labels, minlength=len(names)) > 0
+    if unknown := _named(names, tested & ~trained):
+        raise DatasetError(
+            f"Classes with test images but no training image: {unknown}.\n"
+            "A head cannot know them: add training images, or remove them from the test split."
+        )
+    if empty := _named(names, ~trained):
+        raise DatasetError(
+            f"Classes with no image at all: {empty}.\nAdd images, or remove them from the label names."
+        )
+    if len(names) < 2:
+        raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check --label-column.")
+
+
+def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    found = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")

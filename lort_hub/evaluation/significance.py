@@ -1,0 +1,117 @@
+"""Test differences between methods, and weigh accuracies by other test priors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+RATIOS = (50, 25, 10, 5, 2)
+
+
+def paired_p_value(
+    right: Array, other: Array, labels: Array, *, resamples: int = 10_000, seed: int = 0
+) -> float:
+    """Two-sided bootstrap p-value of a difference in balanced accuracy, test images resampled in each class.
+
+    Args:
+        right: How often a head is right on each test image (N,): 0 or 1, or a mean over seeds.
+        other: The same of another head.
+        labels: Labels (N,).
+        resamples: Resamples; the least p-value is one over them.
+        seed: Seed of the resamples.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 50)
+        >>> paired_p_value(np.ones(100), np.tile([0, 1], 50), labels, resamples=100)
+        0.01
+    """
+    rng, difference = np.random.default_rng(seed), np.asarray(right, dtype=np.float64) - other
+    total = np.zeros(resamples)
+    for label in np.unique(labels):
+        values, counts = np.unique(difference[labels == label], return_counts=True)
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+        total += drawn @ values / counts.sum()
+    total = total.round(12)  # ties are ties whatever the order of the sum
+    below, above = np.mean(total <= 0), np.mean(total >= 0)
+    return float(np.clip(2 * min(below, above), 1 / resamples, 1.0))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction for having made all these tests.
+
+    Args:
+        p_values: By name.
+
+    Example:
+        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+        {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    corrected, largest = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p))
+        corrected[name] = largest
+    return corrected
+
+
+def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[str, dict[str, float]]:
+    """Corrected p-values of every method against cross-entropy and against the best of them.
+
+    Args:
+        right: Whether each test image (N,) was right, one array for each seed, by method.
+        labels: Labels (N,) of the test images.
+
+    Returns:
+        P-values by method, by the column's title; a method is not tested against itself.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 50)
+        >>> list(paired_tests({"ce": [labels == 0], "lort": [labels == labels]}, labels))
+        ['p vs ce', 'p vs best']
+    """
+    mean = {name: np.mean(runs, axis=0) for name, runs in right.items()}
+    present = np.unique(labels)
+    score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
+    columns = {}
+    best = max((name for name in score if name != "auto"), key=lambda name: float(score[name]))
+    for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
+        if rival in mean:
+            others = {name: value for name, value in mean.items() if name not in (rival, "auto")}
+            columns[title] = holm(
+                {n: paired_p_value(value, mean[rival], labels) for n, value in others.items()}
+            )
+    return columns
+
+
+def shifted_accuracy(per_class_accuracy: Sequence[float | None], class_counts: Array) -> dict[str, float]:
+    """Accuracy under other test priors: exponential, ordered as the training set or the other way round.
+
+    The protocol of SADE (arXiv 2107.09249), in expectation: per-class accuracies weighted by the test prior.
+
+    Args:
+        per_class_accuracy: Test accuracy (K,) of each class; None where it has no test image.
+        class_counts: Training images (K,), which order the classes.
+
+    Returns:
+        Accuracy by "forward 50" ... "forward 2", "uniform", "backward 2" ... "backward 50".
+
+    Example:
+        >>> {name: round(value, 2) for name, value in shifted_accuracy([1.0, 0.0], np.array([9, 1])).items()}[
+        ...     "forward 2"]
+        0.67
+    """
+    accuracy = np.array([np.nan if value is None else value for value in per_class_accuracy])
+    order = np.argsort(-np.asarray(class_counts), kind="stable")
+    order = order[np.isfinite(accuracy[order])]
+    place = np.arange(len(order)) / max(1, len(order) - 1)
+    shifts = {f"forward {ratio}": -np.log(ratio) for ratio in RATIOS}
+    shifts |= {"uniform": 0.0, **{f"backward {ratio}": np.log(ratio) for ratio in reversed(RATIOS)}}
+    return {
+        name: float(np.average(accuracy[order], weights=np.exp(slope * place)))
+        for name, slope in shifts.items()
+    }

@@ -1,0 +1,69 @@
+"""Several methods on the same test images: paired tests, shifted test priors, and the table of all seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from lort_hub.heads.fit import Fit, fit_selected, make_validator
+from lort_hub.heads.methods import AUTO, METHODS, STAGE1
+from lort_hub.heads.search import Selection, choose_method, select
+from lort_hub.heads.training_set import TrainingSet
+
+
+def each_method(
+    training: TrainingSet,
+    baseline: Fit,
+    names: Sequence[str],
+    *,
+    by: str | None,
+    seed: int,
+    baseline_seconds: float = 0.0,
+) -> Iterator[tuple[str, Fit, float]]:
+    """Choose and fit one method after the other, all by the same folds and from the same heads.
+
+    Args:
+        training: Features (N, D) and labels.
+        baseline: The head that methods start from; the backbone's own comes first, as a row of its own.
+        names: Of `METHODS`, and "auto", which chooses among `AUTO`.
+        by: Score of the choices; None for each method's own.
+        seed: Seed of folds and of SGD.
+        baseline_seconds: What the baseline took, which is not fitted again where it is asked for.
+
+    Yields:
+        The name, the head, and the seconds of its selection and its fit.
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.heads.fit import fit_head
+        >>> training = TrainingSet(torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4), num_classes=2)
+        >>> compared = each_method(training, fit_head(training, "ce"), ["ncm", "lort"], by="nll", seed=0)
+        >>> [name for name, _, _ in compared]
+        ['ncm', 'lort']
+    """
+    validator, selections = make_validator(training, baseline, by, seed), dict[str, Selection]()
+    seconds = dict[str, float]()
+
+    def fitted(name: str) -> Fit:
+        if name == baseline.method and baseline.selection:
+            selections[name], seconds[name] = baseline.selection, baseline_seconds
+            return baseline
+        start = time.perf_counter()
+        selections[name] = select(validator, METHODS[name])
+        fit = fit_selected(training, name, selections[name], baseline=baseline, seed=seed)
+        seconds[name] = time.perf_counter() - start
+        return fit
+
+    if baseline.method == STAGE1:
+        yield STAGE1, baseline, 0.0
+    fits = {}
+    for name in names:
+        if name != "auto":
+            fits[name] = fitted(name)
+            yield name, fits[name], seconds[name]
+    if "auto" in names:
+        fits.update({name: fitted(name) for name in AUTO if name not in fits})
+        start = time.perf_counter()
+        choice = choose_method(validator, {name: selections[name] for name in AUTO})
+        choosing = time.perf_counter() - start
+        yield "auto", fits[choice.method], choosing + sum(seconds[name] for name in AUTO)

@@ -1,0 +1,227 @@
+"""Methods that learn a few numbers per class on top of a trained head, and the descent for those not convex.
+
+The head's logits z = W x + b are computed once; what is learned sees only them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lort_hub.errors import ConfigError
+from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.heads.solvers.descent import descend
+from lort_hub.heads.solvers.eigenbasis import class_sums
+from lort_hub.heads.solvers.objective import Objective, sample_weights
+
+LWS_TOLERANCE = 1e-8
+LWS_ITERATIONS = 100
+RIDGE = 1e-12
+"""Added to the Hessian, as a share of its largest entry: a zero class weight has no curvature."""
+ARMIJO = 1e-4
+SHORTEST = 1e-10
+DISALIGN_TOLERANCE = 1e-6
+DISALIGN_ITERATIONS = 200
+
+
+def learned_weight_scaling(
+    weight: Tensor,
+    bias: Tensor,
+    matrix: FeatureMatrix,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    delta: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Learn one factor per class weight: learnable weight scaling, LWS (arXiv 1910.09217).
+
+    Minimises sum_i omega_i CE(softmax(s * W x_i + b), t_i) over s (K,), from s = 1, with class-balanced
+    omega (gamma = 1) and targets smoothed by delta, a convex problem, by Newton's method. The bias is kept as
+    it is: the paper has none, its code scales it too.
+
+    Stops at 1e-8 of the initial gradient or after 100 iterations; with delta = 0 and samples that scaling
+    separates there is no minimum, and that is what stops it.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        matrix: Features (N, D).
+        labels: Labels (N,).
+        class_counts: Training images n_k of each class (K,).
+        delta: Label smoothing in [0, 1).
+
+    Returns:
+        Head (K, D), (K,) with the factors folded in, float32.
+
+    Raises:
+        ConfigError: delta is out of range.
+
+    Example:
+        >>> x, y = FeatureMatrix.of(torch.tensor([[2.0], [-2.0]])), torch.tensor([0, 1])
+        >>> counts = torch.tensor([1, 1])
+        >>> head = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+        >>> weight, _ = learned_weight_scaling(*head, x, y, counts, delta=0.5)
+        >>> round((weight[0] - weight[1]).item() * 2, 4), round(math.log(3), 4)  # delta's logit gap
+        (1.0986, 1.0986)
+    """
+    objective = Objective(delta=delta, gamma=1.0)
+    omega = sample_weights(labels, class_counts, objective.gamma)
+    head = weight.double(), bias.double()
+
+    def derivatives(factors: Tensor) -> tuple[float, Tensor, Tensor]:
+        return _lws_derivatives(factors, *head, matrix, labels, omega, objective.delta)
+
+    factors = torch.ones(len(weight), dtype=torch.float64)
+    value, gradient, hessian = derivatives(factors)
+    enough = LWS_TOLERANCE * gradient.abs().max()
+    for _ in range(LWS_ITERATIONS):
+        if gradient.abs().max() <= enough:
+            break
+        hessian.diagonal().add_(RIDGE * hessian.diagonal().max())
+        step = -torch.linalg.solve(hessian, gradient)
+        slope = (gradient @ step).item()
+        while True:
+            trial = derivatives(factors + step)
+            if trial[0] <= value + ARMIJO * slope or step.abs().max() < SHORTEST:
+                break
+            step, slope = step / 2, slope / 2
+        factors = factors + step
+        value, gradient, hessian = trial
+    return (factors[:, None] * weight.double()).float(), bias.float()
+
+
+def _lws_derivatives(
+    factors: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    matrix: FeatureMatrix,
+    labels: Tensor,
+    omega: Tensor,
+    delta: float,
+) -> tuple[float, Tensor, Tensor]:
+    """Value, gradient (K,) and Hessian (K, K) of LWS's objective."""
+    num_classes = len(factors)
+    value, gradient = factors.new_zeros(()), torch.zeros_like(factors)
+    hessian = factors.new_zeros(num_classes, num_classes)
+    for x, at in matrix:
+        z, y, w = (x @ weight.to(x).T).double(), labels[at], omega[at]
+        logits = factors * z + bias
+        value += w @ F.cross_entropy(logits, y, label_smoothing=delta, reduction="none")
+        p = logits.softmax(dim=1)
+        pz = p * z
+        hessian.diagonal().add_(w @ (pz * z))
+        hessian.addmm_(pz.T, w[:, None] * pz, alpha=-1)
+        target = torch.full_like(p, delta / num_classes)
+        target[torch.arange(len(y)), y] += 1 - delta
+        gradient += w @ ((p - target) * z)
+    matrix.processes.total(value, gradient, hessian)
+    return value.item(), gradient, hessian
+
+
+@dataclass(frozen=True)
+class DisAlignHead:
+    """A linear head whose logits are rescaled as far as a confidence in the sample says.
+
+    z' = sigma(x) (alpha * z + beta) + (1 - sigma(x)) z with z = W x + b and sigma(x) = sigmoid(v.x + c). The
+    product of sigma and z makes it no linear head: it does not fold into a (W, b).
+
+    Attributes:
+        weight: W (K, D), float32.
+        bias: b (K,), float32.
+        alpha: Factors (K,), float32.
+        beta: Offsets (K,), float32.
+        v: Weight (D,) of the confidence, float32.
+        c: Bias () of the confidence, float32.
+
+    Example:
+        >>> one, zero = torch.ones(2), torch.zeros(2)
+        >>> DisAlignHead(torch.eye(2), zero, 3 * one, zero, zero, torch.tensor(0.0)).logits(torch.eye(2))
+        tensor([[2., 0.],
+                [0., 2.]])
+    """
+
+    weight: Tensor
+    bias: Tensor
+    alpha: Tensor
+    beta: Tensor
+    v: Tensor
+    c: Tensor
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D)."""
+        z = torch.addmm(self.bias, x, self.weight.T)
+        return _aligned(z, x @ self.v + self.c, self.alpha, self.beta)
+
+
+def disalign(
+    weight: Tensor, bias: Tensor, matrix: FeatureMatrix, labels: Tensor, class_counts: Tensor, *, rho: float
+) -> DisAlignHead:
+    """Learn a rescaling of each class's logit and a confidence that gates it: DisAlign (arXiv 2103.16370).
+
+    Minimises sum_i omega_i CE(softmax(z'_i), y_i), omega_i proportional to (1 / pi_{y_i})^rho, over alpha,
+    beta, v and c of `DisAlignHead`, from alpha = 1, beta = 0, v = 0, c = 0, where z' = z.
+
+    Not convex; where the head separates the samples there is no minimum either. Stops at 1e-6 of the
+    initial gradient or after 200 iterations, which then is part of the method. The confidence is learned on
+    features centred and scaled as a whole, so that neither their mean nor their unit matters.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+        matrix: Features (N, D).
+        labels: Labels (N,).
+        class_counts: Training images n_k of each class (K,).
+        rho: Class-balance exponent of the sample weights.
+
+    Raises:
+        ConfigError: rho is out of range.
+
+    Example:
+        >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> head = disalign(0.1 * torch.eye(2), torch.zeros(2), FeatureMatrix.of(x), y, counts, rho=1.0)
+        >>> (F.cross_entropy(head.logits(x), y) < F.cross_entropy(0.1 * x, y)).item()
+        True
+    """
+    if not 0 <= rho < math.inf:
+        raise ConfigError(f"rho is {rho}, expected a number >= 0.")
+    omega = sample_weights(labels, class_counts, rho)
+    num_classes, dim = weight.shape
+    mean = class_sums(matrix, torch.zeros_like(labels), torch.ones(len(labels)), 1)[0, :-1]
+    mean /= class_counts.sum()
+    squares = torch.zeros(dim, dtype=torch.float64)
+    for x, _ in matrix.about(mean):
+        squares += x.square().sum(dim=0)
+    matrix.processes.total(squares)
+    spread = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
+    alpha = torch.ones(num_classes, dtype=torch.float64, requires_grad=True)
+    beta = torch.zeros_like(alpha, requires_grad=True)
+    slope = torch.zeros(dim, dtype=torch.float64, requires_grad=True)
+    level = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def terms() -> Iterator[Tensor]:
+        for x, at in matrix:
+            centred = (x - mean.to(x)) / spread.to(x)
+            confidence = (centred @ slope.to(x)).double() + level
+            aligned = _aligned(torch.addmm(bias.to(x), x, weight.to(x).T), confidence, alpha, beta)
+            yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
+
+    descend(
+        terms,
+        [alpha, beta, slope, level],
+        tolerance=DISALIGN_TOLERANCE,
+        max_iterations=DISALIGN_ITERATIONS,
+        processes=matrix.processes,
+    )
+    v = slope / spread
+    learned = (weight, bias, alpha, beta, v, level - mean @ v)
+    return DisAlignHead(*(tensor.detach().float() for tensor in learned))
+
+
+def _aligned(z: Tensor, confidence: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    sigma = torch.sigmoid(confidence)[:, None]
+    return sigma * (alpha * z + beta) + (1 - sigma) * z

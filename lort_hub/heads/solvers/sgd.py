@@ -1,0 +1,70 @@
+"""The paper's stage 2: SGD on the classifier alone, from the head of stage 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lort_hub.heads.solvers.lbfgs import Solution
+from lort_hub.heads.solvers.objective import Objective, logit_adjustment, sample_weights
+
+
+def sgd(
+    views: Sequence[Tensor],
+    labels: Tensor,
+    class_counts: Tensor,
+    objective: Objective,
+    *,
+    init: tuple[Tensor, Tensor],
+    epochs: int = 20,
+    lr: float = 5e-4,
+    momentum: float = 0.9,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Solution:
+    """Re-train a head by the paper's stage 2 (PAPER section 4): SGD from the stage-1 head, cosine to zero.
+
+    Args:
+        views: Features (N, D) as each epoch sees them; epoch e uses view e modulo their number.
+        labels: Labels (N,).
+        class_counts: Training images of each class (K,).
+        objective: What to minimise; its sample weights scale each sample's loss, averaging to one.
+        init: Head (K, D), (K,) to start from.
+        epochs: Passes over the data.
+        lr: Initial learning rate.
+        momentum: SGD's momentum.
+        batch_size: Samples per step.
+        seed: Seed of the order of the samples.
+
+    Returns:
+        The head after the last epoch; the weight decay acts on W alone.
+
+    Example:
+        >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])
+        >>> head = sgd([x], y, counts, Objective(), init=(torch.zeros(2, 2), torch.zeros(2)), lr=1.0)
+        >>> (x.double() @ head.weight.T + head.bias).argmax(dim=1)
+        tensor([0, 1])
+    """
+    weight, bias = (tensor.detach().float().clone().requires_grad_() for tensor in init)
+    groups = [
+        {"params": [weight], "weight_decay": objective.weight_decay},
+        {"params": [bias], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    prior = logit_adjustment(class_counts, objective.tau).float()
+    scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        x = views[epoch % len(views)]
+        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
+            logits = F.linear(x[batch], weight, bias) + prior
+            losses = F.cross_entropy(logits, labels[batch], label_smoothing=objective.delta, reduction="none")
+            optimizer.zero_grad()
+            (losses * scale[batch]).mean().backward()
+            optimizer.step()
+        schedule.step()
+    return Solution(weight.detach().double(), bias.detach().double(), epochs, None)

@@ -1,0 +1,198 @@
+"""Training batches that depend on seed, epoch and position alone.
+
+Not on the number of processes or workers, nor on what was drawn before: an epoch begun again after a crash
+sees what it would have seen. Small images are decoded once and cropped and flipped as tensors, a batch at a
+time; larger ones go through decoding workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import transforms
+
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.image_loader import Pixels, collate, in_threads, intact
+from lort_hub.data.transforms import EVAL_VIEW, SMALL, augmented_view, to_bytes
+from lort_hub.errors import ConfigError
+
+MEMORY_BYTES = 2**30
+"""Decoded images of a training set that are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a batch.
+
+    Attributes:
+        pixels: Normalised images (n, 3, H, W).
+        labels: Labels (n,).
+        share: Samples here times the processes, over the samples of the whole batch: scaling the mean loss by
+            it makes the average over the processes, summed up to the step, the mean over the whole batch.
+        ends_step: Whether the optimiser steps after it: it is the last part this process accumulates.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    share: float
+    ends_step: bool
+
+
+class Batches:
+    """The training batches of one process.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> backbone = load_backbone("resnet32_cifar", pretrained=False)
+        >>> batches = Batches(load_long_tailed("digits").train, backbone, batch_size=64)
+        >>> first = next(batches.epoch(0))
+        >>> len(batches), first.pixels.shape, first.labels.shape
+        (9, torch.Size([64, 3, 32, 32]), torch.Size([64]))
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        backbone: Backbone,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        accumulation: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        """Prepare the batches; small images are decoded here.
+
+        Args:
+            split: The training images.
+            backbone: Whose preprocessing and augmentation they get.
+            batch_size: Samples per part; a whole batch holds `batch_size * processes * accumulation`.
+            seed: Seed of order and augmentation.
+            process: Which process this is.
+            processes: How many there are.
+            accumulation: Parts of a batch that each process accumulates before a step.
+            num_workers: Decoding threads of images kept in memory, decoding processes of others.
+
+        Raises:
+            BadImageError: A small image cannot be decoded; others raise when their batch comes.
+            ConfigError: There are fewer images than parts.
+        """
+        self.split, self.seed, self.process, self.processes = split, seed, process, processes
+        self.parts, self.num_workers = processes * accumulation, num_workers
+        self.size = batch_size * self.parts
+        if len(split) < self.parts:
+            raise ConfigError(
+                f"{len(split)} training images cannot be dealt to {self.parts} parts of a batch (processes x "
+                "--gradient-accumulation-steps).\nLower those steps, or use fewer processes."
+            )
+        self.labels = torch.from_numpy(split.labels)
+        self.pixels = Pixels(split, backbone.transform, backbone.augment)
+        side = backbone.image_size
+        fits = side <= SMALL and 3 * side**2 * len(split) <= MEMORY_BYTES
+        plain = backbone.library == "timm" and backbone.auto_augment is None
+        self.images = _decode(split, side, num_workers) if fits and plain else None
+        self.mean, self.std = (
+            torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
+            for name in ("mean", "std")
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows(0))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, in this epoch's order and augmentation.
+
+        Args:
+            epoch: Its number, from 0.
+
+        Raises:
+            BadImageError: An image cannot be decoded.
+        """
+        made = self._from_workers(epoch) if self.images is None else self._from_memory(epoch, self.images)
+        mine = self._mine()
+        for step in self._rows(epoch):
+            for part in mine:
+                rows, pixels = next(made)
+                share = len(rows) * self.processes / len(step)
+                yield Batch(pixels, self.labels[rows], share, ends_step=part is mine[-1])
+
+    def _mine(self) -> list[slice]:
+        """This process's parts of every batch: each image of it is dealt to one part of one process."""
+        return [slice(first, None, self.parts) for first in range(self.process, self.parts, self.processes)]
+
+    def _from_memory(self, epoch: int, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        padding = images.shape[-1] // 8
+        for step, batch in enumerate(self._rows(epoch)):
+            random = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
+            shift = torch.randint(0, 2 * padding + 1, (2, len(batch)), generator=random)
+            flip = torch.rand(len(batch), generator=random) < 0.5
+            for part in self._mine():
+                rows = batch[part]
+                cropped = crop_and_flip(images[rows], shift[:, part], flip[part], padding)
+                yield rows, (cropped.float() / 255 - self.mean) / self.std
+
+    def _rows(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(
+            len(self.split), generator=torch.Generator().manual_seed(_seed(self.seed, epoch))
+        )
+        *batches, last = order.split(self.size)
+        # A rest too small to give every process two images has no batch statistics to normalise by.
+        least = min(2 * self.parts, self.size)
+        return [*batches, last] if len(last) >= least or not batches else batches
+
+    def _from_workers(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        view = augmented_view(self.seed, epoch + 1)
+        parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._mine()]
+        for rows, pixels, errors in self.pixels.batches(view, parts, self.num_workers):
+            yield torch.tensor(rows), intact(pixels, errors)
+
+
+def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Crop each image out of itself padded with black, then flip some: the CIFAR protocol, on a batch.
+
+    Args:
+        images: Images (N, C, S, S).
+        shift: Top and left corner (2, N) of each crop in the padded image, 0..2 padding.
+        flip: Which images (N,) to mirror.
+        padding: Black pixels on each side.
+
+    Returns:
+        Images (N, C, S, S).
+
+    Example:
+        >>> image = torch.tensor([[[[1, 2], [3, 4]]]])
+        >>> crop_and_flip(image, torch.tensor([[0], [1]]), torch.tensor([True]), 1)
+        tensor([[[[0, 0],
+                  [2, 1]]]])
+    """
+    side = torch.arange(images.shape[-1])
+    across = torch.where(flip[:, None], side.flip(0), side) + shift[1][:, None]
+    down = side + shift[0][:, None]
+    padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
+    sample = torch.arange(len(images))[:, None, None]
+    return padded[sample, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _decode(split: ImageSplit, side: int, num_workers: int) -> Tensor:
+    """All images (N, 3, side, side), uint8, resized as the augmentation of small images does it."""
+    resize = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
+    pixels = Pixels(split, *(transforms.Compose([resize, to_bytes]),) * 2)
+    keys = [(EVAL_VIEW, row) for row in range(len(split))]
+    images = torch.empty(len(split), 3, side, side, dtype=torch.uint8)
+    batches = (keys[start : start + 256] for start in range(0, len(keys), 256))
+    for samples in in_threads(pixels.__getitems__, batches, num_workers):
+        rows, decoded, errors = collate(samples)
+        images[rows] = intact(decoded, errors).permute(0, 3, 1, 2)
+    return images
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,268 @@
+import dataclasses
+import errno
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+
+import lort_hub
+from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.runtime import make_accelerator, phase, run, use_idle_cores
+from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.records import environment
+from tests.support import ROOT
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+
+@dataclasses.dataclass
+class Arguments(RunArguments):
+    groups: list[int] = flag([20, 100], "Two numbers.")
+    delta: float | None = flag(None, "Label smoothing.")
+
+
+def parse(*words):
+    return parse_arguments(Arguments, words)
+
+
+def parse_yaml(folder, text, *words):
+    (folder / "run.yaml").write_text(text)
+    return parse("--config", str(folder / "run.yaml"), *words)
+
+
+def recipe_at(path):
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    return recipe
+
+
+def refused(capsys, main):
+    """Exit code and standard error of a recipe that ends in an error."""
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    return stop.value.code, capsys.readouterr().err
+
+
+def test_command_line_wins_over_yaml_over_default(tmp_path):
+    text = "seed: 3\nbatch-size: 16\nsubset_seed: 4\n"
+    for words in (("--seed", "5"), ("--seed=5",)):
+        args = parse_yaml(tmp_path, text, *words)
+        assert (args.seed, args.batch_size, args.subset_seed, args.image_size) == (5, 16, 4, None)
+    before = parse("--seed", "5", "--config", str(tmp_path / "run.yaml"))
+    joined = parse("--seed", "5", f"--config={tmp_path / 'run.yaml'}")
+    assert before == joined == args
+
+
+def test_yaml_values_are_read_as_they_are_written(tmp_path):
+    args = parse_yaml(
+        tmp_path,
+        "mixed_precision: no\nreport_to: none\nimbalance: exp:100\ndelta: 1e-3\nimage_size: null\n"
+        "train_split:\ngroups: [10, 1_000]\ndataset: 010\noutput_dir: runs/a b\n",
+    )
+    assert (args.mixed_precision, args.report_to, args.imbalance) == ("no", "none", "exp:100")
+    assert (args.delta, args.image_size, args.train_split, args.groups) == (1e-3, None, None, [10, 1000])
+    assert (args.dataset, args.output_dir) == ("010", Path("runs/a b"))
+    assert parse_yaml(tmp_path, "groups:\n- 1\n- 2\n").groups == [1, 2]
+    assert parse_yaml(tmp_path, "# nothing\n") == parse()
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        ("", (), (True, False)),
+        ("", ("--no-pretrained", "--overwrite"), (False, True)),
+        ("", ("--no_pretrained",), (False, False)),
+        ("pretrained: false\noverwrite: true\n", (), (False, True)),
+        ("pretrained: no\n", (), (False, False)),
+        ("pretrained: false\n", ("--pretrained",), (True, False)),
+    ],
+)
+def test_booleans(tmp_path, text, words, expected):
+    args = parse_yaml(tmp_path, text, *words)
+    assert (args.pretrained, args.overwrite) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bakbone", "resnet50"], "Unknown argument '--bakbone'. Did you mean '--backbone'"),
+        (["--backbon=local-dir:/a/long/way/to/the/folder"], "Did you mean '--backbone'"),
+        (["--output_dirs", "x"], "Did you mean '--output-dir'?"),
+        (["resnet50"], "Unknown argument 'resnet50'."),
+        (["--config"], "--config needs a file"),
+        (["--config", "/nonexistent/run.yaml"], "Cannot read --config /nonexistent/run.yaml"),
+        (["--config=/nonexistent/run.yaml"], "Cannot read --config /nonexistent/run.yaml"),
+        (["--batch-size", "0"], "--batch-size is 0, expected at least 1."),
+        (["--image-size", "0"], "--image-size is 0, expected at least 1."),
+        (["--num-workers", "-1"], "--num-workers is -1, expected at least 0."),
+        (["--seed", "-1"], "--seed is -1, expected at least 0."),
+        (["--subset-seed", "-1"], "--subset-seed is -1, expected at least 0."),
+        (["--seed", "x"], "--seed: invalid int value: 'x'"),
+        (["--mixed-precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--back", "resnet50"], "Unknown argument '--back'."),
+    ],
+)
+def test_wrong_command_line_is_exit_code_2(capsys, words, message):
+    code, shown = refused(capsys, lambda: parse(*words))
+    assert code == 2
+    assert message in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bakbone: resnet50\n", r"Unknown key 'bakbone' in .*run.yaml. Did you mean 'backbone'\?"),
+        ("batch size: 2\n", r"Unknown key 'batch size' in .*run.yaml. Did you mean 'batch_size'"),
+        ("- seed\n", "holds a list, expected 'flag: value' lines"),
+        ("seed\n", "holds a str, expected"),
+        ("seed: [1\n", "Cannot read --config"),
+        ("seed: 1\n\tbatch: 2\n", "Cannot read --config"),
+        ("seed: -4\n", "--seed is -4, expected at least 0"),
+        ("config: other.yaml\n", "Unknown key 'config'"),
+    ],
+)
+def test_wrong_yaml_is_exit_code_2(tmp_path, capsys, text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(tmp_path, text)
+    assert refused(capsys, lambda: parse_yaml(tmp_path, text))[0] == 2
+
+
+def test_yaml_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="Cannot read --config"):
+        parse("--config", str(tmp_path / "weights.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
+    recipe = recipe_at(path)
+    shared = ("RunArguments", "FeatureArguments", "ModelArguments")
+    named = [name for name in vars(recipe) if name.endswith("Arguments") and name not in shared]
+    [arguments] = [getattr(recipe, name) for name in named]
+    assert issubclass(arguments, RunArguments) == (path.stem not in ("push", "demo"))
+    for field in dataclasses.fields(arguments):
+        assert field.metadata["help"].strip().endswith("."), field.name
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(arguments, ["--help"], description=recipe.__doc__)
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(f"--{field.name}" in shown for field in dataclasses.fields(arguments))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--delta", "1.5"],
+        ["--gamma", "nan"],
+        ["--weight-decay", "-1"],
+        ["--views", "-1"],
+        ["--bootstrap", "-1"],
+        ["--groups", "100", "20"],
+        ["--groups", "1", "2", "3"],
+    ],
+)
+def test_retrain_refuses_what_is_out_of_range(words):
+    with pytest.raises(ConfigError, match="expected"):
+        parse_arguments(recipe_at(ROOT / "recipes" / "retrain.py").Arguments, words)
+
+
+@pytest.mark.parametrize("kind", [LortHubError, *LortHubError.__subclasses__()])
+def test_errors_of_lort_hub_are_one_message_and_a_code(capsys, kind):
+    def main():
+        raise kind("What happened.\nWhat to do.")
+
+    code, shown = refused(capsys, main)
+    assert code == (2 if kind is ConfigError else 1)
+    assert shown == "error: What happened.\nWhat to do.\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
+def test_what_the_disk_refuses_is_one_message(capsys, number):
+    def main():
+        raise OSError(number, os.strerror(number), "some/file")
+
+    code, shown = refused(capsys, main)
+    assert code == 1
+    assert shown.startswith(f"error: Cannot write some/file: {os.strerror(number)}.\n")
+    assert "--output-dir" in shown
+
+
+def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
+    assert refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT))[0] == 130
+    for bug in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x")):
+        with pytest.raises(type(bug)):
+            run(lambda bug=bug: (_ for _ in ()).throw(bug))
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_path):
+    AcceleratorState._reset_state(True)
+    args = RunArguments(output_dir=tmp_path / "out")
+    assert make_accelerator(args).num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for _ in range(2):
+        with pytest.raises(
+            ConfigError, match="2 processes were started, but Accelerate runs 1(.|\n)*torchrun"
+        ):
+            make_accelerator(args)
+        AcceleratorState._reset_state(True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_phases_add_up():
+    timing = {}
+    for name in ("a", "b", "a"):
+        with phase(name, timing):
+            before = dict(timing)
+    assert [*timing] == ["a", "b"]
+    timing["a"] = 100.0
+    with phase("a", timing):
+        pass
+    assert 100 <= timing["a"] < 101
+    assert before == {"a": before["a"], "b": timing["b"]}
+
+
+@pytest.mark.parametrize("path", [None, "/nonexistent"])
+def test_environment_is_recorded_with_and_without_git(monkeypatch, path):
+    if path:
+        monkeypatch.setenv("PATH", path)
+    found = environment()
+    assert found["versions"]["lort_hub"] == lort_hub.__version__
+    assert {"torch", "timm", "transformers", "datasets", "accelerate"} <= set(found["versions"])
+    revision = found["git_revision"]
+    assert revision is None if path else revision is None or len(revision) == 40
+
+
+def test_a_misspelt_choice_is_one_message_with_a_suggestion():
+    with pytest.raises(ConfigError, match="Did you mean 'shuffle'"):
+        parse_arguments(RunArguments, ["--subset", "shufle"])
+
+
+def test_resume_and_overwrite_are_refused_together():
+    with pytest.raises(ConfigError, match="give one of them"):
+        parse_arguments(RunArguments, ["--resume", "--overwrite"])
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        make_accelerator(RunArguments(report_to="wandb", output_dir=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("launcher", "processes", "share"), [(True, 1, 1), (True, 2, 2), (False, 1, None)])
+def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launcher, processes, share):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    try:
+        use_idle_cores()
+        cores = len(os.sched_getaffinity(0))
+        assert torch.get_num_threads() == (max(1, cores // share) if share else before)
+    finally:
+        torch.set_num_threads(before)

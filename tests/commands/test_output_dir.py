@@ -1,0 +1,264 @@
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+
+import pytest
+import timm
+import torch
+from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
+from transformers.models.vit import ViTImageProcessor
+
+import lort_hub.commands.runtime
+from lort_hub.backbones.load import load_backbone
+from lort_hub.backbones.save import check_saved, save_model
+from lort_hub.commands.output_dir import check_output_dir, is_finished
+from lort_hub.errors import CheckpointError
+from lort_hub.features.store import FeatureStore
+from lort_hub.files import atomic_folder
+from tests.support.images import noise_image
+
+FORK = multiprocessing.get_context("fork")
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+OLD = {"run.json": "{}", "a.txt": "old a", "sub/b.txt": "old b"}
+NEW = {"run.json": "{}", "a.txt": "new a", "sub/c.txt": "new c", "sub/deep/d.txt": "new d"}
+FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree"}
+
+
+def fill(folder, content):
+    for name, text in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def content_of(folder):
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+def publish(folder, content, **options):
+    with atomic_folder(folder, **options) as staged:
+        fill(staged, content)
+
+
+def exit_code(work):
+    """Exit code of `work` in a process of its own; 3 for a CheckpointError, 4 for what nobody caught."""
+    child, code = os.fork(), 4
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        work()
+        code = 0
+    except CheckpointError:
+        code = 3
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        os._exit(code)
+
+
+def killed_before(operation, work):
+    """Whether `work`, in a process that is killed before its n-th file operation, came that far."""
+    left = itertools.count(operation, -1)
+
+    def count(event, _):
+        if event in FILE_OPERATIONS and next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return {0: False, -signal.SIGKILL: True}[exit_code(lambda: (sys.addaudithook(count), work()))]
+
+
+@pytest.mark.parametrize("old", [OLD, None], ids=["overwrite", "fresh"])
+def test_killed_at_any_file_operation_the_folder_is_whole(tmp_path, old):
+    seen = []
+    for operation in itertools.count():
+        folder = tmp_path / str(operation) / "out"
+        if old:
+            fill(folder, old)
+        killed = killed_before(operation, lambda folder=folder: publish(folder, NEW, overwrite=bool(old)))
+        check_output_dir(folder, overwrite=True)
+        found = content_of(folder) if folder.exists() else None
+        assert found in (old, NEW), operation
+        seen.append(found)
+        if found == NEW:
+            shutil.rmtree(folder)  # by the user's own hand: no half-deleted old folder may come back
+            check_output_dir(folder, overwrite=True)
+            assert not folder.exists() or content_of(folder) == old
+        publish(folder, {"run.json": "after the crash"}, overwrite=True)
+        assert content_of(folder) == {"run.json": "after the crash"}
+        assert not list(folder.parent.glob("*.replaced"))
+        if not killed:
+            assert [path.name for path in folder.parent.iterdir()] == ["out"]
+            break
+    assert seen == sorted(seen, key=lambda found: found == NEW)  # old until it is new, never back
+    assert min(seen.count(old), seen.count(NEW)) >= 2
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_two_processes_one_wins_and_its_content_is_whole(tmp_path, overwrite):
+    for attempt in range(6):
+        folder, together = tmp_path / str(attempt) / "out", FORK.Barrier(2)
+        folder.parent.mkdir()
+        if overwrite:
+            fill(folder, OLD)
+        contents = [{name: f"{text} of {k}" for name, text in NEW.items()} for k in range(2)]
+
+        def write(k, folder=folder, together=together, contents=contents):
+            with atomic_folder(folder, overwrite=overwrite) as staged:
+                fill(staged, contents[k])
+                together.wait(30)
+
+        children = [FORK.Process(target=lambda k=k: os._exit(exit_code(lambda: write(k)))) for k in range(2)]
+        for call in (FORK.Process.start, FORK.Process.join):
+            list(map(call, children))
+        codes = [child.exitcode for child in children]
+        assert codes in ([[0, 3], [3, 0], [0, 0]] if overwrite else [[0, 3], [3, 0]])
+        assert content_of(folder) in [contents[k] for k in range(2) if codes[k] == 0]
+        assert [path.name for path in folder.parent.iterdir() if ".tmp" in path.name] == []
+
+
+@pytest.mark.parametrize("before", [OLD, {}], ids=["overwrite", "fresh"])
+def test_an_error_inside_leaves_nothing(tmp_path, before):
+    fill(tmp_path / "out", before)
+    with pytest.raises(TypeError):
+        publish(tmp_path / "out", {**NEW, "last": 1}, overwrite=bool(before))
+    assert content_of(tmp_path) == {f"out/{name}": text for name, text in before.items()}
+
+
+def test_leftover_of_a_process_of_the_same_number_is_no_obstacle(tmp_path):
+    fill(tmp_path / f".out.{os.getpid()}.tmp", OLD)
+    publish(tmp_path / "out", NEW)
+    assert content_of(tmp_path) == {f"out/{name}": text for name, text in NEW.items()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_symbolic_link_is_followed(tmp_path, overwrite):
+    target, link = tmp_path / "disk" / "target", tmp_path / "link"
+    target.mkdir(parents=True)
+    fill(target, OLD if overwrite else {})
+    link.symlink_to(target)
+    check_output_dir(link, overwrite=overwrite)
+    publish(link, NEW, overwrite=overwrite)
+    assert link.is_symlink()
+    assert content_of(target) == NEW
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
+    fill(tmp_path, {"file": "", "full/file": "", "ours/run.json": ""})
+    for name, message in {"file": "is a file", "file/out": "file is a file", "full": "--overwrite"}.items():
+        with pytest.raises(CheckpointError, match=message):
+            check_output_dir(tmp_path / name, overwrite=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="not lort_hub's"):
+        check_output_dir(tmp_path / "full", overwrite=True)
+    for name in ("ours", "empty", "new/deep"):
+        check_output_dir(tmp_path / name, overwrite=name == "ours")
+    assert not (tmp_path / "new").exists()
+    if os.geteuid() != 0:  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        with pytest.raises(CheckpointError, match="no permission to write in .*locked"):
+            check_output_dir(tmp_path / "locked" / "out", overwrite=False)
+
+
+def test_finished_run_is_recognised_by_its_arguments(tmp_path):
+    ran = {"method": "lort", "seed": 0, "resume": False, "num_workers": 4, "output_dir": "out"}
+    assert not is_finished(tmp_path, ran)
+    fill(tmp_path, {"run.json": json.dumps({"arguments": ran})})
+    assert is_finished(tmp_path, ran)
+    assert is_finished(tmp_path, {**ran, "resume": True, "num_workers": 0, "output_dir": str(tmp_path)})
+    with pytest.raises(CheckpointError, match="method lort -> ce, seed 0 -> 1, views None -> 2\\."):
+        is_finished(tmp_path, {**ran, "method": "ce", "seed": 1, "views": 2})
+    assert not is_finished(tmp_path / "run.json", ran)
+
+
+@pytest.fixture(params=["test_resnet", "test_vit", "transformers"])
+def backbone(request, tmp_path):
+    if request.param != "transformers":
+        return load_backbone(request.param, pretrained=False, image_size=64)
+    tiny = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, num_labels=5)
+    ViTForImageClassification(tiny).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    return load_backbone(str(tmp_path / "vit"))
+
+
+def new_head(backbone, classes=3):
+    return torch.randn(classes, backbone.num_features), torch.randn(classes)
+
+
+NAMES = ["ant", "bee, wild", "c|at"]
+IMAGES = [noise_image(k) for k in range(3)]
+
+
+@torch.no_grad()
+def test_saved_model_is_plain_timm_and_plain_transformers(backbone, tmp_path):
+    weight, bias = new_head(backbone)
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    names_before, classifier = backbone.class_names, backbone.classifier
+    save_model(backbone, weight, bias, NAMES, tmp_path)
+    check_saved(tmp_path, backbone, weight, bias, IMAGES)
+
+    assert (backbone.class_names, backbone.classifier) == (names_before, classifier)
+    assert all(torch.equal(before.pop(name), value) for name, value in backbone.model.state_dict().items())
+    assert not before
+    pixels = torch.stack([backbone.transform(image) for image in IMAGES])
+    expected = backbone.features(pixels) @ weight.T + bias
+    theirs = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(theirs(pixels).logits, expected, atol=1e-4, rtol=1e-4)
+    assert [theirs.config.id2label[k] for k in range(3)] == NAMES
+    if backbone.library == "timm":
+        assert "num_classes" not in json.loads((tmp_path / "config.json").read_text()).get("model_args", {})
+        plain = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+        torch.testing.assert_close(plain(pixels), expected, atol=1e-4, rtol=1e-4)
+        assert list(plain.pretrained_cfg["label_names"]) == NAMES
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(plain))
+        assert torch.equal(transform(IMAGES[0]), pixels[0])
+    assert load_backbone(str(tmp_path)).class_names == tuple(NAMES)
+
+
+@pytest.mark.parametrize("tensor", ["conv1.0.weight", "fc.bias"])
+def test_damage_that_safetensors_does_not_see_is_seen(tmp_path, tensor):
+    backbone = load_backbone("test_resnet", pretrained=False, image_size=64)
+    head = new_head(backbone)
+    save_model(backbone, *head, NAMES, tmp_path)
+    file = tmp_path / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    start = json.loads(data[8 : 8 + size])[tensor]["data_offsets"][0]
+    data[8 + size + start + 3] ^= 0x80  # the first number's sign
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match="logits differ from ours"):
+        check_saved(tmp_path, backbone, *head, IMAGES)
+
+
+def full_disk(kind, folder):
+    """Write where there is no room: on /dev/full, or beyond a file size limit, both by the real kernel."""
+    if kind == "device":
+        with atomic_folder(folder) as staged:
+            (staged / "metrics.json").symlink_to("/dev/full")
+            (staged / "metrics.json").write_text("{}")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    if kind == "features":
+        store = FeatureStore.create(folder, {}, num_samples=2)
+        store.save_part("eval", 0, torch.zeros(2, 9000), torch.zeros(2), torch.zeros(2), skipped=[])
+    backbone = load_backbone("test_resnet", pretrained=False)
+    with atomic_folder(folder) as staged:
+        save_model(backbone, *new_head(backbone), NAMES, staged)
+
+
+@pytest.mark.parametrize("kind", ["device", "features", "model"])
+def test_full_disk_is_one_message_and_leaves_nothing(tmp_path, kind):
+    def work():
+        with (tmp_path / "stderr").open("w") as sys.stderr:
+            lort_hub.commands.runtime.run(lambda: full_disk(kind, tmp_path / "out"))
+
+    assert exit_code(work) == 1
+    message = (tmp_path / "stderr").read_text().splitlines()
+    assert message[0].startswith("error: Cannot write ")
+    assert len(message) == 2
+    left = {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert left == ({"stderr", "store.json"} if kind == "features" else {"stderr"})

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from lort_hub.errors import ConfigError, FeatureError
+from lort_hub.heads.solvers.lbfgs import minimise
+from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.solvers.sgd import sgd
+from lort_hub.heads.training_set import TrainingSet
+from tests.support.features import random_head_and_features
+
+
+def solve(objective, x, labels, counts, **options):
+    training = TrainingSet(x.float(), labels, len(counts))
+    basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
+    head = minimise(training.matrix, labels, omega, basis, counts, objective, **options)
+    return (head.weight, head.bias), head
+
+
+def value(objective, weight, bias, x, labels, counts):
+    return objective_value(objective, weight.double(), bias.double(), x.double(), labels, counts).item()
+
+
+objectives = st.builds(
+    Objective,
+    delta=st.sampled_from([0.0, 0.1, 0.9, 0.98, 0.999]),
+    gamma=st.sampled_from([0.0, 0.5, 1.0]),
+    tau=st.sampled_from([0.0, 1.0]),
+    weight_decay=st.sampled_from([1e-3, 1e-1]),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(objectives, st.integers(0, 1000))
+def test_reaches_the_minimum_that_scipy_finds_in_float64(objective, seed):
+    weight, bias, x, labels, counts = random_head_and_features(seed)
+    shape = weight.shape
+
+    def function(parameters):
+        flat = torch.tensor(parameters, requires_grad=True)
+        w, b = flat[: weight.numel()].view(shape), flat[weight.numel() :]
+        result = objective_value(objective, w, b, x, labels, counts)
+        result.backward()
+        return result.item(), flat.grad.numpy()
+
+    best = minimize(
+        function, np.zeros(weight.numel() + len(bias)), jac=True, method="BFGS", options={"gtol": 1e-11}
+    )
+    (w, b), head = solve(objective, x, labels, counts, tolerance=1e-6)
+    assert head.relative_gradient <= 1e-5
+    assert value(objective, w, b, x, labels, counts) <= best.fun + 1e-9
+    expected = best.x[: weight.numel()].reshape(shape)
+    np.testing.assert_allclose(
+        w.numpy(), expected - expected.mean(axis=0), atol=1e-3 * np.abs(expected).max()
+    )
+
+
+def test_cross_entropy_equals_scikit_learn():
+    _, _, x, labels, counts = random_head_and_features(n=200)
+    decay = 0.01
+    theirs = LogisticRegression(C=1 / (decay * len(x)), tol=1e-10, max_iter=10_000).fit(x, labels)
+    (w, b), _ = solve(Objective(weight_decay=decay), x, labels, counts)
+    np.testing.assert_allclose(w.numpy(), theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(
+        (b - b.mean()).numpy(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-4
+    )
+
+
+def test_lort_needs_few_iterations():
+    _, _, x, labels, counts = random_head_and_features(n=2000, dim=64, classes=20)
+    _, head = solve(Objective(delta=0.98, gamma=1.0, weight_decay=1e-4), x, labels, counts, tolerance=1e-6)
+    assert head.relative_gradient <= 1e-6
+    assert head.iterations <= 8
+
+
+def test_same_input_gives_the_same_bits():
+    _, _, x, labels, counts = random_head_and_features(n=500)
+    first, second = (solve(Objective(delta=0.5, weight_decay=1e-3), x, labels, counts)[0] for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_start_does_not_change_the_optimum():
+    weight, bias, x, labels, counts = random_head_and_features(n=300)
+    objective = Objective(weight_decay=1e-2)
+    (w, _), _ = solve(objective, x, labels, counts)
+    (w2, _), _ = solve(objective, x, labels, counts, init=(10 * weight, 10 * bias))
+    torch.testing.assert_close(w, w2, atol=1e-4, rtol=0)
+
+
+def test_scaling_the_features_scales_the_head_inversely():
+    _, _, x, labels, counts = random_head_and_features(n=300)
+    (w, b), _ = solve(Objective(delta=0.9, weight_decay=1e-2), x, labels, counts)
+    (w2, b2), _ = solve(Objective(delta=0.9, weight_decay=1e-2 * 64), 8 * x, labels, counts)
+    torch.testing.assert_close(w2 * 8, w, atol=1e-5, rtol=0)
+    torch.testing.assert_close(b2, b, atol=1e-5, rtol=0)
+
+
+def test_collinear_and_constant_features_are_solved():
+    _, _, x, labels, counts = random_head_and_features(n=300)
+    degenerate = torch.cat([x, x, torch.ones(300, 3, dtype=x.dtype)], dim=1)
+    objective = Objective(delta=0.98)
+    (w, b), head = solve(objective, degenerate, labels, counts)
+    assert head.relative_gradient <= 1e-5
+    (plain, intercept), _ = solve(objective, x, labels, counts)
+    assert value(objective, w, b, degenerate, labels, counts) == pytest.approx(
+        value(objective, plain, intercept, x, labels, counts), abs=1e-8
+    )
+
+
+def test_cross_entropy_without_decay_has_no_minimum():
+    _, _, x, labels, counts = random_head_and_features()
+    with pytest.raises(ConfigError, match="no minimum"):
+        solve(Objective(), x, labels, counts)
+
+
+def test_one_sgd_step_by_hand():
+    # One epoch of one batch: the step is lr times the gradient of the mean loss.
+    weight, bias, x, labels, counts = random_head_and_features(n=20)
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    objective = Objective(delta=0.98)
+    objective_value(objective, weight, bias, x, labels, counts).backward()
+    head = sgd([x.float()], labels, counts, objective, init=(weight, bias), epochs=1, lr=0.1)
+    torch.testing.assert_close(head.weight, weight.detach() - 0.1 * weight.grad, atol=1e-6, rtol=0)
+    torch.testing.assert_close(head.bias, bias.detach() - 0.1 * bias.grad, atol=1e-6, rtol=0)
+
+
+def test_sgd_uses_its_views_in_turn():
+    weight, bias, x, labels, counts = random_head_and_features(n=20)
+    options = {"init": (weight, bias), "lr": 0.1}
+    a, b = x.float(), x.float() + 1
+    one = sgd([a, b], labels, counts, Objective(), epochs=1, **options)
+    alone = sgd([a], labels, counts, Objective(), epochs=1, **options)
+    assert torch.equal(one.weight, alone.weight)
+    two = sgd([a, b], labels, counts, Objective(), epochs=2, **options)
+    assert not torch.equal(two.weight, sgd([a], labels, counts, Objective(), epochs=2, **options).weight)
+
+
+def test_features_without_a_finite_gradient_are_refused():
+    _, _, x, labels, counts = random_head_and_features(n=50)
+    with pytest.raises(FeatureError, match="NaN or infinite"):
+        solve(Objective(delta=0.9), 1e30 * x, labels, counts)

@@ -1,0 +1,151 @@
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lort_hub.backbones.load import load_backbone
+from lort_hub.errors import CheckpointError, ConfigError
+from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.store import Features
+from lort_hub.heads.fit import fit_head, own_head, stage1_fit
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.solvers.eigenbasis import ridge_head
+from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value
+from lort_hub.heads.solvers.sgd import sgd
+from lort_hub.heads.training_set import TrainingSet
+from lort_hub.hub.lort_head import LortHead
+from tests.support.features import clusters
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.fitted_by == "exact"])
+def test_exact_heads_are_at_the_minimum_of_what_they_report(method):
+    training, _ = clusters()
+    fit = fit_head(training, method)
+    weight, bias = fit.weight.double().requires_grad_(), fit.bias.double().requires_grad_()
+    args = (training.x.double(), training.labels, training.class_counts)
+    objective_value(fit.objective, weight, bias, *args).backward()
+    zero = torch.zeros_like(weight).requires_grad_()
+    objective_value(fit.objective, zero, torch.zeros_like(bias), *args).backward()
+    assert weight.grad.norm() < 1e-4 * zero.grad.norm()
+
+
+def test_lort_s_delta_is_the_paper_s_at_100_classes_and_its_gap_elsewhere():
+    training, _ = clusters()
+    assert fit_head(training, "lort", gamma=0.0).objective.delta == pytest.approx(
+        delta_for_gap(LORT_LOGIT_GAP, 3)
+    )
+    x, labels = torch.randn(200, 4), torch.arange(200) % 100
+    assert fit_head(TrainingSet(x, labels, 100), "lort", gamma=0.0, weight_decay=1.0).objective.delta == (
+        pytest.approx(0.98)
+    )
+
+
+def test_published_lort_is_the_paper_s_sgd_from_the_given_head():
+    training, _ = clusters()
+    init = (torch.randn(3, 8), torch.randn(3))
+    fit = fit_head(training, "lort-published", baseline=stage1_fit(*init), seed=5)
+    assert fit.objective == Objective(delta=delta_for_gap(LORT_LOGIT_GAP, 3))
+    expected = sgd([training.x], training.labels, training.class_counts, fit.objective, init=init, seed=5)
+    assert torch.equal(fit.weight, expected.weight.float())
+    assert fit.linear.iterations == 20
+
+
+def test_nearly_uniform_targets_give_the_ridge_direction():
+    training, _ = clusters()
+    fit = fit_head(training, "lort", delta=0.9999, gamma=1.0, weight_decay=0.01)
+    basis = training.basis(1.0)
+    sums = basis.rotate_sums(training.weighted_sums(1.0))
+    weight, _ = basis.unrotate(*ridge_head(basis, sums, 0.03))
+    cosine = torch.nn.functional.cosine_similarity(
+        fit.weight.flatten().double(), (weight - weight.mean(0)).flatten(), dim=0
+    )
+    assert cosine > 0.99999
+
+
+def test_balanced_softmax_at_the_optimum_undoes_the_prior():
+    # Features without information: all the head can learn is the prior, and tau = 1 has it already.
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([60, 30, 10]))
+    training = TrainingSet(torch.zeros(100, 2), labels, 3)
+    plain = fit_head(training, "ce", weight_decay=1.0)
+    balanced = fit_head(training, "balanced-softmax", weight_decay=1.0)
+    torch.testing.assert_close(plain.bias.softmax(0), torch.tensor([0.6, 0.3, 0.1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(balanced.bias.softmax(0), torch.full((3,), 1 / 3), atol=1e-4, rtol=0)
+
+
+def test_views_are_fitted_beside_the_training_features():
+    training, _ = clusters()
+    options = {"gamma": 1.0, "weight_decay": 0.1}
+    shifted = [training.x + 1.0, training.x - 1.0]
+    fit = fit_head(training, "lort", views=[FeatureMatrix.of(view) for view in shifted], **options)
+    joint = TrainingSet(torch.cat([training.x, *shifted]), training.labels.repeat(3), 3)
+    torch.testing.assert_close(fit.weight, fit_head(joint, "lort", **options).weight, atol=1e-6, rtol=1e-5)
+
+
+def test_order_of_the_classes_does_not_matter():
+    training, _ = clusters()
+    order = torch.tensor([2, 0, 1])
+    renamed = TrainingSet(training.x, order[training.labels], 3)
+    first, second = (fit_head(t, "lort", gamma=0.5, weight_decay=0.01) for t in (training, renamed))
+    torch.testing.assert_close(second.weight[order], first.weight, atol=1e-4, rtol=1e-3)
+
+
+def test_plain_features_are_enough():
+    training, _ = clusters()
+    features = Features(training.x, training.labels, torch.arange(len(training.labels)))
+    assert torch.equal(fit_head(features, gamma=1.0).weight, fit_head(training, gamma=1.0).weight)
+
+
+def test_one_image_a_class_can_be_fitted():
+    training = TrainingSet(torch.eye(3), torch.arange(3), 3)
+    for method in METHODS:
+        assert fit_head(training, method).logits(torch.eye(3)).isfinite().all()
+    assert fit_head(training, "lort").logits(torch.eye(3)).argmax(1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "lrt"}, "Did you mean 'lort'"),
+        ({"solver": "sdg"}, "Did you mean 'sgd'"),
+        ({"delta": 1.5}, "delta is 1.5"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    training, _ = clusters()
+    with pytest.raises(ConfigError, match=message):
+        fit_head(training, **options)
+
+
+def test_own_head_follows_the_names():
+    backbone = load_backbone("test_resnet", pretrained=False)
+    named = dataclasses.replace(backbone, class_names=tuple(str(k) for k in range(1000)))
+    wanted = [str(k) for k in reversed(range(1000))]
+    weight, bias = own_head(named, wanted)
+    assert torch.equal(weight, backbone.weight.flip(0))
+    assert torch.equal(bias, backbone.bias.flip(0))
+    assert own_head(named, wanted[1:]) is None
+
+
+def test_head_round_trip_is_exact(tmp_path):
+    head = LortHead(torch.randn(3, 4), torch.randn(3), {"class_names": ["a", "b", "c"]})
+    head.save_pretrained(tmp_path)
+    loaded = LortHead.from_pretrained(str(tmp_path))
+    assert torch.equal(loaded.weight, head.weight)
+    assert loaded.config == head.config
+
+
+@pytest.mark.parametrize(
+    "tensors", [{"weight": torch.zeros(3, 4)}, {"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}]
+)
+def test_head_with_missing_or_misshapen_tensors_is_refused(tmp_path, tensors):
+    LortHead(torch.zeros(3, 4), torch.zeros(3), {}).save_pretrained(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="expected exactly weight"):
+        LortHead.from_pretrained(str(tmp_path))
+
+
+def test_head_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        LortHead.from_pretrained(str(tmp_path))

@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+import lort_hub.heads.training_set
+from lort_hub.errors import ConfigError
+from lort_hub.heads.base import Sample
+from lort_hub.heads.cross_validation import SCORES, Validator, leave_one_out_predictions
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitters import closed_form, exact
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.solvers.eigenbasis import class_sums
+from lort_hub.heads.training_set import TrainingSet
+
+COUNTS = torch.tensor([60, 25, 10, 4, 1])
+GAMMAS = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture
+def training():
+    labels = torch.arange(5).repeat_interleave(COUNTS)[torch.randperm(100)]
+    return TrainingSet(torch.randn(5, 6)[labels] + torch.randn(100, 6), labels, 5)
+
+
+def scored(training, numbers, monkeypatch):
+    """How many of each class are scored where so many numbers fit into memory, and which samples."""
+    monkeypatch.setattr(lort_hub.heads.training_set, "SCORED", numbers)
+    mask = TrainingSet(training.matrix, training.labels, 5).scored
+    return torch.bincount(training.labels[mask], minlength=5).tolist(), mask
+
+
+def test_scored_are_as_many_of_each_class_as_fit(training, monkeypatch):
+    per_sample = 6 + 5
+    assert scored(training, 100 * per_sample, monkeypatch)[0] == COUNTS.tolist()
+    assert scored(training, 100 * per_sample - 1, monkeypatch)[0] == [59, 25, 10, 4, 1]
+    assert scored(training, 35 * per_sample, monkeypatch)[0] == [10, 10, 10, 4, 1]
+    assert scored(training, 34 * per_sample, monkeypatch)[0] == [9, 9, 9, 4, 1]
+    assert scored(training, 1, monkeypatch)[0] == [2, 2, 2, 2, 1]  # one alone has no spread
+
+
+def test_scored_are_the_same_each_time_and_not_the_first(training, monkeypatch):
+    _, mask = scored(training, 35 * 11, monkeypatch)
+    assert torch.equal(scored(training, 35 * 11, monkeypatch)[1], mask)
+    first = (training.labels == 0).nonzero().flatten()[:10]
+    assert not mask[first].all()
+
+
+def test_scored_samples_are_told_what_they_are_where_all_are_scored(training, monkeypatch):
+    path = [{"gamma": 0.5, "weight_decay": decay} for decay in (1e-3, 0.1)]
+    whole = list(leave_one_out_predictions(training, path))
+    _, mask = scored(training, 35 * 11, monkeypatch)
+    some = leave_one_out_predictions(TrainingSet(training.matrix, training.labels, 5), path)
+    for all_of_them, few in zip(whole, some, strict=True):
+        assert torch.equal(few.labels, training.labels[mask])
+        assert torch.equal(few.predicted, all_of_them.predicted[mask])
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_weights_sum_to_one_and_weigh_the_sums(training, gamma):
+    omega = training.weights(gamma)
+    assert omega.sum().item() == pytest.approx(1, abs=1e-12)
+    of_class = torch.zeros(5, dtype=torch.float64).index_add_(0, training.labels, omega)
+    expected = COUNTS.double() ** (1 - gamma)
+    torch.testing.assert_close(of_class, expected / expected.sum(), atol=1e-12, rtol=0)
+    sums = class_sums(training.matrix, training.labels, omega, 5)
+    torch.testing.assert_close(training.weighted_sums(gamma), sums, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("decay", [1e-4, 0.1])
+def test_closed_form_is_ridge_regression_scaled(training, gamma, decay):
+    settings = {"delta": 0.9, "gamma": gamma, "weight_decay": decay}
+    head, x = closed_form(Sample(training), settings), training.x.double()
+    ridge = Ridge(alpha=5 * decay).fit(x, np.eye(5)[training.labels], sample_weight=training.weights(gamma))
+    scale = (1 - 0.9) * 5
+    np.testing.assert_allclose(head.weight, scale * ridge.coef_, atol=1e-6)
+    np.testing.assert_allclose(head.bias, scale * (ridge.intercept_ - 1 / 5), atol=1e-6)
+
+
+def test_closed_form_sees_the_kept_samples_alone(training):
+    settings = {"delta": 0.9, "gamma": 0.5, "weight_decay": 0.02}
+    kept = torch.arange(100) % 3 > 0
+    kept |= training.labels == 4
+    part = closed_form(Sample(training, kept=kept), settings)
+    alone = closed_form(Sample(TrainingSet(training.x[kept], training.labels[kept], 5)), settings)
+    torch.testing.assert_close(part.weight, alone.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(part.bias, alone.bias, atol=1e-6, rtol=0)
+    held_out = TrainingSet(training.matrix, training.labels, 5, held_out=~kept)
+    selection = fit_head(held_out, "lort", solver="closed-form").selection
+    [chosen] = Validator(held_out).cross_validated(
+        replace(METHODS["lort"], fitted_by="closed-form"), [selection.chosen]
+    )
+    again = closed_form(Sample(training, kept=kept), selection.chosen).logits(training.x[~kept])
+    assert torch.equal(chosen.predicted, again.argmax(dim=1))
+    assert selection.score == pytest.approx(SCORES["balanced-accuracy"](chosen))
+
+
+@pytest.mark.parametrize(("delta", "furthest"), [(0.9, 0.3), (0.99, 0.03), (0.999, 0.003)])
+def test_the_optimum_tends_to_the_closed_form(training, delta, furthest):
+    settings = {"delta": delta, "gamma": 1.0, "weight_decay": 0.02}
+    limit = closed_form(Sample(training), settings).weight
+    distance = (exact(Sample(training, tolerance=1e-7), settings).weight - limit).norm() / limit.norm()
+    assert furthest / 30 < distance < furthest
+
+
+def test_the_closed_form_is_refused_where_it_is_no_limit(training):
+    for method in ("ce", "crt", "balanced-softmax", "las"):
+        with pytest.raises(
+            ConfigError, match="limit of over-smoothed labels(.|\n)*Use it with --method lort"
+        ):
+            fit_head(training, method, weight_decay=0.1, solver="closed-form")
+    with pytest.raises(ConfigError, match="a positive --weight-decay"):
+        fit_head(training, "lort", weight_decay=0.0, solver="closed-form")
+    with pytest.raises(ConfigError, match="'tau-norm' is not a point of the objective"):
+        fit_head(training, "tau-norm", solver="closed-form")
+
+
+def test_scored_are_of_what_the_backbone_has_not_seen(training, monkeypatch):
+    held = torch.arange(100) % 3 == 0
+    monkeypatch.setattr(lort_hub.heads.training_set, "SCORED", 1)
+    part = TrainingSet(training.matrix, training.labels, 5, held)
+    counts = torch.bincount(training.labels[held], minlength=5)
+    assert not (part.scored & ~held).any()
+    assert torch.equal(torch.bincount(training.labels[part.scored], minlength=5), counts.clamp_max(2))
+    how = Validator(part).how(METHODS["ce"], {})
+    expected = f"the {held.sum()} images held out of the backbone's training"
+    assert how == f"{expected}, scored on {part.num_scored} of {held.sum()} samples"
+
+
+def test_closed_form_of_fewer_samples_than_features_is_found_at_any_ridge():
+    x = torch.relu(torch.randn(60, 8) @ torch.randn(8, 200) + 1)
+    few, x64 = TrainingSet(x, torch.arange(60) % 3, 3), x.double()
+    targets = np.eye(3)[few.labels]
+    unit = float(few.basis(0.0).values.mean()) / 3
+    for decay in (1e-1 * unit, 1e-4 * unit, 1e-7 * unit):
+        head = closed_form(Sample(few), {"delta": 0.9, "weight_decay": decay})
+        theirs = Ridge(alpha=60 * 3 * decay).fit(x64, targets).predict(x64)
+        ours = head.logits(x).double() / (0.1 * 3)
+        np.testing.assert_allclose(ours - ours.mean(1, keepdim=True), theirs - 1 / 3, atol=2e-3)

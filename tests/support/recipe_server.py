@@ -1,0 +1,96 @@
+"""Recipes as forks of one warm process, so that a run costs its epochs and no imports."""
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import sys
+
+from tests.support import ROOT
+
+SERVER = """
+import contextlib, io, json, os, resource, runpy, signal, sys
+import lort_hub.training.batches, lort_hub.hub.output, lort_hub.commands.training_arguments
+import matplotlib.figure, peft, timm, torch, transformers
+
+torch.set_num_threads(1)
+EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+def child(flags, report, recipe="train.py", kill_at=None, full_at=None):
+    signal.alarm(300)
+    seen = 0
+    def hook(event, arguments):
+        nonlocal seen
+        if event in EVENTS and any(kept in str(arguments[0]) for kept in ("-training", "-unfinished")):
+            seen += 1
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if seen == full_at:  # the disk is full from here on
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    sys.addaudithook(hook)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.argv = [os.path.join(sys.argv[1], recipe), *flags]
+    code, said = 0, io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException as error:
+            code = 3
+            print(f"{type(error).__name__}: {error}")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with open(report, "w") as file:
+        json.dump({"seen": seen, "said": said.getvalue()}, file)
+    os._exit(code)
+
+for line in sys.stdin:
+    folder, plan = json.loads(line)
+    os.chdir(folder)
+    results = []
+    for number, step in enumerate(plan):
+        report = os.path.abspath(f".report{number}")
+        pid = os.fork()
+        if pid == 0:
+            child(report=report, **step)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        told = {}
+        if os.path.exists(report):
+            told = json.load(open(report))
+            os.remove(report)
+        results.append({"code": code, **told})
+    print(json.dumps(results), file=answers, flush=True)
+"""
+
+
+@functools.cache
+def _server():
+    command = [sys.executable, "-c", SERVER, str(ROOT / "recipes")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    atexit.register(server.__exit__, None, None, None)
+    return server
+
+
+def serve(plan, cwd):
+    """Run a list of {flags, recipe, kill_at, full_at} one after the other; each one's exit code and output.
+
+    Exit code 3 stands for an exception that the recipe does not turn into a message.
+    """
+    server = _server()
+    server.stdin.write(json.dumps([str(cwd), plan]) + "\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
+
+
+def train_all(cwd, *runs):
+    """Runs of train.py, each a list of flags, that must succeed; what they said."""
+    results = serve([{"flags": [str(flag) for flag in flags]} for flags in runs], cwd)
+    for flags, result in zip(runs, results, strict=True):
+        assert result["code"] == 0, (flags, result["said"])
+    return [result["said"] for result in results]

@@ -1,0 +1,158 @@
+import ast
+import importlib
+import json
+import resource
+import runpy
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+
+import pytest
+
+import lort_hub
+from lort_hub.experiments.ablations import STUDIES
+from lort_hub.heads.fitters import FITTERS
+from lort_hub.heads.methods import METHODS, SELECT_BY
+from lort_hub.heads.scorers import SCORES
+from tests.support import ROOT
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+HEAVY = (
+    "torch",
+    "timm",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "matplotlib",
+    "huggingface_hub",
+    "sklearn",
+)
+
+IMPORT = """
+import sys
+seen = []
+sys.addaudithook(lambda event, args: event.startswith(("socket.", "subprocess.")) and seen.append(event))
+import {module}
+import json
+print(json.dumps([sorted(set({heavy}) & set(sys.modules)), seen]))
+"""
+
+
+def after_import(module):
+    """Heavy packages loaded, and sockets and processes opened, by importing a module."""
+    code = IMPORT.format(module=module, heavy=HEAVY)
+    command = [sys.executable, "-W", "error", "-c", code]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=True)
+    return json.loads(finished.stdout)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lort_hub",
+        "lort_hub.commands.arguments",
+        "lort_hub.commands.runtime",
+        "lort_hub.errors",
+        "lort_hub.heads.methods",
+    ],
+)
+def test_import_is_light_and_quiet(module):
+    assert after_import(module) == [[], []]
+
+
+RUN = """
+import atexit, json, runpy, sys
+heavy = {"torch", "timm", "datasets", "accelerate", "matplotlib", "sklearn", "scipy", "pandas"}
+atexit.register(lambda: print(json.dumps(sorted(heavy & set(sys.modules)))))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--halp", 2)])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_and_a_mistyped_flag_are_answered_at_once(path, flag, code):
+    script = f"import sys; sys.argv = [{str(path)!r}, {flag!r}]\n{RUN}"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    *said, heavy = finished.stdout.splitlines()
+    assert (finished.returncode, json.loads(heavy)) == (code, []), finished.stderr
+    assert "--help" in "\n".join([*said, finished.stderr])
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 2
+
+
+def test_names_that_flags_offer_are_those_of_what_they_name():
+    assert tuple(SCORES) == SELECT_BY
+    assert runpy.run_path(str(ROOT / "recipes" / "sweep.py"))["STUDIES"] == tuple(STUDIES)
+    for method in METHODS.values():
+        assert method.fitted_by in FITTERS
+
+
+def test_public_names_resolve_and_are_few():
+    assert len(lort_hub.__all__) == len(set(lort_hub.__all__)) <= 12
+    assert set(lort_hub.__all__) <= set(dir(lort_hub))
+    for name in dir(lort_hub):
+        assert getattr(lort_hub, name) is not None or name.startswith("__")
+    for name in lort_hub.__all__:
+        found = getattr(lort_hub, name)
+        assert (found.__name__, found.__module__.partition(".")[0]) == (name, "lort_hub")
+        assert found.__doc__
+
+
+def test_public_names_are_those_of_their_modules():
+    namespace = {}
+    exec("from lort_hub import *", namespace)
+    assert set(lort_hub.__all__) <= set(namespace)
+    assert namespace["evaluate"] is importlib.import_module("lort_hub.evaluation.metrics").evaluate
+
+
+def test_unknown_attribute_is_named():
+    with pytest.raises(AttributeError, match="module 'lort_hub' has no attribute 'fit_heads'"):
+        lort_hub.fit_heads  # noqa: B018
+    assert not hasattr(lort_hub, "np")
+
+
+def modules():
+    """Every module of the package, by its dotted name."""
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "lort_hub").rglob("*.py")]
+    return {".".join(path.parts).removesuffix(".__init__"): path for path in paths}
+
+
+def test_importing_everything_reaches_for_no_network():
+    assert len(modules()) > 60
+    _, seen = after_import(", ".join(modules()))
+    assert not {"socket.connect", "socket.getaddrinfo", "socket.bind"} & set(seen)
+
+
+FOLDERS = ("", "data", "backbones", "features", "training", "heads.solvers", "heads")
+FOLDERS += ("evaluation", "experiments", "hub", "commands")
+
+
+def imports_of(path):
+    """Modules of the package that a file imports anywhere: at its top, in functions, for type checkers."""
+    for node in ast.walk(ast.parse((ROOT / path).with_suffix(".py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "lort_hub":
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules() else node.module for name in below)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "lort_hub")
+
+
+def folder_of(module):
+    inside = module.removeprefix("lort_hub").strip(".")
+    return max((name for name in FOLDERS if f"{inside}.".startswith(f"{name}." if name else "")), key=len)
+
+
+def test_each_folder_imports_only_those_before_it():
+    backwards = [
+        (module, other)
+        for module, path in modules().items()
+        for other in imports_of(path)
+        if FOLDERS.index(folder_of(other)) > FOLDERS.index(folder_of(module))
+    ]
+    assert backwards == []
+
+
+def test_no_module_imports_itself_through_others():
+    TopologicalSorter({module: imports_of(path) for module, path in modules().items()}).prepare()
