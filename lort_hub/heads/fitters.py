@@ -33,6 +33,7 @@ def exact(sample: Sample, settings: Settings) -> LinearHead:
         settings: Fields of `Objective`.
 
     Example:
+        >>> from lort_hub.heads.training_set import TrainingSet
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2)
         >>> exact(Sample(training), {"delta": 0.9}).logits(torch.eye(2)).argmax(dim=1)
         tensor([0, 1])
@@ -56,6 +57,7 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
         ConfigError: The settings have no such limit.
 
     Example:
+        >>> from lort_hub.heads.training_set import TrainingSet
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2)
         >>> settings = {"delta": 0.9, "weight_decay": 0.1}
         >>> closed_form(Sample(training), settings).logits(torch.eye(2)).argmax(dim=1)
@@ -193,6 +195,7 @@ def fit_method(method: Method, sample: Sample, settings: Settings) -> Head:
 
     Example:
         >>> from lort_hub.heads.methods import METHODS
+        >>> from lort_hub.heads.training_set import TrainingSet
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2)
         >>> fit_method(METHODS["ncm"], Sample(training), {}).weight.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
