@@ -34,7 +34,7 @@ def compared(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def problem():
+def task():
     backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
     return RetrainingTask.extract(backbone, load_long_tailed("digits"), Accelerator(cpu=True))
 
