@@ -18,12 +18,15 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
 )
-os.environ.pop("HF_TOKEN", None)
+for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+    os.environ.pop(name, None)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.support.images import noise_image  # noqa: E402
+from tests.support.models import timm_folder, transformers_folder  # noqa: E402
+from tests.support.outputs import write_digits_output  # noqa: E402
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
@@ -65,3 +68,11 @@ def photos(tmp_path_factory):
             for k in range(count):
                 noise_image(3 * label + 7 * k * 10).save(folder / split / name / f"{k}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory):
+    """Output folders of a head for the digits on noise, by the backbone's library; only to be read."""
+    folder = tmp_path_factory.mktemp("outputs")
+    made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
+    return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}

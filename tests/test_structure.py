@@ -1,6 +1,7 @@
 import ast
 import importlib
 import json
+import re
 import resource
 import runpy
 import subprocess
@@ -156,3 +157,28 @@ def test_each_folder_imports_only_those_before_it():
 
 def test_no_module_imports_itself_through_others():
     TopologicalSorter({module: imports_of(path) for module, path in modules().items()}).prepare()
+
+
+NO_MODULE_OF_THEIR_NAME = {
+    "tests/test_structure.py": "the package as a whole",
+    "tests/test_results.py": "docs/RESULTS.md",
+    "tests/hub/test_model_cards.py": "model_cards/",
+    "tests/recipes/test_resume.py": "train.py killed and started again",
+}
+
+
+def test_each_test_file_lies_where_what_it_tests_lies():
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert files >= NO_MODULE_OF_THEIR_NAME.keys()
+    tested = {file: file.replace("tests/", "", 1).replace("test_", "", 1) for file in files}
+    homes = {file: (ROOT / name, ROOT / "lort_hub" / name) for file, name in tested.items()}
+    homeless = {file for file, homes in homes.items() if not any(home.exists() for home in homes)}
+    assert homeless == NO_MODULE_OF_THEIR_NAME.keys()
+
+
+def test_no_test_module_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                named = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                assert not [name for name in named if re.search(r"(^|\.)(test_|conftest)", name)], path

@@ -1,15 +1,25 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
+from lort_hub.errors import ConfigError
 from lort_hub.heads.base import Sample
-from lort_hub.heads.cross_validation import FOLD_TOLERANCE, FOLDS, Validator, stratified_folds
+from lort_hub.heads.cross_validation import (
+    FOLD_TOLERANCE,
+    FOLDS,
+    Validator,
+    leave_one_out_predictions,
+    stratified_folds,
+)
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
-from lort_hub.heads.scorers import SCORES, Predictions, calibrated, standard_error
+from lort_hub.heads.scorers import SCORES, calibrated
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.solvers.objective import DEFAULTS
 from lort_hub.heads.training_set import TrainingSet
@@ -156,38 +166,6 @@ def test_nothing_held_out_scores_nothing():
     assert [SCORES[by](said) for by in ("balanced-accuracy", "nll")] == [0.0, 0.0]
 
 
-def test_standard_error_of_log_likelihoods_by_hand():
-    # Differences 1, 3 (variance 1 of 2) and 0, 0, 6 (variance 8 of 3): sqrt(1/2 + 8/3) over two classes.
-    labels, zeros = torch.tensor([0, 0, 1, 1, 1]), torch.zeros(5)
-    one = Predictions(labels, labels, torch.tensor([1.0, 3.0, 0.0, 0.0, 6.0]))
-    other = Predictions(labels, labels, zeros)
-    assert standard_error(one, other, "nll") == pytest.approx((1 / 2 + 8 / 3) ** 0.5 / 2)
-    assert standard_error(one, other, "balanced-accuracy") == 0.0
-
-
-def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
-    random = torch.Generator().manual_seed(0)
-    labels = torch.tensor([0] * 40 + [1] * 8 + [2] * 4)
-    logits = torch.randn(52, 3, generator=random) + 2 * torch.eye(3)[labels]
-    weights = 1 / torch.bincount(labels)[labels] / 3
-    scales = torch.logspace(-2, 2, 20_001)[:, None, None].double()
-    every = torch.log_softmax(scales * logits, dim=2)[:, torch.arange(52), labels]
-    best = every[(every @ weights.double()).argmax()].float()
-    torch.testing.assert_close(calibrated(logits, labels), best, atol=2e-3, rtol=0)
-    for scale in (1e-4, 1e3):  # the heads of LORT and the nearest class means
-        torch.testing.assert_close(
-            calibrated(scale * (logits + 7), labels), calibrated(logits, labels), atol=1e-3, rtol=0
-        )
-
-
-def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
-    labels = torch.arange(200) % 4
-    for logits in (torch.zeros(200, 4), -10 * torch.eye(4)[labels]):
-        torch.testing.assert_close(
-            calibrated(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
-        )
-
-
 @pytest.mark.parametrize("name", [name for name in METHODS if "maxnorm" not in name and name != "ncm"])
 def test_every_method_has_a_finite_likelihood_where_a_class_has_no_sample_left(name, training):
     held = (training.labels == 3) | every_fourth(training)
@@ -203,3 +181,65 @@ def test_over_smoothed_heads_are_chosen_by_accuracy_and_all_others_by_likelihood
     }
     assert set(own.values()) == {"nll", "balanced-accuracy"}
     assert Validator(training, by="macro-f1").score_of(NCM) == "macro-f1"
+
+
+@given(st.lists(st.integers(1, 23), min_size=1, max_size=8), st.integers(2, 5), st.integers(0, 99))
+def test_folds_spread_every_class_evenly(counts, folds, seed):
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    fold_of = stratified_folds(labels, folds, seed=seed)
+    for label, count in enumerate(counts):
+        of_class = fold_of[labels == label]
+        if count == 1:
+            assert of_class.tolist() == [-1]
+        else:
+            sizes = torch.bincount(of_class, minlength=folds)
+            assert sizes.max() - sizes.min() <= 1
+            assert sizes.max() < count  # every fold's training part keeps the class
+
+
+def test_cross_validation_equals_scikit_learn_on_the_same_folds():
+    training, _ = clusters()
+    x, labels = training.x, training.labels
+    fold_of = stratified_folds(labels, 5, seed=3)
+    settings = {**DEFAULTS, "weight_decay": 0.05}
+    got = next(Validator(training, seed=3).predictions(METHODS["ce"], [settings]))
+    agree = total = 0
+    position = 0
+    for fold in range(5):
+        kept, held = fold_of != fold, fold_of == fold
+        model = LogisticRegression(C=1 / (0.05 * int(kept.sum())), tol=1e-8, max_iter=5000).fit(
+            x[kept], labels[kept]
+        )
+        mine = got.predicted[position : position + int(held.sum())]
+        agree += int((mine.numpy() == model.predict(x[held])).sum())
+        total += int(held.sum())
+        position += int(held.sum())
+    assert total == len(labels)
+    assert agree >= total - 1  # the folds are solved to 3e-3 only
+
+
+def test_leave_one_out_never_sees_the_sample():
+    # With noise labels and as many features as samples the fit is perfect, the held-out prediction is chance.
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(60, 59, generator=generator), torch.arange(60) % 2
+    training = TrainingSet(x, labels, 2)
+    held_out = next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
+    assert SCORES["balanced-accuracy"](held_out) < 0.7
+
+
+def test_unknown_score_names_the_near_one():
+    with pytest.raises(ConfigError, match="Did you mean 'macro-f1'"):
+        Validator(clusters()[0], by="macrof1")
+
+
+def test_every_fold_has_a_base_head_that_never_saw_it():
+    # Noise labels: only a head that has seen a sample can know its class.
+    random = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(80, 79, generator=random), torch.arange(80) % 2
+    training = TrainingSet(x, labels, 2)
+    ce = {**DEFAULTS, "weight_decay": 1e-4}
+    validator = Validator(training, base=(METHODS["ce"], ce))
+    assert ACCURACY(next(validator.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
+    seen = fit_head(training, "ce", weight_decay=1e-4)
+    rosy = Validator(training, trained=(seen.weight, seen.bias))
+    assert ACCURACY(next(rosy.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0

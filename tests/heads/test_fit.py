@@ -2,10 +2,9 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.errors import CheckpointError, ConfigError
+from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
 from lort_hub.heads.fit import fit_head, own_head, stage1_fit
@@ -14,7 +13,6 @@ from lort_hub.heads.solvers.eigenbasis import ridge_head
 from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value
 from lort_hub.heads.solvers.sgd import sgd
 from lort_hub.heads.training_set import TrainingSet
-from lort_hub.hub.lort_head import LortHead
 from tests.support.features import clusters
 
 
@@ -126,26 +124,3 @@ def test_own_head_follows_the_names():
     assert torch.equal(weight, backbone.weight.flip(0))
     assert torch.equal(bias, backbone.bias.flip(0))
     assert own_head(named, wanted[1:]) is None
-
-
-def test_head_round_trip_is_exact(tmp_path):
-    head = LortHead(torch.randn(3, 4), torch.randn(3), {"class_names": ["a", "b", "c"]})
-    head.save_pretrained(tmp_path)
-    loaded = LortHead.from_pretrained(str(tmp_path))
-    assert torch.equal(loaded.weight, head.weight)
-    assert loaded.config == head.config
-
-
-@pytest.mark.parametrize(
-    "tensors", [{"weight": torch.zeros(3, 4)}, {"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}]
-)
-def test_head_with_missing_or_misshapen_tensors_is_refused(tmp_path, tensors):
-    LortHead(torch.zeros(3, 4), torch.zeros(3), {}).save_pretrained(tmp_path)
-    save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="expected exactly weight"):
-        LortHead.from_pretrained(str(tmp_path))
-
-
-def test_head_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        LortHead.from_pretrained(str(tmp_path))

@@ -1,10 +1,7 @@
 """The published head: from a folder, from the Hub, and back on the backbone it was made on."""
 
 import json
-import shutil
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -13,68 +10,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.data.load import load_long_tailed
-from lort_hub.download import download_model, license_of
 from lort_hub.errors import CheckpointError, HubUnavailableError
-from lort_hub.evaluation.metrics import evaluate
-from lort_hub.heads.fit import fit_head
-from lort_hub.heads.training_set import TrainingSet
 from lort_hub.hub.card import render_head_card
 from lort_hub.hub.lort_head import LortHead
-from lort_hub.hub.output import write_output
-from lort_hub.hub.search import list_heads
-from lort_hub.records import environment
-from tests.support.hub_server import WRITE, serve
+from tests.support.hub_server import WRITE
 from tests.support.models import timm_folder, transformers_folder
-
-FILE = "/{repo_id}/resolve/{revision}/{filename}"
-BASE = "---\nlicense: mit\n---\n# A backbone\n"
-
-
-def point_to(hub, cache, patch):
-    """Have huggingface_hub, in this process, know one Hub and one cache alone."""
-    patch.setattr(constants, "ENDPOINT", hub.endpoint)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + FILE)
-    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A Hub with a backbone, the complete model re-trained on it (me/full) and its head alone (me/head)."""
-    root, patch = tmp_path_factory.mktemp("hub"), pytest.MonkeyPatch()
-    timm_folder(root / "models" / "org" / "backbone")
-    (root / "models" / "org" / "backbone" / "README.md").write_text(BASE)
-    with serve(root) as hub:
-        point_to(hub, root / "cache", patch)
-        backbone = load_backbone("org/backbone", image_size=32)
-        data = load_long_tailed("digits")
-        x = torch.randn(len(data.train), backbone.num_features)
-        fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), 10), "lort", gamma=0.5)
-        logits = np.random.default_rng(0).normal(size=(len(data.test), 10))
-        write_output(
-            root / "models" / "me" / "full",
-            overwrite=False,
-            backbone=backbone,
-            data=data,
-            fit=fit,
-            reports={name: evaluate(logits, data.test.labels, data.class_counts) for name in ("ce", "lort")},
-            timing={"head": 0.5},
-            arguments={},
-            environment=environment(),
-        )
-    patch.undo()
-    shutil.copytree(root / "models" / "me" / "full" / "head", root / "models" / "me" / "head")
-    return root
-
-
-@pytest.fixture
-def hub(made, monkeypatch, tmp_path):
-    """The Hub of `made`, with nothing in the client's cache and nothing pushed or changed."""
-    root = tmp_path / "hub"
-    shutil.copytree(made / "models", root / "models")
-    with serve(root) as hub:
-        point_to(hub, tmp_path / "cache", monkeypatch)
-        yield hub
 
 
 def fetched(hub):
@@ -357,51 +297,6 @@ def test_the_license_is_the_base_model_s_and_the_lineage_its_commit(hub):
         assert "`mit`." in card.text
 
 
-@pytest.mark.parametrize(
-    ("card", "known"),
-    [
-        (BASE, "mit"),
-        ("---\nlicense: 3\n---\n", None),
-        ("---\nlicense: [mit, gpl]\n---\n", None),
-        ("---\na: b: c\n---\n", None),
-        ("---\n- a\n---\n", None),
-        ("# No metadata\n", None),
-        (None, None),
-    ],
-)
-def test_a_license_is_read_from_whatever_card_there_is(hub, card, known):  # noqa: ARG001
-    folder, revision = download_model("org/backbone", None, error=CheckpointError)
-    (folder / "README.md").unlink()
-    if card:
-        (folder / "README.md").write_text(card)
-    assert license_of("org/backbone", revision) == known
-
-
-def test_published_heads_are_found_by_backbone_and_data(hub):  # noqa: ARG001
-    found = list_heads()
-    assert [row.repo_id for row in found] == ["me/full", "me/head"]
-    test = LortHead.from_pretrained("me/head").config["results"]["lort"]
-    for row in found:
-        assert (row.method, row.backbone, row.dataset) == ("lort", "org/backbone", "digits")
-        assert row.balanced_accuracy == pytest.approx(test["balanced_accuracy"], abs=1e-6)
-    assert list_heads(backbone="org/backbone", dataset="digits") == found
-    assert list_heads(backbone="test_resnet") == found
-    assert list_heads(backbone="org/other") == list_heads(dataset="cifar100") == []
-
-
-def test_a_stranger_s_card_with_our_tag_is_a_row_without_facts(hub):
-    (hub.root / "models" / "me" / "odd").mkdir()
-    (hub.root / "models" / "me" / "odd" / "README.md").write_text("---\ntags:\n- lort_hub\n- method\n---\n")
-    (row,) = (row for row in list_heads() if row.repo_id == "me/odd")
-    assert replace(row, downloads=None) == type(row)("me/odd", "", None, None, None, None)
-
-
-def test_a_search_that_fails_is_an_error_not_a_traceback(hub):
-    hub.fail_next("GET", "/api/models$", 400)
-    with pytest.raises(HubUnavailableError, match="Cannot search"):
-        list_heads()
-
-
 @pytest.mark.parametrize("folder_of", [timm_folder, transformers_folder])
 def test_the_card_of_a_head_on_a_local_backbone_runs_in_the_output_folder(
     made, monkeypatch, tmp_path, capsys, folder_of
@@ -419,3 +314,26 @@ def test_the_card_of_a_head_on_a_local_backbone_runs_in_the_output_folder(
     run_snippet(card, monkeypatch, tmp_path / "out" / "head")
     assert capsys.readouterr().out.strip() in ("x", "y")
     assert 'attach(backbone="..")' not in render_head_card(named, "me/head")
+
+
+def test_head_round_trip_is_exact(tmp_path):
+    head = LortHead(torch.randn(3, 4), torch.randn(3), {"class_names": ["a", "b", "c"]})
+    head.save_pretrained(tmp_path)
+    loaded = LortHead.from_pretrained(str(tmp_path))
+    assert torch.equal(loaded.weight, head.weight)
+    assert loaded.config == head.config
+
+
+@pytest.mark.parametrize(
+    "tensors", [{"weight": torch.zeros(3, 4)}, {"weight": torch.zeros(3, 4), "bias": torch.zeros(2)}]
+)
+def test_head_with_missing_or_misshapen_tensors_is_refused(tmp_path, tensors):
+    LortHead(torch.zeros(3, 4), torch.zeros(3), {}).save_pretrained(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="expected exactly weight"):
+        LortHead.from_pretrained(str(tmp_path))
+
+
+def test_head_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        LortHead.from_pretrained(str(tmp_path))

@@ -17,10 +17,10 @@ from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
 from recipes.demo import classify, describe, load_classifier
 from tests.support import ROOT
-from tests.support.hub_client import Client, write_digits_output
+from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
 from tests.support.images import noise_image
-from tests.support.models import timm_folder, transformers_folder
+from tests.support.models import timm_folder
 
 # As a user starts it, with every address it binds or connects to on record.
 WATCHED = """
@@ -31,13 +31,6 @@ def watch(event, args):
 sys.addaudithook(watch)
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs")
-    made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
-    return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -9,17 +10,10 @@ import pytest
 import torch
 
 from lort_hub.backbones.load import load_backbone
-from tests.support.hub_client import Client, write_digits_output
+from tests.support.hub_client import Client
 from tests.support.hub_server import READ, WRITE, serve
-from tests.support.models import timm_folder, transformers_folder
+from tests.support.models import timm_folder
 from tests.support.recipes import run
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outputs")
-    made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
-    return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +71,10 @@ def test_a_pull_request_is_loaded_by_its_commit(outputs, hub, push):
     assert f'"me/pr", revision="{hub.repo("me/pr").at("refs/pr/1").oid}")' in said
 
 
-def test_dry_run_lists_the_files_and_writes_nothing(outputs, hub, push):
-    (outputs["timm"] / "notes.txt").write_text("mine")
-    code, said = push(outputs["timm"], "--to", "me/dry", "--dry-run")
+def test_dry_run_lists_the_files_and_writes_nothing(outputs, hub, push, tmp_path):
+    folder = shutil.copytree(outputs["timm"], tmp_path / "out")
+    (folder / "notes.txt").write_text("mine")
+    code, said = push(folder, "--to", "me/dry", "--dry-run")
     assert code == 0, said
     assert "would go to me/dry, main" in said
     size = (outputs["timm"] / "model.safetensors").stat().st_size

@@ -6,16 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
+from huggingface_hub import constants
 
-from lort_hub.backbones.load import load_backbone
-from lort_hub.data.load import load_long_tailed
-from lort_hub.evaluation.metrics import evaluate
-from lort_hub.heads.fit import fit_head
-from lort_hub.heads.training_set import TrainingSet
-from lort_hub.hub.output import write_output
-from lort_hub.records import environment
 from tests.support import ROOT
 
 SERVER = """
@@ -87,22 +79,12 @@ class Client:
         return self.run(code, *flags, **environment)
 
 
-def write_digits_output(folder, backbone):
-    """The output folder of a head for the digits, on features that are noise."""
-    rng, data = np.random.default_rng(0), load_long_tailed("digits")
-    backbone = load_backbone(str(backbone))
-    x = torch.randn(len(data.train), backbone.num_features)
-    fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), data.num_classes), "ncm")
-    logits = rng.normal(size=(len(data.test), data.num_classes))
-    write_output(
-        folder,
-        overwrite=False,
-        backbone=backbone,
-        data=data,
-        fit=fit,
-        reports={"ncm": evaluate(logits, data.test.labels, data.class_counts, weight=fit.weight.numpy())},
-        timing={},
-        arguments={},
-        environment=environment(),
+def point_to(hub, cache, patch):
+    """Have huggingface_hub, in this process, know one Hub and one cache alone."""
+    patch.setattr(constants, "ENDPOINT", hub.endpoint)
+    patch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
     )
-    return folder
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))

@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from lort_hub.commands.runtime import run as run_main
 from tests.support import ROOT
 
 SMALL = ("--backbone", "test_resnet", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
@@ -23,3 +26,10 @@ def retrain(*flags, **options):
 
 def train(*flags, **options):
     return run("train.py", *flags, **options)
+
+
+def refused(capsys, main):
+    """Exit code and standard error of a recipe that ends in an error."""
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    return stop.value.code, capsys.readouterr().err

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.backbones.predict import evaluation_batches
 from lort_hub.data.image_loader import Pixels
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError
@@ -84,21 +83,6 @@ def test_a_rest_too_small_for_batch_statistics_is_left_out(digits):
     net = backbone()
     assert [len(b.labels) for b in Batches(digits, net, batch_size=7).epoch(0)] == [7] * 7
     assert [len(b.labels) for b in Batches(digits.take(np.arange(1)), net, batch_size=7).epoch(0)] == [1]
-
-
-def test_evaluation_covers_the_split_in_the_backbone_s_own_preprocessing(digits):
-    net = backbone()
-    rows, pixels = [], []
-    for process in range(2):
-        for found, images, errors in evaluation_batches(
-            digits, net, batch_size=7, process=process, processes=2
-        ):
-            assert not errors
-            rows += found
-            pixels.append(images)
-    assert sorted(rows) == list(range(50))
-    want = torch.stack([net.transform(digits.image(row)) for row in rows])
-    assert torch.cat(pixels).equal(want)
 
 
 SPLITS = [(1, 4), (2, 2), (4, 1)]  # processes, parts that each accumulates
@@ -190,14 +174,3 @@ def test_fewer_images_than_parts_are_refused(digits, net):
     for options in ({"accumulation": 4}, {"processes": 4}, {"accumulation": 2, "processes": 2}):
         with pytest.raises(ConfigError, match="--gradient-accumulation-steps"):
             list(Batches(digits.take(np.arange(3)), net, batch_size=8, **options).epoch(0))
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_evaluation_with_more_processes_than_images_has_no_empty_batch(digits, net, processes):
-    split, rows = digits.take(np.arange(3)), []
-    for process in range(processes):
-        batches = evaluation_batches(split, net, batch_size=2, process=process, processes=processes)
-        for found, images, _ in batches:
-            assert len(images) == len(found)
-            rows += found
-    assert sorted(rows) == [0, 1, 2]

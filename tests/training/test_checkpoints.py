@@ -1,15 +1,13 @@
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lort_hub.errors import CheckpointError
-from lort_hub.files import sha256
 from lort_hub.training.checkpoints import best_epoch, load_epoch, resume_from, save_epoch, training_folder
 
 
@@ -135,14 +133,6 @@ def test_a_half_written_checkpoint_is_cleared_away(tmp_path):
     save_epoch(accelerator, tmp_path, arguments={}, history=scored(0.5))
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_0001"]
     assert resume_from(accelerator, tmp_path, arguments={})[1] == scored(0.5)
-
-
-@given(st.binary(max_size=64), st.integers(0, 3))
-@settings(max_examples=20)
-def test_sha256_is_of_the_whole_file(tmp_path_factory, content, times):
-    file = tmp_path_factory.mktemp("file") / "content"
-    file.write_bytes(content + bytes(times << 19))
-    assert sha256(file) == hashlib.sha256(content + bytes(times << 19)).hexdigest()
 
 
 def test_checkpoints_lie_beside_the_output():

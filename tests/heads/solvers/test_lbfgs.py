@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.solvers.lbfgs import minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
-from lort_hub.heads.solvers.sgd import sgd
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
 
@@ -116,28 +115,6 @@ def test_cross_entropy_without_decay_has_no_minimum():
     _, _, x, labels, counts = random_head_and_features()
     with pytest.raises(ConfigError, match="no minimum"):
         solve(Objective(), x, labels, counts)
-
-
-def test_one_sgd_step_by_hand():
-    # One epoch of one batch: the step is lr times the gradient of the mean loss.
-    weight, bias, x, labels, counts = random_head_and_features(n=20)
-    weight, bias = weight.requires_grad_(), bias.requires_grad_()
-    objective = Objective(delta=0.98)
-    objective_value(objective, weight, bias, x, labels, counts).backward()
-    head = sgd([x.float()], labels, counts, objective, init=(weight, bias), epochs=1, lr=0.1)
-    torch.testing.assert_close(head.weight, weight.detach() - 0.1 * weight.grad, atol=1e-6, rtol=0)
-    torch.testing.assert_close(head.bias, bias.detach() - 0.1 * bias.grad, atol=1e-6, rtol=0)
-
-
-def test_sgd_uses_its_views_in_turn():
-    weight, bias, x, labels, counts = random_head_and_features(n=20)
-    options = {"init": (weight, bias), "lr": 0.1}
-    a, b = x.float(), x.float() + 1
-    one = sgd([a, b], labels, counts, Objective(), epochs=1, **options)
-    alone = sgd([a], labels, counts, Objective(), epochs=1, **options)
-    assert torch.equal(one.weight, alone.weight)
-    two = sgd([a, b], labels, counts, Objective(), epochs=2, **options)
-    assert not torch.equal(two.weight, sgd([a], labels, counts, Objective(), epochs=2, **options).weight)
 
 
 def test_features_without_a_finite_gradient_are_refused():

@@ -13,8 +13,10 @@ import timm
 import torch
 
 from lort_hub.backbones.load import load_backbone
+from lort_hub.download import download_model, license_of
+from lort_hub.errors import CheckpointError
 from tests.support import ROOT
-from tests.support.hub_client import Client
+from tests.support.hub_client import Client, point_to
 from tests.support.hub_server import WRITE, commit_of, serve
 from tests.support.images import png
 from tests.support.models import timm_folder, transformers_folder
@@ -221,12 +223,22 @@ def test_a_repository_that_changes_between_two_files_is_read_at_one_commit(load_
     assert server.repo("org/moving").at("main").oid != commit
 
 
-def test_the_hub_is_searched_by_what_the_card_says(load_from):
-    server, load_from = load_from
-    folder = server.root / "models" / "org" / "carded"
-    folder.mkdir(exist_ok=True)
-    (folder / "README.md").write_text("---\ntags: [lort]\nbase_model: timm/x\ndatasets: [org/y]\n---\n")
-    ask = "from huggingface_hub import HfApi; print([m.id for m in HfApi().list_models({})])"
-    for by in ("filter='base_model:timm/x'", "filter=['dataset:org/y', 'lort'], author='org', search='Card'"):
-        assert load_from(ask.format(by)) == "['org/carded']\n"
-    assert load_from(ask.format("filter='lort', author='me'")) == "[]\n"
+@pytest.mark.parametrize(
+    ("card", "known"),
+    [
+        ("---\nlicense: mit\n---\n# A backbone\n", "mit"),
+        ("---\nlicense: 3\n---\n", None),
+        ("---\nlicense: [mit, gpl]\n---\n", None),
+        ("---\na: b: c\n---\n", None),
+        ("---\n- a\n---\n", None),
+        ("# No metadata\n", None),
+        (None, None),
+    ],
+)
+def test_a_license_is_read_from_whatever_card_there_is(hub, monkeypatch, tmp_path, card, known):
+    with serve(hub) as server:
+        point_to(server, tmp_path, monkeypatch)
+        folder, revision = download_model("org/vit", None, error=CheckpointError)
+    if card:
+        (folder / "README.md").write_text(card)
+    assert license_of("org/vit", revision) == known

@@ -1,0 +1,88 @@
+import errno
+import os
+import signal
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.runtime import make_accelerator, phase, run, use_idle_cores
+from lort_hub.errors import ConfigError, LortHubError
+from tests.support.recipes import refused
+
+
+@pytest.mark.parametrize("kind", [LortHubError, *LortHubError.__subclasses__()])
+def test_errors_of_lort_hub_are_one_message_and_a_code(capsys, kind):
+    def main():
+        raise kind("What happened.\nWhat to do.")
+
+    code, shown = refused(capsys, main)
+    assert code == (2 if kind is ConfigError else 1)
+    assert shown == "error: What happened.\nWhat to do.\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
+def test_what_the_disk_refuses_is_one_message(capsys, number):
+    def main():
+        raise OSError(number, os.strerror(number), "some/file")
+
+    code, shown = refused(capsys, main)
+    assert code == 1
+    assert shown.startswith(f"error: Cannot write some/file: {os.strerror(number)}.\n")
+    assert "--output-dir" in shown
+
+
+def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
+    assert refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT))[0] == 130
+    for bug in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x")):
+        with pytest.raises(type(bug)):
+            run(lambda bug=bug: (_ for _ in ()).throw(bug))
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_path):
+    AcceleratorState._reset_state(True)
+    args = RunArguments(output_dir=tmp_path / "out")
+    assert make_accelerator(args).num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for _ in range(2):
+        with pytest.raises(
+            ConfigError, match="2 processes were started, but Accelerate runs 1(.|\n)*torchrun"
+        ):
+            make_accelerator(args)
+        AcceleratorState._reset_state(True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_phases_add_up():
+    timing = {}
+    for name in ("a", "b", "a"):
+        with phase(name, timing):
+            before = dict(timing)
+    assert [*timing] == ["a", "b"]
+    timing["a"] = 100.0
+    with phase("a", timing):
+        pass
+    assert 100 <= timing["a"] < 101
+    assert before == {"a": before["a"], "b": timing["b"]}
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        make_accelerator(RunArguments(report_to="wandb", output_dir=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("launcher", "processes", "share"), [(True, 1, 1), (True, 2, 2), (False, 1, None)])
+def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launcher, processes, share):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    try:
+        use_idle_cores()
+        cores = len(os.sched_getaffinity(0))
+        assert torch.get_num_threads() == (max(1, cores // share) if share else before)
+    finally:
+        torch.set_num_threads(before)

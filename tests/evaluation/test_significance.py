@@ -1,0 +1,165 @@
+import itertools
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.significance import RATIOS, holm, paired_p_value, paired_tests, shifted_accuracy
+
+
+def two_heads(seed, rates, size=60, classes=8):
+    """Whether two heads are right on each test image, with correlated errors, and the labels."""
+    rng, labels = np.random.default_rng(seed), np.repeat(np.arange(classes), size)
+    shared, alone = rng.random(len(labels)), rng.random((2, len(labels)))
+    draws = np.where(rng.random((2, len(labels))) < 0.5, shared, alone)
+    return *((draw < rate).astype(float) for draw, rate in zip(draws, rates, strict=True)), labels
+
+
+def exact_p_value(difference, labels):
+    """The bootstrap's p-value with all its resamples: sums of classes as convolutions, in fractions."""
+    total = {Fraction(0): 1.0}
+    for label in np.unique(labels):
+        values = difference[labels == label]
+        for _ in values:
+            grown = Counter()
+            for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+                for sum_, share in total.items():
+                    grown[sum_ + Fraction(int(value), len(values))] += share * count / len(values)
+            total = grown
+    return min(1.0, 2 * min(sum(p for s, p in total.items() if side * s >= 0) for side in (1, -1)))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(2, 10), min_size=2, max_size=3))
+@example(36, [10, 10, 10])  # 0.1 + 0.2 - 0.3 is no zero to a float
+def test_p_value_is_the_one_that_all_resamples_would_give(seed, sizes):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    right, other = np.random.default_rng(seed).integers(0, 2, (2, len(labels)))
+    resamples = 100_000
+    expected = exact_p_value(right - other, labels)
+    error = 2 * np.sqrt(expected / 2 * (1 - expected / 2) / resamples)
+    assert paired_p_value(right, other, labels, resamples=resamples) == pytest.approx(
+        expected, abs=5 * error + 1 / resamples
+    )
+
+
+def test_p_values_are_uniform_where_there_is_no_difference():
+    p_values = [paired_p_value(*two_heads(seed, (0.7, 0.7)), resamples=1000) for seed in range(400)]
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    assert 0.02 < np.mean(np.array(p_values) <= 0.05) < 0.08
+
+
+def test_p_value_finds_a_difference_of_every_class_and_not_the_noise():
+    assert paired_p_value(*two_heads(0, (0.8, 0.6))) < 1e-3
+    assert paired_p_value(*two_heads(0, (0.6, 0.8))) < 1e-3
+    right, _, labels = two_heads(0, (0.7, 0.7))
+    assert paired_p_value(right, right, labels) == 1.0
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_p_value_sees_neither_the_order_of_the_images_nor_which_head_comes_first(seed):
+    right, other, labels = two_heads(seed, (0.7, 0.66))
+    p, order = paired_p_value(right, other, labels), np.random.default_rng(seed).permutation(len(labels))
+    assert paired_p_value(right[order], other[order], labels[order]) == p
+    error = 2 * np.sqrt(p / 2 * (1 - p / 2) / 10_000)
+    assert paired_p_value(other, right, labels) == pytest.approx(p, abs=5 * np.sqrt(2) * error)
+
+
+def test_p_value_of_means_over_seeds_equals_a_literal_bootstrap():
+    runs = [two_heads(seed, (0.7, 0.68), size=40, classes=3) for seed in range(3)]
+    labels = np.repeat([0, 1, 2], [10, 40, 70])  # classes of unequal size weigh the same
+    right, other = (np.mean([run[k] for run in runs], axis=0) for k in (0, 1))
+    rng, difference, resamples = np.random.default_rng(1), right - other, 20_000
+    totals = np.zeros(resamples)
+    for label in range(3):
+        values = difference[labels == label]
+        totals += values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    totals = totals.round(12)
+    expected = 2 * min(np.mean(totals <= 0), np.mean(totals >= 0))
+    assert paired_p_value(right, other, labels, resamples=20_000) == pytest.approx(expected, abs=0.03)
+
+
+def test_holm_by_hand():
+    # Sorted .005, .01, .03, .04: times 4, 3, 2, 1 = .02, .03, .06, .04, made to rise.
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert corrected == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({"a": 0.7, "b": 0.6}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.999))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p_values, level):
+    named = {str(k): p for k, p in enumerate(p_values)}
+    corrected = holm(named)
+    assert corrected.keys() == named.keys()
+    assert all(p <= corrected[name] <= 1 for name, p in named.items())
+    order = sorted(named, key=named.get)
+    assert all(corrected[a] <= corrected[b] for a, b in itertools.pairwise(order))
+    left = list(order)
+    while left and len(left) * named[left[0]] <= level:
+        left.pop(0)
+    assert {name for name, p in corrected.items() if p > level} == set(left)
+
+
+def test_tests_are_of_means_over_seeds_against_ce_and_the_best():
+    first, second, labels = two_heads(0, (0.9, 0.6))
+    third = two_heads(1, (0.6, 0.6))[0]
+    right = {
+        "stage 1": [second, third],
+        "ce": [third, second],
+        "lort": [first, first],
+        "auto": [first, first],
+    }
+    tests = paired_tests(right, labels)
+    assert {title: set(values) for title, values in tests.items()} == {
+        "p vs ce": {"stage 1", "lort"},
+        "p vs best": {"stage 1", "ce"},
+    }
+    mean = (second + third) / 2
+    raw = {"stage 1": 1.0, "lort": paired_p_value(first, mean, labels)}
+    assert tests["p vs ce"] == holm(raw)
+    assert set(paired_tests({"lort": [first], "ncm": [second]}, labels)) == {"p vs best"}
+
+
+def test_the_best_of_a_tail_is_so_by_balanced_accuracy():
+    labels = np.repeat([0, 1], [90, 10])
+    right = {"majority": [(labels == 0) * 1.0], "balanced": [np.arange(100) % 5 > 0]}
+    assert set(paired_tests(right, labels)["p vs best"]) == {"majority"}
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("forward 25", (100, 20, 4)), ("backward 25", (4, 20, 100))])
+def test_shifted_accuracy_is_that_of_a_test_set_with_this_prior(name, sizes):
+    # The middle class is the most frequent in training, the first comes next; a fourth has no test image.
+    counts, rates = np.array([50, 500, 5, 1]), np.array([0.5, 0.75, 0.25])
+    labels = np.repeat([1, 0, 2], sizes)
+    predicted = np.concatenate(
+        [np.where(np.arange(n) < rates[k] * n, k, 3) for k, n in zip([1, 0, 2], sizes, strict=True)]
+    )
+    shifted = evaluate(np.eye(4)[predicted], labels, counts)
+    assert shifted["per_class_accuracy"] == [*rates, None]
+    assert shifted_accuracy([*rates, None], counts)[name] == pytest.approx(shifted["accuracy"], rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_a_uniform_test_prior_gives_balanced_accuracy_and_shifts_move_it_their_way(seed, classes):
+    rng = np.random.default_rng(seed)
+    labels, counts = rng.integers(classes, size=50), rng.permutation(classes) + 1
+    report = evaluate(rng.normal(size=(50, classes)), labels, counts)
+    shifts = shifted_accuracy(report["per_class_accuracy"], counts)
+    assert shifts["uniform"] == pytest.approx(report["balanced_accuracy"])
+    forward = [f"forward {ratio}" for ratio in RATIOS]
+    backward = [f"backward {ratio}" for ratio in reversed(RATIOS)]
+    assert list(shifts) == [*forward, "uniform", *backward]
+    falling = sorted(rng.random(classes), reverse=True)
+    rates = np.empty(classes)
+    rates[np.argsort(-counts)] = falling
+    values = list(shifted_accuracy(rates.tolist(), counts).values())
+    assert values == sorted(values, reverse=True)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from lort_hub.errors import CheckpointError
+from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+
+
+def test_seeds_of_other_features_and_damaged_files_are_not_gone_on_with(tmp_path):
+    labels = np.arange(3)
+    results = SeedResults(["one"], [{"method": "ce"}], {"ce": labels == 0}, labels, {})
+    results.save(tmp_path / "0-0.npz")
+    found = SeedResults.load(tmp_path / "0-0.npz", ["one"])
+    assert (found.rows, found.right["ce"].tolist()) == (results.rows, [True, False, False])
+    assert SeedResults.load(tmp_path / "0-0.npz", ["other"]) is None
+    whole = (tmp_path / "0-0.npz").read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "1-0.npz").write_bytes(damaged)
+        read = SeedResults.load(tmp_path / "1-0.npz", ["one"])
+        assert read is None or read.rows == results.rows
+    (tmp_path / "1-0.npz").write_bytes(b"")
+    assert SeedResults.load(tmp_path / "1-0.npz", ["one"]) is None
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_other_files_is_not_taken_for_finished_seeds(tmp_path, overwrite):
+    (tmp_path / "out-unfinished").mkdir()
+    (tmp_path / "out-unfinished" / "thesis.tex").write_text("mine")
+    with pytest.raises(CheckpointError, match="not lort_hub's .thesis.tex"):
+        partial_results_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
+    assert (tmp_path / "out-unfinished" / "thesis.tex").read_text() == "mine"
