@@ -1,8 +1,8 @@
-"""Every classifier re-training method on the same frozen features, chosen without the test set: one table.
+"""Compare the methods that re-train a head on the same frozen features, in one table.
 
-python recipes/compare.py --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
-python recipes/compare.py --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
-python recipes/compare.py --features-of out/stage1 --imbalances exp:100 step:100 --methods ce lort auto
+lort-hub compare --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
+lort-hub compare --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
+lort-hub compare --features-of out/stage1 --imbalances exp:100 step:100 --methods ce lort auto
 """
 
 import json
@@ -182,4 +182,4 @@ def about(found: list[SeedResults]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,8 +1,8 @@
-"""Push a finished output folder, or the head folder in it, to the Hub: checked first, in one commit.
+"""Push an output folder, or the head folder in it, to the Hub in one commit.
 
-python recipes/push.py out/photos --to me/name
-python recipes/push.py out/photos --to me/name --create-pr           (a pull request instead)
-python recipes/push.py out/photos/head --to me/name-head --private
+lort-hub push out/photos --to me/name
+lort-hub push out/photos --to me/name --create-pr               (a pull request instead)
+lort-hub push out/photos/head --to me/name-head --private
 """
 
 import sys
@@ -57,4 +57,4 @@ def listing(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,8 +1,10 @@
-"""Re-train the head of a frozen backbone on a long-tailed data set, and report honestly how good it is.
+"""Re-train the classifier head of a frozen backbone, evaluate it, and write the model with its card (stage 2).
 
-accelerate launch recipes/retrain.py --backbone resnet50                          (CIFAR-100-LT, from the Hub)
-accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./photos   (your images)
-ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset digits --backbone out/stage1
+lort-hub retrain --backbone resnet50                                        (CIFAR-100-LT, from the Hub)
+lort-hub retrain --backbone local-dir:FOLDER --dataset ./photos             (your images)
+lort-hub retrain --backbone out/stage1 --dataset ./photos --num-processes 4 (on four GPUs)
+
+From a checkout: accelerate launch recipes/retrain.py ...
 """
 
 from dataclasses import dataclass
@@ -169,4 +171,4 @@ def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,7 +1,7 @@
-"""The paper's studies on any frozen features: a table, a plot and results.csv for each.
+"""Vary one setting of LORT at a time on frozen features: a table and a plot for each.
 
-python recipes/sweep.py --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
-python recipes/sweep.py --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
+lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
+lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
 """
 
 import json
@@ -118,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,8 +1,10 @@
-"""Train or fine-tune a backbone on a long-tailed data set: stage 1, whose head retrain.py then replaces.
+"""Train or fine-tune a backbone on a long-tailed data set (stage 1).
 
-accelerate launch recipes/train.py --config recipes/configs/cifar100_lt_ir100.yaml       (the paper's stage 1)
-accelerate launch recipes/train.py --backbone vit_small_patch16_224 --tune lora --dataset ./photos
-ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset digits --backbone test_resnet
+lort-hub train --config cifar100_lt_ir100.yaml                              (the paper's stage 1)
+lort-hub train --backbone vit_small_patch16_224 --tune lora --dataset ./photos
+lort-hub train --backbone resnet50 --dataset ./photos --num-processes 4     (on four GPUs)
+
+From a checkout: accelerate launch recipes/train.py ...
 """
 
 import shutil
@@ -190,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, TrainingArguments)
