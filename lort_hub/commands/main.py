@@ -7,9 +7,12 @@ import logging
 import os
 import runpy
 import shlex
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, recipes_folder
 from lort_hub.commands.runtime import gpu_count, run
 from lort_hub.errors import ConfigError, LortHubError, did_you_mean
@@ -26,7 +29,7 @@ lort-hub COMMAND --num-processes N runs it as N processes, one for each GPU."""
 
 def main() -> None:
     """Run the recipe that the command line names, in this process or as several."""
-    run(_run_recipe)
+    run(_run_recipe, RunArguments)
 
 
 def overview() -> str:
@@ -101,16 +104,23 @@ def _launch(recipe: Path, processes: int, words: list[str]) -> None:
     # Without GPUs, too: Accelerate's launcher for CPUs starts one process, whatever number it is given.
     launcher = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]
     launcher += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the recipe has said it
+    logging.disable(logging.ERROR)  # of the launcher; the recipes print what there is to say
     try:
         launch_command(launch_command_parser().parse_args([*launcher, str(recipe), *words]))
     except ChildFailedError as error:
-        _, first = error.get_first_failure()
+        first = min(error.failures.values(), key=_order_of_blame)
         if first.exitcode < 0:
             raise LortHubError(
                 f"Process {first.local_rank} was killed by {first.signal_name()}.\n"
                 "If memory ran out, lower --batch-size or --num-processes."
             ) from None
+        if Path(first.error_file).exists():
+            print(f"error: {first.message}", file=sys.stderr)  # noqa: T201
         sys.exit(first.exitcode)
-    except SignalException:  # the processes have said it
-        sys.exit(130)
+    except SignalException:
+        raise KeyboardInterrupt from None
+
+
+def _order_of_blame(failure: Any) -> tuple[bool, bool, int]:
+    """Sort failed processes: the killed first, by time, and last those that the launcher itself ended."""
+    return failure.exitcode == -signal.SIGTERM, failure.exitcode > 0, failure.timestamp

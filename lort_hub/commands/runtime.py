@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import json
 import os
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
-from lort_hub.commands.command_line import as_flags
+from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags
 from lort_hub.errors import ConfigError, LortHubError
 
 if TYPE_CHECKING:
@@ -164,12 +165,12 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
     try:
         main()
     except ConfigError as error:
-        _exit(2, as_flags(str(error), names), once=True)
+        _exit(2, as_flags(str(error), names))
     except LortHubError as error:
         _exit(1, as_flags(str(error), names))
     except KeyboardInterrupt:
         next_step = "Add --resume to the same command to go on from the finished parts."
-        _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.", once=True)
+        _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
@@ -183,8 +184,12 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
         gc.freeze()
 
 
-def _exit(code: int, message: str, *, once: bool = False) -> None:
-    """Exit with a message; `once` where all processes have the same one."""
-    if not once or os.environ.get("LOCAL_RANK", "0") == "0":
+def _exit(code: int, message: str) -> None:
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if report and LORT_HUB_COMMAND in os.environ:  # which shows the message of the first process that ended
+        written = Path(f"{report}.{os.getpid()}")
+        written.write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
+        written.replace(report)
+    else:
         print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
