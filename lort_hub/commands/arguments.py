@@ -1,7 +1,7 @@
 """Define the flags that recipes share, and parse them from the command line and from YAML files.
 
-So that --help and a mistyped flag are answered at once, recipes import heavy libraries in their functions, and
-so do the modules that define flags.
+Recipes, and the modules that define flags, import heavy libraries in their functions: --help and a mistyped
+flag are answered at once.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
     parser.error = _refuse
     parser.add_argument("--config", metavar="FILE", help="YAML file of flags; those given here win.")
     if LORT_HUB_COMMAND in os.environ and issubclass(kind, RunArguments):
-        parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU (default: 1).")
+        parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU.")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, return_remaining_strings=True, look_for_args_file=False
     )

@@ -49,7 +49,7 @@ def command_for(recipe: str, *words: str) -> str:
 def recorded_command() -> str:
     """Spell the command that started this recipe, for its record, without the flags in `NOT_REPEATED`.
 
-    The launcher is known by the environment variables that `lort-hub`, `accelerate launch` and `torchrun` set.
+    The launcher is known by environment variables that `lort-hub`, `accelerate launch` and `torchrun` set.
 
     Example:
         >>> recorded_command()  # doctest: +SKIP

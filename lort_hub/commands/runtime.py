@@ -58,8 +58,8 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ConfigError(
-            f"{world} processes were started, but Accelerate connects {accelerator.num_processes}: each would "
-            "do all the work and write the same folder.\nStart them with: "
+            f"{world} processes were started, but Accelerate connects {accelerator.num_processes}: "
+            "each would do all the work and write the same folder.\nStart them with: "
             f"lort-hub {Path(sys.argv[0]).stem} --num-processes {world} ..."
         )
     return accelerator
@@ -148,8 +148,8 @@ def _add(name: str, start: float, timing: dict[str, float]) -> None:
 def run(main: Callable[[], None], arguments: type | None = None) -> None:
     """Run a recipe, and turn errors that its user can mend into one message and an exit code.
 
-    Exit codes: 2 for wrong arguments, 1 for other errors, 130 for Ctrl-C. Any other exception is a bug of ours
-    and keeps its traceback.
+    The exit code is 2 for wrong arguments, 1 for other errors of lort_hub and 130 for Ctrl-C. Any other
+    exception is a bug of ours and keeps its traceback.
 
     Args:
         main: The recipe.
