@@ -1,4 +1,4 @@
-"""Reading from the Hugging Face Hub: one revision for all files, safetensors only, no long waits."""
+"""Download models from the Hugging Face Hub: all files of one commit, safetensors only, no long waits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MODEL_FILES = [
     "*.safetensors.index.json",
 ]
 
-OFFLINE_COMMAND = (
-    "Offline: accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset FOLDER "
-    "(README, 'Without the Hub'), or HF_HUB_OFFLINE=1 for what is already in the cache."
+WITHOUT_THE_HUB = (
+    "Without the Hub: give a folder as the data set and local-dir:FOLDER as the backbone, or set "
+    "HF_HUB_OFFLINE=1 to use what is in the cache."
 )
 
 
@@ -32,17 +32,17 @@ def pin_revision(
     error: type[LortHubError],
     token: str | bool | None = None,
 ) -> str | None:
-    """Resolve a repository's branch, tag or short hash to the commit every later call uses.
+    """Resolve a repository's branch, tag or short hash to a commit.
 
     Args:
         repo_id: `org/name`.
         revision: Branch, tag or commit; None for the default branch.
         kind: Which kind of repository.
-        error: What to raise when the Hub answers that the repository cannot be had.
+        error: Class of the error to raise if the Hub refuses the repository.
         token: A token in place of the one `hf auth login` stored.
 
     Returns:
-        The 40-digit commit, or `revision` unchanged under `HF_HUB_OFFLINE`, where the cache decides.
+        The 40-digit commit, or `revision` unchanged if `HF_HUB_OFFLINE` is set.
 
     Raises:
         HubUnavailableError: The Hub did not answer; raised within seconds, before anything is written.
@@ -73,12 +73,12 @@ def pin_revision(
         reason = str(cause).splitlines()[0] if str(cause) else ""
         raise HubUnavailableError(
             f"Cannot reach {constants.ENDPOINT} for the {kind} '{repo_id}' "
-            f"({type(cause).__name__}: {reason}).\n{OFFLINE_COMMAND}"
+            f"({type(cause).__name__}: {reason}).\n{WITHOUT_THE_HUB}"
         ) from cause
 
 
 def refusal_reason(cause: Exception, kind: str, repo_id: str, revision: str | None) -> str | None:
-    """Why the Hub will not give a repository, and what to do; None where it gave no such answer."""
+    """Explain why the Hub refuses a repository, and what to do; None if it did not refuse."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -113,13 +113,13 @@ def download_model(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Download a model's card, configuration and safetensors of one commit; pickles are never fetched.
+    """Download a model's card, configuration and safetensors of one commit, and never a pickle.
 
     Args:
         repo_id: `org/name`.
         revision: Branch, tag or commit; None for the default branch.
-        error: What to raise when the Hub answers that the repository cannot be had.
-        files: Patterns of the files wanted.
+        error: Class of the error to raise if the Hub refuses the repository.
+        files: Patterns of the files to download.
         token: A token in place of the one `hf auth login` stored.
         cache_dir: A folder in place of the Hub's cache.
 
@@ -155,13 +155,13 @@ def download_model(
         reason = str(cause).splitlines()[0]
         raise HubUnavailableError(
             f"Could not download '{repo_id}' ({type(cause).__name__}: {reason}).\n"
-            f"Run the command again to resume it. {OFFLINE_COMMAND}"
+            f"Try again to resume the download. {WITHOUT_THE_HUB}"
         ) from cause
     return folder, folder.name
 
 
 def license_of(repo_id: str, revision: str) -> str | None:
-    """The license on the card of a model that has been downloaded; None where it states none.
+    """Read the license on the card of a downloaded model; None if the card states none.
 
     Args:
         repo_id: `org/name`.

@@ -56,17 +56,17 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
             staged.rename(folder)
         except OSError as cause:
             if cause.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise CheckpointError(f"Cannot put --output-dir {folder} in place: {cause}.") from cause
+                raise CheckpointError(f"Cannot put {folder} in place: {cause}.") from cause
             raise CheckpointError(
-                f"--output-dir {folder} was filled by another process meanwhile; it is left as it is.\n"
-                "Run again with another --output-dir, or with --overwrite."
+                f"{folder} was filled by another process meanwhile; it is left as it is.\n"
+                "Name another folder, or pass `overwrite=True`."
             ) from cause
         sync(folder.parent)
         with suppress(FileNotFoundError):
             replaced.rename(staged)  # half deleted it must not be taken for the old folder
     except SafetensorError as cause:  # its I/O errors are no OSErrors
         raise CheckpointError(
-            f"Cannot write --output-dir {folder}: {cause}.\n"
+            f"Cannot write {folder}: {cause}.\n"
             "Nothing is left behind: make room or name another place, then run again."
         ) from cause
     finally:
@@ -74,7 +74,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def replaced_folder(folder: Path) -> Path:
-    """Where a folder's old content lies while the new one is put in place.
+    """Name the folder that holds a folder's old content while the new one is put in place.
 
     Example:
         >>> replaced_folder(Path("out/head"))
@@ -84,7 +84,7 @@ def replaced_folder(folder: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have a file's or a folder's content on the disk before going on."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -93,7 +93,7 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON that every parser reads: no NaN.
+    """Write JSON that every parser reads; NaN is refused.
 
     Args:
         path: The file.
@@ -110,7 +110,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows that share their columns.
+    """Write rows with the same columns as CSV.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file's bytes.
+    """Compute the sha256 of a file.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Import a package's public names on first use, so that `import lort_hub` and --help stay fast."""
+"""Import a package's public names on first use, so that `import lort_hub` stays fast."""
 
 from __future__ import annotations
 

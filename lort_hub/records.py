@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -11,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
-NOT_TO_REPEAT = re.compile(r" --(overwrite|resume|private|(push-to-hub|report-to)[ =]\S+)(?= |$)")
-"""Flags of a command that whoever reproduces it would not give."""
-
-
 WITHOUT_EFFECT = (
     *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
 )
@@ -22,7 +16,7 @@ WITHOUT_EFFECT = (
 
 
 def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:
-    """What differs between the arguments of two runs, of those that have an effect on the result.
+    """List the arguments that differ between two runs, of those that have an effect on the result.
 
     Example:
         >>> changed_arguments({"lr": 0.1, "resume": True}, {"lr": 0.2, "resume": False})
@@ -32,8 +26,11 @@ def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:
     return ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in differ)
 
 
-def environment() -> dict[str, Any]:
-    """Versions, git revision and command of this run, for run.json.
+def environment(command: str | None = None) -> dict[str, Any]:
+    """Return the versions, git revision and command of this run, for run.json.
+
+    Args:
+        command: The command that started the recipe; None where no recipe runs.
 
     Example:
         >>> sorted(environment())
@@ -45,19 +42,31 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    words = shlex.join(["accelerate", "launch", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     return {
-        "command": NOT_TO_REPEAT.sub("", words),
-        "git_revision": _git_revision(),
+        "command": command,
+        "git_revision": git_revision(Path(sys.argv[0])) if command else None,
         "python": sys.version.split()[0],
         "versions": versions,
     }
 
 
-def _git_revision() -> str | None:
-    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+def git_revision(file: Path) -> str | None:
+    """Return the commit checked out in the git repository that tracks a file; None where none tracks it.
+
+    Args:
+        file: The recipe that runs. One that a wheel installed is tracked by no repository, even if
+            site-packages lies inside one.
+
+    Example:
+        >>> git_revision(Path("/nonexistent/recipes/retrain.py")) is None
+        True
+    """
+
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, check=False)
+        return run.stdout.strip()
+
     try:
-        git = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git on this machine
+        return (git("ls-files", file.name) and git("rev-parse", "HEAD")) or None
+    except OSError:  # no git on this machine, or no such folder
         return None
-    return git.stdout.strip() or None

@@ -1,8 +1,8 @@
-"""Every classifier re-training method on the same frozen features, chosen without the test set: one table.
+"""Compare the methods that re-train a head on the same frozen features, in one table.
 
-python recipes/compare.py --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
-python recipes/compare.py --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
-python recipes/compare.py --features-of out/stage1 --imbalances exp:100 step:100 --methods ce lort auto
+lort-hub compare --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
+lort-hub compare --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
+lort-hub compare --features-of out/stage1 --imbalances exp:100 step:100 --methods ce lort auto
 """
 
 import json
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
-from lort_hub.commands.output_dir import begin
+from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
@@ -73,7 +74,7 @@ def main() -> None:
     from lort_hub.heads.task import RetrainingTask
 
     accelerator = make_accelerator(args)
-    arguments = begin(args, accelerator)
+    arguments = start_run(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
@@ -130,9 +131,8 @@ def main() -> None:
         text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n")
         plot_comparison(staged / "comparison.png", rows)
-        write_json(
-            staged / "run.json", {"arguments": arguments, "environment": environment(), "timing": timing}
-        )
+        record = {"arguments": arguments, "environment": environment(recorded_command()), "timing": timing}
+        write_json(staged / "run.json", record)
     shutil.rmtree(kept)
     print(text)
     print(f"Wrote {args.output_dir}")
@@ -182,4 +182,4 @@ def about(found: list[SeedResults]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

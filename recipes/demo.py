@@ -1,7 +1,7 @@
-"""Try a model in the browser: a page, for this machine alone, that classifies the pictures given to it.
+"""Open a page in the browser, on this machine alone, that classifies pictures with a model.
 
-python recipes/demo.py out/photos
-python recipes/demo.py user/name            (a model on the Hub, complete or a head alone)
+lort-hub demo out/photos
+lort-hub demo user/name                     (a model on the Hub, complete or a head alone)
 """
 
 import json
@@ -126,4 +126,4 @@ def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,8 +1,8 @@
-"""Push a finished output folder, or the head folder in it, to the Hub: checked first, in one commit.
+"""Push an output folder, or the head folder in it, to the Hub in one commit.
 
-python recipes/push.py out/photos --to me/name
-python recipes/push.py out/photos --to me/name --create-pr           (a pull request instead)
-python recipes/push.py out/photos/head --to me/name-head --private
+lort-hub push out/photos --to me/name
+lort-hub push out/photos --to me/name --create-pr               (a pull request instead)
+lort-hub push out/photos/head --to me/name-head --private
 """
 
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.push import push
 from lort_hub.commands.runtime import run
 
 
@@ -18,8 +19,8 @@ from lort_hub.commands.runtime import run
 class Arguments:
     """Flags of this recipe."""
 
-    to: str = field(metadata={"help": "Where to: namespace/name; made if it does not exist."})
-    folder: Path = flag(Path("out"), "What to push; also taken as the first word.")
+    to: str = field(metadata={"help": "Repository: namespace/name; made if it does not exist."})
+    folder: Path = flag(Path("out"), "Folder to push; the first word, too.")
     private: bool = flag(False, "Make the repository private.")
     revision: str | None = flag(None, "Branch to push to; made if it does not exist (default: main).")
     create_pr: bool = flag(False, "Open a pull request instead of writing to main.")
@@ -27,13 +28,13 @@ class Arguments:
 
 
 def main() -> None:
-    """Check, push, say how to load it."""
+    """Check the folder, push it, and print how to load it."""
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         words = ["--folder", *words]
     args = parse_arguments(Arguments, words, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
-    from lort_hub.hub.upload import check_push, push_to_hub
+    from lort_hub.hub.upload import check_push
     from lort_hub.hub.validate import load_snippets, validated_copy
 
     where: dict[str, Any] = {"private": args.private, "revision": args.revision, "create_pr": args.create_pr}
@@ -43,18 +44,18 @@ def main() -> None:
         print(f"would go to {args.to}, {'a pull request' if args.create_pr else args.revision or 'main'}")
         check_push(args.to, **where)
         return
-    published = push_to_hub(args.folder, args.to, **where)
+    published = push(args.folder, args.to, **where)
     print(f"Pushed {args.folder} to {published.url} (commit {published.commit})\n")
     revision = published.commit if args.create_pr else args.revision
     print(load_snippets(args.folder, args.to, revision))
 
 
 def listing(folder: Path) -> str:
-    """Sizes and names of the files, and their sum."""
+    """List the files with their sizes, and the sum."""
     sizes = {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     lines = [f"{size:>12,}  {path}" for path, size in sorted(sizes.items())]
     return "\n".join([*lines, f"{sum(sizes.values()):>12,}  bytes in {len(sizes)} files"])
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

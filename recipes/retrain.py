@@ -1,8 +1,10 @@
-"""Re-train the head of a frozen backbone on a long-tailed data set, and report honestly how good it is.
+"""Re-train the classifier head of a frozen backbone, evaluate it, and write the model with its card.
 
-accelerate launch recipes/retrain.py --backbone resnet50                          (CIFAR-100-LT, from the Hub)
-accelerate launch recipes/retrain.py --backbone local-dir:FOLDER --dataset ./photos   (your images)
-ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py --dataset digits --backbone out/stage1
+lort-hub retrain --backbone resnet50                                        (CIFAR-100-LT, from the Hub)
+lort-hub retrain --backbone local-dir:FOLDER --dataset ./photos             (your images)
+lort-hub retrain --backbone out/stage1 --dataset ./photos --num-processes 4 (on four GPUs)
+
+From a checkout: accelerate launch recipes/retrain.py ...
 """
 
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
-from lort_hub.commands.output_dir import begin
+from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups, evaluate
@@ -77,10 +81,10 @@ def main() -> None:
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import write_output
-    from lort_hub.hub.upload import check_push, push_output
+    from lort_hub.hub.upload import check_push
 
     accelerator = make_accelerator(args)
-    arguments = begin(args, accelerator)
+    arguments = start_run(args, accelerator)
     if arguments is None:
         if args.push_to_hub and accelerator.is_main_process:
             print(push_output(args.output_dir, args.push_to_hub, private=args.private))
@@ -142,7 +146,7 @@ def main() -> None:
             reports=reports,
             timing=timing,
             arguments=arguments,
-            environment=environment(),
+            environment=environment(recorded_command()),
         )
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
@@ -169,4 +173,4 @@ def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

@@ -1,7 +1,7 @@
-"""The paper's studies on any frozen features: a table, a plot and results.csv for each.
+"""Vary one setting of LORT at a time on frozen features: a table and a plot for each.
 
-python recipes/sweep.py --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
-python recipes/sweep.py --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
+lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
+lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
 """
 
 import json
@@ -11,7 +11,8 @@ from math import inf
 from typing import Any, ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
-from lort_hub.commands.output_dir import begin
+from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
@@ -60,7 +61,7 @@ def main() -> None:
     from lort_hub.heads.task import RetrainingTask
 
     accelerator = make_accelerator(args)
-    arguments = begin(args, accelerator)
+    arguments = start_run(args, accelerator)
     if arguments is None:
         return
     set_seed(args.seed)
@@ -111,11 +112,10 @@ def main() -> None:
         (staged / "results.md").write_text(f"{text}\n")
         for study in args.studies:
             plot_study(staged / f"{study}.png", study, [row for row in rows if row["method"] == study])
-        write_json(
-            staged / "run.json", {"arguments": arguments, "environment": environment(), "timing": timing}
-        )
+        record = {"arguments": arguments, "environment": environment(recorded_command()), "timing": timing}
+        write_json(staged / "run.json", record)
     print(f"Wrote {args.output_dir}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, Arguments)

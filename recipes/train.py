@@ -1,8 +1,10 @@
-"""Train or fine-tune a backbone on a long-tailed data set: stage 1, whose head retrain.py then replaces.
+"""Train or fine-tune a backbone on a long-tailed data set.
 
-accelerate launch recipes/train.py --config recipes/configs/cifar100_lt_ir100.yaml       (the paper's stage 1)
-accelerate launch recipes/train.py --backbone vit_small_patch16_224 --tune lora --dataset ./photos
-ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/train.py --dataset digits --backbone test_resnet
+lort-hub train --config cifar100_lt_ir100.yaml                              (the paper's stage 1)
+lort-hub train --backbone vit_small_patch16_224 --tune lora --dataset ./photos
+lort-hub train --backbone resnet50 --dataset ./photos --num-processes 4     (on four GPUs)
+
+From a checkout: accelerate launch recipes/train.py ...
 """
 
 import shutil
@@ -12,7 +14,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from lort_hub.commands.arguments import parse_arguments
-from lort_hub.commands.output_dir import begin
+from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
 from lort_hub.data.holdout import TrainedOn, hold_out
@@ -51,12 +55,12 @@ def main() -> None:
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fit import stage1_fit
     from lort_hub.hub.output import write_output
-    from lort_hub.hub.upload import check_push, push_output
+    from lort_hub.hub.upload import check_push
     from lort_hub.training.batches import Batches
 
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
-    arguments, checkpoints = begin(args, accelerator), training_folder(args.output_dir)
+    arguments, checkpoints = start_run(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
         if accelerator.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -180,7 +184,7 @@ def main() -> None:
             timing=timing,
             history=history,
             arguments=arguments,
-            environment=environment(),
+            environment=environment(recorded_command()),
         )
     shutil.rmtree(checkpoints)
     print(results_table({fit.method: report}))
@@ -190,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, TrainingArguments)

@@ -1,11 +1,12 @@
-"""The flags that recipes share, on the command line and in YAML files.
+"""Define the flags that recipes share, and parse them from the command line and from YAML files.
 
---help and a mistyped flag wait for no heavy library: recipes import those below their flags, and the modules
-that flags need (this one, checkpoint, methods, metrics, stage1 ...) in the functions that use them.
+Recipes, and the modules that define flags, import heavy libraries in their functions: --help and a mistyped
+flag are answered at once.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -15,13 +16,14 @@ from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
+from lort_hub.commands.command_line import LORT_HUB_COMMAND, command_for, recipes_folder
 from lort_hub.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
 
 def flag(default: Any, help: str) -> Any:
-    """A dataclass field that becomes a command-line flag with a help text.
+    """Declare a dataclass field that becomes a command-line flag with a help text.
 
     Example:
         >>> @dataclass
@@ -37,9 +39,11 @@ def flag(default: Any, help: str) -> Any:
 
 @dataclass
 class RunArguments:
-    """Flags every recipe takes.
+    """Flags of the recipes that load a backbone and data and write an output folder.
 
-    `RANGES` holds the least and the most of the numbers, `given` the names of the flags that were given.
+    Attributes:
+        RANGES: The least and the largest value of each number.
+        given: Names of the flags that the command line or the YAML file sets.
     """
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
@@ -86,7 +90,7 @@ class RunArguments:
         """Refuse numbers out of range before anything is loaded."""
         self.output_dir = Path(self.output_dir)
         if self.resume and self.overwrite:
-            raise ConfigError("--resume goes on with what --overwrite would delete; give one of them.")
+            raise ConfigError("--resume continues the run that --overwrite would delete; give one of them.")
         for name, (least, most) in self.RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -94,7 +98,7 @@ class RunArguments:
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected {bound}.")
 
     def data_options(self) -> dict[str, Any]:
-        """The flags that `load_long_tailed` takes, besides the data set itself."""
+        """Return the options of `load_long_tailed`."""
         names = ("image_column", "label_column", "train_split", "test_split")
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
 
@@ -108,7 +112,7 @@ class FeatureArguments(RunArguments):
     )
 
     def extraction_options(self) -> dict[str, Any]:
-        """The flags that `extract_features` takes, besides views and their seed."""
+        """Return the options of `extract_features`, except views and their seed."""
         import torch
 
         names = ("batch_size", "num_workers", "on_bad_image")
@@ -118,7 +122,7 @@ class FeatureArguments(RunArguments):
 
 @dataclass
 class ModelArguments(RunArguments):
-    """Flags of the recipes that end in a model."""
+    """Flags of the recipes that write a model."""
 
     push_to_hub: str | None = flag(None, "Push the finished output to the Hub: namespace/name.")
     private: bool = flag(False, "Make a new repository there private.")
@@ -128,11 +132,11 @@ class ModelArguments(RunArguments):
         """Refuse a private repository that nothing is pushed to."""
         super().__post_init__()
         if self.private and not self.push_to_hub:
-            raise ConfigError("--private says how to push, but not where: give --push-to-hub namespace/name.")
+            raise ConfigError("--private has no effect without --push-to-hub namespace/name.")
 
 
 def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
-    """Parse a recipe's flags, with `--config FILE.yaml` for defaults that the command line overrides.
+    """Parse a recipe's flags; the command line wins over the YAML file of `--config`.
 
     Args:
         kind: The recipe's dataclass.
@@ -143,7 +147,7 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
         The filled dataclass.
 
     Raises:
-        ConfigError: An unknown flag or YAML key.
+        ConfigError: An unknown flag or YAML key, or several processes of a recipe that is made for one.
 
     Example:
         >>> @dataclass
@@ -154,6 +158,9 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
     """
     from transformers import HfArgumentParser
 
+    recipe = Path(sys.argv[0]).stem
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not issubclass(kind, RunArguments):
+        raise ConfigError(f"{recipe} runs as one process; leave out --num-processes, or the launcher.")
     argv = list(sys.argv[1:] if argv is None else argv)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     argv = [
@@ -163,10 +170,19 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
         at = argv.index("--config")
         if at + 1 == len(argv):
             raise ConfigError("--config needs a file: --config FILE.yaml")
-        argv = _yaml_flags(Path(argv[at + 1]), known) + argv[:at] + argv[at + 2 :]
-    parser = HfArgumentParser(kind, allow_abbrev=False, description=description)
+        argv = _yaml_flags(_config_file(argv[at + 1]), known) + argv[:at] + argv[at + 2 :]
+    parser = HfArgumentParser(
+        kind,
+        prog=command_for(recipe),
+        usage="%(prog)s [flags]",
+        description=description,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
     parser.error = _refuse
-    parser.add_argument("--config", help="YAML file of flags; the command line wins.")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of flags; those given here win.")
+    if LORT_HUB_COMMAND in os.environ and issubclass(kind, RunArguments):
+        parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU.")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, return_remaining_strings=True, look_for_args_file=False
     )
@@ -181,10 +197,50 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
     return arguments
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Show each flag in one spelling, with its default where that says something."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        flag = action.option_strings[-1]
+        if action.nargs == 0 or isinstance(action.default, bool):
+            return flag
+        name = {int: "N", float: "X", Path: "FOLDER"}.get(action.type, "NAME")  # type: ignore[call-overload]
+        return f"{flag} {self._metavar_formatter(action, name)(1)[0]}{' ...' * (action.nargs == '+')}"
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if action.required:
+            return f"{text} (required)"
+        if default in (None, argparse.SUPPRESS) or isinstance(default, bool) or "(default: " in text:
+            return text
+        return f"{text} (default: {' '.join(map(str, default)) if isinstance(default, list) else default})"
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if not action.option_strings[0].startswith("--no_"):  # the text of the flag itself names it
+            super().add_argument(action)
+
+
 def _refuse(message: str) -> NoReturn:
     found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
     hint = did_you_mean(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
     raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
+
+
+def _config_file(name: str) -> Path:
+    """Find a YAML file: a path, or the name of one that comes with the recipes."""
+    shipped = {path.name: path for path in (recipes_folder() / "configs").glob("*.yaml")}
+    path = Path(name)
+    if path.exists() or path.parent != Path():
+        return path
+    if name not in shipped:
+        raise ConfigError(
+            f"No file '{name}' for --config.{did_you_mean(name, shipped)}\n"
+            f"Those that come with the recipes: {', '.join(sorted(shipped))}."
+        )
+    return shipped[name]
 
 
 def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writing the output folder: whole or not at all, in a format plain timm or plain transformers loads."""
+"""Check the output folder before a run, and whether the run is finished already."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
 
 
 def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
-    """Whether a run with these arguments has already written its output folder.
+    """Check whether a run with these arguments has already written its output folder.
 
     Args:
         folder: The output folder.
@@ -87,22 +87,22 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
     return True
 
 
-def begin(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | None:
-    """The arguments of a run, JSON-ready, once its output folder is known to be free.
+def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | None:
+    """Check the output folder of a run, and return its arguments for its record.
 
     Args:
         args: The recipe's arguments.
-        accelerator: Whose main process says where there is nothing to do.
+        accelerator: The recipe's Accelerator.
 
     Returns:
-        None where a resumed run is finished already.
+        The arguments, JSON-ready; None if a resumed run is finished already.
 
     Raises:
         CheckpointError: The folder cannot be written, holds something, or is of a run with other arguments.
 
     Example:
         >>> from accelerate import Accelerator
-        >>> begin(RunArguments(output_dir=Path("/tmp/nowhere/out")), Accelerator(cpu=True))["seed"]
+        >>> start_run(RunArguments(output_dir=Path("/tmp/nowhere/out")), Accelerator(cpu=True))["seed"]
         0
     """
     arguments: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))

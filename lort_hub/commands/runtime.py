@@ -1,20 +1,24 @@
-"""How a recipe runs: its processes, the seconds of its phases, what it records of itself, and exit codes."""
+"""Run a recipe: connect its processes, time its phases, turn its errors into messages and exit codes."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import gc
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags
 from lort_hub.errors import ConfigError, LortHubError
 
 if TYPE_CHECKING:
@@ -22,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
-    """The Accelerator of a recipe, refused where its processes would not know of each other.
+    """Create the Accelerator of a recipe, and refuse processes that it does not connect.
 
     Args:
         arguments: The recipe's flags.
-        options: More for `Accelerator`.
+        options: Further options of `Accelerator`.
 
     Raises:
         ConfigError: Several processes were started that Accelerate does not connect, or the tracker's package
@@ -43,6 +47,7 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
     accelerator = Accelerator(
+        cpu="LOCAL_RANK" in os.environ and gpu_count() == 0,
         mixed_precision=arguments.mixed_precision,
         log_with=report_to,
         project_dir=str(logs),
@@ -53,11 +58,23 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise ConfigError(
-            f"{world} processes were started, but Accelerate runs {accelerator.num_processes}: each would "
-            "do all the work and write the same folder.\nWithout GPUs start them as: "
-            "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/retrain.py ..."
+            f"{world} processes were started, but Accelerate connects {accelerator.num_processes}: "
+            "each would do all the work and write the same folder.\nStart them with: "
+            f"lort-hub {Path(sys.argv[0]).stem} --num-processes {world} ..."
         )
     return accelerator
+
+
+def gpu_count() -> int:
+    """Count the GPUs that can work together, one for each process; Apple's cannot.
+
+    Example:
+        >>> gpu_count() >= 0
+        True
+    """
+    import torch
+
+    return 0 if torch.backends.mps.is_available() else torch.accelerator.device_count()
 
 
 def reuse_freed_memory() -> None:
@@ -87,7 +104,7 @@ def use_idle_cores() -> None:
 
 
 def start_timing() -> dict[str, float]:
-    """Begin a recipe's `timing` with what it has spent until here, most of it on importing the libraries.
+    """Start a recipe's `timing` with the seconds since the process started, most of them for imports.
 
     Example:
         >>> list(start_timing())  # doctest: +ELLIPSIS
@@ -105,7 +122,7 @@ def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
 
     Args:
         name: Its name.
-        timing: Where its seconds are kept, added to those of an earlier phase of that name.
+        timing: Seconds of each phase; those of this one are added to earlier ones of the same name.
 
     Example:
         >>> timing = {}
@@ -128,38 +145,51 @@ def _add(name: str, start: float, timing: dict[str, float]) -> None:
     PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a recipe and turn what the user can mend into one message and an exit code.
+def run(main: Callable[[], None], arguments: type | None = None) -> None:
+    """Run a recipe, and turn errors that its user can mend into one message and an exit code.
+
+    The exit code is 2 for wrong arguments, 1 for other errors of lort_hub and 130 for Ctrl-C. Any other
+    exception is a bug of ours and keeps its traceback.
 
     Args:
-        main: The recipe; 2 is the exit code of wrong arguments, 1 of everything else the user can mend.
+        main: The recipe.
+        arguments: Its dataclass of flags; arguments that a message names are shown as these flags.
 
     Example:
         >>> run(lambda: None)
     """
-    # What is imported stays. To look for garbage in it, as Python does after every 700 new objects and before
-    # it exits, took a quarter of the start and half a second at the end.
+    # Imported objects stay. Collecting garbage among them, as Python does after every 700 new objects and
+    # before it exits, took a quarter of the start and half a second at the end.
     gc.set_threshold(10_000)
+    names = {field.name for field in fields(arguments)} if arguments else set()
     try:
         main()
     except ConfigError as error:
-        _exit(2, str(error))
+        _exit(2, as_flags(str(error), names))
     except LortHubError as error:
-        _exit(1, str(error))
+        _exit(1, as_flags(str(error), names))
     except KeyboardInterrupt:
-        _exit(130, "Interrupted. Add --resume to the same command to go on from the finished parts.")
+        next_step = "Add --resume to the same command to go on from the finished parts."
+        _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
+        place = "--output-dir or LORT_HUB_CACHE" if "output_dir" in names else "LORT_HUB_CACHE"
         _exit(
             1,
             f"Cannot write {error.filename or 'a file'}: {error.strerror}.\n"
-            "Nothing was lost: make room or name another place (--output-dir, LORT_HUB_CACHE), run again.",
+            f"Nothing was lost: make room or name another place ({place}), then run again.",
         )
     finally:
         gc.freeze()
 
 
 def _exit(code: int, message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if report and LORT_HUB_COMMAND in os.environ:  # which shows the message of the first process that ended
+        written = Path(f"{report}.{os.getpid()}")
+        written.write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
+        written.replace(report)
+    else:
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

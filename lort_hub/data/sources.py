@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lort_hub.download import OFFLINE_COMMAND, pin_revision
+from lort_hub.download import WITHOUT_THE_HUB, pin_revision
 from lort_hub.errors import DatasetError, HubUnavailableError, did_you_mean
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _load(path: str, revision: str | None) -> dict[str, datasets.Dataset]:
         reason = str(cause.__cause__ or cause).splitlines()[0]
         raise DatasetError(f"The files of '{path}' cannot be read as one data set: {reason}") from cause
     except ConnectionError as cause:
-        raise HubUnavailableError(f"Cannot download '{path}': {cause}\n{OFFLINE_COMMAND}") from cause
+        raise HubUnavailableError(f"Cannot download '{path}': {cause}\n{WITHOUT_THE_HUB}") from cause
     return dict(opened)
 
 

@@ -1,4 +1,4 @@
-"""What the Hub answers to a push: what is tried again, and what an error says."""
+"""Retry calls to the Hub, and translate its errors into ours."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CONFLICT, TOO_MANY_REQUESTS = 412, 429
 
 
 def retry(call: Callable[[], T]) -> T:
-    """Repeat a call that failed for a reason that may pass, or for a conflict that may be with ourselves.
+    """Retry a Hub call after a transient error, or once after a conflict that our own commit may have caused.
 
-    Where only the answer of a commit was lost, the repeated upload finds the Hub's files equal to ours.
+    If only the answer to a commit was lost, the second upload finds that the Hub's files equal ours.
 
     Args:
-        call: The call; what it raises last is raised.
+        call: The call; its last error is raised.
 
     Example:
         >>> retry(lambda: 1)
@@ -45,8 +45,8 @@ def retry(call: Callable[[], T]) -> T:
                 cause = error.__cause__
             status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
             conflicts += status == CONFLICT
-            may_pass = status is None or status in (CONFLICT, TOO_MANY_REQUESTS) or status >= 500
-            if not may_pass or conflicts == 2 or attempt == ATTEMPTS:
+            transient = status is None or status in (CONFLICT, TOO_MANY_REQUESTS) or status >= 500
+            if not transient or conflicts == 2 or attempt == ATTEMPTS:
                 raise cause from None
             wait = cause.response.headers.get("Retry-After", "") if status else ""
             time.sleep(int(wait) if wait.isdigit() else attempt)
@@ -54,10 +54,10 @@ def retry(call: Callable[[], T]) -> T:
 
 @contextmanager
 def translate_errors(repo_id: str) -> Iterator[None]:
-    """Turn what the Hub or the network says into one of our errors.
+    """Translate errors of the Hub and the network into errors of lort_hub.
 
     Args:
-        repo_id: What was to be pushed to.
+        repo_id: Repository of the push.
 
     Raises:
         ConfigError: The token is not accepted.
@@ -87,7 +87,7 @@ def translate_errors(repo_id: str) -> Iterator[None]:
 
 
 def _refusal(error: Any, repo_id: str) -> LortHubError:
-    """What a status means, whatever the kind of exception it came as."""
+    """Translate an HTTP status, whatever exception carries it."""
     from huggingface_hub import constants
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -98,7 +98,7 @@ def _refusal(error: Any, repo_id: str) -> LortHubError:
             f"Make one that may write at {constants.ENDPOINT}/settings/tokens, then run `hf auth login`."
         )
     if status == 403:
-        return PublishError(f"The Hub forbids you to write to '{repo_id}' ({reason})\nUse another --to.")
+        return PublishError(f"The Hub forbids you to write to '{repo_id}' ({reason})\nUse another name.")
     if status == 404:
         what = "branch" if isinstance(error, RevisionNotFoundError) else "repository"
         return PublishError(f"The Hub no longer has the {what} to push to in '{repo_id}' ({reason})")
@@ -113,10 +113,10 @@ def _reason(error: Exception) -> str:
 
 
 def redact_tokens(text: str) -> str:
-    """A text without Hub tokens.
+    """Replace Hub tokens in a text.
 
     Args:
-        text: What is about to be shown.
+        text: Text to show.
 
     Example:
         >>> redact_tokens("Bearer hf_abcdefghijklmnopqrst is not valid")

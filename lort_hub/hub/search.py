@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedHead:
-    """A head on the Hub, alone or in its complete model: `LortHead.from_pretrained(repo_id)` loads both.
+    """A re-trained head on the Hub, alone or in a complete model; `LortHead.from_pretrained` loads both.
 
     Attributes:
         repo_id: `org/name`.
-        method: How it was re-trained.
-        backbone: Hub id of its backbone, or the architecture of one that is not on the Hub.
-        dataset: Hub id of its data, or their name.
-        balanced_accuracy: As its card states it, a fraction.
-        downloads: Of the last 30 days.
+        method: Method that re-trained it.
+        backbone: Hub id of its backbone, or its architecture if the backbone is not on the Hub.
+        dataset: Hub id or name of its data set.
+        balanced_accuracy: Balanced accuracy that its card states, a fraction.
+        downloads: Downloads in the last 30 days.
     """
 
     repo_id: str
@@ -35,23 +35,23 @@ class PublishedHead:
 
     @classmethod
     def of(cls, info: ModelInfo) -> PublishedHead:
-        """The row of one answer of the Hub; what a card does not say is None."""
-        found: dict[str, str] = {}
+        """Read a repository's tags and results; values that its card lacks are None."""
+        tags: dict[str, str] = {}
         for tag in sorted(info.tags or (), key=lambda tag: "/" in tag):  # an id stands for a bare name
             kind, _, name = tag.partition(":")
-            found[kind] = name
+            tags[kind] = name
         results = (info.card_data.eval_results if info.card_data else None) or []
         scores = [result.metric_value for result in results if result.metric_name == "balanced accuracy"]
         score = float(scores[0]) if scores and isinstance(scores[0], int | float) else None
-        method, backbone, dataset = (found.get(kind) for kind in ("method", "backbone", "trained-on"))
+        method, backbone, dataset = (tags.get(kind) for kind in ("method", "backbone", "trained-on"))
         return cls(info.id, method, backbone, dataset, score, info.downloads)
 
 
 def search_tags(**names: str | None) -> list[str]:
-    """Tags by which heads are found; cards carry them.
+    """Build the tags that a card carries and that a search filters by.
 
     Args:
-        names: A method, a backbone, a data set (`trained_on`); None is left out.
+        names: Names of the method, the backbone and the data set (`trained_on`); None is left out.
 
     Example:
         >>> search_tags(method="lort", backbone="timm/resnet50.a1_in1k", trained_on=None)
@@ -62,14 +62,14 @@ def search_tags(**names: str | None) -> list[str]:
 
 
 def list_heads(backbone: str | None = None, dataset: str | None = None) -> list[PublishedHead]:
-    """Find published heads and complete models of lort_hub.
+    """Search the Hub for heads and complete models that lort_hub has published.
 
     Args:
         backbone: Hub id or timm architecture; None for any.
         dataset: Hub id or name; None for any.
 
     Returns:
-        One row for each repository, in the Hub's order.
+        One entry for each repository, in the Hub's order.
 
     Raises:
         HubUnavailableError: The Hub did not answer.

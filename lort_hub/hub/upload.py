@@ -1,11 +1,7 @@
-"""Publishing: a finished output folder to the Hub, checked first, in one commit or not at all."""
+"""Push an output folder to the Hub: checked before, in one commit or not at all."""
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,20 +9,20 @@ from typing import Any
 
 import lort_hub
 from lort_hub.download import CONNECT_SECONDS
-from lort_hub.errors import ConfigError, LortHubError, PublishError, RevisionConflictError, did_you_mean
+from lort_hub.errors import ConfigError, PublishError, RevisionConflictError, did_you_mean
 from lort_hub.hub.card import address_cards
 from lort_hub.hub.head_file import is_head
 from lort_hub.hub.retry import CONFLICT, redact_tokens, retry, translate_errors
-from lort_hub.hub.validate import OUTPUT_FILES, load_snippets, validated_copy
+from lort_hub.hub.validate import OUTPUT_FILES, validated_copy
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where a push went.
+    """A finished push.
 
     Attributes:
         url: Page of the repository, its branch, or the pull request.
-        commit: The commit that holds the output.
+        commit: Commit that holds the output.
     """
 
     url: str
@@ -43,11 +39,11 @@ def push_to_hub(
 ) -> Published:
     """Push an output folder, or a head folder alone, as one commit that overwrites nobody else's.
 
-    A copy is checked and pushed, so another process may write the folder meanwhile. What may be transient is
-    tried again, in a way that a lost answer still ends in exactly one commit.
+    A copy is checked and pushed, so another process may write the folder meanwhile. Transient errors are
+    retried, such that even a lost answer ends in exactly one commit.
 
     Args:
-        folder: What a recipe wrote to --output-dir, or the `head` folder in it.
+        folder: An output folder, or the `head` folder in it.
         repo_id: `namespace/name`; made if it does not exist.
         private: Make the repository private.
         revision: Branch to push to; made if it does not exist. None for main.
@@ -58,7 +54,7 @@ def push_to_hub(
 
     Raises:
         CheckpointError: The folder is not a complete output that loads.
-        ConfigError: What `check_push` refuses.
+        ConfigError: `check_push` refuses the push.
         RevisionConflictError: Somebody else pushed meanwhile.
         PublishError: The Hub refused the push.
         HubUnavailableError: The Hub did not answer.
@@ -67,42 +63,11 @@ def push_to_hub(
         >>> push_to_hub("out", "me/name")  # doctest: +SKIP
         Published(url='https://huggingface.co/me/name', commit='8d3f...')
     """
-    folder = Path(folder)
-    words = ["python", "recipes/push.py", str(folder), "--to", repo_id, *["--private"] * private]
-    words += [*(["--revision", revision] if revision else []), *["--create-pr"] * create_pr]
-    again = f"{folder} is as it was; push it again with: {shlex.join(words)}"
-    with _saying(again):
-        check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
+    check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
     with validated_copy(folder) as staged:
         address_cards(staged, repo_id)
-        with _saying(again), translate_errors(repo_id):
+        with translate_errors(repo_id):
             return _push(staged, repo_id, private, revision, create_pr)
-
-
-@contextmanager
-def _saying(more: str) -> Iterator[None]:
-    """Add a line to the message of an error."""
-    try:
-        yield
-    except LortHubError as error:
-        raise type(error)(f"{error}\n{more}") from error.__cause__
-
-
-def push_output(folder: Path, repo_id: str, *, private: bool) -> str:
-    """Push what a recipe has just made, and say where it is and how to load it.
-
-    Args:
-        folder: Its output folder.
-        repo_id: As in `push_to_hub`.
-        private: As in `push_to_hub`.
-
-    Example:
-        >>> print(push_output(Path("out"), "me/name", private=False))  # doctest: +SKIP
-    """
-    published = push_to_hub(folder, repo_id, private=private)
-    licensed = json.loads((folder / "run.json").read_text())["backbone"]["license"]
-    note = "" if licensed else "\nnote: no license is known for it; --license NAME puts one on its card."
-    return f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}"
 
 
 def check_push(
@@ -117,8 +82,8 @@ def check_push(
         create_pr: As in `push_to_hub`.
 
     Raises:
-        ConfigError: No valid id, no token, a token that may not write there, or a repository that is public
-            where a private one is asked for.
+        ConfigError: The id is not valid, there is no token, the token may not write there, or the repository
+            is public and `private` is set.
         HubUnavailableError: The Hub does not answer.
 
     Example:
@@ -130,46 +95,63 @@ def check_push(
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    namespace, _, name = repo_id.partition("/")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as cause:
         raise ConfigError(f"'{repo_id}' is not a Hub repository id: {redact_tokens(str(cause))}") from cause
-    if not name:
+    if "/" not in repo_id:
         raise ConfigError(f"'{repo_id}' is not a Hub repository id, expected namespace/name.")
     if create_pr and revision:
-        raise ConfigError("A pull request goes to main: give --create-pr or --revision, not both.")
+        raise ConfigError("A pull request goes to main: give `create_pr` or `revision`, not both.")
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("HF_HUB_OFFLINE is set, so nothing can be pushed.\nUnset it to push.")
-    tokens = f"{constants.ENDPOINT}/settings/tokens"
     if get_token() is None:
-        raise ConfigError(
-            f"No Hub token to push to '{repo_id}' with.\n"
-            f"Make one that may write at {tokens}, then run `hf auth login` or set HF_TOKEN."
-        )
+        raise ConfigError(f"No Hub token to push to '{repo_id}' with.\n{_new_token()}")
     api = HfApi()
     with translate_errors(repo_id):
         existing = _find(api, repo_id)  # first, because whoami knows no timeout
-        me = retry(api.whoami)
-    token = me.get("auth", {}).get("accessToken", {})
-    if not _may_write(token, namespace, repo_id) and not create_pr:
-        raise ConfigError(
-            f"Your Hub token may not write to '{repo_id}' (its role is {token['role']}).\n"
-            f"Make one that may write at {tokens}, then run `hf auth login` or set HF_TOKEN."
-        )
+        _check_rights(api, repo_id, exists=existing is not None, create_pr=create_pr)
+    if private and existing is not None and not existing.private:
+        raise ConfigError(f"'{repo_id}' exists and is public.\nLeave out `private`, or use another name.")
+
+
+def _check_rights(api: Any, repo_id: str, *, exists: bool, create_pr: bool) -> None:
+    """Ask the Hub about an existing repository; infer from token and user whether they may make a new one."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if exists:
+        try:
+            retry(partial(api.auth_check, repo_id, write=not create_pr))
+            return
+        except HfHubHTTPError as cause:
+            if create_pr or cause.response.status_code != 403:
+                raise
+    me = retry(api.whoami)
+    if create_pr:
+        raise ConfigError(f"No model '{repo_id}' to open a pull request on.\nLeave out `create_pr`.")
+    token, (namespace, name) = me.get("auth", {}).get("accessToken", {}), repo_id.split("/")
     places = [me["name"], *(org["name"] for org in me.get("orgs", []) if org.get("roleInOrg") != "read")]
-    if namespace not in places and not create_pr:
+    own, refused = namespace in places, exists
+    if not _has_write_role(token, namespace, repo_id) or (own and refused):
+        raise ConfigError(
+            f"Your Hub token may not write to '{repo_id}' (its role is {token.get('role')}).\n{_new_token()}"
+        )
+    if not own or refused:
         raise ConfigError(
             f"You ({me['name']}) may not write to '{namespace}', only to {', '.join(places)}."
-            f"{did_you_mean(namespace, places)}\nUse {me['name']}/{name}, or --create-pr."
+            f"{did_you_mean(namespace, places)}\nUse {me['name']}/{name}, or open a pull request: "
+            "`create_pr=True`."
         )
-    if create_pr and existing is None:
-        raise ConfigError(f"No model '{repo_id}' to open a pull request on.\nLeave out --create-pr.")
-    if private and existing is not None and not existing.private:
-        raise ConfigError(f"'{repo_id}' exists and is public.\nLeave out --private, or use another name.")
 
 
-def _may_write(token: dict[str, Any], namespace: str, repo_id: str) -> bool:
+def _new_token() -> str:
+    from huggingface_hub import constants
+
+    page = f"{constants.ENDPOINT}/settings/tokens"
+    return f"Make one that may write at {page}, then run `hf auth login` or set HF_TOKEN."
+
+
+def _has_write_role(token: dict[str, Any], namespace: str, repo_id: str) -> bool:
     if token.get("role") != "fineGrained":
         return token.get("role") != "read"
     scoped = token.get("fineGrained", {}).get("scoped", [])
@@ -178,7 +160,7 @@ def _may_write(token: dict[str, Any], namespace: str, repo_id: str) -> bool:
 
 
 def _find(api: Any, repo_id: str) -> Any:
-    """The repository's information; None where there is none."""
+    """Get the repository's information; None if it does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -227,7 +209,7 @@ def _push(staged: Path, repo_id: str, private: bool, revision: str | None, creat
         theirs = api.model_info(repo_id, revision=target).sha
         raise RevisionConflictError(
             f"Somebody else pushed {theirs} to '{repo_id}' meanwhile; it is left as it is.\n"
-            "Look at it, then push on top of it as below, or beside it with --revision or --create-pr."
+            "Look at it, then push again on top of it, or beside it with `revision` or `create_pr`."
         ) from cause
     if create_pr:
         retry(partial(api.change_discussion_status, repo_id, pull_request.num, "open"))

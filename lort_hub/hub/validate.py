@@ -1,4 +1,4 @@
-"""What is published of an output folder: a copy that is checked to be whole, and to load as it says."""
+"""Validate an output folder before it is published: complete, loadable, and without secrets."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ OUTPUT_FILES = (
     *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "plots/*.png"),
     *("head/README.md", "head/config.json", "head/model.safetensors"),
 )
-"""What is published. Whatever else lies in the folder (pickles, checkpoints, hidden files) stays there."""
+"""Files that are published. Others in the folder (pickles, checkpoints, hidden files) are left out."""
 REQUIRED = ("README.md", "metrics.json", "run.json", "head/config.json", "head/model.safetensors")
 
 
 @contextmanager
 def validated_copy(folder: Path | str) -> Iterator[Path]:
-    """Copy what belongs to an output to a temporary folder, and check there that it is whole.
+    """Copy the files of an output to a temporary folder, and check the copy.
 
     Args:
-        folder: What a recipe wrote to --output-dir, or the `head` folder in it.
+        folder: An output folder, or the `head` folder in it.
 
     Yields:
         The temporary folder.
 
     Raises:
-        CheckpointError: It is incomplete, changes while it is copied, holds a Hub token, does not load in its
-            own library, has weights that are not finite, or its parts do not belong together.
+        CheckpointError: The output is incomplete, changes while it is copied, holds a Hub token, does not
+            load in its own library, has weights that are not finite, or has parts of different models.
 
     Example:
         >>> with validated_copy("out") as staged:  # doctest: +SKIP
@@ -56,7 +56,7 @@ def validated_copy(folder: Path | str) -> Iterator[Path]:
         if not before or _snapshot(folder) != before:
             raise CheckpointError(
                 f"{folder} holds no output, or was written while it was read.\n"
-                "Expected the --output-dir of a finished run, or the head folder in it."
+                "Expected the output folder of a finished run, or the head folder in it."
             )
         try:
             _check_output(staged)
@@ -64,7 +64,7 @@ def validated_copy(folder: Path | str) -> Iterator[Path]:
             reason = str(cause).splitlines()[0].replace(temporary, str(folder))
             raise CheckpointError(
                 f"{folder} is not an output that can be published: {reason}\n"
-                "Nothing was pushed. Run the recipe that wrote it again, with --overwrite."
+                "Nothing was pushed. Run again what wrote the folder, and have it overwritten."
             ) from cause
         yield staged
 
@@ -116,11 +116,11 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def load_snippets(folder: Path, repo_id: str, revision: str | None = None) -> str:
-    """Python that loads a pushed output: in its own library, in transformers' pipeline, and its head alone.
+    """Write the Python that loads a pushed output: in timm, in transformers' pipeline, and its head alone.
 
     Args:
-        folder: What was pushed.
-        repo_id: Where to.
+        folder: The pushed folder.
+        repo_id: Repository on the Hub.
         revision: Branch or commit; None for main.
 
     Example:

@@ -1,0 +1,64 @@
+"""Push an output folder at the end of a recipe, or say which command pushes it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lort_hub.commands.command_line import command_for
+from lort_hub.errors import CheckpointError, LortHubError
+
+if TYPE_CHECKING:
+    from lort_hub.hub.upload import Published
+
+
+def push(
+    folder: Path, repo_id: str, *, private: bool = False, revision: str | None = None, create_pr: bool = False
+) -> Published:
+    """Push an output folder; the message of an error ends with the command that pushes it again.
+
+    Args:
+        folder: As in `push_to_hub`.
+        repo_id: As in `push_to_hub`.
+        private: As in `push_to_hub`.
+        revision: As in `push_to_hub`.
+        create_pr: As in `push_to_hub`.
+
+    Raises:
+        LortHubError: The errors of `push_to_hub`.
+
+    Example:
+        >>> push(Path("out"), "me/name")  # doctest: +SKIP
+        Published(url='https://huggingface.co/me/name', commit='8d3f...')
+    """
+    from lort_hub.hub.upload import push_to_hub
+
+    try:
+        return push_to_hub(folder, repo_id, private=private, revision=revision, create_pr=create_pr)
+    except CheckpointError:  # to push it again would not help
+        raise
+    except LortHubError as error:
+        flags = [*["--private"] * private, *(["--revision", revision] if revision else [])]
+        command = command_for("push", str(folder), "--to", repo_id, *flags, *["--create-pr"] * create_pr)
+        again = f"{folder} is as it was; push it again with: {command}"
+        raise type(error)(f"{error}\n{again}") from error.__cause__
+
+
+def push_output(folder: Path, repo_id: str, *, private: bool) -> str:
+    """Push what a recipe has written, and return the text to print: where it is and how to load it.
+
+    Args:
+        folder: Output folder of the recipe.
+        repo_id: As in `push_to_hub`.
+        private: As in `push_to_hub`.
+
+    Example:
+        >>> print(push_output(Path("out"), "me/name", private=False))  # doctest: +SKIP
+    """
+    from lort_hub.hub.validate import load_snippets
+
+    published = push(folder, repo_id, private=private)
+    license_name = json.loads((folder / "run.json").read_text())["backbone"]["license"]
+    note = "" if license_name else "\nnote: its license is not known; --license NAME puts one on its card."
+    return f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}"
