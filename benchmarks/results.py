@@ -1,9 +1,10 @@
-"""docs/RESULTS.md from what compare.py wrote: tables, the regret of `auto`, accuracy under other priors.
+"""docs/results.md from what compare.py wrote: tables, the regret of `auto`, accuracy under other priors.
 
 python benchmarks/results.py [FOLDER ...]     (folders of compare.py; without any, from docs/results alone)
 """
 
 import csv
+import re
 import shutil
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 CELLS = DOCS / "results" / "cells"
 PARTS = ("noise", "cost", "lort_path", "sweep")
 """Files of docs/results that other commands wrote; the template names the commands."""
+PLOT = r"### Study of \1\n\n![Balanced accuracy in the study of \1](results/sweep/\1.png)"
 PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
 SHOWN = (
     "stage 1",
@@ -37,7 +39,7 @@ def main() -> None:
         CELLS.mkdir(exist_ok=True)
         for kind in ("csv", "md"):
             shutil.copyfile(folder / f"results.{kind}", CELLS / f"{folder.name}.{kind}")
-    (DOCS / "RESULTS.md").write_text(render())
+    (DOCS / "results.md").write_text(render())
 
 
 def render() -> str:
@@ -49,6 +51,7 @@ def render() -> str:
     )
     tables = {file.stem: file.with_suffix(".md").read_text().split("\n\n", 1)[1].strip() for file in files}
     parts = {name: (DOCS / "results" / f"{name}.md").read_text().strip() for name in PARTS}
+    parts["sweep"] = re.sub(r"(?m)^#### ([\w-]+)$", PLOT, parts["sweep"]).replace("#### rank", "### Rank")
     return environment.get_template("template.md").render(
         **parts, tables=tables, overview=overview(cells), regret=regret(cells), shifts=shifts(cells)
     )

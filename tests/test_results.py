@@ -1,4 +1,4 @@
-"""docs/RESULTS.md is what its data say."""
+"""docs/results.md is what its data say."""
 
 import runpy
 
@@ -8,7 +8,7 @@ RESULTS = runpy.run_path(str(ROOT / "benchmarks" / "results.py"))
 
 
 def test_the_page_of_results_is_what_its_data_say():
-    assert RESULTS["render"]() == (ROOT / "docs" / "RESULTS.md").read_text()
+    assert RESULTS["render"]() == (ROOT / "docs" / "results.md").read_text()
 
 
 def test_regret_is_the_best_single_method_less_auto():
