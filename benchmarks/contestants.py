@@ -97,7 +97,7 @@ def ours(job: Job, **settings: float) -> Result:
 
 
 def in_the_loop(job: Job, *, frozen: bool) -> Result:
-    """The field's stage 2 (PAPER section 4): SGD on the classifier, every image in every epoch.
+    """The field's stage 2 (docs/method.md, LORT): SGD on the classifier, every image in every epoch.
 
     As in the authors' code the backbone is in train mode and pays its backward pass, though the optimiser has
     the classifier alone; `frozen` has it in eval mode under no_grad. The classifier starts from that of
