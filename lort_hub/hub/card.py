@@ -42,7 +42,7 @@ def render_card(metrics: dict[str, Any], run: dict[str, Any], repo_id: str | Non
         repo_id=repo_id,
         needs_lort_hub=run["backbone"]["needs_lort_hub"],
         made=how_made(metrics, run),
-        command=fenced(run["environment"]["command"]),
+        command=fenced(run["environment"]["command"] or "(from Python)"),
         versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
         fingerprint=data["fingerprint"],
         data_source=f"{code(data['dataset'])} at revision `{data['revision']}`, " if data["revision"] else "",

@@ -110,37 +110,47 @@ def check_push(
     api = HfApi()
     with translate_errors(repo_id):
         existing = _find(api, repo_id)  # first, because whoami knows no timeout
-        _check_rights(api, repo_id, exists=existing is not None, create_pr=create_pr)
+        me = retry(api.whoami)
+        may_write = existing is not None and not create_pr and _may_write(api, repo_id)
+    if create_pr and existing is None:
+        raise ConfigError(f"No model '{repo_id}' to open a pull request on.\nLeave out `create_pr`.")
+    if not create_pr and not may_write:
+        _check_role(me, repo_id, refused=existing is not None)
     if private and existing is not None and not existing.private:
         raise ConfigError(f"'{repo_id}' exists and is public.\nLeave out `private`, or use another name.")
 
 
-def _check_rights(api: Any, repo_id: str, *, exists: bool, create_pr: bool) -> None:
-    """Ask the Hub about an existing repository; infer from token and user whether they may make a new one."""
+def _may_write(api: Any, repo_id: str) -> bool:
+    """Ask the Hub whether our token may write to an existing repository."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    if exists:
-        try:
-            retry(partial(api.auth_check, repo_id, write=not create_pr))
-            return
-        except HfHubHTTPError as cause:
-            if create_pr or cause.response.status_code != 403:
-                raise
-    me = retry(api.whoami)
-    if create_pr:
-        raise ConfigError(f"No model '{repo_id}' to open a pull request on.\nLeave out `create_pr`.")
+    try:
+        retry(partial(api.auth_check, repo_id, write=True))
+    except HfHubHTTPError as cause:
+        if cause.response.status_code != 403:
+            raise
+        return False
+    return True
+
+
+def _check_role(me: dict[str, Any], repo_id: str, *, refused: bool) -> None:
+    """Say why the Hub refused an existing repository, or refuse a new one that may not be made.
+
+    Args:
+        me: The Hub's answer to whoami.
+        repo_id: Repository of the push.
+        refused: Whether the Hub has refused it.
+    """
     token, (namespace, name) = me.get("auth", {}).get("accessToken", {}), repo_id.split("/")
     places = [me["name"], *(org["name"] for org in me.get("orgs", []) if org.get("roleInOrg") != "read")]
-    own, refused = namespace in places, exists
-    if not _has_write_role(token, namespace, repo_id) or (own and refused):
+    if not _has_write_role(token, namespace, repo_id) or (refused and namespace in places):
         raise ConfigError(
             f"Your Hub token may not write to '{repo_id}' (its role is {token.get('role')}).\n{_new_token()}"
         )
-    if not own or refused:
+    if refused or namespace not in places:
         raise ConfigError(
             f"You ({me['name']}) may not write to '{namespace}', only to {', '.join(places)}."
-            f"{did_you_mean(namespace, places)}\nUse {me['name']}/{name}, or open a pull request: "
-            "`create_pr=True`."
+            f"{did_you_mean(namespace, places)}\nUse {me['name']}/{name}, or `create_pr=True`."
         )
 
 

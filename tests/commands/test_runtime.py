@@ -46,7 +46,8 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_p
     monkeypatch.setenv("WORLD_SIZE", "2")
     for _ in range(2):
         with pytest.raises(
-            ConfigError, match="2 processes were started, but Accelerate runs 1(.|\n)*torchrun"
+            ConfigError,
+            match="2 processes were started, but Accelerate connects 1(.|\n)*lort-hub .* --num-processes 2",
         ):
             make_accelerator(args)
         AcceleratorState._reset_state(True)

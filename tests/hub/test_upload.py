@@ -213,15 +213,12 @@ def test_it_waits_as_long_as_the_hub_asks(lfs, outputs):
     assert 2 <= asked[1] - asked[0] < 20
 
 
-def test_trouble_that_stays_is_one_message_with_the_command_that_pushes_again(lfs, outputs):
+def test_trouble_that_stays_is_one_message(lfs, outputs):
     repo_id = lfs.new()
     lfs.hub.fail_next("POST", "/commit/", 503, times=99)
     code, said = lfs.push(outputs["timm"], repo_id, revision="try")
     assert code == 1
     assert "HubUnavailableError" in said
-    assert said.endswith(
-        f"push it again with: python recipes/push.py {outputs['timm']} --to {repo_id} --revision try\n"
-    )
     assert len(lfs.commits_asked(repo_id)) == 3
     assert lfs.titles(repo_id, "try") == ["initial commit"]
 
@@ -266,8 +263,7 @@ def test_a_refusal_is_not_repeated(place, outputs, status, headers, says):
     code, said = place.push(outputs["timm"], repo_id)
     assert code == 1
     assert says in said
-    assert len(said.split("Error: ", 1)[1].strip().splitlines()) <= 3
-    assert said.endswith(f"python recipes/push.py {outputs['timm']} --to {repo_id}\n")
+    assert len(said.split("Error: ", 1)[1].strip().splitlines()) <= 2
     assert len(place.commits_asked(repo_id)) == 1
     assert WRITE not in said
 
@@ -305,12 +301,16 @@ def test_a_card_that_the_hub_does_not_take_is_said(lfs, outputs, tmp_path):
         ("lob/name", {}, WRITE, "Did you mean 'lab'?"),
         ("me/name", {"create_pr": True}, WRITE, "No model 'me/name' to open a pull request on"),
         ("org/public", {"create_pr": True}, READ, None),
+        ("org/public", {}, WRITE, "You (me) may not write to 'org', only to me, lab"),
+        ("org/shared", {}, WRITE, None),
+        ("org/shared", {}, READ, "its role is read"),
+        ("lab/public", {}, FINE, "its role is fineGrained"),
         ("lab/public", {"private": True}, WRITE, "exists and is public"),
         ("me/name", {"create_pr": True, "revision": "x"}, WRITE, "not both"),
     ],
 )
 def test_a_push_that_cannot_succeed_is_refused_before_any_compute(lfs, repo_id, options, token, says):
-    for name in ("org/public", "lab/public"):
+    for name in ("org/public", "org/shared", "lab/public"):
         (lfs.hub.root / "models" / name).mkdir(parents=True, exist_ok=True)
         (lfs.hub.root / "models" / name / "config.json").write_text("{}")
     lfs.hub.asked.clear()

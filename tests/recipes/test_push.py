@@ -114,7 +114,7 @@ def test_no_compute_is_spent_on_what_cannot_be_pushed(hub, hub_and_client, tmp_p
         assert code == 2
         assert said.startswith("error: Your Hub token may not write to 'me/x'")
     code, said = hub_and_client[1].recipe("retrain.py", *flags[:-2], "--private")
-    assert (code, said.startswith("error: --private says how to push, but not where")) == (2, True)
+    assert (code, said.startswith("error: --private has no effect without --push-to-hub")) == (2, True)
     assert not (tmp_path / "out").exists()
     assert {method for method, _ in hub.asked} == {"GET"}
 

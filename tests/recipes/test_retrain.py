@@ -195,7 +195,7 @@ def test_the_closed_form_is_lort_s_limit_and_no_other_method_s(tmp_path):
 def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):
     finished = retrain(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "out", WORLD_SIZE="2")
     assert finished.returncode == 2
-    assert "torchrun --nproc_per_node" in finished.stderr
+    assert "lort-hub retrain --num-processes 2" in finished.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -207,7 +207,7 @@ def test_unreachable_hub_is_one_message_within_seconds(tmp_path):
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert "Cannot reach http://127.0.0.1:9" in finished.stderr
-    assert "--backbone local-dir:FOLDER --dataset FOLDER" in finished.stderr
+    assert "local-dir:FOLDER as the backbone" in finished.stderr
     assert time.monotonic() - started < 60  # imports alone take ten on a busy machine
     assert not list(tmp_path.iterdir())
 

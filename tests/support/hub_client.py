@@ -75,8 +75,9 @@ class Client:
         return int(self.process.stdout.readline()), self.said.read_text()
 
     def recipe(self, name, *flags, **environment):
-        code = f"import runpy; runpy.run_path({str(ROOT / 'recipes' / name)!r}, run_name='__main__')"
-        return self.run(code, *flags, **environment)
+        path = str(ROOT / "recipes" / name)
+        start = f"import runpy, sys; sys.argv[0] = {path!r}; runpy.run_path({path!r}, run_name='__main__')"
+        return self.run(start, *flags, **environment)
 
 
 def point_to(hub, cache, patch):

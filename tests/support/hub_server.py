@@ -32,6 +32,7 @@ ROLES = {
     FINE: {"role": "fineGrained", "fineGrained": {"scoped": [SCOPE]}},
 }
 ORGS = [{"name": "lab", "roleInOrg": "write"}, {"name": "museum", "roleInOrg": "read"}]
+SHARED = "org/shared"  # where the user is a collaborator
 REPO = r"/api/(models|datasets)/([^/]+/[^/]+)"
 FILES = r"/(datasets/)?([^/]+/[^/]+)"
 ROUTES = []
@@ -180,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.token is None:
             raise Refusal(401, "RepoNotFound")
         mine = repo_id.split("/")[0] in ("me", *(org["name"] for org in ORGS if org["roleInOrg"] == "write"))
-        allowed = {WRITE: mine, READ: False, FINE: repo_id == SCOPE["entity"]["name"]}
+        allowed = {WRITE: mine or repo_id == SHARED, READ: False, FINE: repo_id == SCOPE["entity"]["name"]}
         if not allowed[self.token]:
             raise Refusal(403, message="You have no right to write here")
 
@@ -261,6 +262,13 @@ def list_repos(request, kind):
 @route("GET", rf"{REPO}(?:/revision/([^/]+))?")
 def repo_info(request, kind, repo_id, revision):
     return 200, request.repo(kind, repo_id).about(repo_id, revision or "main")
+
+
+@route("GET", rf"{REPO}/auth-check(/write)?")
+def auth_check(request, kind, repo_id, write):
+    request.repo(kind, repo_id)
+    request.may_write(repo_id) if write else request.token
+    return 200, {}
 
 
 @route("GET", rf"{REPO}/tree/([^/]+)(?:/(.+))?")
