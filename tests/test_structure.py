@@ -1,5 +1,6 @@
 import ast
 import importlib
+import importlib.metadata
 import json
 import re
 import resource
@@ -53,6 +54,7 @@ def after_import(module):
     [
         "lort_hub",
         "lort_hub.commands.arguments",
+        "lort_hub.commands.main",
         "lort_hub.commands.runtime",
         "lort_hub.errors",
         "lort_hub.heads.methods",
@@ -88,6 +90,11 @@ def test_names_that_flags_offer_are_those_of_what_they_name():
     assert runpy.run_path(str(ROOT / "recipes" / "sweep.py"))["STUDIES"] == tuple(STUDIES)
     for method in METHODS.values():
         assert method.fitted_by in FITTERS
+
+
+def test_no_recipe_bears_the_name_of_a_module_that_it_would_shadow():
+    modules = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
+    assert {path.stem for path in RECIPES} & modules == set()
 
 
 def test_public_names_resolve_and_are_few():
@@ -163,6 +170,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_structure.py": "the package as a whole",
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
+    "tests/test_wheel.py": "the built wheel",
     "tests/hub/test_model_cards.py": "model_cards/",
     "tests/recipes/test_resume.py": "train.py killed and started again",
 }
@@ -183,3 +191,17 @@ def test_no_test_module_imports_another():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 named = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
                 assert not [name for name in named if re.search(r"(^|\.)(test_|conftest)", name)], path
+
+
+# To delete, one by one: folders whose messages still spell flags.
+SPELL_FLAGS = ("data", "backbones", "features", "training", "heads", "experiments")
+
+
+def test_the_library_names_arguments_and_only_the_commands_spell_flags():
+    spelt = {}
+    for module, path in modules().items():
+        if not module.startswith(("lort_hub.commands", *(f"lort_hub.{name}" for name in SPELL_FLAGS))):
+            spelt[module] = re.findall(
+                r"(?<![\w-])--[a-z][\w-]*", (ROOT / path).with_suffix(".py").read_text()
+            )
+    assert {module: flags for module, flags in spelt.items() if flags} == {}

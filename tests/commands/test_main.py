@@ -1,0 +1,116 @@
+"""The `lort-hub` command, run in a process of its own from the checkout."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lort_hub.commands.main import overview
+from tests.support import ROOT
+from tests.support.recipes import SMALL
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+MAIN = "from lort_hub.commands.main import main; main()"
+
+
+def lort_hub(*words, cwd=None, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-c", MAIN, *(str(word) for word in words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+
+
+def test_the_commands_are_the_recipes_with_their_first_lines_on_one_screen():
+    shown = overview().splitlines()
+    for path in RECIPES:
+        first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        assert [line.split(maxsplit=1) for line in shown].count([path.stem, first]) == 1
+    assert len(shown) <= 24
+    assert max(map(len, shown)) <= 120
+    for words in ([], ["--help"], ["-h"]):
+        listed = lort_hub(*words)
+        assert (listed.returncode, listed.stdout, listed.stderr) == (0, overview() + "\n", "")
+
+
+def test_a_command_shows_its_own_name_in_its_help_and_its_errors():
+    helped = lort_hub("retrain", "--num-processes", "2", "--help")
+    assert helped.returncode == 0
+    assert helped.stdout.startswith("usage: lort-hub retrain [flags]\n")
+    assert "--num-processes N " in helped.stdout
+    assert "--num-processes" not in lort_hub("push", "--help").stdout
+    unknown = lort_hub("retrian")
+    assert (unknown.returncode, "Did you mean 'retrain'" in unknown.stderr) == (2, True)
+    for word in ("0", "two", ""):
+        refused = lort_hub("retrain", f"--num-processes={word}")
+        assert (refused.returncode, f"--num-processes is '{word}'" in refused.stderr) == (2, True)
+
+
+def test_several_processes_run_as_one_command(tmp_path):
+    flags = [*SMALL, "--dataset", "digits", "--method", "ncm", "--output-dir", "out"]
+    finished = lort_hub("retrain", *flags, "--num-processes", "2", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("Wrote out") == 1
+    environment = json.loads((tmp_path / "out" / "run.json").read_text())["environment"]
+    assert environment["command"] == " ".join(["lort-hub retrain --num-processes 2", *flags])
+
+
+LAUNCH = """
+from functools import partial
+from pathlib import Path
+from lort_hub.commands.main import _launch
+from lort_hub.commands.runtime import run
+run(partial(_launch, Path("recipe.py"), 2, []))
+"""
+RECIPE = """
+import os, signal, time
+from lort_hub.commands.runtime import run
+from lort_hub.errors import LortHubError
+
+def main():
+    if os.environ["LOCAL_RANK"] == "0":
+        time.sleep(60)
+    {what}
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("raise LortHubError('What happened.\\nWhat to do.')", "error: What happened.\nWhat to do.\n"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "error: Process 1 was killed by SIGKILL.\n"),
+        ("1 / 0", "Traceback (most recent call last):\n"),
+    ],
+)
+def test_the_error_of_the_first_process_that_failed_is_shown(what, message, tmp_path):
+    (tmp_path / "recipe.py").write_text(RECIPE.format(what=what))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LORT_HUB_COMMAND": "lort-hub recipe"}
+    failed = subprocess.run(
+        [sys.executable, "-c", LAUNCH],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=50,
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(message)
+    assert failed.stderr.count("rror: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["retrain", "--solver", "closed-form", "--method", "ce"], "Use it with --method lort or crt+"),
+        (["push", "out", "--to", "me/name"], "push runs as one process; leave out --num-processes"),
+    ],
+)
+def test_what_several_processes_refuse_is_one_message(words, message):
+    refused = lort_hub(*words, "--num_processes=2")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count(message) == 1
+    assert len(refused.stderr.splitlines()) <= 3
