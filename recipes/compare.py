@@ -37,11 +37,15 @@ class Arguments(FeatureArguments):
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {**FeatureArguments.RANGES, "seeds": (1, inf)}
 
-    features_of: str | None = flag(None, "The backbone; the same as --backbone.")
+    features_of: str | None = flag(None, "Backbone; the same as --backbone.")
     methods: list[str] = flag(["all"], f"all, or some of: {', '.join(METHODS)}, auto.")
-    imbalances: list[str] = flag([], "Several cuts, a table each (default: --imbalance).")
-    seeds: int = flag(1, "Runs: each its own folds and SGD order, and its own tail with --subset shuffle.")
-    select_by: Literal[SELECT_BY] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
+    imbalances: list[str] = flag(
+        [], "Several imbalances, each with its own table (default: that of --imbalance)."
+    )
+    seeds: int = flag(1, "Number of runs, each with its own folds, SGD order and (--subset shuffle) images.")
+    select_by: Literal[SELECT_BY] | None = flag(
+        None, "Score that chooses the settings (default: the method's)."
+    )  # type: ignore[valid-type]
 
     def __post_init__(self) -> None:
         """Refuse unknown methods before anything is loaded."""
@@ -162,8 +166,8 @@ def one_seed(
         weight = fit.weight.numpy() if isinstance(fit.head, LinearHead) else None
         report = evaluate(logits, labels, counts, weight=weight)
         chosen = json.dumps({"method": fit.method, **fit.settings} if name == "auto" else fit.settings)
-        told = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
-        rows.append(result_row(report, counts, **told))
+        columns = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
+        rows.append(result_row(report, counts, **columns))
         right[name] = logits.argmax(axis=1) == labels
         if fit.selection and name != "auto":
             how[name] = f"{fit.selection.by} by {fit.selection.how}"
@@ -172,7 +176,7 @@ def one_seed(
 
 
 def about(found: list[SeedResults]) -> str:
-    """What stands below a table: how much was tested, and what chose the settings."""
+    """Describe below a table how much was tested, and how the settings were chosen."""
     seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
     ways: dict[str, list[str]] = {}
     for name, way in found[0].how.items():

@@ -32,12 +32,12 @@ HOST, SHOWN = "127.0.0.1", 5
 class Arguments:
     """Flags of this recipe."""
 
-    source: str = field(metadata={"help": "Output folder or org/name[@revision]; also taken as first word."})
+    source: str = field(metadata={"help": "Output folder or org/name[@revision]; the first word, too."})
     port: int = flag(7860, "Port of the page.")
 
 
 def main() -> None:
-    """Load the model, serve the page until Ctrl-C."""
+    """Load the model, and serve the page until Ctrl-C."""
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         words = ["--source", *words]
@@ -63,7 +63,7 @@ def main() -> None:
 
 # What loads torch is imported where it is used: --help and a mistyped flag need not wait for it.
 def load_classifier(source: str) -> tuple["Backbone", dict[str, Any]]:
-    """The complete model with its preprocessing, and the record of its head, {} where it has none."""
+    """Load the complete model with its preprocessing, and the record of its head ({} if there is none)."""
     from lort_hub.backbones.load import load_backbone
     from lort_hub.hub.head_file import is_head
     from lort_hub.hub.lort_head import LortHead
@@ -82,7 +82,7 @@ def load_classifier(source: str) -> tuple["Backbone", dict[str, Any]]:
 
 
 def attach(head: "LortHead") -> "Backbone":
-    """A head on the backbone it was made on, with the preprocessing it was made with."""
+    """Attach a head to the backbone and preprocessing it was trained with."""
     from lort_hub.backbones.load import load_backbone
 
     model, made_on = head.attach(), head.config["backbone"]
@@ -95,7 +95,7 @@ def attach(head: "LortHead") -> "Backbone":
 
 
 def classify(backbone: "Backbone", image: Image | None) -> dict[str, float]:
-    """Probabilities of the likeliest classes, the likeliest first; none without an image."""
+    """Compute the probabilities of the likeliest classes, in descending order."""
     import torch
 
     if image is None:
@@ -109,7 +109,7 @@ def classify(backbone: "Backbone", image: Image | None) -> dict[str, float]:
 
 
 def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
-    """What the page says of the model: which it is, and how good."""
+    """Describe the model on the page: its source, and how good it is."""
     from lort_hub.hub.card_text import source_name
 
     classes = f"{len(backbone.weight):,} classes"

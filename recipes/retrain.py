@@ -36,18 +36,20 @@ class Arguments(FeatureArguments, ModelArguments):
 
     RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
-    method: Literal[EXPORTABLE] = flag("lort", "How to re-train the head; auto chooses.")  # type: ignore[valid-type]
+    method: Literal[EXPORTABLE] = flag("lort", "Method that re-trains the head; auto chooses one.")  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
     weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
     solver: Literal["exact", "closed-form", "sgd"] | None = flag(
-        None, "exact, its limit in one pass over the features, or the paper's SGD (default: the method's)."
+        None, "exact, closed-form (its limit, one pass over the features) or SGD (default: the method's)."
     )
-    views: int = flag(0, "Randomly augmented views of each training image to fit on.")
-    select_by: Literal[SELECT_BY] | None = flag(None, "Score of the choices (default: the method's own).")  # type: ignore[valid-type]
-    bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
+    views: int = flag(0, "Augmented views of each training image to fit on.")
+    select_by: Literal[SELECT_BY] | None = flag(
+        None, "Score that chooses the settings (default: the method's)."
+    )  # type: ignore[valid-type]
+    bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
     groups: list[int] = flag(
-        [20, 100], "Few is below the first number of training images, many above the second."
+        [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
     )
 
     def __post_init__(self) -> None:
@@ -61,16 +63,19 @@ class Arguments(FeatureArguments, ModelArguments):
                 f"Use it with --method {' or '.join(CLOSED_FORM)}."
             )
         if self.method == "auto" and self.sets_the_objective():
-            raise ConfigError("--method auto chooses every setting; leave out --delta, --gamma and the like.")
+            raise ConfigError(
+                "--method auto chooses every setting.\n"
+                "Leave out --delta, --gamma, --weight-decay, --solver and --views."
+            )
 
     def sets_the_objective(self) -> bool:
-        """Whether a flag changes what the method would minimise by itself, or how."""
+        """Check whether a flag changes the objective of the method, or its solver."""
         given = (self.delta, self.gamma, self.weight_decay, self.solver)
         return any(value is not None for value in given) or self.views > 0
 
 
 def main() -> None:
-    """Load, extract, re-train, evaluate, write."""
+    """Load the backbone and data, extract features, re-train the head, evaluate and write it."""
     args = parse_arguments(Arguments, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
@@ -161,7 +166,7 @@ def main() -> None:
 
 
 def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
-    """What is about to happen, before minutes of compute."""
+    """Describe the run in one line, before minutes of compute."""
     counts = data.class_counts
     return (
         f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "

@@ -28,9 +28,9 @@ class Arguments(FeatureArguments):
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {**FeatureArguments.RANGES, "views": (0, inf)}
 
-    features_of: str | None = flag(None, "The backbone; the same as --backbone.")
+    features_of: str | None = flag(None, "Backbone; the same as --backbone.")
     studies: list[str] = flag(["all"], f"all, or some of: {', '.join(STUDIES)}.")
-    views: int = flag(2, "Augmented views of each training image, for the study of views.")
+    views: int = flag(2, "Augmented views of each training image, in the study of views.")
 
     def __post_init__(self) -> None:
         """Refuse unknown studies before anything is loaded."""
@@ -46,7 +46,7 @@ class Arguments(FeatureArguments):
 
 
 def main() -> None:
-    """Extract features, make each study's heads, test them."""
+    """Extract features, fit the heads of each study, and test them."""
     args = parse_arguments(Arguments, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed

@@ -36,7 +36,7 @@ from lort_hub.training.trainable import choose_trained, merged, train_mode
 
 
 def main() -> None:
-    """Load, train, evaluate, write."""
+    """Load the backbone and data, train, evaluate and write the model."""
     args = parse_arguments(TrainingArguments, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
@@ -100,7 +100,7 @@ def main() -> None:
     accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":
-        raise ConfigError("--layer-decay needs a timm model; transformers' do not say what their layers are.")
+        raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
     model = choose_trained(backbone, args.tune, lora_rank=args.lora_rank).to(
         memory_format=torch.channels_last
     )
@@ -153,8 +153,9 @@ def main() -> None:
             row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
-                said = predict(scored, backbone, held, accelerator, **options)
-                row["held_out_balanced_accuracy"] = evaluate(*said, data.class_counts)["balanced_accuracy"]
+                logits, labels = predict(scored, backbone, held, accelerator, **options)
+                report = evaluate(logits, labels, data.class_counts)
+                row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
             history.append(row)
             accelerator.log(row, step=epoch + 1)
             accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)

@@ -58,14 +58,16 @@ class RunArguments:
     backbone: str = flag(
         "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
     )
-    pretrained: bool = flag(True, "Load the backbone's weights; --no-pretrained for random ones.")
-    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's own).")
+    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
+    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's).")
     dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
     imbalance: str | None = flag(
         None,
         "none, exp:IR, pareto:IR, step:IR, humps:IR, tail:IR (default: cifar exp:100, digits exp:10).",
     )
-    subset: Literal["first", "shuffle"] = flag("first", "Which images of a class make the tail.")
+    subset: Literal["first", "shuffle"] = flag(
+        "first", "Images of a class to keep: the first ones, or a random choice."
+    )
     subset_seed: int = flag(0, "Seed of --subset shuffle.")
     image_column: str | None = flag(None, "Column of the images (default: found by its type).")
     label_column: str | None = flag(None, "Column of the labels (default: found by its type).")
@@ -73,18 +75,20 @@ class RunArguments:
     test_split: str | None = flag(
         None, "Split to test on (default: test, else validation, else a part of train)."
     )
-    output_dir: Path = flag(Path("out"), "Folder for the model, its card and its numbers.")
-    overwrite: bool = flag(False, "Replace what is in the output folder.")
-    resume: bool = flag(False, "Go on with an interrupted run; a finished one is left as it is.")
+    output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
+    overwrite: bool = flag(False, "Replace the content of the output folder.")
+    resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
     seed: int = flag(0, "Seed of everything random.")
-    batch_size: int = flag(64, "Images per step and process.")
-    num_workers: int = flag(min(4, os.cpu_count() or 1), "Decoding threads or processes per process.")
+    batch_size: int = flag(64, "Images in a batch, in each process.")
+    num_workers: int = flag(
+        min(4, os.cpu_count() or 1), "Threads or processes that decode images, for each process."
+    )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
-        None, "Precision of the backbone (default: that of accelerate launch, else no)."
+        None, "Precision of the backbone (default: that of accelerate launch, or no)."
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
-    dry_run: bool = flag(False, "Check everything, print the plan, write nothing.")
+    dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
@@ -108,7 +112,7 @@ class FeatureArguments(RunArguments):
     """Flags of the recipes that extract features."""
 
     feature_dtype: Literal["float32", "float16", "bfloat16"] = flag(
-        "float32", "Type that features are kept in on disk."
+        "float32", "Type of the features on disk."
     )
 
     def extraction_options(self) -> dict[str, Any]:
@@ -124,8 +128,8 @@ class FeatureArguments(RunArguments):
 class ModelArguments(RunArguments):
     """Flags of the recipes that write a model."""
 
-    push_to_hub: str | None = flag(None, "Push the finished output to the Hub: namespace/name.")
-    private: bool = flag(False, "Make a new repository there private.")
+    push_to_hub: str | None = flag(None, "Repository on the Hub to push the output to: namespace/name.")
+    private: bool = flag(False, "Make a new repository private.")
     license: str | None = flag(None, "License of the model, for its card (default: that of the backbone).")
 
     def __post_init__(self) -> None:

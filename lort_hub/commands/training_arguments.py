@@ -1,4 +1,4 @@
-"""What stage 1 is told: its flags with the defaults of each kind of training, when it ends, and its refit."""
+"""Define the flags of train.py, with the defaults of each kind of training, and its --refit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ PART = {"epochs": 20, "opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "warmup_
 
 @dataclass
 class TrainingArguments(ModelArguments):
-    """Flags of train.py: from scratch the paper's stage 1 (PAPER section 4), else the usual fine-tuning.
+    """Flags of train.py; their defaults are those of the paper's stage 1 from scratch, else of fine-tuning.
+
+    The paper is arXiv 2403.00250, section 4.
 
     Example:
         >>> TrainingArguments(pretrained=False).lr, TrainingArguments(tune="lora").lr
@@ -38,29 +40,33 @@ class TrainingArguments(ModelArguments):
     }
 
     tune: Tune = flag(
-        "full", "Train all weights, the head, low-rank updates (lora), or biases; and the head."
+        "full", "Weights to train: all, the head alone, or low-rank updates (lora) or biases and the head."
     )
-    lora_rank: int = flag(8, "Rank of --tune lora.")
-    epochs: int | None = flag(None, "Passes over the images (default: 200, fine-tuning 20).")
-    opt: str | None = flag(None, "timm's name of the optimiser (default: momentum, fine-tuning adamw).")
-    lr: float | None = flag(None, "Learning rate (default: 0.01; fine-tuning 1e-4, a part of it 1e-3).")
-    weight_decay: float | None = flag(None, "Weight decay (default: 5e-3, fine-tuning 0.05).")
-    warmup_epochs: int | None = flag(None, "Epochs the lr rises (default: 0, fine-tuning 1).")
-    layer_decay: float | None = flag(None, "lr factor from layer to layer (default: 1, fine-tuning 0.75).")
+    lora_rank: int = flag(8, "Rank of the updates of --tune lora.")
+    epochs: int | None = flag(None, "Passes over the training images (default: 200; fine-tuning 20).")
+    opt: str | None = flag(None, "Optimiser, by its name in timm (default: momentum; fine-tuning adamw).")
+    lr: float | None = flag(
+        None, "Learning rate (default: 0.01; fine-tuning 1e-4, or 1e-3 unless --tune full)."
+    )
+    weight_decay: float | None = flag(None, "Weight decay (default: 5e-3; fine-tuning 0.05).")
+    warmup_epochs: int | None = flag(
+        None, "Epochs in which the learning rate rises (default: 0; fine-tuning 1)."
+    )
+    layer_decay: float | None = flag(
+        None, "Factor of the learning rate from a layer to the one below (default: none)."
+    )
     label_smoothing: float = flag(0.0, "Label smoothing.")
-    mixup: float = flag(0.0, "Alpha of mixup.")
-    cutmix: float = flag(0.0, "Alpha of CutMix.")
-    auto_augment: str | None = flag(
-        None, "timm's random operations, e.g. rand-m9-mstd0.5-inc1 (RandAugment)."
-    )
-    ema_decay: float = flag(0.0, "Train to the moving average of the weights with this decay.")
+    mixup: float = flag(0.0, "Alpha of mixup; 0 for none.")
+    cutmix: float = flag(0.0, "Alpha of CutMix; 0 for none.")
+    auto_augment: str | None = flag(None, "Augmentation of timm, such as rand-m9-mstd0.5-inc1 (RandAugment).")
+    ema_decay: float = flag(0.0, "Decay of the moving average of the weights; 0 for none.")
     gradient_accumulation_steps: int = flag(1, "Batches per optimiser step.")
-    clip_grad: float | None = flag(None, "Largest norm of the gradient.")
-    compile: bool = flag(False, "torch.compile the model.")
-    holdout: float = flag(0.1, "Share of each class kept out for the choices of retrain.py.")
-    patience: int = flag(0, "End after so many epochs without a better one; use the best.")
-    refit: Path | None = flag(None, "Output folder of a run to do again with nothing held out.")
-    bootstrap: int = flag(1000, "Resamples of the test images for the intervals; 0 for none.")
+    clip_grad: float | None = flag(None, "Largest norm of the gradient (default: no limit).")
+    compile: bool = flag(False, "Compile the model with torch.compile.")
+    holdout: float = flag(0.1, "Share of each class held out, on which retrain chooses its settings.")
+    patience: int = flag(0, "Epochs without improvement on the held-out images before it stops; 0: never.")
+    refit: Path | None = flag(None, "Output folder of a finished run, to train again with nothing held out.")
+    bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
 
     def __post_init__(self) -> None:
         """Fill the defaults and refuse what does not fit together, before anything is loaded."""
@@ -69,11 +75,11 @@ class TrainingArguments(ModelArguments):
             setattr(self, name, value if getattr(self, name) is None else getattr(self, name))
         super().__post_init__()
         if self.layer_decay and self.tune != "full":
-            raise ConfigError("--layer-decay sets the learning rates of all layers; it needs --tune full.")
+            raise ConfigError("--layer-decay needs --tune full.")
         if (self.mixup or self.cutmix) and self.batch_size < 2:
-            raise ConfigError("--mixup and --cutmix mix the images of a batch; give a --batch-size above 1.")
+            raise ConfigError("--mixup and --cutmix need two images in a batch; give a --batch-size above 1.")
         if self.patience and not self.holdout:
-            raise ConfigError("--patience judges epochs by held-out images; give it a --holdout above 0.")
+            raise ConfigError("--patience compares epochs on held-out images; give a --holdout above 0.")
         if self.opt != start["opt"]:
             _check_optimiser(self.opt or "")
 
@@ -88,19 +94,19 @@ def _check_optimiser(name: str) -> None:
 
 
 def refit_arguments(now: TrainingArguments, folder: Path) -> tuple[TrainingArguments, int]:
-    """The arguments of a finished run of train.py, to train again without holding anything out.
+    """Read the arguments of a finished run of train.py, to train again with nothing held out.
 
     Args:
-        now: The arguments of the run about to start; beside `refit` it may set what does not change the
+        now: Arguments of the run about to start. Beside `refit` it may set arguments that do not change the
             weights, such as the output folder.
         folder: Output folder of the finished run.
 
     Returns:
-        The arguments, and the epochs to train: all of them, or up to the best one if the run kept that.
+        The arguments, and the number of epochs: all, or up to the best one if the finished run kept that.
 
     Raises:
-        ConfigError: The folder is no finished run of train.py, it held nothing out, or `now` sets something
-            that the finished run has settled.
+        ConfigError: The folder is no finished run of train.py, its run held nothing out, or `now` sets an
+            argument that changes the weights.
 
     Example:
         >>> refit_arguments(TrainingArguments(), Path("out/stage1"))  # doctest: +SKIP
@@ -114,7 +120,7 @@ def refit_arguments(now: TrainingArguments, folder: Path) -> tuple[TrainingArgum
             f"{cause}).\nTrain with --holdout first, then give its --output-dir here."
         ) from cause
     if not before["holdout"]:
-        raise ConfigError(f"--refit {folder} held nothing out: it is trained on everything already.")
+        raise ConfigError(f"--refit {folder} held nothing out: its model is trained on all images already.")
     free = (*WITHOUT_EFFECT, "refit", "bootstrap", "license")
     settled = {name.name for name in fields(now) if name.name not in free}
     if lacks := sorted(settled - set(before)):
@@ -125,7 +131,7 @@ def refit_arguments(now: TrainingArguments, folder: Path) -> tuple[TrainingArgum
     if given := sorted(f"--{name.replace('_', '-')}" for name in settled & now.given):
         raise ConfigError(
             f"{', '.join(given)} beside --refit, which takes the settings of {folder}.\n"
-            "Leave them out, or train with them and --holdout first."
+            "Leave them out, or first train with them and with --holdout."
         )
     values = {name: before[name] for name in settled}
     epochs = best_epoch(history) if values["patience"] else len(history)
