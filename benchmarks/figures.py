@@ -95,7 +95,7 @@ def data_flow() -> Figure:
         "backbone": (0.8, 1.85, "backbone\ntimm or transformers"),
         "data": (0.8, 0.65, "images\nlong-tailed training set"),
         "features": (2.75, 1.25, "features\nextracted once, cached"),
-        "head": (4.5, 1.25, "head\n21 methods, settings\nchosen on training images"),
+        "head": (4.5, 1.25, "head\n22 methods, settings\nchosen on training images"),
         "metrics": (6.3, 1.85, "metrics and plots\nmany / medium / few"),
         "model": (6.3, 0.65, "complete model\nnew head in place"),
         "hub": (8.15, 1.25, "folder or Hub\nmodel, card, head"),

@@ -18,6 +18,7 @@ from torch import Tensor
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.distributed import Processes
 from lort_hub.heads.base import LinearHead, Sample
+from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import Method
 from lort_hub.heads.scorers import SCORES, Predictions, calibrated
@@ -91,10 +92,11 @@ class Validator:
         return "" if training.num_scored == every else f", scored on {training.num_scored} of {every} samples"
 
     def in_closed_form(self, method: Method, settings: Settings) -> bool:
-        """Whether exact leave-one-out in closed form judges these settings."""
+        """Whether leave-one-out in closed form judges these settings."""
+        if self._unseen is not None or method.fitted_by == "discriminant":
+            return self._unseen is None
         return (
-            self._unseen is None
-            and method.fitted_by in ("exact", "closed-form")
+            method.fitted_by in ("exact", "closed-form")
             and not settings["tau"]
             and not settings["label_aware"]
             and settings["delta"] > 0
@@ -108,6 +110,8 @@ class Validator:
         """
         if self.in_closed_form(method, path[0]):
             likelihood = self.score_of(method) == "nll"
+            if method.fitted_by == "discriminant":
+                return discriminant_predictions(self.training, path, likelihood=likelihood)
             return leave_one_out_predictions(self.training, path, likelihood=likelihood)
         return self.cross_validated(method, path)
 
@@ -174,6 +178,29 @@ def leave_one_out_predictions(
     for settings in path:
         ridge = training.num_classes * settings["weight_decay"]
         logits = leave_one_out(basis, x, labels, omega, sums, ridge)
+        yield _predictions(logits, labels, training.processes, likelihood=likelihood)
+
+
+def discriminant_predictions(
+    training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
+) -> Iterator[Predictions]:
+    """Leave-one-out predictions of the empirical-Bayes discriminant, one for each setting of the path.
+
+    Args:
+        training: The training features.
+        path: Settings that differ in sphericity alone.
+        likelihood: Whether the predictions tell the likelihood too.
+
+    Example:
+        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
+        >>> next(discriminant_predictions(training, [{"sphericity": 0.1}])).predicted
+        tensor([0, 0, 1, 1])
+    """
+    scored = training.scored
+    model = Discriminant.estimate(training.sums, *training.covariance(0.0), sphericity=1.0)
+    x, labels = model.basis.rotate(training.matrix.where(scored)), training.labels[scored]
+    for settings in path:
+        logits = replace(model, sphericity=settings["sphericity"]).leave_one_out(x, labels)
         yield _predictions(logits, labels, training.processes, likelihood=likelihood)
 
 

@@ -9,6 +9,7 @@ import torch
 from lort_hub.errors import ConfigError
 from lort_hub.heads.base import Head, LinearHead, Sample
 from lort_hub.heads.cosine import fit_cosine
+from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.methods import Method
 from lort_hub.heads.posthoc import (
     linearly_adjusted,
@@ -134,6 +135,19 @@ def class_means(sample: Sample, _: Settings) -> LinearHead:
     return LinearHead(*nearest_class_mean(sample.sums))
 
 
+def discriminant(sample: Sample, settings: Settings) -> LinearHead:
+    """The empirical-Bayes discriminant."""
+    model = Discriminant.estimate(
+        sample.sums,
+        *sample.covariance(0.0),
+        sphericity=settings["sphericity"],
+        class_counts=sample.class_counts,
+    )
+    weight, bias = model.head()
+    sample.matrix.processes.agree(weight, bias)
+    return LinearHead(weight.float(), bias.float())
+
+
 def lort_path_step(sample: Sample, settings: Settings) -> LinearHead:
     """LORT's first step from the base head."""
     return LinearHead(*lort_step(*sample.trained, sample.sums, strength=settings["strength"]))
@@ -171,6 +185,7 @@ FITTERS: dict[str, Fitter] = {
     "closed-form": closed_form,
     "sgd": sgd_from_base,
     "class-means": class_means,
+    "discriminant": discriminant,
     "tau-norm": tau_norm,
     "logit-adjust": logit_adjustment,
     "lort-path": lort_path_step,

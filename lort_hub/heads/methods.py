@@ -18,6 +18,8 @@ RELATIVE_DECAYS = tuple(10.0 ** (-half / 2) for half in range(-2, 15))
 """Weight decays to try, the safest first, in units of the features' mean variance over K: scale drops out."""
 STRENGTHS = tuple(tenth / 10 for tenth in range(21))
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SPHERICITIES = (0.97, 0.9, 0.75, 0.5, 0.25)
+"""Shares of its mean that each variance of the discriminant is drawn to, the safest first."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ METHODS = {
     "ncm": Method(
         "nearest class mean", "W_k = mu_k, b_k = -|mu_k|^2 / 2", DECOUPLING, "class-means",
         needs_counts=False,
+    ),
+    "eb-lda": Method(
+        "empirical-Bayes discriminant", "W_k = S^-1 m_k, b_k = -W_k (g + m_k / 2), m_k shrunk "
+        "class mean about g", "docs/method.md", "discriminant", grid={"sphericity": SPHERICITIES},
     ),
     "tau-norm": Method(
         "normalised class weights", "W_k / |W_k|^power, b = 0", DECOUPLING, "tau-norm",
@@ -144,7 +150,7 @@ METHODS = {
     ),
 }  # fmt: skip
 """From the simplest on: of equally good methods the earlier one is the choice."""
-AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
+AUTO = ("ce", "eb-lda", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
 """What `--method auto` chooses among: the methods that end in a linear layer, less their costly variants."""
 SELECT_BY = ("balanced-accuracy", "macro-f1", "nll")
 """What a choice can go by: the names in `lort_hub.heads.scorers.SCORES`."""

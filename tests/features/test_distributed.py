@@ -35,9 +35,9 @@ SAMPLES = int(COUNTS.sum())
 PARTS_OF = {"uneven": 22, "empty": 77, "held out": 22}
 """Rows of each part: 7 parts over 4 processes, or 2, so that two processes have none."""
 CHOSEN = {
-    "uneven": ("ce", "lort", "logit-adjust"),
-    "empty": ("lort",),
-    "held out": ("ce", "lort", "balanced-softmax", "tau-norm", "lort-path"),
+    "uneven": ("ce", "lort", "logit-adjust", "eb-lda"),
+    "empty": ("lort", "eb-lda"),
+    "held out": ("ce", "lort", "eb-lda", "balanced-softmax", "tau-norm", "lort-path"),
 }
 GIVEN = {
     "ce": {"weight_decay": 0.01},
@@ -48,6 +48,7 @@ GIVEN = {
     "maxnorm": {"gamma": 1.0, "weight_decay": 0.01, "share": 0.6},
     "lws": {},
     "ncm": {},
+    "eb-lda": {"sphericity": 0.3},
     "tau-norm": {"power": 0.7},
     "logit-adjust": {"tau": 1.0},
     "lort-path": {"strength": 0.5},

@@ -65,7 +65,9 @@ def test_every_fold_predicts_from_the_others_alone_head_to_start_from_and_counts
     assert len(said.labels) == 47  # all but the only one of its class
 
 
-@pytest.mark.parametrize("name", ["ce", "lws", "las", "balanced-softmax", "disalign", "cosine", "lort-sgd"])
+@pytest.mark.parametrize(
+    "name", ["ce", "eb-lda", "lws", "las", "balanced-softmax", "disalign", "cosine", "lort-sgd"]
+)
 def test_held_out_predictions_are_those_of_a_head_fitted_without_them(name, training):
     held = every_fourth(training)
     kept, method = ~held, METHODS[name]
@@ -110,6 +112,8 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
         (None, "lort", "balanced-accuracy", "leave-one-out in closed form"),
         (None, "crt+lort", "macro-f1", "leave-one-out in closed form"),
         (None, "lort", "nll", "leave-one-out in closed form"),
+        (None, "eb-lda", "nll", "leave-one-out in closed form"),
+        ("some", "eb-lda", "nll", HELD_OUT),
         (None, "lort-published", "balanced-accuracy", "stratified 5-fold cross-validation"),
         (None, "tau-norm", "balanced-accuracy", "stratified 5-fold cross-validation"),
         ("none", "lort", "balanced-accuracy", "leave-one-out in closed form" + ROSY),
