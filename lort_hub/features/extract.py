@@ -11,7 +11,7 @@ import torch
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit
-from lort_hub.data.image_loader import Pixels
+from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes, all_or_none
 from lort_hub.features.store import FeatureStore, cache_folder
@@ -46,7 +46,7 @@ def extract_features(
         views: Randomly augmented views to add to the evaluation view, as the paper's stage 2 sees them.
         seed: Seed of the augmentation, per image and view.
         batch_size: Images per forward pass and process.
-        num_workers: Decoding threads or processes, as `Pixels.batches` has them.
+        num_workers: Decoding threads or processes, as `ImageViews.batches` has them.
         on_bad_image: Stop at an image that cannot be decoded, or leave it out and record it.
         dtype: Type the features are stored in: float32, or half of it in float16 or bfloat16.
 
@@ -80,7 +80,7 @@ def extract_features(
         content["dtype"] = str(dtype).removeprefix("torch.")
     store = FeatureStore.create(folder or cache_folder() / "features", content, num_samples=len(split))
     names = [EVAL_VIEW, *(augmented_view(seed, view + 1) for view in range(views))]
-    pixels = Pixels(split, backbone.transform, backbone.augment)
+    pixels = ImageViews(split, backbone.transform, backbone.augment)
     mine = store.share(accelerator.process_index, accelerator.num_processes)
     options = batch_size, num_workers, on_bad_image
     with all_or_none(Processes.of(accelerator)):
@@ -97,7 +97,7 @@ def extract_features(
 @torch.inference_mode()
 def _extract_parts(
     backbone: Backbone,
-    pixels: Pixels,
+    pixels: ImageViews,
     view: str,
     parts: list[int],
     store: FeatureStore,

@@ -98,12 +98,12 @@ class RetrainingTask:
         train, test_store = stores
         matrix, labels, rows = train.open(processes=processes)
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
-        unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
+        unseen = backbone.trained_on.unseen_mask(data) if backbone.trained_on else None
         held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
         if backbone.trained_on and unseen is None:
-            notes.append(f"note: {backbone.trained_on.doubt()}")
+            notes.append(f"note: {backbone.trained_on.unknown_data_warning()}")
         training = TrainingSet(matrix, labels, data.num_classes, held_out)
         matrices = [train.open(name, processes)[0] for name in names]
         return cls(data, training, matrices, train, test_store, notes)
