@@ -82,7 +82,7 @@ class Sample:
     def class_counts(self) -> Tensor:
         """Kept samples of each class (K,), over all processes."""
         counts = torch.bincount(self.labels, minlength=self.training.num_classes)
-        self.matrix.processes.total(counts)
+        self.matrix.processes.all_reduce(counts)
         return counts
 
     @property

@@ -178,7 +178,7 @@ def fit_head(
     sample = Sample(training, base=base, views=tuple(views), seed=seed)
     if views and chosen.fitted_by != "sgd":
         labels = training.labels.repeat(len(views) + 1)
-        joint = TrainingSet(training.matrix.beside(views), labels, training.num_classes)
+        joint = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
         sample = Sample(joint, base=base, seed=seed)
     head = fit_method(chosen, sample, selection.chosen)
     return Fit(head, method, selection.chosen, selection if selection.candidates else None)

@@ -80,7 +80,7 @@ def closed_form(sample: Sample, settings: Settings) -> LinearHead:
     else:
         weight = torch.cholesky_solve(centred.T, factor).T.contiguous()
         bias = sums[:, -1] - weight @ mean
-    sample.matrix.processes.agree(weight, bias)
+    sample.matrix.processes.broadcast(weight, bias)
     scale = (1 - objective.delta) * num_classes
     return LinearHead((scale * weight).float(), (scale * (bias - bias.mean())).float())
 

@@ -119,7 +119,7 @@ def _lws_derivatives(
         target = torch.full_like(p, delta / num_classes)
         target[torch.arange(len(y)), y] += 1 - delta
         gradient += w @ ((p - target) * z)
-    matrix.processes.total(value, gradient, hessian)
+    matrix.processes.all_reduce(value, gradient, hessian)
     return value.item(), gradient, hessian
 
 
@@ -194,9 +194,9 @@ def disalign(
     mean = class_sums(matrix, torch.zeros_like(labels), torch.ones(len(labels)), 1)[0, :-1]
     mean /= class_counts.sum()
     squares = torch.zeros(dim, dtype=torch.float64)
-    for x, _ in matrix.about(mean):
+    for x, _ in matrix.subtract(mean):
         squares += x.square().sum(dim=0)
-    matrix.processes.total(squares)
+    matrix.processes.all_reduce(squares)
     spread = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
     alpha = torch.ones(num_classes, dtype=torch.float64, requires_grad=True)
     beta = torch.zeros_like(alpha, requires_grad=True)

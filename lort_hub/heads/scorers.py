@@ -118,7 +118,7 @@ def calibrated(logits: Tensor, labels: Tensor, processes: Processes | None = Non
     counts = torch.bincount(labels, minlength=logits.shape[1])
     deviations = float(logits.std(dim=1).sum()) if len(labels) else 0.0
     spreads = torch.tensor([deviations, len(labels)], dtype=torch.float64)
-    processes.total(counts, spreads)
+    processes.all_reduce(counts, spreads)
     spread = float(spreads[0] / spreads[1].clamp_min(1))
     if not spread:
         return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
@@ -132,7 +132,7 @@ def calibrated(logits: Tensor, labels: Tensor, processes: Processes | None = Non
 
     def loss(exponent: float) -> float:
         likelihood = (weights @ likelihoods(exponent)).double()
-        processes.total(likelihood)
+        processes.all_reduce(likelihood)
         return -likelihood.item()
 
     return likelihoods(

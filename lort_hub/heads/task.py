@@ -130,13 +130,13 @@ class RetrainingTask:
             ]
         )
         name = hashlib.sha256(how.encode()).hexdigest()[:16]
-        kept = self.train_store.kept(name)
+        kept = self.train_store.load_result(name)
         found = torch.tensor(int(kept is not None))
-        processes.total(found)
+        processes.all_reduce(found)
         if kept and found == processes.count:
-            processes.agree(*(kept[0][name] for name in sorted(kept[0])))
+            processes.broadcast(*(kept[0][name] for name in sorted(kept[0])))
             return Fit.restored(*kept)
         fit = self.baseline(backbone, select_by=select_by, seed=seed)
         if processes.index == 0 and fit.method != STAGE1:
-            self.train_store.keep(name, *fit.to_keep())
+            self.train_store.save_result(name, *fit.to_keep())
         return fit

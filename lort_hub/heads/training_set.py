@@ -47,7 +47,7 @@ class TrainingSet:
         if len(self.matrix) != len(labels):
             raise FeatureError(f"Got {len(self.matrix)} feature vectors for {len(labels)} labels.")
         self.class_counts = torch.bincount(labels, minlength=num_classes)
-        self.processes.total(self.class_counts)
+        self.processes.all_reduce(self.class_counts)
         if len(self.class_counts) != num_classes or not self.class_counts.all():
             raise FeatureError(
                 f"Expected samples of each of the {num_classes} classes, got counts "
@@ -55,7 +55,7 @@ class TrainingSet:
                 f"over {len(self.class_counts)} labels."
             )
         unseen = torch.zeros(()).long() if held_out is None else held_out.sum()
-        self.processes.total(unseen)
+        self.processes.all_reduce(unseen)
         all_unseen = int(unseen) == int(self.class_counts.sum())
         self.held_out = None if all_unseen else held_out
         self.num_unseen = 0 if all_unseen else int(unseen)
@@ -91,7 +91,7 @@ class TrainingSet:
 
     def _basis(self, gamma: float) -> Eigenbasis:
         basis = eigenbasis(*self.covariance(gamma))
-        self.processes.agree(basis.mean, basis.vectors, basis.values)
+        self.processes.broadcast(basis.mean, basis.vectors, basis.values)
         return basis
 
     @cached_property
@@ -123,7 +123,7 @@ class TrainingSet:
     def num_scored(self) -> int:
         """How many samples settings are scored on, over all processes."""
         count = self.scored.sum()
-        self.processes.total(count)
+        self.processes.all_reduce(count)
         return int(count)
 
     @cached_property
@@ -135,6 +135,6 @@ class TrainingSet:
         """This process's part of something about the samples of all."""
         sizes = torch.zeros(self.processes.count, dtype=torch.int64)
         sizes[self.processes.index] = len(self.labels)
-        self.processes.total(sizes)
+        self.processes.all_reduce(sizes)
         own: Tensor = values.split(sizes.tolist())[self.processes.index]
         return own

@@ -166,7 +166,7 @@ def test_rows_of_all_are_gathered_in_their_order_whatever_their_type_and_number(
     def work(index):
         rows = torch.tensor([[0, 1], [1, 1], [1, 0]])[:index]
         sums = torch.tensor([index, 10]), torch.tensor(0.5 + index), torch.full((2, 2), 0.25).double()
-        everyone().total(*sums)
+        everyone().all_reduce(*sums)
         return [everyone().gather(rows.to(dtype)) for dtype in TYPES], sums
 
     expected = torch.tensor([[0, 1], [0, 1], [1, 1], [0, 1], [1, 1], [1, 0]])
@@ -183,7 +183,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
     problem(tmp_path, "uneven")
 
     def work(index):
-        total, calls = Processes.total, []
+        total, calls = Processes.all_reduce, []
 
         def counted(self, *sums):
             calls.append(time.monotonic())
@@ -191,7 +191,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
                 os.kill(os.getpid(), signal.SIGKILL)
             total(self, *sums)
 
-        Processes.total = counted
+        Processes.all_reduce = counted
         try:
             fit_head(training_set(tmp_path, "uneven"), "lort")
         finally:
@@ -203,7 +203,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
     for error in (first, third, fourth):
         assert isinstance(error, ProcessLostError)
         assert "Another process of this run has ended" in str(error)
-        assert "run the same command again" in str(error)
+        assert "run the same command again: features already extracted are kept" in str(error)
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_who_dies_extracting_is_noticed_and_its_whole_parts_are_kept(extract, tm
     (code, error), (killed, _) = together(2, lambda _: extract(split, "killed", die))
     assert (code, killed) == (1, -signal.SIGKILL)
     assert isinstance(error, ProcessLostError)
-    assert "Features already extracted are kept: mend that, and run the same command again" in str(error)
+    assert "run the same command again: features already extracted are kept" in str(error)
     store, kept = FeatureStore(next((tmp_path / "killed").iterdir())), written(tmp_path / "killed")
     assert store.missing(EVAL_VIEW) == [3]
 

@@ -48,7 +48,7 @@ def descend(
             term.backward()
             total += term.detach()
         if processes:
-            processes.total(total, *(p.grad for p in parameters if p.grad is not None))
+            processes.all_reduce(total, *(p.grad for p in parameters if p.grad is not None))
         return total.item()
 
     optimizer = torch.optim.LBFGS(

@@ -35,7 +35,7 @@ class Eigenbasis:
 
     def rotate(self, matrix: FeatureMatrix) -> Tensor:
         """Features (N, D) centred and expressed in this basis, in memory."""
-        return matrix.about(self.mean).map(lambda x: x @ self.vectors.to(x))
+        return matrix.subtract(self.mean).map(lambda x: x @ self.vectors.to(x))
 
     def unrotate(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Express a head (K, D), (K,) of this basis on the original features."""
@@ -71,11 +71,11 @@ def covariance(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Tensor:
     """
     roots = omega.sqrt().float()
     gram = torch.zeros(matrix.dim, matrix.dim, dtype=torch.float64)
-    for x, at in matrix.about(mean):
+    for x, at in matrix.subtract(mean):
         scaled = x * roots[at, None]
         for first in range(0, matrix.dim, PANEL):
             gram[first : first + PANEL, first:] += scaled[:, first : first + PANEL].T @ scaled[:, first:]
-    matrix.processes.total(gram)
+    matrix.processes.all_reduce(gram)
     return gram.triu() + gram.triu(1).T
 
 
@@ -119,7 +119,7 @@ def class_sums(matrix: FeatureMatrix, labels: Tensor, omega: Tensor, num_classes
         sums.index_add_(0, labels[at], x * omega[at, None])
     ones = torch.zeros(num_classes, 1, dtype=torch.float64).index_add_(0, labels, omega[:, None])
     sums = torch.cat([sums, ones], dim=1)
-    matrix.processes.total(sums)
+    matrix.processes.all_reduce(sums)
     return sums
 
 

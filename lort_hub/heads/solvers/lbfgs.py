@@ -132,7 +132,7 @@ def minimise(
     g, confidence = gradient(head)
     relatives: list[float] = []
     while True:
-        relatives.append(processes.agreed((g * unit).norm().item() / scale_of_gradient))
+        relatives.append(processes.broadcast_number((g * unit).norm().item() / scale_of_gradient))
         if not math.isfinite(relatives[-1]):
             raise FeatureError(
                 "The gradient is NaN or infinite: the features or the head to start from are too large."
@@ -142,18 +142,18 @@ def minimise(
             break
         scale = (confidence[:, None] * spectrum + penalty).clamp_min(floor)
         direction = centred(_lbfgs_direction(g, scale, history))
-        previous, slope = g, processes.agreed((g * direction).sum().item())
+        previous, slope = g, processes.broadcast_number((g * direction).sum().item())
         if slope >= 0 and history:  # rounding has spoilt what the history says
             history.clear()
             continue
         step, (g, confidence) = _line_search(gradient, head, direction, slope, processes)
         head = head + step * direction
         change = g - previous
-        product = processes.agreed((change * direction).sum().item() * step)
+        product = processes.broadcast_number((change * direction).sum().item() * step)
         if product > 0:
             history.append(((step * direction).float(), change.float(), product))
     weight, bias = basis.unrotate(head[:, :dim], head[:, dim])
-    processes.agree(weight, bias)
+    processes.broadcast(weight, bias)
     return Solution(weight, bias, iteration, relatives[-1])
 
 
@@ -179,7 +179,7 @@ class _Slopes:
         class_counts: Tensor,
         objective: Objective,
     ) -> None:
-        self.matrix, self.omega = matrix.about(basis.mean), omega.float()
+        self.matrix, self.omega = matrix.subtract(basis.mean), omega.float()
         self.vectors = basis.vectors.float()
         self.prior = logit_adjustment(class_counts, objective.tau).float()
         sums = class_sums(self.matrix, labels, omega, len(class_counts))
@@ -203,7 +203,7 @@ class _Slopes:
             sums[:, :-1] += weighted.T @ x
             sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
             squares += weighted.mul_(deviation).sum(dim=0, dtype=torch.float64)
-        self.matrix.processes.total(sums, squares)
+        self.matrix.processes.all_reduce(sums, squares)
         confidence = self.uniform + (1 - 2 / len(bias)) * sums[:, -1] - squares
         return self._rotated(sums.sub_(self.target)), confidence
 
@@ -248,7 +248,7 @@ def _line_search(
     step, below, above = 1.0, (0.0, slope), None
     for left in reversed(range(LINE_STEPS)):
         found = gradient(head + step * direction)
-        here = (step, processes.agreed((found[0] * direction).sum().item()))
+        here = (step, processes.broadcast_number((found[0] * direction).sum().item()))
         if abs(here[1]) <= FLAT * abs(slope) or not left:
             break
         if here[1] < 0 and above is None:
