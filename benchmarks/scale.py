@@ -89,7 +89,7 @@ def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
 
 def bare_scores(training: TrainingSet, settings: int, gammas: int) -> dict[str, float]:
     """The products of leave-one-out alone: rotation and logits of the scored samples, factorisations."""
-    scored, dim = int(training.scored.sum()), training.matrix.dim
+    scored, dim = int(training.scoring_mask.sum()), training.matrix.dim
     x, vectors = torch.rand(BLOCK, dim), torch.rand(dim, dim)
     weight = torch.rand(training.num_classes, dim)
     gram = (vectors.T @ vectors).double()
@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> None:
     elif args.what == "selection":
         training = load()
         choice = select(Validator(training), METHODS["lort"])
-        found |= {"settings": len(choice.candidates), "scored": int(training.scored.sum())}
+        found |= {"settings": len(choice.candidates), "scored": int(training.scoring_mask.sum())}
     found["seconds"] = time.perf_counter() - start
     found["cpu"] = time.process_time() - cpu
     found["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -49,7 +49,7 @@ def main() -> None:
     for most in MOST:
         found, gammas, seconds = [], set(), []
         for seed in range(SEEDS if most else 1):
-            training.scored = scored = subsample(training, most, seed)
+            training.scoring_mask = scored = subsample(training, most, seed)
             begin = time.perf_counter()
             choice = select(Validator(training), METHODS["lort"])
             seconds.append(time.perf_counter() - begin)

@@ -184,7 +184,7 @@ def _describe_selection(fit: Fit) -> dict[str, Any] | None:
     selection = fit.selection.to_dict() if fit.selection else None
     if fit.choice is None:
         return selection
-    how = {"why": fit.why, "methods": fit.choice.scores}
+    how = {"why": fit.reason, "methods": fit.choice.scores}
     return {"chosen": fit.settings, "candidates": [], **(selection or {}), **how}
 
 

@@ -19,7 +19,7 @@ from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import FeatureStore
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
@@ -93,8 +93,8 @@ def all_heads(folder, kind):
     told = {name: (vars(fit.head), fit.selection.to_dict()) for name, fit in fits.items() if fit.selection}
     told["closed form"] = vars(fits["closed form"].head), None
     for name, settings in GIVEN.items() if kind != "held out" else ():
-        sample = Sample(training, base=(baseline.weight, baseline.bias))
-        told[name] = vars(fit_method(METHODS[name], sample, settings)), None
+        inputs = FitInputs(training, base=(baseline.weight, baseline.bias))
+        told[name] = vars(fit_method(METHODS[name], inputs, settings)), None
     return told, len(training.labels), int(training.held_out.sum()) if kind == "held out" else None
 
 

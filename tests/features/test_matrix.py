@@ -116,14 +116,14 @@ PEAK = """
 import sys
 from pathlib import Path
 import lort_hub.features.store
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fitters import closed_form
 from lort_hub.heads.training_set import TrainingSet
 
 lort_hub.features.store.IN_MEMORY = int(sys.argv[2])
 matrix, labels, _ = lort_hub.features.store.FeatureStore(Path(sys.argv[1])).open()
 training = TrainingSet(matrix, labels, 10)
-closed_form(Sample(training), {"delta": 0.9, "gamma": 1.0, "weight_decay": 0.1})
+closed_form(FitInputs(training), {"delta": 0.9, "gamma": 1.0, "weight_decay": 0.1})
 status = Path("/proc/self/status").read_text()  # the peak that getrusage has may be this process's parent's
 print(status.split("VmHWM:")[1].split()[0])
 """

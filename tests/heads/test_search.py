@@ -6,16 +6,16 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from lort_hub.errors import ConfigError
-from lort_hub.heads.cross_validation import Validator, leave_one_out_predictions, stratified_folds
+from lort_hub.heads.cross_validation import Validator, predict_leave_one_out, stratified_folds
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import GAMMAS, METHODS
-from lort_hub.heads.scorers import SCORES, Predictions, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.search import choose_method, select, setting_paths
 from lort_hub.heads.solvers.objective import DEFAULTS
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
-LORT, ACCURACY = METHODS["lort"], SCORES["balanced-accuracy"]
+LORT, ACCURACY = METHODS["lort"], SCORERS["balanced-accuracy"]
 
 
 @given(st.lists(st.integers(1, 23), min_size=1, max_size=8), st.integers(2, 5), st.integers(0, 99))
@@ -36,13 +36,13 @@ def test_scores_equal_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(3, (2, 50), generator=generator)
     held_out = Predictions(labels, predicted, torch.zeros(50))
-    assert SCORES["balanced-accuracy"](held_out) == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert SCORES["macro-f1"](held_out) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert SCORERS["balanced-accuracy"](held_out) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert SCORERS["macro-f1"](held_out) == pytest.approx(f1_score(labels, predicted, average="macro"))
 
 
 def test_nll_score_weighs_classes_equally():
     held_out = Predictions(torch.tensor([0, 0, 0, 1]), torch.zeros(4), torch.tensor([-1.0, -1.0, -1.0, -3.0]))
-    assert SCORES["nll"](held_out) == pytest.approx(-2.0)
+    assert SCORERS["nll"](held_out) == pytest.approx(-2.0)
 
 
 def test_cross_validation_equals_scikit_learn_on_the_same_folds():
@@ -50,7 +50,7 @@ def test_cross_validation_equals_scikit_learn_on_the_same_folds():
     x, labels = training.x, training.labels
     fold_of = stratified_folds(labels, 5, seed=3)
     settings = {**DEFAULTS, "weight_decay": 0.05}
-    got = next(Validator(training, seed=3).predictions(METHODS["ce"], [settings]))
+    got = next(Validator(training, seed=3).predict(METHODS["ce"], [settings]))
     agree = total = 0
     position = 0
     for fold in range(5):
@@ -74,16 +74,16 @@ def test_a_backbone_s_training_images_do_not_choose():
     x[~held] += 50 * torch.nn.functional.one_hot(labels[~held], x.shape[1])
     plain = {"delta": 0.98, "gamma": 0.0}
     choice = select(Validator(TrainingSet(x, labels, 3, held)), LORT, plain)
-    assert choice.how == f"the {int(held.sum())} images held out of the backbone's training"
+    assert choice.validation == f"the {int(held.sum())} images held out of the backbone's training"
     for tried in choice.candidates[:2]:
         weight_decay = tried["weight_decay"]
         ridge = Ridge(alpha=3 * weight_decay * int((~held).sum())).fit(x[~held], torch.eye(3)[labels[~held]])
         predicted = ridge.predict(x[held]).argmax(axis=1)
         assert tried["score"] == pytest.approx(balanced_accuracy_score(labels[held], predicted), abs=0.03)
     nothing_seen = select(Validator(TrainingSet(x, labels, 3, torch.ones_like(held))), LORT, plain)
-    assert nothing_seen.how == "leave-one-out in closed form"
+    assert nothing_seen.validation == "leave-one-out in closed form"
     without = select(Validator(TrainingSet(x, labels, 3, torch.zeros_like(held))), LORT, plain)
-    assert "on images the backbone was trained on" in without.how
+    assert "on images the backbone was trained on" in without.validation
 
 
 def test_leave_one_out_never_sees_the_sample():
@@ -91,8 +91,8 @@ def test_leave_one_out_never_sees_the_sample():
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(60, 59, generator=generator), torch.arange(60) % 2
     training = TrainingSet(x, labels, 2)
-    held_out = next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
-    assert SCORES["balanced-accuracy"](held_out) < 0.7
+    held_out = next(predict_leave_one_out(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
+    assert SCORERS["balanced-accuracy"](held_out) < 0.7
 
 
 def test_choice_is_near_the_best_on_fresh_data():
@@ -133,7 +133,7 @@ def test_choice_does_not_depend_on_the_features_scale(method):
 )
 def test_closed_form_only_where_it_holds(method, given, by, how):
     training, _ = clusters(counts=(8, 6, 4))
-    assert how in select(Validator(training, by=by), METHODS[method], given).how
+    assert how in select(Validator(training, select_by=by), METHODS[method], given).validation
 
 
 def test_given_weight_decay_is_the_only_one_tried():
@@ -151,7 +151,7 @@ def test_a_setting_the_method_lacks_is_named():
 
 def test_unknown_score_names_the_near_one():
     with pytest.raises(ConfigError, match="Did you mean 'macro-f1'"):
-        Validator(clusters()[0], by="macrof1")
+        Validator(clusters()[0], select_by="macrof1")
 
 
 def test_a_plateau_of_large_decays_does_not_end_the_walk():
@@ -160,7 +160,7 @@ def test_a_plateau_of_large_decays_does_not_end_the_walk():
     labels = torch.repeat_interleave(torch.arange(2), torch.tensor([500, 40]))
     x = 10 * torch.randn(540, 32, generator=generator)
     x[:, :4] = 0.3 * torch.randn(540, 4, generator=generator) + 0.5 * labels[:, None]
-    choice = select(Validator(TrainingSet(x, labels, 2), by="balanced-accuracy"), METHODS["ce"])
+    choice = select(Validator(TrainingSet(x, labels, 2), select_by="balanced-accuracy"), METHODS["ce"])
     scores = [tried["score"] for tried in choice.candidates]
     assert max(scores[:3]) == pytest.approx(0.5, abs=0.01)
     assert max(scores) > 0.8
@@ -176,7 +176,7 @@ def test_standard_error_is_that_of_resampled_differences(seed):
         Predictions(labels, torch.where(torch.rand(95, generator=random) < share, labels, 3), torch.zeros(95))
         for share in (0.8, 0.6)
     )
-    difference, differences = one.right - other.right, []
+    difference, differences = one.correct - other.correct, []
     for _ in range(400):
         drawn = [
             rows[torch.randint(len(rows), (len(rows),), generator=random)]
@@ -189,15 +189,15 @@ def test_standard_error_is_that_of_resampled_differences(seed):
 
 def test_the_simplest_setting_within_a_standard_error_wins():
     training, _ = clusters(counts=(80, 30, 10), noise=1.5)
-    validator, path = Validator(training), setting_paths(METHODS["ce"], training, {}, every=2)[0]
+    validator, path = Validator(training), setting_paths(METHODS["ce"], training, {}, decay_stride=2)[0]
     choice = select(validator, METHODS["ce"])
-    said = dict(zip(range(len(path)), validator.predictions(METHODS["ce"], path), strict=True))
+    said = dict(zip(range(len(path)), validator.predict(METHODS["ce"], path), strict=True))
     tried = len(choice.candidates)
-    best = max(range(tried), key=lambda k: SCORES["nll"](said[k]))
+    best = max(range(tried), key=lambda k: SCORERS["nll"](said[k]))
     within = [
         k
         for k in range(tried)
-        if SCORES["nll"](said[best]) - SCORES["nll"](said[k]) <= standard_error(said[best], said[k], "nll")
+        if SCORERS["nll"](said[best]) - SCORERS["nll"](said[k]) <= standard_error(said[best], said[k], "nll")
     ]
     assert choice.chosen == path[within[0]]
 
@@ -208,22 +208,22 @@ def test_every_fold_has_a_base_head_that_never_saw_it():
     x, labels = torch.randn(80, 79, generator=random), torch.arange(80) % 2
     training = TrainingSet(x, labels, 2)
     ce = {**DEFAULTS, "weight_decay": 1e-4}
-    validator = Validator(training, base=(METHODS["ce"], ce))
-    assert ACCURACY(next(validator.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
+    validator = Validator(training, base_method=(METHODS["ce"], ce))
+    assert ACCURACY(next(validator.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
     seen = fit_head(training, "ce", weight_decay=1e-4)
-    rosy = Validator(training, trained=(seen.weight, seen.bias))
-    assert ACCURACY(next(rosy.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0
+    rosy = Validator(training, base_head=(seen.weight, seen.bias))
+    assert ACCURACY(next(rosy.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0
 
 
 def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
     training, _ = clusters(counts=(100, 30, 8), noise=2.0)
     ce = fit_head(training, "ce")
-    validator = Validator(training, base=(METHODS["ce"], ce.settings))
+    validator = Validator(training, base_method=(METHODS["ce"], ce.settings))
     names = ("ce", "logit-adjust", "lort")
     choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in names})
-    again = next(validator.cross_validated(LORT, [choice.selections["lort"].chosen]))
-    assert choice.scores["lort"] == SCORES["nll"](again)
+    again = next(validator.cross_validate(LORT, [choice.selections["lort"].chosen]))
+    assert choice.scores["lort"] == SCORERS["nll"](again)
     best = max(choice.scores, key=choice.scores.get)
     assert choice.scores[best] - choice.scores[choice.method] <= choice.errors[choice.method]
-    assert choice.why().startswith(f"{choice.method} has NLL {-choice.scores[choice.method]:.3f}")
+    assert choice.reason.startswith(f"{choice.method} has NLL {-choice.scores[choice.method]:.3f}")
     assert all(choice.selections[name].held_out is not None for name in ("ce", "logit-adjust"))
