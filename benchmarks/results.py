@@ -1,4 +1,4 @@
-"""docs/RESULTS.md from what compare.py wrote: tables, the regret of `auto`, accuracy under other priors.
+"""Write docs/RESULTS.md from the results of compare.py: tables, regret of `auto`, other test priors.
 
 python benchmarks/results.py [FOLDER ...]     (folders of compare.py; without any, from docs/results alone)
 """
@@ -17,7 +17,7 @@ from lort_hub.evaluation.significance import RATIOS
 DOCS = Path(__file__).parents[1] / "docs"
 CELLS = DOCS / "results" / "cells"
 PARTS = ("noise", "cost", "lort_path", "sweep")
-"""Files of docs/results that other commands wrote; the template names the commands."""
+"""Files in docs/results that other commands write; the template names the commands."""
 PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
 SHOWN = (
     "stage 1",
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def render() -> str:
-    """The whole page, from docs/results."""
+    """Render the whole page from docs/results."""
     files = sorted(CELLS.glob("*.csv"))
     cells = {file.stem: means(file) for file in files}
     environment = Environment(
@@ -55,7 +55,7 @@ def render() -> str:
 
 
 def means(file: Path) -> dict[str, dict[str, float]]:
-    """Mean over seeds of every number, by method; and the number of seeds."""
+    """Compute the mean of every number over seeds, and the number of seeds, by method."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with file.open() as opened:
         for row in csv.DictReader(opened):
@@ -69,7 +69,7 @@ def means(file: Path) -> dict[str, dict[str, float]]:
 
 
 def overview(cells: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Balanced accuracy of the main methods, a row for each cell."""
+    """Tabulate the balanced accuracy of the main methods, with a row for each cell."""
     lines = [["cell", "seeds", *SHOWN, "auto"]]
     for name, cell in cells.items():
         shown = [f"{100 * cell[m]['balanced_accuracy']:.1f}" if m in cell else "" for m in (*SHOWN, "auto")]
@@ -78,7 +78,7 @@ def overview(cells: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
-    """How far `auto` is below the method that turned out to be the best, a row for each cell."""
+    """Tabulate how far `auto` is below the best method on the test set, with a row for each cell."""
     lines = [["cell", "seeds", "best in hindsight", "its accuracy", "auto", "regret"]]
     regrets = []
     for name, cell in cells.items():
@@ -93,7 +93,7 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def shifts(cells: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The best head of each cell under five test priors, and how `lort` and `auto` do there."""
+    """Tabulate the best head of each cell under five test priors, beside `lort` and `auto`."""
     lines = [["cell", *(f"{prior}: best; lort; auto" for prior in PRIORS)]]
     for name, cell in cells.items():
         row = [name]

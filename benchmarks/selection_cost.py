@@ -1,4 +1,4 @@
-"""What choosing a method's settings costs, in single fits of cross-entropy; flags as of retrain.py.
+"""Measure the time of choosing a method's settings, in single fits of cross-entropy; flags as of retrain.py.
 
 python benchmarks/selection_cost.py --backbone local-dir:FOLDER --dataset FOLDER --imbalance exp:100
 """

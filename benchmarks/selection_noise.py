@@ -1,8 +1,8 @@
-"""Which score chooses best from the few images that a stage 1 holds out: accuracy or calibrated likelihood.
+"""Compare accuracy with calibrated likelihood as scorers on the few images that stage 1 holds out.
 
-Every setting of every method is fitted once on the images stage 1 was trained on. Held-out sets of usual
-size (a tenth of each class, at least one image) are drawn, 40 times, from a balanced validation set; each
-chooses, and the choice is scored on the validation images not drawn.
+Every setting of every method is fitted once on the images that stage 1 was trained on. Held-out sets of the
+usual size (a tenth of each class, at least one image) are drawn 40 times from a balanced validation set. Each
+set makes a choice, and the choice is scored on the other validation images.
 
 python benchmarks/selection_noise.py --backbone out/stage1 --dataset FOLDER --imbalance exp:100
 (FOLDER holds train.parquet, and as test.parquet images that neither train nor test anything)

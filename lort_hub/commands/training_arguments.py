@@ -21,7 +21,7 @@ PART = {"epochs": 20, "opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "warmup_
 
 @dataclass
 class TrainingArguments(ModelArguments):
-    """Flags of train.py: from scratch the paper's stage 1 (PAPER section 4), else the usual fine-tuning.
+    """Flags of train.py: from scratch the paper's stage 1 (docs/method.md), else the usual fine-tuning.
 
     Example:
         >>> TrainingArguments(pretrained=False).lr, TrainingArguments(tune="lora").lr

@@ -42,7 +42,7 @@ def write_output(
     environment: dict[str, Any],
     history: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write the output folder of DESIGN.md, after loading the saved model back and comparing its logits.
+    """Write the output folder, after loading the saved model back and comparing its logits.
 
     Args:
         folder: Where.
