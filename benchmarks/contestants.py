@@ -1,9 +1,10 @@
-"""The contestants of versus.py, each a short function; versus.py starts them, each in a process of its own.
+"""Run one of the programs that versus.py compares; versus.py starts each in a process of its own.
 
-python benchmarks/contestants.py NAME JSON     (fields of `Job`; prints the result as JSON)
+python benchmarks/contestants.py NAME JSON     (JSON: fields of `Job`; prints the result as JSON)
 
 All of them take images, preprocessing, augmentation and weights from lort_hub's loaders, run on the CPU in
-float32, and are measured by the same balanced accuracy. Imports are inside, for each pays for its own.
+float32, and are measured by the same balanced accuracy. Imports are inside the functions, so that each
+program is timed with its own imports alone.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ Result = tuple[float, float]
 
 
 def left_out(job: Job, ends: list[float]) -> float:
-    """Seconds of the epochs that were not run, at the mean of those that were; ends[0] is their start."""
+    """Estimate the seconds of the epochs that were not run, from those that were; ends[0] is the start."""
     return (job.epochs - len(ends) + 1) * (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def ours(job: Job, **settings: float) -> Result:
-    """Every image once through the backbone, then the exact head; `settings` left out are chosen."""
+    """Extract the features once, then fit the exact head; settings that are not given are chosen."""
     backbone, data = load(job)
     how = {"batch_size": job.batch_size, "num_workers": job.num_workers}
     train, test = (extract_features(backbone, split, **how).load() for split in (data.train, data.test))
@@ -97,12 +98,12 @@ def ours(job: Job, **settings: float) -> Result:
 
 
 def in_the_loop(job: Job, *, frozen: bool) -> Result:
-    """The field's stage 2 (docs/method.md, LORT): SGD on the classifier, every image in every epoch.
+    """Run the usual stage 2: SGD on the classifier, with every image through the backbone in every epoch.
 
-    As in the authors' code the backbone is in train mode and pays its backward pass, though the optimiser has
-    the classifier alone; `frozen` has it in eval mode under no_grad. The classifier starts from that of
-    stage 1 where the backbone knows the classes, else from zeros: from nn.Linear's random weights 20 epochs
-    at the published rate end at 6 % on Caltech-101 (64 px), from zeros at 53 %.
+    As in the LORT authors' code, the backbone is in train mode and has a backward pass, although the
+    optimiser has only the classifier; with `frozen` it is in eval mode under no_grad. The classifier starts
+    from that of stage 1 if the backbone knows the classes, else from zeros: from nn.Linear's random weights,
+    20 epochs at the published learning rate end at 6 % on Caltech-101 (64 px), from zeros at 53 %.
     """
     backbone, data = load(job)
     zeros = torch.zeros(data.num_classes, backbone.num_features), torch.zeros(data.num_classes)
@@ -137,9 +138,9 @@ def in_the_loop(job: Job, *, frozen: bool) -> Result:
 
 
 class ForTrainer(nn.Module):
-    """What Trainer asks of a model: a config, named inputs, and a loss with the logits where it evaluates.
+    """Model in the form that Trainer needs: a config, named inputs, and a loss, with logits in evaluation.
 
-    (transformers' own TimmWrapperForImageClassification refuses timm folders that say num_classes.)
+    (TimmWrapperForImageClassification of transformers refuses timm folders whose config has num_classes.)
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -155,7 +156,7 @@ class ForTrainer(nn.Module):
 
 
 def with_trainer(job: Job) -> Result:
-    """transformers' Trainer as its users set it up: a backbone without gradients, AdamW, lr 1e-3, cosine."""
+    """Run transformers' Trainer as usual: a backbone without gradients, AdamW, lr 1e-3, cosine."""
     import tempfile
 
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -223,7 +224,7 @@ def of_sklearn(model: Any, train: Features) -> Head:
 
 
 def logistic(job: Job, train: Features, _: float) -> Head:
-    """The objective at delta 0: scikit-learn sums the balanced losses and puts C before them."""
+    """Fit the objective at delta 0 in scikit-learn's units: C times the sum of the balanced losses."""
     from sklearn.linear_model import LogisticRegression
 
     scale = 1 / (job.weight_decay * len(train))
@@ -231,7 +232,7 @@ def logistic(job: Job, train: Features, _: float) -> Head:
 
 
 def ridge(job: Job, train: Features, _: float) -> Head:
-    """The limit delta -> 1 of the objective, in scikit-learn's units."""
+    """Fit the limit delta -> 1 of the objective, in scikit-learn's units."""
     from sklearn.linear_model import RidgeClassifier
 
     alpha = len(train) * (int(train.y.max()) + 1) * job.weight_decay
@@ -239,7 +240,7 @@ def ridge(job: Job, train: Features, _: float) -> Head:
 
 
 def ridge_cv(_: Job, train: Features, __: float) -> Head:
-    """As many alphas as fit_head tries weight decays at most, over the same range."""
+    """Choose among as many alphas as fit_head tries weight decays at most, over the same range."""
     from sklearn.linear_model import RidgeClassifierCV
 
     unit = len(train) * float(train.x.var(dim=0).mean())
@@ -249,9 +250,9 @@ def ridge_cv(_: Job, train: Features, __: float) -> Head:
 
 
 def lbfgs(job: Job, train: Features, goal: float, dtype: torch.dtype = torch.float32) -> Head:
-    """torch's own, on the objective as written, until its value is within 1e-6 of `goal` or moves no more.
+    """Run torch's L-BFGS on the objective until its value is within 1e-6 of `goal` or no longer changes.
 
-    In float32 it moves no more before it is that close: the gain of a step drowns in the value's rounding.
+    In float32 it stops changing before it is that close: a step gains less than the rounding of the value.
     """
     x, counts = train.x.to(dtype), torch.bincount(train.y)
     weight = torch.zeros(len(counts), x.shape[1], dtype=dtype, requires_grad=True)
@@ -281,7 +282,7 @@ def lbfgs(job: Job, train: Features, goal: float, dtype: torch.dtype = torch.flo
 
 
 def heads(job: Job, name: str) -> dict[str, dict[str, float]]:
-    """Ours and theirs in one process, each on a toy problem first, so that neither pays for starting."""
+    """Time both heads in one process, each on a small problem first, so that neither time has a start-up."""
     backbone, data = load(job)
     train, test = (extract_features(backbone, split).load() for split in (data.train, data.test))
     toy = Features(torch.randn(400, 8), torch.arange(400) % 4, torch.arange(400))
@@ -324,7 +325,7 @@ WHOLE: dict[str, Callable[[Job], Result]] = {
 
 
 def published(job: Job, train: Features, _: float) -> Head:
-    """The SGD of (a) and (b) on the cached features: their schedule without augmentation."""
+    """Run the SGD of (a) and (b) on the cached features: the same schedule, without augmentation."""
     num_classes = int(train.y.max()) + 1
     start = time.perf_counter()
     head = sgd(

@@ -1,10 +1,10 @@
-"""What extraction costs beside its two halves alone: the bare forward pass, and bare decoding of its files.
+"""Compare the time of extraction with its two parts alone: the forward pass, and decoding the files.
 
 OMP_NUM_THREADS=1 python benchmarks/extraction.py --backbone local-dir:FOLDER --dataset FOLDER --num-workers 1
 OMP_NUM_THREADS=1 python benchmarks/extraction.py --families
 
-With one thread for the model and a core to spare for a decoding thread, the wall time has a lower bound to be
-measured against; on busy cores only the CPU time means anything.
+With one thread for the model and a free core for a decoding thread, the longer of the two parts is a lower
+bound of the wall time. On busy cores only CPU times can be compared.
 """
 
 import io
@@ -35,7 +35,7 @@ FAMILIES = {
     "convnext_tiny": 8,
     "vit_small_patch16_224": 8,
 }
-"""timm's names, with the batch they are measured on."""
+"""Backbones by timm's name, with the batch size they are measured with."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Arguments(RunArguments):
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """CPU time, of all threads and of the processes it waited for, and wall time."""
+    """Measure CPU time, of all threads and of finished child processes, and wall time."""
     before, start = os.times(), time.perf_counter()
     work()
     after, wall = os.times(), time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The main methods on one set of frozen features, by the recipe itself; its flags are passed on.
+"""Compare the main methods on one set of frozen features with retrain.py; its flags are passed on.
 
 python benchmarks/heads.py --backbone local-dir:FOLDER --dataset FOLDER --output-dir out/heads
 """

@@ -1,4 +1,4 @@
-"""LORT's gain on stage-1 features as a path through time: SGD beside the closed-form step of the same length.
+"""Compare LORT's SGD on stage-1 features over time with the closed-form step of the same length.
 
 python benchmarks/lort_path.py FEATURES.safetensors
 (train_features, train_labels, test_features, test_labels, stage1_weight, stage1_bias)

@@ -1,4 +1,4 @@
-"""Heads on synthetic features of iNaturalist's size: seconds beside the bare matrix products', and memory.
+"""Measure heads on synthetic features of iNaturalist's size: seconds, those of the products alone, memory.
 
 python benchmarks/scale.py --store FOLDER --shape inat2018                 # closed form and its selection
 python benchmarks/scale.py --store FOLDER --shape imagenet-lt --optimum    # the L-BFGS optimum too
@@ -42,7 +42,7 @@ RATIO, DECAY = 256, 1e-3
 
 
 def synthetic_store(folder: Path, n: int, dim: int, num_classes: int) -> FeatureStore:
-    """Non-negative features of decaying variance about class means, an exponential tail, float16."""
+    """Store non-negative features of decaying variance about class means, an exponential tail, float16."""
     content = {"synthetic": [n, dim, num_classes], "dtype": "float16"}
     store = FeatureStore.create(folder, content, num_samples=n)
     random = torch.Generator().manual_seed(0)
@@ -68,7 +68,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
-    """The matrix products alone, on one block of float32 that is ready in memory, times the blocks."""
+    """Time the matrix products alone: those of one float32 block in memory, times the number of blocks."""
     x, y = torch.rand(BLOCK, dim), torch.randint(num_classes, (BLOCK,))
     sums = torch.zeros(num_classes, dim)
 
@@ -88,8 +88,8 @@ def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
 
 
 def bare_scores(training: TrainingSet, settings: int, gammas: int) -> dict[str, float]:
-    """The products of leave-one-out alone: rotation and logits of the scored samples, factorisations."""
-    scored, dim = int(training.scored.sum()), training.matrix.dim
+    """Time the products of leave-one-out alone: rotation and logits of the scored samples, factorisations."""
+    scored, dim = int(training.scoring_mask.sum()), training.matrix.dim
     x, vectors = torch.rand(BLOCK, dim), torch.rand(dim, dim)
     weight = torch.rand(training.num_classes, dim)
     gram = (vectors.T @ vectors).double()
@@ -103,7 +103,7 @@ def bare_scores(training: TrainingSet, settings: int, gammas: int) -> dict[str, 
 
 
 def measure(args: argparse.Namespace) -> None:
-    """One measurement, in this process; prints it as JSON."""
+    """Take one measurement in this process and print it as JSON."""
     reuse_freed_memory()
     n, dim, num_classes = args.size
     processes = Processes()
@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> None:
     elif args.what == "selection":
         training = load()
         choice = select(Validator(training), METHODS["lort"])
-        found |= {"settings": len(choice.candidates), "scored": int(training.scored.sum())}
+        found |= {"settings": len(choice.candidates), "scored": int(training.scoring_mask.sum())}
     found["seconds"] = time.perf_counter() - start
     found["cpu"] = time.process_time() - cpu
     found["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -155,7 +155,7 @@ def measure(args: argparse.Namespace) -> None:
 def child(
     what: str, folder: Path, size: tuple[int, int, int], *, processes: int = 1, threads: int = 0
 ) -> dict:
-    """A measurement in a process of its own, or several."""
+    """Take one measurement in one or several new processes."""
     command = [__file__, "--what", what, "--folder", str(folder), "--size", *map(str, size)]
     launcher = [sys.executable]
     if processes > 1:

@@ -1,4 +1,4 @@
-"""What choosing a method's settings costs, in single fits of cross-entropy; flags as of retrain.py.
+"""Measure the time of choosing a method's settings, in single fits of cross-entropy; flags as of retrain.py.
 
 python benchmarks/selection_cost.py --backbone local-dir:FOLDER --dataset FOLDER --imbalance exp:100
 """
@@ -43,7 +43,7 @@ def main() -> None:
             seconds.append(time.perf_counter() - start)
         single = seconds[1] if name == "ce" else single
         numbers = f"{seconds[0]:.2f} | {seconds[1]:.2f} | {seconds[0] / single:.1f}"
-        print(f"| {name} | {len(chosen.candidates)} | {chosen.how} | {numbers} |", flush=True)
+        print(f"| {name} | {len(chosen.candidates)} | {chosen.validation} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Which score chooses best from the few images that a stage 1 holds out: accuracy or calibrated likelihood.
+"""Compare accuracy with calibrated likelihood as scorers on the few images that stage 1 holds out.
 
-Every setting of every method is fitted once on the images stage 1 was trained on. Held-out sets of usual
-size (a tenth of each class, at least one image) are drawn, 40 times, from a balanced validation set; each
-chooses, and the choice is scored on the validation images not drawn.
+Every setting of every method is fitted once on the images that stage 1 was trained on. Held-out sets of the
+usual size (a tenth of each class, at least one image) are drawn 40 times from a balanced validation set. Each
+set makes a choice, and the choice is scored on the other validation images.
 
 python benchmarks/selection_noise.py --backbone out/stage1 --dataset FOLDER --imbalance exp:100
 (FOLDER holds train.parquet, and as test.parquet images that neither train nor test anything)
@@ -17,11 +17,11 @@ from accelerate import Accelerator
 from lort_hub.backbones.load import load_backbone
 from lort_hub.commands.arguments import RunArguments, parse_arguments
 from lort_hub.data.load import load_long_tailed
-from lort_hub.heads.base import LinearHead, Sample
+from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.cross_validation import FOLD_TOLERANCE
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import AUTO, METHODS
-from lort_hub.heads.scorers import SCORES, Predictions, calibrated, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood, standard_error
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.task import RetrainingTask
 
@@ -39,13 +39,15 @@ def main() -> None:
     kept, baseline = ~task.training.held_out, task.baseline(backbone)
     paths = []
     for name in AUTO:
-        sample = Sample(task.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE)
-        for path in setting_paths(METHODS[name], task.training, {}, every=2):
+        inputs = FitInputs(
+            task.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE
+        )
+        for path in setting_paths(METHODS[name], task.training, {}, decay_stride=2):
             logits = []
             dear = "weight_decay" in METHODS[name].grid  # the smallest are, and never the best
             for settings in path[:7] if dear else path:
-                head = fit_method(METHODS[name], sample, settings)
-                sample = replace(sample, start=head) if isinstance(head, LinearHead) else sample
+                head = fit_method(METHODS[name], inputs, settings)
+                inputs = replace(inputs, start=head) if isinstance(head, LinearHead) else inputs
                 logits.append(head.logits(task.test.x))
             paths.append((name, logits))
     labels, found = task.test.y, defaultdict(list)
@@ -62,7 +64,7 @@ def main() -> None:
         for rule, by in RULES.items():
             winners = {}
             for (name, _), path, true in zip(paths, said, truth, strict=True):
-                scores = [SCORES[by](one) for one in path]
+                scores = [SCORERS[by](one) for one in path]
                 best = max(range(len(path)), key=scores.__getitem__)
                 at = next(
                     k
@@ -88,11 +90,11 @@ def main() -> None:
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return SCORES["balanced-accuracy"](Predictions(labels, logits.argmax(dim=1)))
+    return SCORERS["balanced-accuracy"](Predictions(labels, logits.argmax(dim=1)))
 
 
 def told(logits: torch.Tensor, labels: torch.Tensor) -> Predictions:
-    return Predictions(labels, logits.argmax(dim=1), calibrated(logits, labels))
+    return Predictions(labels, logits.argmax(dim=1), calibrated_log_likelihood(logits, labels))
 
 
 if __name__ == "__main__":

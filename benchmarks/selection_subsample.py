@@ -1,4 +1,4 @@
-"""What choosing LORT's settings on a class-balanced subsample loses; flags as of retrain.py.
+"""Measure the loss from choosing LORT's settings on a class-balanced subsample; flags as of retrain.py.
 
 python benchmarks/selection_subsample.py --backbone local-dir:FOLDER --dataset FOLDER --imbalance exp:100
 """
@@ -24,7 +24,7 @@ MOST, SEEDS = (2, 5, 10, 20, None), 5
 
 
 def subsample(training: TrainingSet, most: int | None, seed: int) -> torch.Tensor:
-    """Samples (N,) that are scored: so many of each class."""
+    """Mark the samples (N,) to score, at most `most` of each class."""
     order = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(seed))
     scored = torch.zeros(len(order), dtype=torch.bool)
     for label in range(training.num_classes):
@@ -49,7 +49,7 @@ def main() -> None:
     for most in MOST:
         found, gammas, seconds = [], set(), []
         for seed in range(SEEDS if most else 1):
-            training.scored = scored = subsample(training, most, seed)
+            training.scoring_mask = scored = subsample(training, most, seed)
             begin = time.perf_counter()
             choice = select(Validator(training), METHODS["lort"])
             seconds.append(time.perf_counter() - begin)

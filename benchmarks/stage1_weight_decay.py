@@ -1,7 +1,7 @@
-"""Which weight decay of stage 1 leaves the best features for stage 2, judged without the test set.
+"""Find the weight decay of stage 1 with the best features for stage 2, without the test set.
 
-The last 50 images of every class of the original training split become the validation set, which is more than
-a long tail could spare; what is left is cut to its tail, and both recipes run on it for each weight decay.
+The last 50 images of every class of the original training split are the validation set; a long-tailed set
+would have too few. The rest is cut to a long tail, and both recipes run on it for each weight decay.
 
 python benchmarks/stage1_weight_decay.py --dataset cifar100 --label-column fine_label --output-dir out/decays
 """

@@ -1,8 +1,9 @@
-"""Where the seconds of a run go: --help and imports, then the phases of retrain.py, its flags passed on.
+"""Measure the seconds of --help, imports and each phase of retrain.py; its flags are passed on.
 
 python benchmarks/startup.py --backbone local-dir:FOLDER --dataset FOLDER --gamma 1 --weight-decay 5e-4
 
-The cold run finds no features and no head in the cache, the warm one all but the head of its own settings.
+The cold run starts with an empty cache. The warm run finds all features and heads in it, but not the head of
+its own settings.
 """
 
 import json
@@ -21,7 +22,7 @@ REPEATS = 3
 
 
 def seconds(*words: object, **environment: str) -> tuple[float, float]:
-    """Wall and CPU seconds of a Python process with these arguments."""
+    """Measure wall and CPU seconds of a Python process with these arguments."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, *map(str, words)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **environment})

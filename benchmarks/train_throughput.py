@@ -1,4 +1,4 @@
-"""Images per second of train.py's loop, beside a bare loop of its model on fixed tensors and the data alone.
+"""Measure images per second of train.py, of its model alone on fixed tensors, and of its data alone.
 
 python benchmarks/train_throughput.py --dataset cifar100 --mixed-precision bf16
 """

@@ -1,10 +1,10 @@
-"""lort_hub against what people do today: the same images on the same machine, accuracy beside time.
+"""Compare lort_hub with the usual programs on the same images and machine: accuracy and time.
 
 python benchmarks/versus.py --output versus.jsonl
 
-Whole processes (a, b, e) are timed from their start to their end, on empty caches. Heads (c, d) are timed on
-the same cached features, the fit alone. Every comparison is five pairs of ours and theirs, run in turn; a
-line of the output file is one finished pair, and a repeated command goes on after the last.
+Whole processes (a, b, e) are timed from start to end with empty caches. Of heads (c, d) the fit alone is
+timed, on the same cached features. Each comparison has five pairs of lort_hub and another program, run in
+turn. Each line of the output file is one finished pair; a repeated command goes on after the last one.
 """
 
 import json
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def whole(job: Job, rival: str, environment: dict[str, str], _: str) -> Runs:
-    """Ours and one rival, each a process on caches of its own."""
+    """Run lort_hub and one other program, each in a process with empty caches."""
     runs = {}
     for name in [*OURS, rival] if job.ours_first else [rival, *OURS]:
         with tempfile.TemporaryDirectory() as cache:
@@ -97,7 +97,7 @@ def whole(job: Job, rival: str, environment: dict[str, str], _: str) -> Runs:
 
 
 def heads(job: Job, rival: str, environment: dict[str, str], cache: str) -> Runs:
-    """Ours and one rival in one process, on features that the first such process extracts for all."""
+    """Run lort_hub and one other head in one process, on features that the first such process extracts."""
     found = process(rival, job, environment, cache)
     how = "closed form" if rival.endswith("RidgeClassifier") else "weight decay given"
     return {f"ours, {'weight decay chosen' if 'CV' in rival else how}": found["ours"], rival: found["theirs"]}
@@ -116,7 +116,7 @@ def process(name: str, job: Job, environment: dict[str, str], cache: str) -> dic
 
 
 def told(rival: str, delta: float, pairs: list[Runs]) -> list[str]:
-    """Rows of the table: medians over the pairs, and the ratio of each pair."""
+    """Tabulate medians over the pairs, and the ratio of each pair."""
 
     def numbers(name: str) -> str:
         objective = [runs[name]["objective"] for runs in pairs if "objective" in runs[name]]

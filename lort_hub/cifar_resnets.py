@@ -1,8 +1,9 @@
-"""The CIFAR nets of the long-tailed literature, registered with timm: 3x3 stem, no pooling, 32-pixel input.
+"""Define the CIFAR ResNets of the long-tailed literature and register them with timm.
 
-`resnet32_cifar` is He et al.'s (arXiv 1512.03385, section 4.2) of 16, 32 and 64 channels with parameter-free
-shortcuts (option A), the field's usual one. `resnet34_cifar` is ResNet-34 of 64 to 512 channels, the LORT
-authors' (PAPER section 4). Both keep timm's initialisation (He's normal, fan out; no zeroed residual branch).
+Both have a 3x3 stem without pooling, for inputs of 32 pixels. `resnet32_cifar` is that of He et al. (arXiv
+1512.03385, section 4.2), the usual one for CIFAR-LT: 16, 32 and 64 channels, parameter-free shortcuts (option
+A). `resnet34_cifar` is a ResNet-34 with 64 to 512 channels, as in the LORT authors' code (docs/method.md).
+Both keep timm's initialisation (He's normal, fan out; no zeroed residual branch).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 
 class PadShortcut(nn.Module):
-    """Shortcut of option A: every second pixel, new channels filled with zeros on both sides.
+    """Shortcut of option A: every second pixel, with channels of zeros added on both sides.
 
     Example:
         >>> import torch
@@ -25,7 +26,7 @@ class PadShortcut(nn.Module):
     """
 
     def __init__(self, extra_channels: int) -> None:
-        """Add `extra_channels` channels, half of them before the input's."""
+        """Set the number of added channels; half of them come before the input's."""
         super().__init__()
         self.before = extra_channels // 2
         self.after = extra_channels - self.before
@@ -36,10 +37,10 @@ class PadShortcut(nn.Module):
 
 
 class CifarResNet(ByobNet):  # type: ignore[misc]
-    """timm's ByobNet with a stem of stride 1."""
+    """Network of timm's ByobNet blocks with a stem of stride 1."""
 
     def __init__(self, cfg: ByoModelCfg, pad_shortcuts: bool = False, **kwargs: Any) -> None:
-        """Build the net; `pad_shortcuts` replaces the projections by option A."""
+        """Build the network; `pad_shortcuts` replaces the projections by option A."""
         super().__init__(cfg, **kwargs)
         self.stem.conv.stride = (1, 1)
         for info in self.feature_info:
@@ -95,7 +96,7 @@ def _create(variant: str, pretrained: bool, config: ByoModelCfg, **kwargs: Any) 
 
 @register_model  # type: ignore[untyped-decorator]
 def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
-    """ResNet-32 of 16, 32 and 64 channels; 64 features, 0.46 M parameters.
+    """Build ResNet-32 with 16, 32 and 64 channels: 64 features, 0.46 M parameters.
 
     Example:
         >>> import timm
@@ -109,7 +110,7 @@ def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
 
 @register_model  # type: ignore[untyped-decorator]
 def resnet34_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
-    """ResNet-34 of 64 to 512 channels; 512 features, 21.3 M parameters.
+    """Build ResNet-34 with 64 to 512 channels: 512 features, 21.3 M parameters.
 
     Example:
         >>> import timm

@@ -1,8 +1,8 @@
-"""What can go wrong and be mended by the user.
+"""Define the errors that a user can fix, and suggest names close to a misspelt one.
 
 A message says what happened, what was got, what was expected and what to do next, in at most three lines.
-Recipes turn `ConfigError` into exit code 2 and every other `LortHubError` into exit code 1; a traceback is
-left for our own bugs.
+Recipes turn `ConfigError` into exit code 2 and every other `LortHubError` into exit code 1; only a bug of
+lort_hub ends in a traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class LortHubError(Exception):
 
 
 class ConfigError(LortHubError, ValueError):
-    """Arguments that cannot be right, whatever the data or the machine."""
+    """Arguments that are wrong for any data and any machine."""
 
 
 class BackboneError(LortHubError):
@@ -32,7 +32,7 @@ class FeatureError(LortHubError):
 
 
 class ProcessLostError(LortHubError):
-    """Another process of the same run has ended before its work was done."""
+    """The end of another process of the same run before its work was done."""
 
 
 class CheckpointError(LortHubError):
@@ -40,7 +40,7 @@ class CheckpointError(LortHubError):
 
 
 class HubUnavailableError(LortHubError):
-    """The Hub could not be reached, or refused, before any compute was spent."""
+    """A Hub that does not answer, or refuses, before any compute was spent."""
 
 
 class PublishError(LortHubError):

@@ -170,7 +170,7 @@ def one_seed(
         rows.append(result_row(report, counts, **columns))
         right[name] = logits.argmax(axis=1) == labels
         if fit.selection and name != "auto":
-            how[name] = f"{fit.selection.by} by {fit.selection.how}"
+            how[name] = f"{fit.selection.scorer} by {fit.selection.validation}"
         print(f"{name}: {100 * report['balanced_accuracy']:.1f} in {seconds:.1f} s", flush=True)
     return SeedResults(made_from, rows, right, labels, how)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lort_hub.data.dataset import LongTailedData
 
 CLOSED_FORM = ("lort", "crt+lort")
-EXPORTABLE = (*(name for name, method in METHODS.items() if method.folds), "auto")
+EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), "auto")
 
 
 @dataclass
@@ -114,12 +114,12 @@ def main() -> None:
     accelerator.print(*task.notes, sep="\n", end="\n" * bool(task.notes))
 
     with phase("baseline", timing):
-        baseline = task.kept_baseline(backbone, select_by=args.select_by, seed=args.seed)
+        baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
         if args.method == "auto":
             fit = fit_best(training, **how)
-            accelerator.print(fit.why)
+            accelerator.print(fit.reason)
         elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline
         else:

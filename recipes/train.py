@@ -31,8 +31,8 @@ from lort_hub.training.checkpoints import (
     save_epoch,
     training_folder,
 )
-from lort_hub.training.stopping import has_ended, not_finite
-from lort_hub.training.trainable import choose_trained, merged, train_mode
+from lort_hub.training.stopping import explain_divergence, has_ended
+from lort_hub.training.trainable import merge_lora, select_trainable, train_mode
 
 
 def main() -> None:
@@ -93,15 +93,15 @@ def main() -> None:
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
-        batches = Batches(kept, backbone, seed=args.seed, accumulation=accumulation, **options)
+        batches = Batches(kept, backbone, seed=args.seed, gradient_accumulation_steps=accumulation, **options)
 
     if args.overwrite and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":
-        raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
-    model = choose_trained(backbone, args.tune, lora_rank=args.lora_rank).to(
+        raise ConfigError("--layer-decay needs a timm model; transformers' do not say what their layers are.")
+    model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank).to(
         memory_format=torch.channels_last
     )
     decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
@@ -138,7 +138,7 @@ def main() -> None:
                         loss = F.cross_entropy(logits, targets, label_smoothing=args.label_smoothing)
                     if not loss.isfinite():
                         place = {"epoch": epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
-                        raise LortHubError(not_finite(loss.item(), **place, checkpoints=checkpoints))
+                        raise LortHubError(explain_divergence(loss.item(), **place, checkpoints=checkpoints))
                     accelerator.backward(loss * batch.share)
                 loss_sum += loss.detach() * batch.share
                 if not batch.ends_step:
@@ -168,7 +168,9 @@ def main() -> None:
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
-    model = merged(accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False).cpu())
+    model = merge_lora(
+        accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False).cpu()
+    )
     trained_on = TrainedOn.of(data, kept)
     backbone = replace(backbone, model=model.eval().requires_grad_(False), trained_on=trained_on)
     fit = stage1_fit(backbone.weight, backbone.bias)

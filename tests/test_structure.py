@@ -15,7 +15,7 @@ import lort_hub
 from lort_hub.experiments.ablations import STUDIES
 from lort_hub.heads.fitters import FITTERS
 from lort_hub.heads.methods import METHODS, SELECT_BY
-from lort_hub.heads.scorers import SCORES
+from lort_hub.heads.scorers import SCORERS
 from tests.support import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
@@ -86,10 +86,10 @@ def test_help_and_a_mistyped_flag_are_answered_at_once(path, flag, code):
 
 
 def test_names_that_flags_offer_are_those_of_what_they_name():
-    assert tuple(SCORES) == SELECT_BY
+    assert tuple(SCORERS) == SELECT_BY
     assert runpy.run_path(str(ROOT / "recipes" / "sweep.py"))["STUDIES"] == tuple(STUDIES)
     for method in METHODS.values():
-        assert method.fitted_by in FITTERS
+        assert method.fitter in FITTERS
 
 
 def test_no_recipe_bears_the_name_of_a_module_that_it_would_shadow():

@@ -1,7 +1,7 @@
-"""What a backbone is: an image classifier seen as features followed by one linear layer.
+"""Define the backbone: an image classifier, seen as features followed by one linear layer.
 
-The feature is the input of the model's final linear classifier, so a re-trained `(W, b)` drops back into the
-original model exactly, in timm's models and in transformers' alike.
+The feature is the input of the model's final linear classifier, so a re-trained `(W, b)` fits back into the
+original model exactly. This holds for models of timm and of transformers.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from lort_hub.data.holdout import TrainedOn
-from lort_hub.data.transforms import Transform, with_random_operations
+from lort_hub.data.transforms import Transform, add_rand_augment
 from lort_hub.errors import BackboneError
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded model, seen as features followed by one linear classifier.
+    """Loaded model, seen as features followed by one linear classifier.
 
     Attributes:
-        spec: What the user wrote.
-        source: Where the weights came from: a Hub id, a folder, or a timm name with random weights.
+        spec: The spec that the user wrote.
+        source: Origin of the weights: a Hub id, a folder, or a timm name with random weights.
         revision: Commit of a Hub source, else None.
-        library: Which library saved it, and will load the result.
+        library: Library that saved the model and will load the result.
         model: The complete model in eval mode.
         classifier_name: Name of the model's final linear layer (`nn.Linear`, or a 1x1 `nn.Conv2d`).
-        class_names: Names of the classifier's outputs, or None where it is untrained or unnamed.
+        class_names: Names of the classifier's outputs; None where it is untrained or has no names.
         transform: Deterministic evaluation preprocessing of one RGB image.
         augment: Random training preprocessing of one RGB image.
         image_size: Height of its input in pixels.
         preprocessing: JSON description of `transform`, part of the feature store's key.
-        processor: transformers' image processor, saved with the model; None for timm.
-        trained_on: The images it was trained on by lort_hub, as far as it is recorded.
-        auto_augment: timm's name of the random operations in `augment` beyond crop and flip, or None.
+        processor: Image processor of transformers, saved with the model; None for timm.
+        trained_on: Record of the images that lort_hub trained it on; None where there is none.
+        auto_augment: timm's name of the RandAugment in `augment`; None for crop and flip alone.
     """
 
     spec: str
@@ -71,17 +71,17 @@ class Backbone:
 
     @property
     def weight(self) -> Tensor:
-        """The classifier's own weight as a matrix (K, D)."""
+        """The classifier's weight as a matrix (K, D)."""
         return self.classifier.weight.detach().flatten(1)
 
     @property
     def bias(self) -> Tensor:
-        """The classifier's own bias (K,), zeros where it has none."""
+        """The classifier's bias (K,), zeros where it has none."""
         bias = self.classifier.bias
         return self.weight.new_zeros(len(self.weight)) if bias is None else bias.detach()
 
     def features(self, pixels: Tensor) -> Tensor:
-        """The input (N, D) of the classifier for pixels (N, 3, H, W)."""
+        """Compute the features (N, D), the input of the classifier, for pixels (N, 3, H, W)."""
         model: Any = self.model
         if self.library == "timm":
             features: Tensor = model.forward_head(model.forward_features(pixels), pre_logits=True).flatten(1)
@@ -95,11 +95,11 @@ class Backbone:
         return captured.pop()
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """The complete model's logits (N, K) for pixels (N, 3, H, W)."""
+        """Compute the complete model's logits (N, K) for pixels (N, 3, H, W)."""
         return logits_of(self.model(pixels))
 
     def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Backbone:
-        """A copy of the complete model that ends in W (K, D), b (K,); this one is left as it is."""
+        """Copy the complete model with W (K, D) and b (K,) as its classifier; the original is unchanged."""
         model: Any = copy.deepcopy(self.model)
         if self.library == "timm":
             model.reset_classifier(len(weight))
@@ -114,28 +114,28 @@ class Backbone:
         return replace(self, model=model, class_names=tuple(class_names))
 
     def with_new_classifier(self, class_names: Sequence[str]) -> Backbone:
-        """A copy that ends in an untrained layer of these classes, as `nn.Linear` starts it."""
-        fresh = nn.Linear(self.num_features, len(class_names))
-        return self.with_classifier(fresh.weight, fresh.bias, class_names)
+        """Copy the model with an untrained classifier for these classes, initialised as `nn.Linear` is."""
+        untrained = nn.Linear(self.num_features, len(class_names))
+        return self.with_classifier(untrained.weight, untrained.bias, class_names)
 
     def with_auto_augment(self, name: str) -> Backbone:
-        """The same backbone with timm's random operations added to its training preprocessing."""
-        augment = with_random_operations(self.augment, name, self.image_size)
+        """Add timm's RandAugment of this name to the training preprocessing of the same model."""
+        augment = add_rand_augment(self.augment, name, self.image_size)
         return replace(self, augment=augment, auto_augment=name)
 
     def fingerprint(self) -> str:
-        """sha256 over every weight and buffer except the classifier's, so a new head keeps its features."""
-        own = {id(tensor) for tensor in (self.classifier.weight, self.classifier.bias)}
+        """Hash every weight and buffer but the classifier's (sha256): a new head changes no feature."""
+        classifier = {id(tensor) for tensor in (self.classifier.weight, self.classifier.bias)}
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict(keep_vars=True).items()):
-            if id(tensor) not in own:
+            if id(tensor) not in classifier:
                 digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
 def logits_of(output: Any) -> Tensor:
-    """Logits (N, K) of what either library's model returns.
+    """Return the logits (N, K) in the output of a timm or transformers model.
 
     Example:
         >>> logits_of(torch.zeros(2, 3)).shape
@@ -147,14 +147,14 @@ def logits_of(output: Any) -> Tensor:
 
 @torch.inference_mode()
 def check_features(backbone: Backbone) -> None:
-    """Refuse a model whose logits are not `classifier(features)`: a new head would not drop back in."""
+    """Refuse a model whose logits are not `classifier(features)`: a new head would not fit back in."""
     image = pillow.effect_noise((64, 64), 64).convert("RGB")
     pixels = torch.stack([backbone.transform(image), backbone.transform(image.rotate(90))])
     try:
         features, logits = backbone.features(pixels), backbone.logits(pixels)
     except (AssertionError, RuntimeError, ValueError) as cause:
         raise BackboneError(
-            f"'{backbone.spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another --image-size."
+            f"'{backbone.spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another `image_size`."
         ) from cause
     if features.ndim != 2 or features.shape[1] != backbone.num_features:
         raise BackboneError(
@@ -163,13 +163,13 @@ def check_features(backbone: Backbone) -> None:
         )
     if backbone.classifier.bias is None:
         raise BackboneError(
-            f"The classifier of '{backbone.spec}' has no bias, so a re-trained one has nowhere to go.\n"
+            f"The classifier of '{backbone.spec}' has no bias, so a re-trained bias cannot be stored.\n"
             "Use a backbone whose classifier has a bias."
         )
-    rebuilt = features @ backbone.weight.T + backbone.bias
-    error = (rebuilt - logits).abs().max().item()
+    recomputed = features @ backbone.weight.T + backbone.bias
+    error = (recomputed - logits).abs().max().item()
     if not error <= 1e-4 * max(1.0, logits.abs().max().item()):
         raise BackboneError(
-            f"'{backbone.spec}': classifier(features) is off the model's logits by {error:.2g}, expected 0.\n"
-            "It does more after its features than one linear layer; use another backbone."
+            f"'{backbone.spec}': classifier(features) differs from the model's logits by {error:.2g}, "
+            "expected 0.\nThe model does more after its features than one linear layer; use another backbone."
         )

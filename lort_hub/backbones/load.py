@@ -1,4 +1,4 @@
-"""Where backbones come from: any timm model and any transformers image classifier, by one spec."""
+"""Load any timm model or transformers image classifier by one spec."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     """Load a backbone by its spec and check that its features reproduce its logits.
 
     Args:
-        spec: A timm name, `hf-hub:org/name[@revision]`, `local-dir:FOLDER`, a bare `org/name` or existing
-            folder (its config.json tells timm from transformers), `transformers:` in front forces it.
-        pretrained: Load weights; otherwise the architecture with random ones.
-        image_size: Side of the square input in pixels; None for the backbone's own.
+        spec: A timm name, `hf-hub:org/name[@revision]`, `local-dir:FOLDER`, a bare `org/name`, or an existing
+            folder. The library is read from config.json; the prefix `transformers:` forces transformers.
+        pretrained: Load the weights; False keeps random ones.
+        image_size: Side of the square input in pixels; None for the model's default.
 
     Returns:
         The backbone, frozen in eval mode on the CPU.
@@ -43,17 +43,15 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     """
     forced = spec.startswith("transformers:")
     name = spec.removeprefix("transformers:")
+    revision = None
     if name.startswith("local-dir:") or Path(name).is_dir():
-        folder, source, revision = (
-            Path(name.removeprefix("local-dir:")),
-            name.removeprefix("local-dir:"),
-            None,
-        )
+        source = name.removeprefix("local-dir:")
+        folder = Path(source)
     elif name.startswith((".", "/", "~")):
-        raise BackboneError(f"No folder '{name}' (from --backbone {spec}).")
+        raise BackboneError(f"No folder '{name}' (backbone '{spec}').")
     elif "/" in name:
-        repo_id, _, asked = name.removeprefix("hf-hub:").partition("@")
-        (folder, revision), source = download_model(repo_id, asked or None, error=BackboneError), repo_id
+        source, _, branch = name.removeprefix("hf-hub:").partition("@")
+        folder, revision = download_model(source, branch or None, error=BackboneError)
     else:
         return _load_timm_name(spec, pretrained, image_size)
     config = _read_config(folder, spec, weights=pretrained)
@@ -94,7 +92,7 @@ def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Back
     if not config.hf_hub_id:
         raise BackboneError(
             f"timm has no weights on the Hub for '{spec}'.\n"
-            "Add --no-pretrained for random weights, or name another backbone."
+            "Use `pretrained=False` for random weights, or another backbone."
         )
     folder, revision = download_model(config.hf_hub_id, None, error=BackboneError)
     _read_config(folder, spec, weights=True)
@@ -103,14 +101,12 @@ def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Back
 
 def _read_config(folder: Path, spec: str, *, weights: bool) -> dict[str, Any]:
     if not folder.is_dir():
-        raise BackboneError(f"No folder '{folder}' (from --backbone {spec}).")
+        raise BackboneError(f"No folder '{folder}' (backbone '{spec}').")
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
-        raise BackboneError(
-            f"No config.json in '{folder}' (from --backbone {spec}).\nFound: {found}."
-        ) from None
+        raise BackboneError(f"No config.json in '{folder}' (backbone '{spec}').\nFound: {found}.") from None
     except ValueError as cause:
         raise BackboneError(f"{folder / 'config.json'} is not JSON: {cause}.") from cause
     if not isinstance(config, dict):
@@ -119,7 +115,7 @@ def _read_config(folder: Path, spec: str, *, weights: bool) -> dict[str, Any]:
     files = ["model.safetensors"] + ["model.safetensors.index.json"] * ("architecture" not in config)
     if weights and not any((folder / file).exists() for file in files):
         raise BackboneError(
-            f"No model.safetensors in '{folder}' (from --backbone {spec}); pickled weights are never read.\n"
+            f"No model.safetensors in '{folder}' (backbone '{spec}'); pickled weights are never read.\n"
             f"Found: {found}. Convert the weights to safetensors, or use another revision."
         )
     return config
@@ -133,10 +129,10 @@ def _timm_backbone(
     try:
         arguments = timm.models.resolve_model_input_args(name, {"img_size": image_size})
         model = timm.create_model(pretrained=pretrained, **arguments)
-    except Exception as cause:  # whatever a stranger's config makes the libraries raise
+    except Exception as cause:  # an unknown config can make the library raise anything
         raise BackboneError(f"timm cannot build '{spec}': {type(cause).__name__}: {cause}") from cause
-    if not pretrained:
-        model.pretrained_cfg = {**model.pretrained_cfg, "license": None}  # that of the published weights
+    if not pretrained:  # the recorded license is that of the published weights
+        model.pretrained_cfg = {**model.pretrained_cfg, "license": None}
     has_classifier = pretrained and model.num_classes > 0
     if model.num_classes == 0:
         model.reset_classifier(2)
@@ -145,7 +141,7 @@ def _timm_backbone(
     if data["input_size"][0] != 3:
         raise BackboneError(f"'{spec}' takes {data['input_size'][0]} channels, expected 3 (RGB).")
     names = model.pretrained_cfg.get("label_names") if has_classifier else None
-    if isinstance(names, dict):  # timm's other form, {index: name}
+    if isinstance(names, dict):  # timm also writes {index: name}
         names = [names[str(k)] for k in range(model.num_classes) if str(k) in names]
     backbone = Backbone(
         spec=spec,
@@ -185,7 +181,7 @@ def _transformers_backbone(
         else:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model, info = AutoModelForImageClassification.from_config(config, trust_remote_code=False), {}
-    except Exception as cause:  # whatever a stranger's config makes the libraries raise
+    except Exception as cause:  # an unknown config can make the library raise anything
         raise BackboneError(f"transformers cannot load '{spec}': {type(cause).__name__}: {cause}") from cause
     model.float().eval().requires_grad_(False)  # transformers keeps a file's half precision
 
@@ -197,7 +193,8 @@ def _transformers_backbone(
             "The file is incomplete or of another model; features from random weights would be worthless."
         )
     names = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
-    named = pretrained and not info.get("missing_keys") and names != [f"LABEL_{k}" for k in range(len(names))]
+    default_names = [f"LABEL_{k}" for k in range(len(names))]
+    has_names = pretrained and not info.get("missing_keys") and names != default_names
     data = {
         "input_size": tuple(pixels.shape),
         "mean": tuple(processor.image_mean),
@@ -211,7 +208,7 @@ def _transformers_backbone(
         library="transformers",
         model=model,
         classifier_name=name,
-        class_names=tuple(names) if named else None,
+        class_names=tuple(names) if has_names else None,
         transform=transform,
         augment=augmentation(data, partial(_process, processor, do_resize=False)),
         image_size=data["input_size"][1],
@@ -244,7 +241,7 @@ def _linear_name(model: nn.Module, spec: str) -> str:
 
 @torch.inference_mode()
 def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> str:
-    """Name of the one `nn.Linear` whose output is the model's logits."""
+    """Find the name of the one `nn.Linear` whose output is the model's logits."""
     outputs: dict[str, Tensor] = {}
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     hooks = [
@@ -255,7 +252,7 @@ def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> str:
         logits = model(pixels).logits
     except (AssertionError, RuntimeError, ValueError) as cause:
         raise BackboneError(
-            f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another --image-size."
+            f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another `image_size`."
         ) from cause
     finally:
         for hook in hooks:

@@ -1,4 +1,4 @@
-"""What a model says about a whole split, with all processes at work on it."""
+"""Compute a model's logits for a whole split, with the images shared by all processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from lort_hub.backbones.backbone import Backbone, logits_of
 from lort_hub.data.dataset import ImageSplit
-from lort_hub.data.image_loader import Collated, Pixels, intact
+from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW
 
 if TYPE_CHECKING:
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 def predict(
     model: nn.Module, backbone: Backbone, split: ImageSplit, accelerator: Accelerator, **options: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits and labels of a split, the same for any number of processes; every process calls this.
+    """Compute the logits of a split, the same for any number of processes.
+
+    Every process calls this.
 
     Args:
         model: The backbone's model, as the accelerator prepared it; it is put in eval mode.
-        backbone: Whose preprocessing the images get.
+        backbone: The backbone, for its preprocessing.
         split: The images.
         accelerator: Device, precision and processes.
-        options: Of `evaluation_batches`: batch_size, process, processes, num_workers.
+        options: Arguments of `evaluation_batches`: batch_size, process, processes, num_workers.
 
     Returns:
-        Logits (N, K) and labels (N,), in the split's order.
+        Logits (N, K) and labels (N,), in the order of the split.
 
     Raises:
         BadImageError: An image cannot be decoded.
@@ -50,16 +52,17 @@ def predict(
     """
     from accelerate.utils import broadcast, gather_object
 
-    # Not the parallel wrapper, which would wait for processes that have fewer batches, or none.
+    # Unwrapped: the parallel wrapper would wait for processes that have fewer batches, or none.
     model = accelerator.unwrap_model(model).eval()
-    broadcast(list(model.buffers()))  # statistics are each process's own; those of the first are published
-    found = []
-    for rows, pixels, errors in evaluation_batches(split, backbone, **options):
-        whole = intact(pixels, errors)
+    # BatchNorm statistics differ between processes; those of the first are saved, so they are used here.
+    broadcast(list(model.buffers()))
+    own_parts = []
+    for batch in evaluation_batches(split, backbone, **options):
+        pixels = batch.require_all().to(accelerator.device, memory_format=torch.channels_last)
         with accelerator.autocast():
-            output = logits_of(model(whole.to(accelerator.device, memory_format=torch.channels_last)))
-        found.append((rows, output.float().cpu().numpy()))
-    parts = gather_object(found)
+            output = logits_of(model(pixels))
+        own_parts.append((batch.rows, output.float().cpu().numpy()))
+    parts = gather_object(own_parts)
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     return np.concatenate([logits for _, logits in parts])[order], split.labels
 
@@ -72,25 +75,26 @@ def evaluation_batches(
     process: int = 0,
     processes: int = 1,
     num_workers: int = 0,
-) -> Iterator[Collated]:
-    """One process's part of a split in evaluation preprocessing: positions, pixels and undecodable images.
+) -> Iterator[ImageBatch]:
+    """Load one process's part of a split in evaluation preprocessing.
 
     Args:
         split: The images.
-        backbone: Whose preprocessing they get.
+        backbone: The backbone, for its preprocessing.
         batch_size: Images per batch.
-        process: Which process this is.
-        processes: How many there are.
-        num_workers: Decoding threads or processes, as `Pixels.batches` has them.
+        process: Index of this process.
+        processes: Number of processes.
+        num_workers: Decoding threads or processes, as in `ImageViews.batches`.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
         >>> from lort_hub.backbones.load import load_backbone
         >>> backbone = load_backbone("resnet32_cifar", pretrained=False)
         >>> test = load_long_tailed("digits").test
-        >>> sum(len(rows) for rows, _, _ in evaluation_batches(test, backbone, batch_size=64, processes=2))
+        >>> batches = evaluation_batches(test, backbone, batch_size=64, processes=2)
+        >>> sum(len(batch.rows) for batch in batches)
         250
     """
-    mine = torch.arange(len(split))[process::processes]
-    rows = [batch.tolist() for batch in mine.split(batch_size) if len(batch)]
-    return Pixels(split, backbone.transform, backbone.augment).batches(EVAL_VIEW, rows, num_workers)
+    own_rows = torch.arange(len(split))[process::processes]
+    rows = [batch.tolist() for batch in own_rows.split(batch_size) if len(batch)]
+    return ImageViews(split, backbone.transform, backbone.augment).batches(EVAL_VIEW, rows, num_workers)

@@ -1,4 +1,8 @@
-"""Images kept out of a backbone's training, so that no choice rests on memorised ones (PAPER section 6)."""
+"""Hold out training images from a backbone's training, and record which images it was trained on.
+
+A backbone memorises its training images; settings of a head that are chosen on them are over-optimistic for
+tail classes (docs/method.md).
+"""
 
 from __future__ import annotations
 
@@ -14,38 +18,38 @@ from lort_hub.data.dataset import ImageSplit, LongTailedData
 
 
 def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSplit, ImageSplit]:
-    """Keep a share of each class, at least one image where there are two, out of a split.
+    """Split off a share of each class: at least one image of a class that has two or more.
 
     Args:
         split: The images.
-        share: Share of each class, rounded down; 0 keeps nothing out.
-        seed: Seed of the choice.
+        share: Share of each class to hold out, rounded down to whole images; 0 holds out nothing.
+        seed: Seed of the random choice.
 
     Returns:
-        The images that stay, and those kept out.
+        The images to train on, and the held-out images.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
-        >>> kept, held = hold_out(load_long_tailed("digits", imbalance="exp:10").train, 0.1)
-        >>> np.bincount(held.labels)
+        >>> train, held_out = hold_out(load_long_tailed("digits", imbalance="exp:10").train, 0.1)
+        >>> np.bincount(held_out.labels)
         array([12, 10,  7,  6,  4,  3,  2,  2,  1,  1])
     """
-    rng, held = np.random.default_rng(seed), np.zeros(len(split), dtype=bool)
+    rng, held_out = np.random.default_rng(seed), np.zeros(len(split), dtype=bool)
     for label in range(len(split.class_names)):
         rows = rng.permutation(np.flatnonzero(split.labels == label))
-        least = int(share > 0 and len(rows) > 1)
-        held[rows[: max(int(len(rows) * share), least)]] = True
-    return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+        at_least = int(share > 0 and len(rows) > 1)
+        held_out[rows[: max(int(len(rows) * share), at_least)]] = True
+    return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The record, in run.json, of the images a backbone was trained on.
+    """Record, in run.json, of the images that a backbone was trained on.
 
     Attributes:
         dataset: Hub id or folder.
         split: Name of the original split.
-        rows: Rows of that split it was trained on.
+        rows: Rows of that split that it was trained on.
         fingerprint: `ImageSplit.fingerprint()` of the training images and the held-out ones together.
     """
 
@@ -55,14 +59,14 @@ class TrainedOn:
     fingerprint: str
 
     @classmethod
-    def of(cls, data: LongTailedData, kept: ImageSplit) -> TrainedOn:
-        """The record of a training on `kept`, a part of the data's training images."""
-        rows = tuple(int(row) for row in kept.rows)
+    def of(cls, data: LongTailedData, trained: ImageSplit) -> TrainedOn:
+        """Make the record of a training on `trained`, a part of the training images of `data`."""
+        rows = tuple(int(row) for row in trained.rows)
         return cls(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
 
     @classmethod
     def read(cls, folder: Path) -> TrainedOn | None:
-        """The record of a model folder; None where it is not one of lort_hub's, or trained elsewhere."""
+        """Read the record of a model folder; None where lort_hub did not train its backbone."""
         try:
             record = json.loads((folder / "run.json").read_text())["backbone"]["trained_on"]
             return cls(**{**record, "rows": tuple(record["rows"])})
@@ -70,26 +74,29 @@ class TrainedOn:
             return None
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON-ready values."""
+        """Return the record as JSON-ready values."""
         return asdict(self)
 
-    def unseen(self, data: LongTailedData) -> NDArray[np.bool_] | None:
-        """Which training images (N,) the backbone was not trained on; None if they are another set.
+    def unseen_mask(self, data: LongTailedData) -> NDArray[np.bool_] | None:
+        """Mark the training images (N,) of `data` that the backbone was not trained on.
+
+        Returns:
+            The mask; None if `data` is neither the recorded data set nor a copy of it, so nothing is known.
 
         Example:
             >>> from lort_hub.data.load import load_long_tailed
             >>> data = load_long_tailed("digits")
-            >>> TrainedOn.of(data, data.train.take(np.array([1, 2]))).unseen(data)[:4]
+            >>> TrainedOn.of(data, data.train.take(np.array([1, 2]))).unseen_mask(data)[:4]
             array([ True, False, False,  True])
         """
-        here = (data.source["dataset"], data.train.name)
-        if data.train.fingerprint() != self.fingerprint and here != (self.dataset, self.split):
+        source = (data.source["dataset"], data.train.name)
+        if data.train.fingerprint() != self.fingerprint and source != (self.dataset, self.split):
             return None
         return ~np.isin(data.train.rows, self.rows)
 
-    def doubt(self) -> str:
-        """What to say where the images at hand are not known to be the backbone's."""
+    def unknown_data_warning(self) -> str:
+        """Word the warning for a data set where `unseen_mask` is None."""
         return (
-            f"the backbone was trained on '{self.dataset}'; if these images are a copy of those, it has "
-            "memorised them and the choice of gamma and weight decay is too rosy about the tail."
+            f"the backbone was trained on '{self.dataset}'. If these images are a copy of those, it has "
+            "memorised them, and gamma and weight decay may be over-optimistic for tail classes."
         )

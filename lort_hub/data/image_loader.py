@@ -1,4 +1,4 @@
-"""Images as pixels: decoded and transformed, the same whichever process, worker or batch they are made in."""
+"""Decode and transform images, with the same result in any process, worker or batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,37 +19,67 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lort_hub.data.dataset import BadImageError, Encoded, ImageSplit, LongTailedData
-from lort_hub.data.transforms import EVAL_VIEW, Transform, in_two
+from lort_hub.data.transforms import EVAL_VIEW, Transform, split_transform
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Key = tuple[str, int]
-Sample = tuple[int, Tensor | BadImageError]
-Collated = tuple[list[int], Tensor | None, list[tuple[int, BadImageError]]]
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+ViewKey = tuple[str, int]
+"""Name of a view, and position of an image in its split."""
+LoadedImage = tuple[int, Tensor | BadImageError]
+"""Position of an image in its split, and its pixels (3, H, W) or the error that it cannot be decoded."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ImageBatch(NamedTuple):
+    """A batch of decoded images.
+
+    Attributes:
+        rows: Positions in the split of the N images that were decoded.
+        pixels: Their pixels (N, 3, H, W); None where there is none.
+        errors: Positions and errors of the images that cannot be decoded.
+    """
+
+    rows: list[int]
+    pixels: Tensor | None
+    errors: list[tuple[int, BadImageError]]
+
+    def require_all(self) -> Tensor:
+        """Return the pixels (N, 3, H, W) if every image of the batch was decoded.
+
+        Raises:
+            BadImageError: An image cannot be decoded.
+
+        Example:
+            >>> ImageBatch([4], torch.zeros(1, 3, 8, 8), []).require_all().shape
+            torch.Size([1, 3, 8, 8])
+        """
+        for _, error in self.errors:
+            raise error
+        assert self.pixels is not None  # a batch has images or errors
+        return self.pixels
 
 
 @dataclass(frozen=True)
-class Pixels(Dataset[Sample]):
+class ImageViews(Dataset[LoadedImage]):
     """Decoded and transformed images, indexed by (view, position in the split).
 
-    A random view of an image depends on the names of the view and the image alone: not on the process, the
-    worker or the batch it is made in.
+    A random view is seeded by the name of the view and the image's row in the original split, so it is the
+    same in any process, worker or batch.
 
     Attributes:
         split: The images.
-        transform: Makes the view "eval".
-        augment: Makes every other view.
+        transform: Preprocessing of the view "eval".
+        augment: Random preprocessing of every other view.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
         >>> from lort_hub.backbones.load import load_backbone
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
-        >>> pixels = Pixels(load_long_tailed("digits").test, backbone.transform, backbone.augment)
-        >>> pixels["eval", 3][1].shape, pixels["seed0.1", 3][1].equal(pixels["seed0.1", 3][1])
+        >>> images = ImageViews(load_long_tailed("digits").test, backbone.transform, backbone.augment)
+        >>> images["eval", 3][1].shape, images["seed0.1", 3][1].equal(images["seed0.1", 3][1])
         (torch.Size([3, 32, 32]), True)
     """
 
@@ -60,15 +90,15 @@ class Pixels(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: ViewKey) -> LoadedImage:
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
-        """What a DataLoader calls for a whole batch."""
+    def __getitems__(self, keys: Sequence[ViewKey]) -> list[LoadedImage]:
+        """Load the images of a whole batch; a DataLoader calls this where it exists."""
         encoded = self.split.encoded([row for _, row in keys])
-        return [self._make(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
+        return [self._load(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
 
-    def _make(self, view: str, row: int, encoded: Encoded) -> Sample:
+    def _load(self, view: str, row: int, encoded: Encoded) -> LoadedImage:
         try:
             image = self.split.decode(row, encoded)
         except BadImageError as error:
@@ -81,68 +111,71 @@ class Pixels(Dataset[Sample]):
 
     def batches(
         self, view: str, rows: Iterable[list[int]], num_workers: int = 0
-    ) -> Generator[Collated, None, None]:
-        """Batches of one view, made while the caller is at work on those before.
+    ) -> Generator[ImageBatch, None, None]:
+        """Load the batches of one view, a few of them ahead of the caller.
 
-        What Pillow does alone is shared by threads: they run at once, and there is nothing to start or
-        to copy. Random views draw from generators that a process has one of, and transformers' processors
-        compute with torch, which has threads of its own: worker processes make those.
+        Pillow releases the GIL, so transforms that end in Pillow use threads, which need no start-up and no
+        copies. Random views draw from global generators, of which each process has one, and the processors
+        of transformers compute with torch, which has threads of its own: both use worker processes.
 
         Args:
-            view: Which view.
+            view: Name of the view.
             rows: Positions in the split of each batch.
-            num_workers: Threads or processes; 0 to do all of it in between, in the caller's thread.
+            num_workers: Threads or processes; 0 to load each batch in the caller's thread.
 
         Yields:
-            As `collate` returns them.
+            The batches, in the order of `rows`.
         """
         transform = self.transform if view == EVAL_VIEW else self.augment
-        first, finish = in_two(transform) or (transform, None)
-        pixels = replace(self, transform=first, augment=first)
+        image_steps, batch_step = split_transform(transform) or (transform, None)
+        images = replace(self, transform=image_steps, augment=image_steps)
         keys = [[(view, row) for row in batch] for batch in rows]
-        made: Iterable[Collated]
-        if num_workers and (view != EVAL_VIEW or finish is None):
-            own = torch.Generator()  # or the workers' seed would be drawn from the caller's
-            made = DataLoader(
-                pixels, batch_sampler=keys, num_workers=num_workers, collate_fn=collate, generator=own
+        batches: Iterable[ImageBatch]
+        if num_workers and (view != EVAL_VIEW or batch_step is None):
+            generator = torch.Generator()  # without it, the workers' seed is drawn from the global generator
+            batches = DataLoader(
+                images, batch_sampler=keys, num_workers=num_workers, collate_fn=collate, generator=generator
             )
         else:
-            made = map(collate, in_threads(pixels.__getitems__, keys, num_workers))
-        for found, images, errors in made:
-            yield found, finish(images) if finish and images is not None else images, errors
+            batches = map(collate, map_in_threads(images.__getitems__, keys, num_workers))
+        for batch in batches:
+            if batch_step and batch.pixels is not None:
+                yield batch._replace(pixels=batch_step(batch.pixels))
+            else:
+                yield batch
 
 
-def in_threads(make: Callable[[Item], Made], items: Iterable[Item], number: int) -> Iterator[Made]:
-    """Make something of each item, in order and a few items ahead of the caller.
+def map_in_threads(function: Callable[[T], R], items: Iterable[T], num_threads: int) -> Iterator[R]:
+    """Apply a function to each item in threads, in order and a few items ahead of the caller.
 
     Args:
-        make: Called in the threads; draws nothing at random.
-        items: What to call it with.
-        number: Threads; 0 to call it in the caller's, when the next result is asked for.
+        function: Called in the threads; it must not draw random numbers.
+        items: Its arguments.
+        num_threads: Threads; 0 to call it in the caller's thread, when the next result is asked for.
 
     Example:
-        >>> list(in_threads(len, ["a", "bc"], 2))
+        >>> list(map_in_threads(len, ["a", "bc"], 2))
         [1, 2]
     """
-    if not number:
-        yield from map(make, items)
+    if not num_threads:
+        yield from map(function, items)
         return
-    pillow.init()  # two threads that find a format unknown would race for Pillow's plugins, and one lose
-    pool, ahead = ThreadPoolExecutor(number), deque[Future[Made]]()
+    pillow.init()  # Pillow loads its plugins at the first unknown format: two threads would race for that
+    pool, pending = ThreadPoolExecutor(num_threads), deque[Future[R]]()
     try:
         for item in items:
-            ahead.append(pool.submit(make, item))
-            if len(ahead) > 2 * number:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * num_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, numpy's and torch's CPU generators for a block, and put them back after it.
+    """Seed the CPU generators of Python, numpy and torch for a block, and restore them after it.
 
     Example:
         >>> with seeded(3):
@@ -163,43 +196,21 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def collate(samples: list[Sample]) -> Collated:
-    """Stack the images of a batch.
+def collate(images: list[LoadedImage]) -> ImageBatch:
+    """Stack the decoded images of a batch.
 
     Args:
-        samples: Items of `Pixels`.
-
-    Returns:
-        Positions and pixels (N, 3, H, W) of the images, and the positions and errors of those that are none.
+        images: Items of `ImageViews`.
 
     Example:
         >>> rows, pixels, errors = collate([(4, torch.zeros(3, 8, 8)), (5, BadImageError("cut short"))])
         >>> rows, pixels.shape, errors
         ([4], torch.Size([1, 3, 8, 8]), [(5, BadImageError('cut short'))])
     """
-    good = [(row, sample) for row, sample in samples if isinstance(sample, Tensor)]
-    bad = [(row, sample) for row, sample in samples if isinstance(sample, BadImageError)]
-    return [row for row, _ in good], torch.stack([image for _, image in good]) if good else None, bad
-
-
-def intact(images: Tensor | None, errors: list[tuple[int, BadImageError]]) -> Tensor:
-    """The images of a batch all of whose images must be there.
-
-    Args:
-        images: As `collate` returns them.
-        errors: As `collate` returns them.
-
-    Raises:
-        BadImageError: One cannot be decoded.
-
-    Example:
-        >>> intact(torch.zeros(1, 3, 8, 8), []).shape
-        torch.Size([1, 3, 8, 8])
-    """
-    for _, error in errors:
-        raise error
-    assert images is not None  # a batch has images or errors
-    return images
+    good = [(row, image) for row, image in images if isinstance(image, Tensor)]
+    bad = [(row, error) for row, error in images if isinstance(error, BadImageError)]
+    pixels = torch.stack([image for _, image in good]) if good else None
+    return ImageBatch([row for row, _ in good], pixels, bad)
 
 
 def check_images(
@@ -209,16 +220,18 @@ def check_images(
     on_bad_image: Literal["error", "skip"] = "error",
     num_workers: int = 0,
 ) -> LongTailedData:
-    """Decode every image once, before hours of training end at one that cannot be; every process calls this.
+    """Decode every image once, so that no training stops at one that is damaged.
+
+    Every process calls this.
 
     Args:
         data: The data set.
         accelerator: The processes, which share the work.
-        on_bad_image: Stop, or leave such images out and record them.
+        on_bad_image: "error" stops at an image that cannot be decoded, "skip" leaves it out and records it.
         num_workers: Decoding threads.
 
     Returns:
-        The data, without such images.
+        The data, without the images left out.
 
     Raises:
         BadImageError: An image cannot be decoded.
@@ -233,22 +246,22 @@ def check_images(
     """
     from accelerate.utils import gather_object
 
-    bad: list[list[tuple[int, BadImageError]]] = []
+    errors: list[list[tuple[int, BadImageError]]] = []
     for split in (data.train, data.test):
-        mine = range(len(split))[accelerator.process_index :: accelerator.num_processes]
-        keys = [[(EVAL_VIEW, row) for row in mine[start : start + 64]] for start in range(0, len(mine), 64)]
-        batches = in_threads(Pixels(split, _size, _size).__getitems__, keys, num_workers)
-        found = [pair for samples in batches for pair in collate(samples)[2]]
-        bad.append(sorted(gather_object(found), key=itemgetter(0)))
+        rows = range(len(split))[accelerator.process_index :: accelerator.num_processes]
+        keys = [[(EVAL_VIEW, row) for row in rows[start : start + 64]] for start in range(0, len(rows), 64)]
+        batches = map_in_threads(ImageViews(split, _size, _size).__getitems__, keys, num_workers)
+        own_errors = [pair for images in batches for pair in collate(images).errors]
+        errors.append(sorted(gather_object(own_errors), key=itemgetter(0)))
     if on_bad_image == "error":
-        for _, error in bad[0] + bad[1]:
+        for _, error in errors[0] + errors[1]:
             raise error
-    data = data.leave_out(*([row for row, _ in found] for found in bad))
+    data = data.leave_out(*([row for row, _ in of_split] for of_split in errors))
     if not data.class_counts.all():
         empty = [name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count]
         raise DatasetError(
             f"No training image of {', '.join(map(repr, empty[:5]))} can be decoded.\n"
-            "Mend their images, or remove the classes from the data set."
+            "Repair their images, or remove the classes from the data set."
         )
     return data
 

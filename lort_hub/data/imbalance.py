@@ -1,4 +1,4 @@
-"""Long-tailed subsets: how many images each class keeps, and which (PAPER section 4)."""
+"""Cut a training set to a long tail: how many images each class keeps, and which ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from lort_hub.errors import ConfigError, did_you_mean
 
 PARETO_ALPHA = 6.0
-"""Shape of the Pareto profile, ImageNet-LT's."""
+"""Shape of the Pareto profile, as in ImageNet-LT."""
 
 Profile = Callable[[NDArray[np.float64], float, float], NDArray[np.float64]]
+"""From ranks (K,) in [0, 1], imbalance ratio and tail fraction to shares (K,) of the largest class."""
 
 
 def _exponential(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
-    kept: NDArray[np.float64] = (1 / ratio) ** rank
-    return kept
+    shares: NDArray[np.float64] = (1 / ratio) ** rank
+    return shares
 
 
 def _pareto(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.float64]:
-    kept: NDArray[np.float64] = (1 + rank * (ratio ** (1 / PARETO_ALPHA) - 1)) ** -PARETO_ALPHA
-    return kept
+    shares: NDArray[np.float64] = (1 + rank * (ratio ** (1 / PARETO_ALPHA) - 1)) ** -PARETO_ALPHA
+    return shares
 
 
 def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
@@ -36,9 +37,10 @@ def _two_humps(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.
 
 
 def _one_tail(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
-    along = np.clip((rank - 1 + fraction) / fraction, 0, 1).round(12)  # or truncation loses an image
-    kept: NDArray[np.float64] = (1 / ratio) ** along
-    return kept
+    # Rounded, or a float error below a whole number would lose an image when counts are truncated.
+    tail_rank = np.clip((rank - 1 + fraction) / fraction, 0, 1).round(12)
+    shares: NDArray[np.float64] = (1 / ratio) ** tail_rank
+    return shares
 
 
 PROFILES: dict[str, Profile] = {
@@ -48,38 +50,38 @@ PROFILES: dict[str, Profile] = {
     "humps": _two_humps,
     "tail": _one_tail,
 }
-"""Share of the largest class each class keeps, from its rank in [0, 1], the ratio and a fraction."""
+"""Profiles by the name that `imbalance` begins with."""
 FRACTIONS = {"step": 0.5, "tail": 0.2}
-"""Share of the classes in the tail, of the profiles that have one to set."""
+"""Default share of tail classes, for the profiles where it can be set."""
 
 
 def long_tailed_counts(imbalance: str, num_classes: int, max_count: float) -> NDArray[np.int64]:
-    """Images each class keeps, the most frequent class first.
+    """Compute how many images each class keeps, the most frequent class first.
 
     Args:
-        imbalance: `none`, `exp:IR`, `pareto:IR`, `step:IR[:fraction]`, `humps:IR` (two clusters of sizes, at
-            either end of an exponential profile) or `tail:IR[:fraction]` (equal classes, then an exponential
-            tail); IR is the largest count over the smallest, `fraction` the share of tail classes (default
-            0.5 of a step, 0.2 of a tail).
+        imbalance: `none`, `exp:IR`, `pareto:IR`, `step:IR[:fraction]`, `humps:IR` (two groups of class sizes,
+            at the two ends of an exponential profile) or `tail:IR[:fraction]` (equal classes, then an
+            exponential tail); IR is the largest count over the smallest, `fraction` the share of tail
+            classes (default: 0.5 for `step`, 0.2 for `tail`).
         num_classes: K.
         max_count: Images of the largest class.
 
     Returns:
-        Counts (K,), truncated like the field's code, at least one each.
+        Counts (K,), at least 1, truncated to integers as the published code does.
 
     Raises:
-        ConfigError: Not such a text, or IR below one.
+        ConfigError: `imbalance` has another form, or IR is below 1.
 
     Example:
         >>> counts = long_tailed_counts("exp:100", num_classes=100, max_count=500)
         >>> counts[[0, 1, 98, 99]], counts.sum()
         (array([500, 477,   5,   5]), np.int64(10847))
     """
-    keep = _keep(imbalance, num_classes)
-    return np.maximum(1, (max_count * keep).astype(np.int64))
+    shares = _class_shares(imbalance, num_classes)
+    return np.maximum(1, (max_count * shares).astype(np.int64))
 
 
-def _keep(imbalance: str, num_classes: int) -> NDArray[np.float64]:
+def _class_shares(imbalance: str, num_classes: int) -> NDArray[np.float64]:
     name, *numbers = imbalance.split(":")
     if name == "none" and not numbers:
         return np.ones(num_classes)
@@ -89,11 +91,11 @@ def _keep(imbalance: str, num_classes: int) -> NDArray[np.float64]:
             f"Unknown imbalance '{imbalance}'.{did_you_mean(name, ['none', *PROFILES])}\n{example}"
         )
     try:
-        ratio, *given = (float(number) for number in numbers)
-        [fraction] = given or [FRACTIONS.get(name, 0.5)]
+        ratio, *optional = (float(number) for number in numbers)
+        [fraction] = optional or [FRACTIONS.get(name, 0.5)]
     except ValueError:
         raise ConfigError(f"Cannot read imbalance '{imbalance}'.\n{example}") from None
-    if not ratio >= 1 or not 0 < fraction < 1 or (given and name not in FRACTIONS):
+    if not ratio >= 1 or not 0 < fraction < 1 or (optional and name not in FRACTIONS):
         raise ConfigError(
             f"Imbalance '{imbalance}' needs a ratio >= 1 (and a fraction in (0, 1)).\n{example}"
         )
@@ -108,15 +110,15 @@ def long_tailed_indices(
     subset: Literal["first", "shuffle"] = "first",
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Rows of the long-tailed subset, in file order.
+    """Select the rows of the long-tailed subset, in file order.
 
     Args:
         labels: Labels (N,) of the full training set.
-        imbalance: As in `long_tailed_counts`; the largest class keeps N / K images, the field's convention,
-            and no class more than it has. `none` keeps every row.
+        imbalance: As in `long_tailed_counts`. The largest class keeps N / K images, as in the published
+            CIFAR-LT splits, and no class more than it has. `none` keeps every row.
         num_classes: K.
-        subset: The first images of each class in file order, or a random choice.
-        seed: Seed of the random choice.
+        subset: "first" takes the first images of each class in file order, "shuffle" random ones.
+        seed: Seed of `subset="shuffle"`.
 
     Returns:
         Row numbers (M,), ascending.
@@ -129,8 +131,8 @@ def long_tailed_indices(
         return np.arange(len(labels))
     counts = long_tailed_counts(imbalance, num_classes, len(labels) / num_classes)
     rng = np.random.default_rng(seed)
-    kept = []
+    selected = []
     for label, count in enumerate(counts):
         rows = np.flatnonzero(labels == label)
-        kept.append((rng.permutation(rows) if subset == "shuffle" else rows)[:count])
-    return np.sort(np.concatenate(kept))
+        selected.append((rng.permutation(rows) if subset == "shuffle" else rows)[:count])
+    return np.sort(np.concatenate(selected))

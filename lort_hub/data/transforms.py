@@ -1,4 +1,4 @@
-"""Random preprocessing of training images, the same for timm's and transformers' backbones."""
+"""Build the random preprocessing of training images, the same for timm and transformers backbones."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from torchvision.transforms import Compose
 from lort_hub.errors import ConfigError
 
 EVAL_VIEW = "eval"
-
+"""Name of the view that the deterministic evaluation preprocessing makes of each image."""
 
 Transform = Callable[[Image.Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
 
-PROBES = 300
-"""Draws that random operations have to survive before a training starts."""
+RAND_AUGMENT_TRIALS = 300
+"""How often RandAugment is tried on a noise image before a training starts."""
 
-SMALL = 64
-"""Largest side in pixels of images that are cropped as CIFAR's are."""
+SMALL_SIDE = 64
+"""Images up to this side in pixels are cropped as the CIFAR protocol does."""
 
 
 class Normalise:
-    """timm's last steps, from bytes to normalised pixels, on a whole batch: equal bit for bit.
+    """Conversion of a batch from bytes to normalised pixels, equal bit for bit to timm's last two steps.
 
-    A batch of Pillow's bytes (N, H, W, 3) is channels last already, and stays so.
+    timm converts image by image (`MaybeToTensor`, `Normalize`); this converts a batch (N, H, W, 3) at once
+    and keeps its memory format, channels last.
 
     Example:
         >>> normalise = Normalise(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.5, 0.5]))
@@ -39,19 +40,19 @@ class Normalise:
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        """Normalise by the mean (3,) and deviation (3,) of each channel."""
+        """Set the mean (3,) and standard deviation (3,) of the channels."""
         self.mean, self.std = mean, std
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) of bytes (N, H, W, 3)."""
+        """Return pixels (N, 3, H, W), float32, of bytes (N, H, W, 3)."""
         width = images.shape[2]
-        lines = images.flatten(2).float().div_(255)  # whole lines at a time: three channels are too few
+        lines = images.flatten(2).float().div_(255)  # operations on three channels alone would be slow
         lines.sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
         return lines.view(images.shape).permute(0, 3, 1, 2)
 
 
 def to_bytes(image: Image.Image) -> Tensor:
-    """The bytes (H, W, 3) of an RGB image.
+    """Copy an RGB image into a tensor (H, W, 3), uint8.
 
     Example:
         >>> to_bytes(Image.new("RGB", (2, 1), (1, 2, 3))).tolist()
@@ -60,18 +61,22 @@ def to_bytes(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image))
 
 
-def in_two(transform: Transform) -> tuple[Transform, Normalise] | None:
-    """A transform of timm's as what Pillow does to an image and what is left to do to a batch.
+def split_transform(transform: Transform) -> tuple[Transform, Normalise] | None:
+    """Split a timm transform into the Pillow steps for one image and the normalisation of a batch.
 
     Args:
-        transform: Any; None is returned for those that do not end as timm's do.
+        transform: Any transform.
+
+    Returns:
+        A transform to bytes (H, W, 3) and the conversion of a batch of them; None for a transform that does
+        not end in timm's `MaybeToTensor` and `Normalize`.
 
     Example:
         >>> import timm
-        >>> whole = timm.data.create_transform(8)
-        >>> one, rest = in_two(whole)
+        >>> transform = timm.data.create_transform(8)
+        >>> pillow_steps, normalise = split_transform(transform)
         >>> image = Image.effect_noise((9, 9), 64).convert("RGB")
-        >>> rest(one(image)[None])[0].equal(whole(image))
+        >>> normalise(pillow_steps(image)[None])[0].equal(transform(image))
         True
     """
     from timm.data.transforms import MaybeToTensor
@@ -84,18 +89,20 @@ def in_two(transform: Transform) -> tuple[Transform, Normalise] | None:
 
 
 def _steps(transform: Any) -> list[Any]:
-    """The steps of nested Composes, in order."""
+    """List the steps of nested Composes, in order."""
     if not isinstance(transform, Compose):
         return [transform]
     return [inner for step in transform.transforms for inner in _steps(step)]
 
 
 def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compose:
-    """Crop and flip: padded for small images (the CIFAR protocol), resized for the others (ImageNet's).
+    """Build the training augmentation: a random crop, a random flip, and the conversion to pixels.
+
+    Small images are padded and cropped (the CIFAR protocol), larger ones cropped and resized (ImageNet's).
 
     Args:
         data: timm's data config: input_size (3, H, W), mean, std, interpolation, and more.
-        finish: Maps the cropped image to pixels; None normalises by `data`'s mean and std.
+        finish: Maps the cropped image to pixels; None normalises by the mean and std in `data`.
 
     Example:
         >>> from PIL import Image
@@ -107,45 +114,46 @@ def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compo
 
     crop, _, normalise = timm.data.create_transform(**data, is_training=True, color_jitter=0.0, separate=True)
     side = data["input_size"][-1]
-    if side <= SMALL:
-        whole = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
-        padded = transforms.RandomCrop(side, padding=side // 8)
-        crop = Compose([whole, padded, transforms.RandomHorizontalFlip()])
+    if side <= SMALL_SIDE:
+        resize = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
+        padded_crop = transforms.RandomCrop(side, padding=side // 8)
+        crop = Compose([resize, padded_crop, transforms.RandomHorizontalFlip()])
     return Compose([crop, finish or normalise])
 
 
-def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
-    """An augmentation with timm's RandAugment between its crop and its normalisation.
+def add_rand_augment(augment: Compose, name: str, side: int) -> Compose:
+    """Add timm's RandAugment to an augmentation, between its crop and its conversion to pixels.
 
     Args:
-        augment: What `augmentation` returned.
+        augment: The augmentation, from `augmentation`.
         name: timm's name of the operations, such as "rand-m9-mstd0.5-inc1".
         side: Side of the images in pixels.
 
     Raises:
-        ConfigError: It is not timm's name of a RandAugment, or one of 300 draws fails.
+        ConfigError: timm does not know the name as a RandAugment, or one of 300 trials fails.
 
     Example:
         >>> config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-        >>> len(with_random_operations(augmentation(config), "rand-m9", 32).transforms)
+        >>> len(add_rand_augment(augmentation(config), "rand-m9", 32).transforms)
         3
     """
     import timm
 
-    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses; at weak ones it may too.
+    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses. A weak strength may also
+    # end there: the trials below find out.
     capped = name if "-mmax" in name else f"{name}-mmax9"
     sample = Image.effect_noise((side, side), 64).convert("RGB")
     try:
         if not name.startswith("rand-"):
-            raise ValueError("no name of a RandAugment")
+            raise ValueError("not the name of a RandAugment")
         _, randomise, _ = timm.data.create_transform(
             side, is_training=True, auto_augment=capped, separate=True
         )
-        for _ in range(PROBES):
+        for _ in range(RAND_AUGMENT_TRIALS):
             randomise(sample)
     except (AssertionError, ValueError, KeyError) as cause:
         raise ConfigError(
-            f"--auto-augment '{name}' is refused by timm or Pillow: {cause}\n"
+            f'`auto_augment="{name}"` is refused by timm or Pillow: {cause}\n'
             "Expected a name such as rand-m9-mstd0.5-inc1: strength m, its spread mstd, increasing inc1."
         ) from cause
     crop, finish = augment.transforms
@@ -153,7 +161,7 @@ def with_random_operations(augment: Compose, name: str, side: int) -> Compose:
 
 
 def augmented_view(seed: int, view: int) -> str:
-    """Name of the `view`-th randomly augmented view (1, 2, ...) under `seed`.
+    """Return the name of the `view`-th randomly augmented view (1, 2, ...) under `seed`.
 
     Example:
         >>> augmented_view(0, 3)

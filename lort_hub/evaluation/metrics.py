@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESHOLDS) -> dict[str, Array]:
-    """Classes by their number of training images (PAPER section 4).
+    """Group the classes by their number of training images: many, medium, few (docs/method.md).
 
     Args:
         class_counts: Training images (K,).
@@ -53,7 +53,7 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
 def logits_magnitude(
     logits: Array, labels: Array, negatives: Literal["samples", "classes"] = "samples"
 ) -> Array:
-    """Logits magnitude LoMa of each class (PAPER section 3): mean positive minus mean negative logit.
+    """Compute the logits magnitude LoMa of each class: mean positive minus mean negative logit.
 
     The paper leaves open whether the negative mean runs over samples or over class means; the two agree on a
     balanced set.
@@ -78,7 +78,7 @@ def logits_magnitude(
 def regularized_std(
     logits: Array, labels: Array, spread: Literal["pooled", "positives", "negatives"] = "pooled"
 ) -> Array:
-    """Standard deviation of each class's logit over its LoMa (PAPER section 3): unchanged by rescaling.
+    """Compute the standard deviation of each class's logit over its LoMa (RSD); rescaling leaves it as it is.
 
     The paper leaves open which samples the deviation runs over; "pooled" takes positives about their mean and
     negatives about theirs, over all N samples.

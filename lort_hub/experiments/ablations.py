@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.base import Head, LinearHead, Sample
+from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.fit import Fit, fit_head
 from lort_hub.heads.fitters import fit_method, sgd_from_base
 from lort_hub.heads.methods import METHODS, STRENGTHS
@@ -49,7 +49,7 @@ class Bench:
     def sgd(self, *, zero: bool = False, views: int = 0, **settings: float) -> LinearHead:
         """LORT by the paper's SGD, from the baseline head or from zero."""
         base = None if zero else (self.baseline.weight, self.baseline.bias)
-        sample = Sample(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
+        sample = FitInputs(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
         return sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings})
 
     def lort(self, delta: float) -> Fit:
@@ -129,7 +129,7 @@ def noise_study(bench: Bench) -> Series:
 
 def path_study(bench: Bench) -> Series:
     """LORT's first step in closed form, the bias linear in the counts that it amounts to, and tau log pi."""
-    sample = Sample(bench.training, base=(bench.baseline.weight, bench.baseline.bias))
+    sample = FitInputs(bench.training, base=(bench.baseline.weight, bench.baseline.bias))
     for method, setting in (
         ("lort-path", "strength"),
         ("linear-adjust", "strength"),

@@ -1,4 +1,4 @@
-"""Extract features once, keep them on disk, and read them in blocks on one or several processes."""
+"""Extract features once, store them on disk, and read them in blocks, on one or several processes."""
 
 from lort_hub.lazy import lazy_names
 

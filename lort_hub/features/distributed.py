@@ -1,4 +1,4 @@
-"""The processes of one run: sums over all of them, and a clear end where one of them dies."""
+"""Sum, broadcast and gather over the processes of a run, and report a process that dies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lort_hub.errors import LortHubError, ProcessLostError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-PATIENCE = timedelta(days=1)
-"""How long one process waits for the others; gloo notices one that has died at once, whatever this is."""
-LOST = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
-"""What gloo says of a process that is gone, in errors that have no type of their own."""
+TIMEOUT = timedelta(days=1)
+"""How long a process waits for the others; gloo reports a dead process at once, whatever the timeout."""
+LOST_PROCESS = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
+"""Words in gloo's error messages about a dead process; these errors have no type of their own."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Processes:
     """All processes of a run, or this one alone.
 
     Attributes:
-        group: torch's group of them, over gloo, for what lives on the CPU; None for one process alone.
+        group: torch's process group over gloo, for tensors on the CPU; None for a single process.
 
     Raises:
-        ProcessLostError: From each method, where another process has ended.
+        ProcessLostError: Raised by each method if another process has ended.
 
     Example:
-        >>> alone, sums = Processes(), torch.ones(2)
-        >>> alone.total(sums)
-        >>> sums, alone.gather(torch.tensor([3]))
+        >>> processes, sums = Processes(), torch.ones(2)
+        >>> processes.all_reduce(sums)
+        >>> sums, processes.gather(torch.tensor([3]))
         (tensor([1., 1.]), tensor([3]))
     """
 
@@ -44,36 +44,36 @@ class Processes:
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Processes:
-        """Those of an accelerator; every process calls this."""
+        """Make a group of the accelerator's processes; every process calls this."""
         if accelerator.num_processes == 1:
             return cls()
         with detect_lost_process():
-            torch.distributed.barrier()  # which notices who has died already; a new group waits for them
-            return cls(torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
+            torch.distributed.barrier()  # reports a dead process, for which a new group would wait
+            return cls(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return 1 if self.group is None else torch.distributed.get_world_size(self.group)
 
     @property
     def index(self) -> int:
-        """Which one this is."""
+        """Index of this process."""
         return 0 if self.group is None else torch.distributed.get_rank(self.group)
 
-    def total(self, *sums: Tensor) -> None:
-        """Replace each process's sums by those over all processes, the same bits in each."""
+    def all_reduce(self, *sums: Tensor) -> None:
+        """Sum tensors over all processes, in place; every process gets the same bits."""
         if self.group is None:
             return
         with detect_lost_process():
             for tensor in sums:
                 torch.distributed.all_reduce(tensor, group=self.group)
 
-    def agree(self, *values: Tensor) -> None:
-        """Replace each process's values by those of the first.
+    def broadcast(self, *values: Tensor) -> None:
+        """Copy tensors of the first process to all others, in place.
 
-        What is computed from the same sums may differ in its last bits where processes have other cores or
-        other threads; steps and stops that were decided by it would then no longer be the same.
+        Processes with other cores or other numbers of threads may compute results that differ in their last
+        bits from the same sums. Decisions about steps and stops must not depend on that difference.
         """
         if self.group is None:
             return
@@ -81,41 +81,41 @@ class Processes:
             for tensor in values:
                 torch.distributed.broadcast(tensor, group_src=0, group=self.group)
 
-    def agreed(self, number: float) -> float:
-        """A number as the first process has it."""
+    def broadcast_number(self, number: float) -> float:
+        """Return the number that the first process passes."""
         value = torch.tensor(number, dtype=torch.float64)
-        self.agree(value)
+        self.broadcast(value)
         return value.item()
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """One value of each process, of any kind, in their order."""
+        """Gather one value of any type from each process, in their order."""
         if self.group is None:
             return [value]
-        found: list[Any] = [None] * self.count
+        values: list[Any] = [None] * self.count
         with detect_lost_process():
-            torch.distributed.all_gather_object(found, value, group=self.group)
-        return found
+            torch.distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def gather(self, values: Tensor) -> Tensor:
-        """The rows (n, ...) of all processes, in their order; each may have another number, or none."""
+        """Gather the rows (n, ...) of all processes, in their order; n may differ and may be 0."""
         if self.group is None:
             return values
         sizes = torch.zeros(self.count, dtype=torch.int64)
         sizes[self.index] = len(values)
-        self.total(sizes)
-        found = []
+        self.all_reduce(sizes)
+        parts = []
         with detect_lost_process():
             for source, size in enumerate(sizes.tolist()):
-                mine = source == self.index
-                part = values.contiguous() if mine else values.new_empty(size, *values.shape[1:])
+                own = source == self.index
+                part = values.contiguous() if own else values.new_empty(size, *values.shape[1:])
                 torch.distributed.broadcast(part, group_src=source, group=self.group)
-                found.append(part)
-        return torch.cat(found)
+                parts.append(part)
+        return torch.cat(parts)
 
 
 @contextmanager
 def detect_lost_process() -> Iterator[None]:
-    """Turn what torch says of a process that has died into a `ProcessLostError`.
+    """Turn torch's errors about a dead process into a `ProcessLostError`.
 
     Example:
         >>> with detect_lost_process():
@@ -124,39 +124,41 @@ def detect_lost_process() -> Iterator[None]:
     try:
         yield
     except RuntimeError as cause:
-        if not isinstance(cause, torch.distributed.DistError) and not LOST.search(str(cause)):
+        if not isinstance(cause, torch.distributed.DistError) and not LOST_PROCESS.search(str(cause)):
             raise
         raise ProcessLostError(
             f"Another process of this run has ended: {str(cause).splitlines()[0][:200]}\n"
-            "Its own message, above or below, says why. Features already extracted are kept: mend that, and "
-            "run the same command again."
+            "Its own message, above or below, says why. Solve that and run the same command again: features "
+            "already extracted are kept."
         ) from cause
 
 
 @contextmanager
-def all_or_none(processes: Processes) -> Iterator[None]:
-    """Wait for every process at the end of a block, and raise the error of the first that failed on all.
+def fail_together(processes: Processes) -> Iterator[None]:
+    """Raise on all processes if one fails in a block: the error of the first process that failed.
 
-    Without it the others would wait for ever for a process that found a bad image or a full disk.
+    All processes wait for each other at the end of the block. Without this the others would wait for ever for
+    a process that met a bad image or a full disk.
 
     Args:
-        processes: All of them, who were alive when the block began.
+        processes: All processes, made before the block.
 
     Example:
-        >>> with all_or_none(Processes()):
+        >>> with fail_together(Processes()):
         ...     raise LortHubError("not finite")
         Traceback (most recent call last):
         lort_hub.errors.LortHubError: not finite
     """
-    own: Exception | None = None
+    own_error: Exception | None = None
     try:
         yield
     except Exception as error:
         if processes.count == 1:
             raise
-        own = error
-    # Our errors and the machine's cross to other processes as they are; others may not be made for it.
-    told = own if own is None or isinstance(own, (LortHubError, OSError)) else RuntimeError(repr(own))
-    errors = [error for error in processes.gather_objects(told) if error is not None]
+        own_error = error
+    shared = own_error
+    if own_error is not None and not isinstance(own_error, (LortHubError, OSError)):
+        shared = RuntimeError(repr(own_error))  # an error of another type may not survive pickling
+    errors = [error for error in processes.gather_objects(shared) if error is not None]
     if errors:
-        raise errors[0] from own
+        raise errors[0] from own_error

@@ -1,19 +1,22 @@
-"""Feature extraction: the frozen backbone runs once over every image, in parts, shared by all processes."""
+"""Extract features: run the frozen backbone once over every image, in parts shared by all processes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit
-from lort_hub.data.image_loader import Pixels
+from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
-from lort_hub.features.distributed import Processes, all_or_none
+from lort_hub.features.distributed import Processes, fail_together
 from lort_hub.features.store import FeatureStore, cache_folder
 
 if TYPE_CHECKING:
@@ -33,22 +36,22 @@ def extract_features(
     on_bad_image: Literal["error", "skip"] = "error",
     dtype: torch.dtype = torch.float32,
 ) -> FeatureStore:
-    """Run the frozen backbone once over every image and keep its features on disk.
+    """Run the frozen backbone once over every image and store its features on disk.
 
-    Finished parts are kept, so an interrupted call resumes and a repeated one returns at once. The processes
-    of one `accelerate launch` share the parts; where one of them fails, all raise its error.
+    Finished parts are kept: an interrupted call resumes, and a repeated one returns at once. The processes of
+    one `accelerate launch` share the parts; if one of them fails, all raise its error.
 
     Args:
-        backbone: What to run, in eval mode and without gradients.
+        backbone: The backbone; it runs in eval mode without gradients.
         split: The images.
         accelerator: Device, precision and processes; None for the CPU.
-        folder: Where stores live; None for `cache_folder()`.
-        views: Randomly augmented views to add to the evaluation view, as the paper's stage 2 sees them.
-        seed: Seed of the augmentation, per image and view.
+        folder: Folder of all stores; None for the cache folder.
+        views: Number of randomly augmented views to extract beside the evaluation view, for stage 2.
+        seed: Seed of the augmentation; each image of each view has a random state of its own.
         batch_size: Images per forward pass and process.
-        num_workers: Decoding threads or processes, as `Pixels.batches` has them.
-        on_bad_image: Stop at an image that cannot be decoded, or leave it out and record it.
-        dtype: Type the features are stored in: float32, or half of it in float16 or bfloat16.
+        num_workers: Decoding threads or processes, as in `ImageViews.batches`.
+        on_bad_image: "error" stops at an image that cannot be decoded, "skip" leaves it out and records it.
+        dtype: Type of the stored features: float32, or float16 or bfloat16 for half the size.
 
     Returns:
         The complete store.
@@ -76,66 +79,96 @@ def extract_features(
         "precision": accelerator.mixed_precision,
         "on_bad_image": on_bad_image,
     }
-    if dtype != torch.float32:  # absent otherwise, as it was before there was a choice
+    if dtype != torch.float32:  # float32 has no entry, so stores from before this option stay valid
         content["dtype"] = str(dtype).removeprefix("torch.")
     store = FeatureStore.create(folder or cache_folder() / "features", content, num_samples=len(split))
-    names = [EVAL_VIEW, *(augmented_view(seed, view + 1) for view in range(views))]
-    pixels = Pixels(split, backbone.transform, backbone.augment)
-    mine = store.share(accelerator.process_index, accelerator.num_processes)
-    options = batch_size, num_workers, on_bad_image
-    with all_or_none(Processes.of(accelerator)):
-        for view in names:
-            if parts := store.missing(view, mine):
-                model = backbone.model.eval().to(accelerator.device)
-                # As Pillow's bytes are; 3 to 32 % faster in five families of convnets, within noise for ViTs.
-                # Compiling wins a ResNet 4 to 7 % in float32, and costs the CPU time of thousands of images.
-                model.to(memory_format=torch.channels_last)
-                _extract_parts(backbone, pixels, view, parts, store, accelerator, *options)
+    extraction = _Extraction(
+        backbone=backbone,
+        images=ImageViews(split, backbone.transform, backbone.augment),
+        store=store,
+        accelerator=accelerator,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        skip_bad_images=on_bad_image == "skip",
+    )
+    share = store.share(accelerator.process_index, accelerator.num_processes)
+    with fail_together(Processes.of(accelerator)):
+        for view in (EVAL_VIEW, *(augmented_view(seed, number + 1) for number in range(views))):
+            if parts := store.missing(view, share):
+                extraction.extract_parts(view, parts)
     return store
 
 
-@torch.inference_mode()
-def _extract_parts(
-    backbone: Backbone,
-    pixels: Pixels,
-    view: str,
-    parts: list[int],
-    store: FeatureStore,
-    accelerator: Accelerator,
-    batch_size: int,
-    num_workers: int,
-    on_bad_image: str,
-) -> None:
-    from accelerate.utils import tqdm
+@dataclass(frozen=True)
+class _Extraction:
+    """Extraction of one split's features into a store.
 
-    device = accelerator.device
-    # One stream of batches for all parts keeps its workers busy; no batch crosses the end of a part.
-    batches = [
-        list(store.rows(part)[start : start + batch_size])
-        for part in parts
-        for start in range(0, len(store.rows(part)), batch_size)
-    ]
-    total = sum(len(batch) for batch in batches)
-    title, seconds = f"features of {pixels.split.name}", 0.1 if sys.stderr.isatty() else 60
-    with (
-        closing(pixels.batches(view, batches, num_workers)) as made,  # no worker outlives an error
-        tqdm(total=total, desc=title, unit="img", mininterval=seconds, delay=seconds) as progress,
-    ):
-        for part in parts:
-            x, rows, skipped = [], [], []
-            for _ in range(0, len(store.rows(part)), batch_size):
-                batch_rows, images, errors = next(made)
-                for row, error in errors:
-                    if on_bad_image == "error":
-                        raise error
-                    skipped.append(row)
-                if images is not None:
-                    with accelerator.autocast():
-                        batch = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-                        x.append(backbone.features(batch).float().cpu())
-                    rows += batch_rows
-                progress.update(len(batch_rows) + len(errors))
-            index = torch.tensor(rows, dtype=torch.int64)
-            labels = torch.from_numpy(pixels.split.labels)[index]
-            features = torch.cat(x) if x else torch.empty(0, backbone.num_features)
-            store.save_part(view, part, features, labels, index, skipped=skipped)
+    Attributes:
+        backbone: The frozen backbone.
+        images: The images of the split.
+        store: The store to write to.
+        accelerator: Device and precision.
+        batch_size: Images per forward pass.
+        num_workers: Decoding threads or processes.
+        skip_bad_images: Whether to leave out images that cannot be decoded.
+    """
+
+    backbone: Backbone
+    images: ImageViews
+    store: FeatureStore
+    accelerator: Accelerator
+    batch_size: int
+    num_workers: int
+    skip_bad_images: bool
+
+    def extract_parts(self, view: str, parts: list[int]) -> None:
+        """Extract some parts of a view, with one stream of batches for all of them."""
+        from accelerate.utils import tqdm
+
+        model = self.backbone.model.eval().to(self.accelerator.device)
+        # Channels last, as Pillow's bytes are: 3 to 32 % faster in five families of convnets, no difference
+        # for ViTs. Compiling makes a ResNet 4 to 7 % faster in float32, but costs as much CPU time as
+        # thousands of images.
+        model.to(memory_format=torch.channels_last)
+        rows = [rows for part in parts for rows in self._batch_rows(part)]
+        interval = 0.1 if sys.stderr.isatty() else 60
+        with (
+            closing(self.images.batches(view, rows, self.num_workers)) as batches,  # ends workers on errors
+            tqdm(
+                total=sum(map(len, rows)),
+                desc=f"features of {self.images.split.name}",
+                unit="img",
+                mininterval=interval,
+                delay=interval,
+            ) as progress,
+        ):
+            for part in parts:
+                self._extract_part(view, part, batches, progress)
+
+    def _batch_rows(self, part: int) -> list[list[int]]:
+        """Split the rows of a part into batches; no batch crosses the end of a part."""
+        rows = list(self.store.rows(part))
+        return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+
+    @torch.inference_mode()
+    def _extract_part(self, view: str, part: int, batches: Iterator[ImageBatch], progress: Any) -> None:
+        """Extract and save one part from the next batches."""
+        features, rows, skipped = [torch.empty(0, self.backbone.num_features)], list[int](), list[int]()
+        for _ in self._batch_rows(part):
+            batch = next(batches)
+            if batch.errors and not self.skip_bad_images:
+                raise batch.errors[0][1]
+            if batch.pixels is not None:
+                features.append(self._forward(batch.pixels))
+            rows += batch.rows
+            skipped += [row for row, _ in batch.errors]
+            progress.update(len(batch.rows) + len(batch.errors))
+        index = torch.tensor(rows, dtype=torch.int64)
+        labels = torch.from_numpy(self.images.split.labels)[index]
+        self.store.save_part(view, part, torch.cat(features), labels, index, skipped=skipped)
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        """Compute the features (n, D), float32 on the CPU, of pixels (n, 3, H, W)."""
+        with self.accelerator.autocast():
+            pixels = pixels.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+            return self.backbone.features(pixels).float().cpu()

@@ -1,7 +1,8 @@
-"""The feature store: checksummed parts on disk that survive crashes, damage and several processes.
+"""Store features on disk in checksummed parts that survive crashes, damage and several processes.
 
-A store's folder is named by a key of everything its content depends on, so another run on the same data finds
-it. Each part's name ends in the sha256 of its bytes: it is there whole and true, or it is extracted again.
+A store's folder is named by a hash of everything that its features depend on, so that another run on the same
+data finds it. The name of each part ends in the sha256 of its bytes; a damaged part is deleted and extracted
+again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from lort_hub.features.matrix import BLOCK, FeatureMatrix, Part
 from lort_hub.files import write_atomically
 
 PART_SIZE = BLOCK
+"""Samples per part."""
 IN_MEMORY = 2**30
-"""Bytes of a view up to which it is kept in memory; larger ones are read from disk at each pass."""
+"""Largest view in bytes that is kept in memory; a larger one is read from disk at each pass."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Features:
     Attributes:
         x: Features (N, D), float32.
         y: Labels (N,), int64.
-        rows: Position (N,) of each sample in its `ImageSplit`; skipped images are missing.
+        rows: Position (N,) of each sample in its `ImageSplit`; images that were left out are missing.
     """
 
     x: Tensor
@@ -52,9 +54,9 @@ class Features:
 
 
 class FeatureStore:
-    """A folder of feature parts: part p holds samples [p * part_size, (p + 1) * part_size) of one view.
+    """Folder of feature parts: part p holds samples [p * part_size, (p + 1) * part_size) of one view.
 
-    View "eval" is the deterministic preprocessing; `augmented_view(seed, v)` names the random ones.
+    The view "eval" has the deterministic preprocessing; `augmented_view(seed, v)` names the random ones.
 
     Example:
         >>> import tempfile
@@ -67,13 +69,15 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open an existing store; `FeatureStore.create` makes one."""
+        """Open an existing store; `FeatureStore.create` makes a new one."""
         self.folder, self._intact = folder, set[tuple[str, int, int]]()
         try:
-            self.about: dict[str, Any] = json.loads((folder / "store.json").read_text())
-            self.part_size: int = self.about["part_size"]
-            self.dtype: torch.dtype = getattr(torch, self.about["content"].get("dtype", "float32"))
-            self.num_parts = -(-self.about["num_samples"] // self.part_size)
+            description = json.loads((folder / "store.json").read_text())
+            self.content: dict[str, Any] = description["content"]
+            self.num_samples: int = description["num_samples"]
+            self.part_size: int = description["part_size"]
+            self.dtype: torch.dtype = getattr(torch, self.content.get("dtype", "float32"))
+            self.num_parts = -(-self.num_samples // self.part_size)
         except (FileNotFoundError, ValueError, KeyError) as cause:
             raise FeatureError(
                 f"'{folder}' is not a feature store: store.json is missing or damaged."
@@ -81,51 +85,56 @@ class FeatureStore:
 
     @classmethod
     def create(cls, parent: Path, content: dict[str, Any], *, num_samples: int) -> FeatureStore:
-        """Open the store for `content` below `parent`, making its folder if this is the first run.
+        """Open the store of `content` below `parent`; the first run makes its folder.
 
         Args:
             parent: Folder of all stores.
-            content: JSON description of everything the features depend on; its hash names the store.
-            num_samples: Samples of the split.
+            content: JSON description of everything that the features depend on; its hash names the store.
+            num_samples: Number of samples of the split.
         """
-        about = {"num_samples": num_samples, "part_size": PART_SIZE, "content": content}
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        description = {"num_samples": num_samples, "part_size": PART_SIZE, "content": content}
+        key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:24]
         folder = parent / key
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.tmp"):
             with suppress(FileNotFoundError):  # another process may finish or delete it meanwhile
                 if time.time() - leftover.stat().st_mtime > 3600:
                     leftover.unlink()
-        write_atomically(folder / "store.json", json.dumps(about, indent=2).encode())
+        write_atomically(folder / "store.json", json.dumps(description, indent=2).encode())
         return cls(folder)
 
     def rows(self, part: int) -> range:
-        """Positions in the split of the samples of a part."""
-        return range(self.about["num_samples"])[part * self.part_size : (part + 1) * self.part_size]
+        """Return the positions in the split of the samples of a part."""
+        return range(self.num_samples)[part * self.part_size : (part + 1) * self.part_size]
 
     def share(self, process: int, processes: int) -> range:
-        """The parts that one of several processes owns: contiguous, and even but for one."""
+        """Return the contiguous parts of one process; the processes' numbers of parts differ by at most 1."""
         return range(process * self.num_parts // processes, (process + 1) * self.num_parts // processes)
 
-    def missing(self, view: str, among: range | None = None) -> list[int]:
-        """Parts of a view, or some of them, that are absent or damaged; damaged files are deleted."""
-        among = range(self.num_parts) if among is None else among
+    def missing(self, view: str, parts: range | None = None) -> list[int]:
+        """List the parts of a view that are absent or damaged; damaged files are deleted.
+
+        Args:
+            view: Name of the view.
+            parts: The parts to check; None for all.
+        """
+        parts = range(self.num_parts) if parts is None else parts
         intact = set()
-        for part, path in self._files(view, among):
+        for part, path in self._files(view, parts):
             if self._is_intact(path):
                 intact.add(part)
             else:
                 path.unlink(missing_ok=True)  # another process deletes damaged files too
-        return [part for part in among if part not in intact]
+        return [part for part in parts if part not in intact]
 
     def save_part(
         self, view: str, part: int, x: Tensor, y: Tensor, rows: Tensor, *, skipped: Sequence[int]
     ) -> None:
-        """Write one part under its checksum, atomically.
+        """Write one part atomically, named by its checksum.
 
         Args:
-            view: Which view.
-            part: Which part.
+            view: Name of the view.
+            part: Number of the part.
             x: Features (n, D).
             y: Labels (n,).
             rows: Positions (n,) in the split.
@@ -138,27 +147,28 @@ class FeatureStore:
         if not stored.isfinite().all():
             first = int(rows[~stored.isfinite().all(dim=1)][0])
             if x.isfinite().all():
-                what, remedy = f"features that {self.dtype} cannot hold", "store them as bfloat16"
+                problem, remedy = f"features too large for {self.dtype}", "store them as bfloat16"
             else:
-                what, remedy = "NaN or infinite features", "check its weights, or use --mixed-precision no"
+                problem = "NaN or infinite features"
+                remedy = 'check its weights, or use `mixed_precision="no"`'
             raise FeatureError(
-                f"The backbone gives {what}, first for sample {first}.\nExpected finite numbers: {remedy}."
+                f"The backbone gives {problem}, first for sample {first}.\nExpected finite numbers: {remedy}."
             )
         tensors = {"x": stored.contiguous(), "y": y, "rows": rows, "skipped": torch.tensor(skipped).long()}
         self._write(f"{view}-{part:05d}", save_safetensors(tensors))
 
-    def keep(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Keep a result of this store's features beside them, atomically.
+    def save_result(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Save a result that was computed from the features beside them, atomically.
 
         Args:
-            name: Its name, which tells it from results that were made otherwise.
-            tensors: Its tensors.
-            about: JSON-ready values.
+            name: Name of the result; a hash of everything else that it depends on.
+            tensors: Its tensors by name.
+            about: Its other values, JSON-ready.
         """
         self._write(f"result-{name}", save_safetensors(tensors, metadata={"about": json.dumps(about)}))
 
-    def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `keep` has kept under this name; None if nothing, or if it is damaged."""
+    def load_result(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Load the tensors and values of a saved result; None where it is absent or damaged."""
         for path in sorted(self.folder.glob(f"result-{name}-*.safetensors")):
             if self._is_intact(path):
                 with safe_open(path, framework="pt") as file:
@@ -182,11 +192,11 @@ class FeatureStore:
     def open(
         self, view: str = EVAL_VIEW, processes: Processes | None = None
     ) -> tuple[FeatureMatrix, Tensor, Tensor]:
-        """One complete view, or this process's share of it, its features left on disk where they are large.
+        """Open one complete view, or this process's share of it; large features stay on disk.
 
         Args:
-            view: Which view.
-            processes: Each of which takes its share; None for all of it.
+            view: Name of the view.
+            processes: The processes, each of which gets its share; None for the whole view.
 
         Returns:
             Features (N, D), labels (N,) and positions in the split (N,).
@@ -195,42 +205,42 @@ class FeatureStore:
             FeatureError: A part is absent or damaged; extract the features again.
         """
         processes = processes or Processes()
-        mine = self.share(processes.index, processes.count)
-        paths = {part: path for part, path in self._files(view, mine) if self._is_intact(path)}
+        share = self.share(processes.index, processes.count)
+        paths = {part: path for part, path in self._files(view, share) if self._is_intact(path)}
         dim = _read(next(iter(paths.values())), "x").shape[1] if paths else 0
-        have, dims = processes.gather(torch.tensor([[len(paths), dim]])).T
-        if have.sum() < self.num_parts:
+        num_parts, dims = processes.gather(torch.tensor([[len(paths), dim]])).T
+        if num_parts.sum() < self.num_parts:
             raise FeatureError(
-                f"View '{view}' of '{self.folder}' has {have.sum()} of {self.num_parts} parts.\n"
+                f"View '{view}' of '{self.folder}' has {num_parts.sum()} of {self.num_parts} parts.\n"
                 "Run the same command again: the missing parts are extracted, the others kept."
             )
-        small = sum(path.stat().st_size for path in paths.values()) <= IN_MEMORY
-        parts, positions = list[Part](), [torch.empty(2, 0, dtype=torch.int64)]
-        for part in mine:
+        in_memory = sum(path.stat().st_size for path in paths.values()) <= IN_MEMORY
+        parts, labels_and_rows = list[Part](), [torch.empty(2, 0, dtype=torch.int64)]
+        for part in share:
             read = partial(_read, paths[part], "x")
-            positions.append(torch.stack([_read(paths[part], name) for name in ("y", "rows")]))
-            rows = positions[-1].shape[1]
-            parts.append(Part(rows, partial(Tensor.detach, read().clone()) if small else read))
-        labels, places = torch.cat(positions, dim=1)
-        return FeatureMatrix(parts, int(dims.max()), processes), labels, places
+            labels_and_rows.append(torch.stack([_read(paths[part], name) for name in ("y", "rows")]))
+            num_rows = labels_and_rows[-1].shape[1]
+            parts.append(Part(num_rows, partial(Tensor.detach, read().clone()) if in_memory else read))
+        labels, rows = torch.cat(labels_and_rows, dim=1)
+        return FeatureMatrix(parts, int(dims.max()), processes), labels, rows
 
     def skipped(self, processes: Processes | None = None) -> list[int]:
-        """Positions in the split of the images that could not be decoded, each process reading its share."""
+        """List the positions of images that could not be decoded; each process reads its share."""
         processes = processes or Processes()
-        mine = self.share(processes.index, processes.count)
-        parts = {part: path for part, path in self._files(EVAL_VIEW, mine) if self._is_intact(path)}
+        share = self.share(processes.index, processes.count)
+        parts = {part: path for part, path in self._files(EVAL_VIEW, share) if self._is_intact(path)}
         rows = [torch.empty(0).long(), *(_read(path, "skipped") for path in parts.values())]
         return sorted(processes.gather(torch.cat(rows)).tolist())
 
-    def _files(self, view: str, among: range) -> Iterator[tuple[int, Path]]:
-        """Parts and their files; two processes may have written one part each."""
+    def _files(self, view: str, parts: range) -> Iterator[tuple[int, Path]]:
+        """List files with their part numbers; two processes may each have written the same part."""
         for path in sorted(self.folder.glob(f"{view}-*.safetensors")):
             part = int(path.stem.split("-")[1])
-            if part in among:
+            if part in parts:
                 yield part, path
 
     def _is_intact(self, path: Path) -> bool:
-        """Whether a file has the checksum in its name, read once as long as it is not written again."""
+        """Compare a file with the checksum in its name; the file is read again only if it has changed."""
         try:
             stat = path.stat()
             state = (path.name, stat.st_mtime_ns, stat.st_size)
@@ -242,7 +252,7 @@ class FeatureStore:
 
 
 def _read(path: Path, name: str) -> Tensor:
-    """One tensor of a part, mapped from its file: read from disk where it is used, and no longer kept."""
+    """Map one tensor of a part from its file: its pages are read when they are used."""
     with safe_open(path, framework="pt") as file:
         tensor: Tensor = file.get_tensor(name)
         return tensor
@@ -253,5 +263,5 @@ def _sha256(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Folder of all feature stores: `$LORT_HUB_CACHE`, else `~/.cache/lort_hub`."""
+    """Return the folder of all feature stores: `$LORT_HUB_CACHE`, else `~/.cache/lort_hub`."""
     return Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser()

@@ -1,4 +1,4 @@
-"""Define what a re-training method is given and the head it ends in."""
+"""Define the inputs of a head re-training method and the head it returns."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import torch
 from torch import Tensor
 
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums, covariance
-from lort_hub.heads.solvers.lbfgs import TOLERANCE
-from lort_hub.heads.solvers.objective import sample_weights
+from lort_hub.heads.solvers.eigenbasis import class_sums, covariance
+from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem
+from lort_hub.heads.solvers.objective import Objective, sample_weights
 from lort_hub.heads.training_set import TrainingSet
 
 
 class Head(Protocol):
-    """What every method ends in."""
+    """Result of any method: logits as a function of features."""
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Compute logits (N, K) of features (N, D)."""
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A linear head on the features, the only kind that drops back into a backbone.
+    """Linear head on the features, the only kind of head that fits back into a backbone.
 
     Attributes:
         weight: W (K, D), float32.
         bias: b (K,), float32.
         iterations: Iterations of the exact solver, or epochs of SGD; 0 for a closed form.
-        relative_gradient: Norm of the gradient over its norm at the zero head; None where nothing is solved.
+        relative_gradient: Norm of the gradient over its norm at the zero head; None without an exact solver.
     """
 
     weight: Tensor
@@ -40,85 +40,86 @@ class LinearHead:
     relative_gradient: float | None = None
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Compute logits (N, K) of features (N, D)."""
         return torch.addmm(self.bias, x.to(self.weight), self.weight.T)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What a method is given to fit a head on: a training set, or the part of it that a fold keeps.
+class FitInputs:
+    """Inputs of one fit: a training set or a part of it, heads to start from, tolerance and seed.
 
     Attributes:
         training: The training set.
-        kept: Which of its samples (N,) to fit on; None for all.
-        base: A head (K, D), (K,) trained on the same images before, for the methods that start from one.
-        views: Features (N, D) of augmented views, which SGD sees in turn, one each epoch.
-        start: The head of a neighbouring setting, to start iterating from; the optimum does not depend on it.
-        tolerance: Relative gradient to solve to.
-        seed: Seed of SGD's order.
-        known: Sums of the kept samples, and by gamma their mean and covariance, once they were asked for.
+        mask: True for the samples (N,) to fit on; None for all. Cross-validation fits on a part.
+        base: Trained head (K, D), (K,) on the same images, for the methods that start from one.
+        views: Features (N, D) of augmented views; SGD uses them in turn, one per epoch.
+        start: Head of a neighbouring setting to start iterations from; it does not change the optimum.
+        tolerance: Relative gradient at which solvers stop.
+        seed: Seed of the order in which SGD visits the samples.
+        moments: Cache for the sums, means and covariances of the samples to fit on.
     """
 
     training: TrainingSet
-    kept: Tensor | None = None
+    mask: Tensor | None = None
     base: tuple[Tensor, Tensor] | None = None
     views: tuple[FeatureMatrix, ...] = ()
     start: LinearHead | None = None
     tolerance: float = TOLERANCE
     seed: int = 0
-    known: dict[str | float, Any] = field(default_factory=dict)
+    moments: dict[str | float, Any] = field(default_factory=dict)
 
     @cached_property
     def matrix(self) -> FeatureMatrix:
-        """Features of the kept samples."""
-        return self.training.matrix if self.kept is None else self.training.matrix.where(self.kept)
+        """Features of the samples to fit on."""
+        return self.training.matrix if self.mask is None else self.training.matrix.where(self.mask)
 
     @cached_property
     def labels(self) -> Tensor:
-        """Labels of the kept samples."""
-        return self.training.labels if self.kept is None else self.training.labels[self.kept]
+        """Labels of the samples to fit on."""
+        return self.training.labels if self.mask is None else self.training.labels[self.mask]
 
     @cached_property
     def class_counts(self) -> Tensor:
-        """Kept samples of each class (K,), over all processes."""
+        """Samples to fit on of each class (K,), over all processes."""
         counts = torch.bincount(self.labels, minlength=self.training.num_classes)
-        self.matrix.processes.total(counts)
+        self.matrix.processes.all_reduce(counts)
         return counts
 
     @property
     def sums(self) -> Tensor:
-        """Sums (K, D + 1) of [x, 1] over each class's kept samples, over all processes, float64."""
-        if self.kept is None:
+        """Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64."""
+        if self.mask is None:
             return self.training.sums
-        if "sums" not in self.known:
+        if "sums" not in self.moments:
             ones = torch.ones(len(self.labels))
-            self.known["sums"] = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
-        sums: Tensor = self.known["sums"]
+            self.moments["sums"] = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
+        sums: Tensor = self.moments["sums"]
         return sums
 
     def weighted_sums(self, gamma: float) -> Tensor:
-        """Sums (K, D + 1) of omega_i [x_i, 1] over each class's kept samples, over all processes, float64."""
-        each = torch.arange(self.training.num_classes)
-        return self.sums * sample_weights(each, self.class_counts, gamma)[:, None]
+        """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), over all processes, float64."""
+        classes = torch.arange(self.training.num_classes)
+        return self.sums * sample_weights(classes, self.class_counts, gamma)[:, None]
 
     def covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
-        """Weighted mean (D,) and covariance (D, D) of the kept samples."""
-        if self.kept is None:
+        """Compute the weighted mean (D,) and covariance (D, D) of the samples, over all processes."""
+        if self.mask is None:
             return self.training.covariance(gamma)
-        if gamma not in self.known:
+        if gamma not in self.moments:
             mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
             omega = sample_weights(self.labels, self.class_counts, gamma)
-            self.known[gamma] = mean, covariance(self.matrix, omega, mean)
-        moments: tuple[Tensor, Tensor] = self.known[gamma]
+            self.moments[gamma] = mean, covariance(self.matrix, omega, mean)
+        moments: tuple[Tensor, Tensor] = self.moments[gamma]
         return moments
 
     @property
-    def trained(self) -> tuple[Tensor, Tensor]:
-        """The base head, or zeros."""
+    def base_or_zeros(self) -> tuple[Tensor, Tensor]:
+        """The base head, or zeros (K, D), (K,) without one."""
         num_classes = self.training.num_classes
         return self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
 
-    def for_solver(self, gamma: float) -> tuple[FeatureMatrix, Tensor, Tensor, Eigenbasis, Tensor]:
-        """What the exact solver takes: matrix, labels, omega, a basis that serves all folds, class counts."""
-        omega = sample_weights(self.labels, self.class_counts, gamma)
-        return self.matrix, self.labels, omega, self.training.basis(gamma), self.class_counts
+    def problem(self, objective: Objective) -> HeadProblem:
+        """Pose the problem of the exact solver; all parts of a training set share one eigenbasis."""
+        omega = sample_weights(self.labels, self.class_counts, objective.gamma)
+        basis = self.training.basis(objective.gamma)
+        return HeadProblem(self.matrix, self.labels, omega, basis, self.class_counts, objective)

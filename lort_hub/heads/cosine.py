@@ -1,4 +1,4 @@
-"""The cosine classifier, and LDAM's margins on it."""
+"""Fit the cosine classifier, with or without the margins of LDAM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_ITERATIONS = 150
 
 @dataclass(frozen=True)
 class CosineHead:
-    """Logits that see the directions of the feature and of the class weights alone.
+    """Head whose logits depend only on the directions of the feature and of the class weights.
 
     z_k = scale * cos(x, w_k); a zero feature has zero logits.
 
@@ -40,11 +40,11 @@ class CosineHead:
     scale: float
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Compute logits (N, K) of features (N, D)."""
         return self.scale * (F.normalize(x) @ self.weight.T)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Linear head (K, D), (K,) with the same ranking of the classes but other probabilities.
+        """Return a linear head (K, D), (K,) that ranks the classes equally, but has other probabilities.
 
         Its logits are those of the cosine head times ||x|| / scale.
         """
@@ -52,13 +52,13 @@ class CosineHead:
 
 
 def ldam_margins(class_counts: Tensor, margin: float) -> Tensor:
-    """Margins m_k = margin (n_min / n_k)^(1/4) (K,), float64: the smallest class has `margin`.
+    """Compute LDAM's margins m_k = margin (n_min / n_k)^(1/4) (K,), float64 (arXiv 1906.07413).
 
-    LDAM's C / n_k^(1/4), with C given by its largest value (arXiv 1906.07413).
+    They are C / n_k^(1/4) with C such that the smallest class has `margin`.
 
     Args:
         class_counts: Training images n_k of each class (K,).
-        margin: The largest margin, in units of the cosine.
+        margin: Largest margin, in units of the cosine.
 
     Example:
         >>> ldam_margins(torch.tensor([16, 1]), margin=0.5)
@@ -69,14 +69,14 @@ def ldam_margins(class_counts: Tensor, margin: float) -> Tensor:
 
 
 def ldam_losses(weight: Tensor, x: Tensor, labels: Tensor, margins: Tensor, scale: float) -> Tensor:
-    """Cross-entropies (N,), float64, of cosine logits, the true one's cosine lowered by its class's margin.
+    """Compute LDAM's losses (N,), float64: cross-entropies with the true cosine lowered by its margin.
 
     -log( e^(scale (c_y - m_y)) / (e^(scale (c_y - m_y)) + sum_{k != y} e^(scale c_k)) ) with
-    c_k = x.w_k / ||w_k||: LDAM's loss (arXiv 1906.07413); with zero margins that of the cosine classifier.
+    c_k = x.w_k / ||w_k|| (arXiv 1906.07413). With zero margins it is the loss of the cosine classifier.
 
     Args:
-        weight: W (K, D), rows of any length but zero.
-        x: Features (N, D) of length one, or zero.
+        weight: W (K, D), rows of any norm but 0.
+        x: Features (N, D) of norm 1, or 0.
         labels: Labels (N,).
         margins: m (K,), float64.
         scale: Inverse temperature.
@@ -99,14 +99,15 @@ def fit_cosine(
     gamma: float = 0.0,
     margin: float = 0.0,
 ) -> CosineHead:
-    """Fit a cosine classifier; with a margin, by LDAM (arXiv 1906.07413).
+    """Fit a cosine classifier, or LDAM's classifier with a margin (arXiv 1906.07413).
 
-    Minimises sum_i omega_i of `ldam_losses` over the directions of the class weights, omega_i proportional
-    to n_{y_i}^(-gamma), by full-batch L-BFGS through the normalisation, from the directions of the mean unit
-    features. Not convex. Stops at 1e-4 of the initial gradient or after 150 iterations.
+    Minimises the sum of omega_i times `ldam_losses` over the directions of the class weights, omega_i
+    proportional to n_{y_i}^(-gamma), by full-batch L-BFGS through the normalisation. It starts from the
+    classes' mean unit features. The problem is not convex. Stops at 1e-4 of the initial gradient or after 150
+    iterations.
 
     Args:
-        matrix: Features (N, D); their lengths do not matter.
+        matrix: Features (N, D); their norms have no effect.
         labels: Labels (N,).
         class_counts: Training images n_k of each class (K,).
         scale: Inverse temperature, > 0.
@@ -114,7 +115,7 @@ def fit_cosine(
         margin: Margin of the smallest class, in units of the cosine; 0 for none (LDAM: 0.5).
 
     Raises:
-        ConfigError: A value outside its range.
+        ConfigError: A setting is out of range.
 
     Example:
         >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 9.0], [1.0, 1.0]]), torch.tensor([0, 1, 1])

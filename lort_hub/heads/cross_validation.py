@@ -1,9 +1,8 @@
-"""Held-out predictions of heads on their own training set.
+"""Predict training samples by heads that were fitted without them, to choose settings and methods.
 
-Heads near the LORT limit are judged by exact leave-one-out in closed form, the others by stratified
-cross-validation. Both predict every sample from a head that never saw it, which is honest as long as the
-backbone did not see it either (PAPER section 6). Where it did, the samples held out of its training are
-predicted, by heads fitted on all the others.
+Heads near the LORT limit are validated by exact leave-one-out in closed form, others by stratified
+cross-validation. Both are unbiased only if the backbone was not trained on the samples either
+(docs/method.md). If it was, the samples held out of its training are predicted, by heads fitted on the rest.
 """
 
 from __future__ import annotations
@@ -17,174 +16,175 @@ from torch import Tensor
 
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.distributed import Processes
-from lort_hub.heads.base import LinearHead, Sample
+from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import Method
-from lort_hub.heads.scorers import SCORES, Predictions, calibrated
+from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood
 from lort_hub.heads.solvers.eigenbasis import leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
 
 FOLDS = 5
 FOLD_TOLERANCE = 1e-3
+"""Relative gradient at which the heads of folds are solved."""
 CLOSED_FORM_GAP = 2.0
-"""Largest logit gap whose optimum is ranked by its closed-form limit; LORT's is 1.11."""
+"""Largest logit gap for which the closed-form limit stands for the optimum; that of LORT is 1.11."""
 
 
 @dataclass(frozen=True)
 class Validator:
-    """Held-out predictions of any method on one training set: the same folds, the same heads to start from.
+    """Source of held-out predictions of any method on one training set, always with the same folds.
 
     Attributes:
-        training: The features; where the backbone was trained on them, with its held-out samples.
-        base: The method and settings of the head that others start from, fitted on each fold.
-        trained: The backbone's own head (K, D), (K,), which others start from instead; None for none.
-        by: One of `SCORES`; None for each method's own.
+        training: Features and labels, and which samples were held out of the backbone's training.
+        base_method: Method and settings of the head that other methods start from, fitted on each fold.
+        base_head: Head (K, D), (K,) of the backbone, which methods start from instead; None without one.
+        select_by: One of `SCORERS`; None for each method's own.
         seed: Seed of the folds and of SGD.
 
     Raises:
-        ConfigError: Unknown score.
+        ConfigError: Unknown scorer.
 
     Example:
         >>> from lort_hub.heads.methods import METHODS
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
         >>> validator, ncm = Validator(training), METHODS["ncm"]
-        >>> SCORES["balanced-accuracy"](next(validator.predictions(ncm, [{}]))), validator.how(ncm, {})
+        >>> SCORERS["balanced-accuracy"](next(validator.predict(ncm, [{}]))), validator.describe(ncm, {})
         (1.0, 'stratified 5-fold cross-validation')
     """
 
     training: TrainingSet
-    base: tuple[Method, Settings] | None = None
-    trained: tuple[Tensor, Tensor] | None = None
-    by: str | None = None
+    base_method: tuple[Method, Settings] | None = None
+    base_head: tuple[Tensor, Tensor] | None = None
+    select_by: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown score."""
-        if self.by is not None and self.by not in SCORES:
-            hint = did_you_mean(self.by, SCORES)
-            raise ConfigError(f"Unknown score '{self.by}'.{hint} Expected: {', '.join(SCORES)}.")
+        """Refuse an unknown scorer."""
+        if self.select_by is not None and self.select_by not in SCORERS:
+            hint = did_you_mean(self.select_by, SCORERS)
+            raise ConfigError(f"Unknown score '{self.select_by}'.{hint} Expected: {', '.join(SCORERS)}.")
 
-    def score_of(self, method: Method) -> str:
-        """Name of the score that chooses a method's settings.
+    def scorer_of(self, method: Method) -> str:
+        """Name the scorer that chooses a method's settings.
 
-        The likelihood tells heads apart on far fewer samples than accuracy does (README has the numbers), but
-        the logits that over-smoothed labels ask for are no log-odds.
+        The likelihood separates heads with far fewer samples than accuracy does (measured by
+        benchmarks/selection_noise.py), but the logits of over-smoothed labels are no log-odds.
         """
-        return self.by or ("balanced-accuracy" if method.over_smoothed else "nll")
+        return self.select_by or ("balanced-accuracy" if method.over_smoothed else "nll")
 
-    def how(self, method: Method, settings: Settings) -> str:
-        """Where a method's predictions come from."""
+    def describe(self, method: Method, settings: Settings) -> str:
+        """Describe the source of a method's held-out predictions, for cards and records."""
         if self._unseen is not None:
-            return f"the {self.training.num_unseen} images held out of the backbone's training{self._share}"
-        closed = self.in_closed_form(method, settings)
-        how = "leave-one-out in closed form" if closed else f"stratified {FOLDS}-fold cross-validation"
+            images = f"the {self.training.num_unseen} images held out of the backbone's training"
+            return images + self._describe_scoring()
+        closed_form = self.uses_closed_form(method, settings)
+        text = "leave-one-out in closed form" if closed_form else f"stratified {FOLDS}-fold cross-validation"
         if self.training.held_out is not None:
-            how += " on images the backbone was trained on, too rosy about the tail (no --holdout)"
-        return how + self._share
+            text += " on images the backbone was trained on (none held out), over-optimistic for tail classes"
+        return text + self._describe_scoring()
 
-    @property
-    def _share(self) -> str:
-        """How many of the samples are scored, where it is not all."""
+    def _describe_scoring(self) -> str:
+        """Describe how many samples are scored, if it is not all."""
         training = self.training
-        every = training.num_unseen or int(training.class_counts.sum())
-        return "" if training.num_scored == every else f", scored on {training.num_scored} of {every} samples"
+        total = training.num_unseen or int(training.class_counts.sum())
+        return "" if training.num_scored == total else f", scored on {training.num_scored} of {total} samples"
 
-    def in_closed_form(self, method: Method, settings: Settings) -> bool:
-        """Whether leave-one-out in closed form judges these settings."""
-        if self._unseen is not None or method.fitted_by == "discriminant":
+    def uses_closed_form(self, method: Method, settings: Settings) -> bool:
+        """Tell whether these settings are validated by leave-one-out in closed form."""
+        if self._unseen is not None or method.fitter == "discriminant":
             return self._unseen is None
         return (
-            method.fitted_by in ("exact", "closed-form")
+            method.fitter in ("exact", "closed-form")
             and not settings["tau"]
             and not settings["label_aware"]
             and settings["delta"] > 0
             and logit_gap(settings["delta"], len(self.training.class_counts)) <= CLOSED_FORM_GAP
         )
 
-    def predictions(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
-        """Predictions of held-out samples, one set for each setting of a path.
+    def predict(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
+        """Predict the held-out samples once for each setting of a path.
 
-        Iterative methods start from the heads of the setting before, and all folds share one eigenbasis.
+        Iterative solvers start from the heads of the setting before, and all folds share one eigenbasis.
         """
-        if self.in_closed_form(method, path[0]):
-            likelihood = self.score_of(method) == "nll"
-            if method.fitted_by == "discriminant":
-                return discriminant_predictions(self.training, path, likelihood=likelihood)
-            return leave_one_out_predictions(self.training, path, likelihood=likelihood)
-        return self.cross_validated(method, path)
+        if self.uses_closed_form(method, path[0]):
+            with_likelihood = self.scorer_of(method) == "nll"
+            if method.fitter == "discriminant":
+                return predict_discriminant(self.training, path, likelihood=with_likelihood)
+            return predict_leave_one_out(self.training, path, likelihood=with_likelihood)
+        return self.cross_validate(method, path)
 
-    def cross_validated(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
-        """The same by heads fitted on folds, whatever the method."""
-        samples = [sample for sample, _ in self._folds]
+    def cross_validate(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
+        """Predict the held-out samples by heads fitted on folds, once for each setting of a path."""
+        inputs = [fold_inputs for fold_inputs, _ in self._folds]
         for settings in path:
             logits, labels = [], []
-            for number, (_, held) in enumerate(self._folds):
-                head = fit_method(method, samples[number], settings)
+            for fold, (_, held_out) in enumerate(self._folds):
+                head = fit_method(method, inputs[fold], settings)
                 if isinstance(head, LinearHead):
-                    samples[number] = replace(samples[number], start=head)
-                logits.append(self.training.matrix.where(held).map(head.logits))
-                labels.append(self.training.labels[held])
-            yield _predictions(torch.cat(logits), torch.cat(labels), self.training.processes)
+                    inputs[fold] = replace(inputs[fold], start=head)
+                logits.append(self.training.matrix.where(held_out).map(head.logits))
+                labels.append(self.training.labels[held_out])
+            yield _gather_predictions(torch.cat(logits), torch.cat(labels), self.training.processes)
 
     @property
     def _unseen(self) -> Tensor | None:
         return self.training.held_out if self.training.num_unseen else None
 
     @cached_property
-    def _folds(self) -> list[tuple[Sample, Tensor]]:
-        """What each fold fits on, and the samples (N,) it predicts."""
+    def _folds(self) -> list[tuple[FitInputs, Tensor]]:
+        """Inputs of each fold's fits, and the mask (N,) of the samples that the fold predicts."""
         if self._unseen is not None:
-            helds = [self._unseen]
+            held_out = [self._unseen]
         else:
             fold_of = stratified_folds(self.training.all_labels, FOLDS, seed=self.seed)
-            helds = [self.training.own(fold_of == fold) for fold in range(FOLDS)]
-        samples = [
-            Sample(self.training, ~held, base=self.trained, tolerance=FOLD_TOLERANCE, seed=self.seed)
-            for held in helds
+            held_out = [self.training.own_rows(fold_of == fold) for fold in range(FOLDS)]
+        inputs = [
+            FitInputs(self.training, ~mask, base=self.base_head, tolerance=FOLD_TOLERANCE, seed=self.seed)
+            for mask in held_out
         ]
-        helds = [held & self.training.scored for held in helds]
-        if self.base and self.trained is None:
-            method, settings = self.base
-            heads = [fit_method(method, sample, settings) for sample in samples]
-            samples = [
-                replace(sample, base=(head.weight, head.bias))
-                for sample, head in zip(samples, heads, strict=True)
+        if self.base_method and self.base_head is None:
+            method, settings = self.base_method
+            heads = [fit_method(method, fold_inputs, settings) for fold_inputs in inputs]
+            inputs = [
+                replace(fold_inputs, base=(head.weight, head.bias))
+                for fold_inputs, head in zip(inputs, heads, strict=True)
                 if isinstance(head, LinearHead)
             ]
-        return list(zip(samples, helds, strict=True))
+        predicted = [mask & self.training.scoring_mask for mask in held_out]
+        return list(zip(inputs, predicted, strict=True))
 
 
-def leave_one_out_predictions(
+def predict_leave_one_out(
     training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
 ) -> Iterator[Predictions]:
-    """Leave-one-out predictions of LORT's closed-form limit, exact, one for each setting of the path.
+    """Predict each sample by LORT's closed-form limit fitted without it, once for each setting of a path.
 
     Args:
-        training: The training features.
+        training: Features and labels.
         path: Settings that differ in weight decay alone.
-        likelihood: Whether the predictions tell the likelihood too, which costs more than the predictions.
+        likelihood: Whether to compute likelihoods too, which costs more than the predictions.
 
     Example:
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
-        >>> next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
+        >>> next(predict_leave_one_out(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
         tensor([0, 0, 1, 1])
     """
-    gamma, scored = path[0]["gamma"], training.scored
+    gamma, mask = path[0]["gamma"], training.scoring_mask
     basis = training.basis(gamma)
-    sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(scored))
-    labels, omega = training.labels[scored], training.weights(gamma)[scored]
+    sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(mask))
+    labels, omega = training.labels[mask], training.weights(gamma)[mask]
     for settings in path:
         ridge = training.num_classes * settings["weight_decay"]
         logits = leave_one_out(basis, x, labels, omega, sums, ridge)
-        yield _predictions(logits, labels, training.processes, likelihood=likelihood)
+        yield _gather_predictions(logits, labels, training.processes, likelihood=likelihood)
 
 
-def discriminant_predictions(
+def predict_discriminant(
     training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
 ) -> Iterator[Predictions]:
-    """Leave-one-out predictions of the empirical-Bayes discriminant, one for each setting of the path.
+    """Predict each sample by the empirical-Bayes discriminant without it, once for each setting of a path.
 
     Args:
         training: The training features.
@@ -193,19 +193,19 @@ def discriminant_predictions(
 
     Example:
         >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
-        >>> next(discriminant_predictions(training, [{"sphericity": 0.1}])).predicted
+        >>> next(predict_discriminant(training, [{"sphericity": 0.1}])).predicted
         tensor([0, 0, 1, 1])
     """
-    scored = training.scored
+    scored = training.scoring_mask
     model = Discriminant.estimate(training.sums, *training.covariance(0.0), sphericity=1.0)
     x, labels = model.basis.rotate(training.matrix.where(scored)), training.labels[scored]
     for settings in path:
         logits = replace(model, sphericity=settings["sphericity"]).leave_one_out(x, labels)
-        yield _predictions(logits, labels, training.processes, likelihood=likelihood)
+        yield _gather_predictions(logits, labels, training.processes, likelihood=likelihood)
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
-    """Fold (N,) of each sample, every class spread as evenly as it can be; -1 for a class's only sample.
+    """Assign samples (N,) to folds, each class spread evenly; -1 for the only sample of a class.
 
     Args:
         labels: Labels (N,).
@@ -224,11 +224,11 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
     return fold_of
 
 
-def _predictions(
+def _gather_predictions(
     logits: Tensor, labels: Tensor, processes: Processes, *, likelihood: bool = True
 ) -> Predictions:
-    """What the heads of all processes say, the same in each of them."""
-    said = [labels, logits.argmax(dim=1)]
+    """Gather the predictions of all processes, the same in each of them."""
+    own = [labels, logits.argmax(dim=1)]
     if likelihood:
-        said.append(calibrated(logits, labels, processes))
-    return Predictions(*(processes.gather(values) for values in said))
+        own.append(calibrated_log_likelihood(logits, labels, processes))
+    return Predictions(*(processes.gather(values) for values in own))

@@ -1,4 +1,4 @@
-"""Re-training a head by a method's name: choose its settings, fit it, and say how it came about."""
+"""Re-train a head by a method's name: choose the settings, fit the head, and describe both."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lort_hub.backbones.backbone import Backbone
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
-from lort_hub.heads.base import Head, LinearHead, Sample
+from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
-from lort_hub.heads.methods import AUTO, METHODS, STAGE1
+from lort_hub.heads.methods import AUTO, METHODS, STAGE1, Method
 from lort_hub.heads.search import Choice, Selection, choose_method, select
 from lort_hub.heads.solvers.objective import Objective, objective_of
 from lort_hub.heads.training_set import TrainingSet
@@ -23,14 +23,14 @@ from lort_hub.heads.training_set import TrainingSet
 
 @dataclass(frozen=True)
 class Fit:
-    """A re-trained head and how it came about.
+    """Re-trained head, with its method, its settings and their selection.
 
     Attributes:
         head: The head; a `LinearHead` for every method that can be exported.
-        method: Its name in `METHODS`.
-        settings: What it was fitted with.
-        selection: How settings were chosen; None where there was nothing to choose.
-        choice: How the method was chosen; None where it was given.
+        method: Name of the method in `METHODS`, or `STAGE1`.
+        settings: Value of each setting of the method.
+        selection: Selection of the settings; None where there was nothing to choose.
+        choice: Choice of the method; None where the caller named it.
     """
 
     head: Head
@@ -40,19 +40,19 @@ class Fit:
     choice: Choice | None = None
 
     @property
-    def why(self) -> str | None:
-        """Why it is this method; None where it was given."""
-        return self.choice.why() if self.choice else None
+    def reason(self) -> str | None:
+        """Reason for this method, in one sentence; None where the caller named it."""
+        return self.choice.reason if self.choice else None
 
     @property
     def linear(self) -> LinearHead:
         """The head as a linear layer.
 
         Raises:
-            ConfigError: It is none.
+            ConfigError: The head is not linear.
         """
         if not isinstance(self.head, LinearHead):
-            raise ConfigError(f"'{self.method}' does not end in a linear layer that a backbone could take.")
+            raise ConfigError(f"The head of '{self.method}' is not linear, so it fits into no backbone.")
         return self.head
 
     @property
@@ -67,30 +67,31 @@ class Fit:
 
     @property
     def objective(self) -> Objective:
-        """The point of the objective's family that was minimised; plain cross-entropy for closed forms."""
+        """The objective that was minimised; plain cross-entropy for closed forms."""
         return objective_of(self.settings)
 
-    def to_keep(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-ready values that `restored` takes, for a linear head of a given method."""
-        about = {
+    def to_cache(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Split the fit of a linear head into tensors and JSON-ready values, without held-out predictions."""
+        values = {
             "method": self.method,
             "settings": self.settings,
             "selection": self.selection and self.selection.to_dict(),
             "iterations": self.linear.iterations,
             "relative_gradient": self.linear.relative_gradient,
         }
-        return {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, about
+        return {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, values
 
     @classmethod
-    def restored(cls, tensors: dict[str, Tensor], about: dict[str, Any]) -> Fit:
-        """The fit of which `to_keep` gave these; what its folds said of held-out samples is not in them."""
-        solved = about["iterations"], about["relative_gradient"]
-        head = LinearHead(tensors["weight"], tensors["bias"], *solved)
-        selection = Selection(**about["selection"]) if about["selection"] else None
-        return cls(head, about["method"], about["settings"], selection)
+    def from_cache(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Fit:
+        """Restore a fit from the tensors and values of `to_cache`."""
+        head = LinearHead(
+            tensors["weight"], tensors["bias"], values["iterations"], values["relative_gradient"]
+        )
+        selection = Selection.from_dict(values["selection"]) if values["selection"] else None
+        return cls(head, values["method"], values["settings"], selection)
 
     def describe(self) -> str:
-        """What was fitted, and how it was chosen and solved, in a line."""
+        """Describe settings, solver and selection in one line."""
         text = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.settings.items())
         text = text or "nothing to set"
         if isinstance(self.head, LinearHead) and self.head.relative_gradient is not None:
@@ -100,11 +101,11 @@ class Fit:
         elif isinstance(self.head, LinearHead) and self.head.iterations:
             text += f"; {self.head.iterations} epochs of SGD from the baseline head"
         if self.selection:
-            text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.how}"
+            text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.validation}"
         return text
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Compute logits (N, K) of features (N, D)."""
         return self.head.logits(x)
 
 
@@ -121,28 +122,29 @@ def fit_head(
     select_by: str | None = None,
     seed: int = 0,
 ) -> Fit:
-    """Re-train a linear head on frozen features.
+    """Re-train a head on frozen features.
 
     Args:
-        training: Features (N, D) and labels; a `TrainingSet` keeps its eigenbases for further fits.
+        training: Features (N, D) and labels. A `TrainingSet` keeps its eigenbases for further fits.
         method: One of `METHODS`.
         delta: Label smoothing; None for the method's own.
-        gamma: Class-balance exponent; None to choose it where the method leaves it open.
-        weight_decay: Weight decay; None to choose it where the method leaves it open.
-        solver: One of `SOLVERS`, for the methods of the objective: "exact", "closed-form" (the limit of
-            delta -> 1) or "sgd"; None for the method's own.
-        baseline: The trained head that some methods start from: the backbone's own, from `stage1_fit`, or one
-            fitted on the same features. None for cross-entropy, fitted where it is needed.
-        views: Augmented features (N, D): the exact solver fits on them and the training features, SGD on one
-            of them each epoch, as the paper does. The choice of settings ignores them.
-        select_by: Score of the choices, a name in `lort_hub.heads.scorers.SCORES`; None for the method's own.
-        seed: Seed of folds and of SGD's order.
+        gamma: Class-balance exponent; None for the method's own, which may be chosen by held-out scores.
+        weight_decay: Weight decay; None to choose it by held-out scores.
+        solver: One of `SOLVERS`, for methods of the objective: "exact", "closed-form" (the limit delta -> 1)
+            or "sgd"; None for the method's own.
+        baseline: Trained head that some methods start from: the backbone's own, from `stage1_fit`, or one
+            fitted on the same features. None fits cross-entropy if the method needs one.
+        views: Augmented features (N, D). The exact solver fits on them and the training features together,
+            SGD on one of them per epoch, as in the paper. Settings are chosen without them.
+        select_by: One of `lort_hub.heads.scorers.SCORERS`, to choose settings by; None for the method's own.
+        seed: Seed of the folds and of SGD.
 
     Returns:
-        The head.
+        The head, with its settings and their selection.
 
     Raises:
-        ConfigError: Unknown method, solver or score, a value out of range, or a setting the method lacks.
+        ConfigError: Unknown method, solver or scorer, a value out of range, or a setting that the method has
+            not.
 
     Example:
         >>> import torch
@@ -155,53 +157,65 @@ def fit_head(
         raise ConfigError(
             f"Unknown method '{method}'.{did_you_mean(method, METHODS)} Expected: {', '.join(METHODS)}."
         )
-    if solver and solver not in SOLVERS:
+    definition = _with_solver(method, solver) if solver else METHODS[method]
+    options = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
+    overrides = {name: value for name, value in options.items() if value is not None}
+    Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
+    if isinstance(training, Features):
+        training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
+    if definition.needs_base and baseline is None:
+        baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
+    selection = select(make_validator(training, baseline, select_by, seed), definition, overrides)
+    if views and definition.fitter != "sgd":  # SGD uses one view per epoch, other solvers all at once
+        labels = training.labels.repeat(len(views) + 1)
+        training = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
+        views = ()
+    inputs = FitInputs(training, base=_base(baseline), views=tuple(views), seed=seed)
+    return _fit(method, definition, inputs, selection)
+
+
+def _with_solver(method: str, solver: str) -> Method:
+    """Replace the fitter of a method by another solver of the same objective."""
+    if solver not in SOLVERS:
         raise ConfigError(
             f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: {', '.join(SOLVERS)}."
         )
-    if isinstance(training, Features):
-        training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
-    chosen = METHODS[method]
-    if solver and chosen.fitted_by not in SOLVERS:
+    if METHODS[method].fitter not in SOLVERS:
         raise ConfigError(
-            f"--solver {solver}: '{method}' is not a point of the objective that it could solve."
+            f"`solver=\"{solver}\"`: '{method}' is not a point of the objective that solvers minimise.\n"
+            "Leave `solver` out."
         )
-    if solver:
-        chosen = replace(chosen, fitted_by=solver)
-    if chosen.needs_base and baseline is None:
-        baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
-    given = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
-    wanted = {name: value for name, value in given.items() if value is not None}
-    objective_of(wanted)  # refuses values out of range
-    selection = select(make_validator(training, baseline, select_by, seed), chosen, wanted)
-    base = (baseline.weight, baseline.bias) if baseline else None
-    sample = Sample(training, base=base, views=tuple(views), seed=seed)
-    if views and chosen.fitted_by != "sgd":
-        labels = training.labels.repeat(len(views) + 1)
-        joint = TrainingSet(training.matrix.beside(views), labels, training.num_classes)
-        sample = Sample(joint, base=base, seed=seed)
-    head = fit_method(chosen, sample, selection.chosen)
-    return Fit(head, method, selection.chosen, selection if selection.candidates else None)
+    return replace(METHODS[method], fitter=solver)
+
+
+def _base(baseline: Fit | None) -> tuple[Tensor, Tensor] | None:
+    return (baseline.weight, baseline.bias) if baseline else None
+
+
+def _fit(name: str, method: Method, inputs: FitInputs, selection: Selection) -> Fit:
+    """Fit a method with its chosen settings."""
+    head = fit_method(method, inputs, selection.chosen)
+    return Fit(head, name, selection.chosen, selection if selection.candidates else None)
 
 
 def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = None, seed: int = 0) -> Fit:
-    """Re-train a head by the method that does best on held-out training samples.
+    """Re-train a head by the method that is best on held-out training samples.
 
     Args:
         training: Features (N, D) and labels.
-        baseline: The head that methods start from: the backbone's own, or cross-entropy on the same features.
-        select_by: Score of the choices; None for each method's own.
-        seed: Seed of folds.
+        baseline: Head that methods start from: the backbone's own, or cross-entropy on the same features.
+        select_by: One of `SCORERS`; None for each method's own to choose settings, and "nll" for the method.
+        seed: Seed of the folds.
 
     Returns:
-        The head, which says why it is that one.
+        The head, with the reason for its method.
 
     Example:
         >>> import torch
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
-        >>> fit_best(training, baseline=fit_head(training, "ce")).why
-        'ce has NLL 0.000 on held-out training images, the best of 9 methods'
+        >>> fit_best(training, baseline=fit_head(training, "ce")).reason
+        'ce has NLL 0.000 on held-out training images, the best of 8 methods'
     """
     validator = make_validator(training, baseline, select_by, seed)
     choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in AUTO})
@@ -213,14 +227,14 @@ def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = No
 def fit_selected(
     training: TrainingSet, method: str, selection: Selection, *, baseline: Fit, seed: int = 0
 ) -> Fit:
-    """Re-train a head with settings that have been chosen.
+    """Re-train a head with settings that are already chosen.
 
     Args:
         training: Features (N, D) and labels.
         method: One of `METHODS`.
-        selection: Its settings.
-        baseline: The head that methods start from.
-        seed: Seed of SGD's order.
+        selection: The chosen settings.
+        baseline: Head that methods start from.
+        seed: Seed of SGD.
 
     Example:
         >>> import torch
@@ -230,41 +244,44 @@ def fit_selected(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    sample = Sample(training, base=(baseline.weight, baseline.bias), seed=seed)
-    head = fit_method(METHODS[method], sample, selection.chosen)
-    return Fit(head, method, selection.chosen, selection if selection.candidates else None)
+    inputs = FitInputs(training, base=_base(baseline), seed=seed)
+    return _fit(method, METHODS[method], inputs, selection)
 
 
-def make_validator(training: TrainingSet, baseline: Fit | None, by: str | None, seed: int) -> Validator:
-    """Make the validator of methods that start from a baseline.
+def make_validator(
+    training: TrainingSet, baseline: Fit | None, select_by: str | None, seed: int
+) -> Validator:
+    """Make the validator for methods that start from a baseline.
 
     Args:
-        training: The features.
-        baseline: The head to start from; the backbone's own serves every fold, any other is fitted on each.
-        by: Score of the choices; None for each method's own.
-        seed: Seed of folds.
+        training: Features and labels.
+        baseline: Head to start from. The backbone's own is used on every fold; another head is fitted anew on
+            each fold.
+        select_by: One of `SCORERS`; None for each method's own.
+        seed: Seed of the folds.
 
     Example:
         >>> import torch
-        >>> make_validator(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), None, "nll", 0).by
+        >>> make_validator(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), None, "nll", 0).select_by
         'nll'
     """
     if baseline is None:
-        return Validator(training, by=by, seed=seed)
+        return Validator(training, select_by=select_by, seed=seed)
     if baseline.method == STAGE1:
-        return Validator(training, trained=(baseline.weight, baseline.bias), by=by, seed=seed)
-    return Validator(training, base=(METHODS[baseline.method], baseline.settings), by=by, seed=seed)
+        return Validator(training, base_head=_base(baseline), select_by=select_by, seed=seed)
+    base_method = METHODS[baseline.method], baseline.settings
+    return Validator(training, base_method=base_method, select_by=select_by, seed=seed)
 
 
 def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
-    """The backbone's own classifier, if it knows exactly these classes.
+    """Return the backbone's own classifier if its classes are exactly these.
 
     Args:
         backbone: The backbone.
-        class_names: Names of the K classes, in the order wanted.
+        class_names: Names of the K classes, in the order of the data set.
 
     Returns:
-        Head (K, D), (K,) with its rows in that order; None where the classes differ or are unnamed.
+        Head (K, D), (K,) with its rows in that order; None where the classes differ or have no names.
 
     Example:
         >>> import torch
@@ -279,7 +296,7 @@ def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Te
 
 
 def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
-    """The head a backbone was trained with, as a `Fit` to stand beside the others.
+    """Make a `Fit` of the head that a backbone was trained with.
 
     Args:
         weight: W (K, D).

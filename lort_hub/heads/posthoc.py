@@ -1,6 +1,6 @@
-"""Closed-form changes of a trained head, and the one head that needs no training.
+"""Change a trained head in closed form, or compute one without training (nearest class mean).
 
-Each gives a linear head (W, b), so it exports like any other.
+Each function returns a linear head (W, b), which can be exported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def tau_normalised(weight: Tensor, bias: Tensor, power: float) -> tuple[Tensor, 
 
     Args:
         weight: W (K, D).
-        bias: b (K,); only its shape matters.
+        bias: b (K,); only its shape is used.
         power: The paper's tau.
 
     Returns:
@@ -38,7 +38,7 @@ def tau_normalised(weight: Tensor, bias: Tensor, power: float) -> tuple[Tensor, 
 
 
 def logit_adjusted(weight: Tensor, bias: Tensor, class_counts: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Take the training prior out of the bias: post-hoc logit adjustment (arXiv 2007.07314).
+    """Subtract the log prior of the training set from the bias: logit adjustment (arXiv 2007.07314).
 
     b_k -> b_k - tau log pi_k with pi_k = n_k / sum_j n_j.
 
@@ -46,7 +46,7 @@ def logit_adjusted(weight: Tensor, bias: Tensor, class_counts: Tensor, tau: floa
         weight: W (K, D).
         bias: b (K,).
         class_counts: Training images n_k of each class (K,), all positive.
-        tau: Strength; 1 is right for a calibrated head.
+        tau: Strength; 1 for a calibrated head.
 
     Returns:
         Head (K, D), (K,), float32.
@@ -61,10 +61,10 @@ def logit_adjusted(weight: Tensor, bias: Tensor, class_counts: Tensor, tau: floa
 
 
 def nearest_class_mean(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """The class whose mean feature is nearest, as a linear head (NCM of arXiv 1910.09217).
+    """Compute the linear head of the nearest class mean (NCM, arXiv 1910.09217).
 
-    W_k = mu_k and b_k = -||mu_k||^2 / 2 rank as -||x - mu_k||^2 / 2: the two differ by ||x||^2 / 2, common
-    to the classes.
+    W_k = mu_k and b_k = -||mu_k||^2 / 2 rank the classes as -||x - mu_k||^2 / 2 does: the two differ by
+    ||x||^2 / 2, which is common to all classes.
 
     Args:
         sums: Sums (K, D + 1) of [x, 1] over each class's samples.
@@ -73,7 +73,7 @@ def nearest_class_mean(sums: Tensor) -> tuple[Tensor, Tensor]:
         Head (K, D), (K,), float32.
 
     Raises:
-        FeatureError: A class has no sample, hence no mean.
+        FeatureError: A class has no sample.
 
     Example:
         >>> nearest_class_mean(torch.tensor([[2.0, 2.0], [4.0, 1.0]]))
@@ -89,19 +89,20 @@ def nearest_class_mean(sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def lort_step(weight: Tensor, bias: Tensor, sums: Tensor, *, strength: float) -> tuple[Tensor, Tensor]:
-    """The closed-form first step of LORT from a trained head (PAPER section 6), its length in logits.
+    """Take LORT's first gradient step from a trained head, in closed form (docs/method.md).
 
-    W_k <- W_k - strength K pi_k mu_k / |u|^2, b_k <- b_k - strength K pi_k / |u|^2, with |u|^2 = |mu|^2 + 1;
-    the part that is common to all classes is left out.
+    W_k <- W_k - strength K pi_k mu_k / |u|^2, b_k <- b_k - strength K pi_k / |u|^2, with |u|^2 = |mu|^2 + 1.
+    The part of the gradient that is common to all classes is left out, as it does not change the softmax.
 
     Args:
         weight: W (K, D).
         bias: b (K,).
         sums: Sums (K, D + 1) of [x, 1] over each class's training samples, float64.
-        strength: Logits that a class of average size loses at the mean feature.
+        strength: Length of the step: by how much the logit of a class of average size falls at the mean
+            feature.
 
     Returns:
-        The head, float32.
+        Head (K, D), (K,), float32.
 
     Example:
         >>> import torch
@@ -119,13 +120,18 @@ def lort_step(weight: Tensor, bias: Tensor, sums: Tensor, *, strength: float) ->
 def linearly_adjusted(
     weight: Tensor, bias: Tensor, class_counts: Tensor, *, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """The same step along the mean feature alone, a bias linear in the counts: b_k - strength K pi_k.
+    """Subtract a multiple of the class counts from the bias: b_k - strength K pi_k.
+
+    This is the part of `lort_step` along the mean feature (docs/method.md).
 
     Args:
         weight: W (K, D).
         bias: b (K,).
         class_counts: Training images of each class (K,).
-        strength: Logits that a class of average size loses.
+        strength: By how much the logit of a class of average size falls.
+
+    Returns:
+        Head (K, D), (K,), float32.
 
     Example:
         >>> import torch
@@ -137,10 +143,10 @@ def linearly_adjusted(
 
 
 def matched_strength(class_counts: Tensor) -> float:
-    """Where to stop on LORT's path, from the counts alone: the linear adjustment nearest to log pi.
+    """Compute the strength of the linear adjustment nearest to log pi, from the class counts alone.
 
-    Least squares over the classes, the part common to all of them left out: cov(K pi, log pi) / var(K pi). A
-    rule for when there are no held-out images to choose by.
+    Least squares over the classes, up to a shift common to all of them: cov(K pi, log pi) / var(K pi). It is
+    a rule for the length of LORT's step without held-out images.
 
     Args:
         class_counts: Training images of each class (K,), not all equal.

@@ -1,7 +1,4 @@
-"""Methods that learn a few numbers per class on top of a trained head, and the descent for those not convex.
-
-The head's logits z = W x + b are computed once; what is learned sees only them.
-"""
+"""Learn a few numbers per class on top of a trained head: LWS and DisAlign."""
 
 from __future__ import annotations
 
@@ -22,9 +19,11 @@ from lort_hub.heads.solvers.objective import Objective, sample_weights
 LWS_TOLERANCE = 1e-8
 LWS_ITERATIONS = 100
 RIDGE = 1e-12
-"""Added to the Hessian, as a share of its largest entry: a zero class weight has no curvature."""
+"""Ridge of the Hessian, as a share of its largest diagonal entry: a zero class weight has no curvature."""
 ARMIJO = 1e-4
-SHORTEST = 1e-10
+"""Share of the predicted decrease that a step must reach."""
+MIN_STEP = 1e-10
+"""Largest entry of a step at which the line search gives up."""
 DISALIGN_TOLERANCE = 1e-6
 DISALIGN_ITERATIONS = 200
 
@@ -40,12 +39,12 @@ def learned_weight_scaling(
 ) -> tuple[Tensor, Tensor]:
     """Learn one factor per class weight: learnable weight scaling, LWS (arXiv 1910.09217).
 
-    Minimises sum_i omega_i CE(softmax(s * W x_i + b), t_i) over s (K,), from s = 1, with class-balanced
-    omega (gamma = 1) and targets smoothed by delta, a convex problem, by Newton's method. The bias is kept as
-    it is: the paper has none, its code scales it too.
+    Minimises sum_i omega_i CE(softmax(s * W x_i + b), t_i) over s (K,), with class-balanced omega (gamma = 1)
+    and targets smoothed by delta. The problem is convex; Newton's method starts from s = 1. The bias stays as
+    it is: the paper's head has none (its code scales it too).
 
-    Stops at 1e-8 of the initial gradient or after 100 iterations; with delta = 0 and samples that scaling
-    separates there is no minimum, and that is what stops it.
+    Stops at 1e-8 of the initial gradient, or after 100 iterations: there is no minimum if delta = 0 and some
+    scaling separates the samples.
 
     Args:
         weight: W (K, D).
@@ -78,16 +77,16 @@ def learned_weight_scaling(
 
     factors = torch.ones(len(weight), dtype=torch.float64)
     value, gradient, hessian = derivatives(factors)
-    enough = LWS_TOLERANCE * gradient.abs().max()
+    threshold = LWS_TOLERANCE * gradient.abs().max()
     for _ in range(LWS_ITERATIONS):
-        if gradient.abs().max() <= enough:
+        if gradient.abs().max() <= threshold:
             break
         hessian.diagonal().add_(RIDGE * hessian.diagonal().max())
         step = -torch.linalg.solve(hessian, gradient)
         slope = (gradient @ step).item()
         while True:
             trial = derivatives(factors + step)
-            if trial[0] <= value + ARMIJO * slope or step.abs().max() < SHORTEST:
+            if trial[0] <= value + ARMIJO * slope or step.abs().max() < MIN_STEP:
                 break
             step, slope = step / 2, slope / 2
         factors = factors + step
@@ -104,7 +103,7 @@ def _lws_derivatives(
     omega: Tensor,
     delta: float,
 ) -> tuple[float, Tensor, Tensor]:
-    """Value, gradient (K,) and Hessian (K, K) of LWS's objective."""
+    """Compute value, gradient (K,) and Hessian (K, K) of the LWS objective."""
     num_classes = len(factors)
     value, gradient = factors.new_zeros(()), torch.zeros_like(factors)
     hessian = factors.new_zeros(num_classes, num_classes)
@@ -119,16 +118,16 @@ def _lws_derivatives(
         target = torch.full_like(p, delta / num_classes)
         target[torch.arange(len(y)), y] += 1 - delta
         gradient += w @ ((p - target) * z)
-    matrix.processes.total(value, gradient, hessian)
+    matrix.processes.all_reduce(value, gradient, hessian)
     return value.item(), gradient, hessian
 
 
 @dataclass(frozen=True)
 class DisAlignHead:
-    """A linear head whose logits are rescaled as far as a confidence in the sample says.
+    """Linear head whose logits are rescaled per class, weighted by a confidence in each sample.
 
     z' = sigma(x) (alpha * z + beta) + (1 - sigma(x)) z with z = W x + b and sigma(x) = sigmoid(v.x + c). The
-    product of sigma and z makes it no linear head: it does not fold into a (W, b).
+    product of sigma and z is not linear in x, so this head cannot be written as a (W, b).
 
     Attributes:
         weight: W (K, D), float32.
@@ -153,7 +152,7 @@ class DisAlignHead:
     c: Tensor
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Compute logits (N, K) of features (N, D)."""
         z = torch.addmm(self.bias, x, self.weight.T)
         return _aligned(z, x @ self.v + self.c, self.alpha, self.beta)
 
@@ -161,14 +160,14 @@ class DisAlignHead:
 def disalign(
     weight: Tensor, bias: Tensor, matrix: FeatureMatrix, labels: Tensor, class_counts: Tensor, *, rho: float
 ) -> DisAlignHead:
-    """Learn a rescaling of each class's logit and a confidence that gates it: DisAlign (arXiv 2103.16370).
+    """Learn a rescaling of each class's logit, gated by a confidence: DisAlign (arXiv 2103.16370).
 
     Minimises sum_i omega_i CE(softmax(z'_i), y_i), omega_i proportional to (1 / pi_{y_i})^rho, over alpha,
     beta, v and c of `DisAlignHead`, from alpha = 1, beta = 0, v = 0, c = 0, where z' = z.
 
-    Not convex; where the head separates the samples there is no minimum either. Stops at 1e-6 of the
-    initial gradient or after 200 iterations, which then is part of the method. The confidence is learned on
-    features centred and scaled as a whole, so that neither their mean nor their unit matters.
+    The problem is not convex, and has no minimum if the head separates the samples. So the stopping rule is
+    part of the method: 1e-6 of the initial gradient, or 200 iterations. The confidence is learned on features
+    that are centred and scaled by one number, so the result depends on neither their mean nor their unit.
 
     Args:
         weight: W (K, D).
@@ -194,32 +193,32 @@ def disalign(
     mean = class_sums(matrix, torch.zeros_like(labels), torch.ones(len(labels)), 1)[0, :-1]
     mean /= class_counts.sum()
     squares = torch.zeros(dim, dtype=torch.float64)
-    for x, _ in matrix.about(mean):
+    for x, _ in matrix.subtract(mean):
         squares += x.square().sum(dim=0)
-    matrix.processes.total(squares)
-    spread = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
+    matrix.processes.all_reduce(squares)
+    deviation = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
     alpha = torch.ones(num_classes, dtype=torch.float64, requires_grad=True)
     beta = torch.zeros_like(alpha, requires_grad=True)
     slope = torch.zeros(dim, dtype=torch.float64, requires_grad=True)
-    level = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
     def terms() -> Iterator[Tensor]:
         for x, at in matrix:
-            centred = (x - mean.to(x)) / spread.to(x)
-            confidence = (centred @ slope.to(x)).double() + level
+            standardised = (x - mean.to(x)) / deviation.to(x)
+            confidence = (standardised @ slope.to(x)).double() + intercept
             aligned = _aligned(torch.addmm(bias.to(x), x, weight.to(x).T), confidence, alpha, beta)
             yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
 
     descend(
         terms,
-        [alpha, beta, slope, level],
+        [alpha, beta, slope, intercept],
         tolerance=DISALIGN_TOLERANCE,
         max_iterations=DISALIGN_ITERATIONS,
         processes=matrix.processes,
     )
-    v = slope / spread
-    learned = (weight, bias, alpha, beta, v, level - mean @ v)
-    return DisAlignHead(*(tensor.detach().float() for tensor in learned))
+    v = slope / deviation
+    tensors = (weight, bias, alpha, beta, v, intercept - mean @ v)
+    return DisAlignHead(*(tensor.detach().float() for tensor in tensors))
 
 
 def _aligned(z: Tensor, confidence: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of held-out predictions, and how sure they are: what settings and methods are chosen by."""
+"""Score held-out predictions, with standard errors, to choose settings and methods."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from lort_hub.features.distributed import Processes
 
-TEMPERATURES = (-5.0, 7.0)
-"""Range of the logarithm of the logits' standard deviation after calibration."""
+LOG_DEVIATIONS = (-5.0, 7.0)
+"""Range of the logarithm of the logits' standard deviation that calibration searches."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What heads that never saw a sample say about it.
+    """Predictions for held-out samples, each from a head that was fitted without the sample.
 
     Attributes:
         labels: True labels (M,).
         predicted: Predicted labels (M,).
-        log_likelihood: Log-probability (M,) of the true label, calibrated; None where no score needs it.
+        log_likelihood: Calibrated log-probability (M,) of the true label; None if the scorer does not use it.
     """
 
     labels: Tensor
@@ -30,8 +30,8 @@ class Predictions:
     log_likelihood: Tensor | None = None
 
     @property
-    def right(self) -> Tensor:
-        """1 where the prediction is right, else 0 (M,), float64."""
+    def correct(self) -> Tensor:
+        """1 where the predicted label is the true one, else 0 (M,), float64."""
         return (self.predicted == self.labels).double()
 
 
@@ -43,7 +43,7 @@ def _class_mean(values: Tensor, labels: Tensor) -> float:
 
 
 def _balanced_accuracy(held_out: Predictions) -> float:
-    return _class_mean(held_out.right, held_out.labels)
+    return _class_mean(held_out.correct, held_out.labels)
 
 
 def _macro_f1(held_out: Predictions) -> float:
@@ -60,81 +60,86 @@ def _log_likelihood(held_out: Predictions) -> float:
     return _class_mean(held_out.log_likelihood, held_out.labels)
 
 
-SCORES: dict[str, Callable[[Predictions], float]] = {
+SCORERS: dict[str, Callable[[Predictions], float]] = {
     "balanced-accuracy": _balanced_accuracy,
     "macro-f1": _macro_f1,
     "nll": _log_likelihood,
 }
-"""Scores by name, higher is better; all weigh every class the same ("nll" is its negative, calibrated)."""
+"""Scorers by name; a higher score is better, and all classes count the same.
+
+"nll" is the calibrated log-likelihood, the negative of what its name says.
+"""
 
 
-def standard_error(one: Predictions, other: Predictions, by: str) -> float:
-    """Standard error of the difference of two scores on the same samples, drawn anew within each class.
+def standard_error(first: Predictions, second: Predictions, scorer: str) -> float:
+    """Compute the standard error of the difference of two scores on the same samples.
 
-    A class with a single sample does not vary in that. To let it vary as the others do makes the rule of one
-    standard error too lenient: by accuracy it then chose 0.3 to 0.5 points worse on a stage 1's held-out set.
+    It is that of samples resampled within each class. Resampling cannot vary a one-sample class, so such a
+    class adds no variance. Imputing the variance of the other classes made the one-standard-error rule too
+    lenient: with accuracy it then chose heads that were 0.3 to 0.5 points worse on the held-out images of a
+    stage 1.
 
     Args:
-        one: What some head says about held-out samples.
-        other: What another says about the same ones, in the same order.
-        by: One of `SCORES`; macro F1 is taken as if it were balanced accuracy.
+        first: Predictions of one head.
+        second: Predictions of another head for the same samples, in the same order.
+        scorer: One of `SCORERS`; macro F1 gets the standard error of balanced accuracy.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 0])
-        >>> said = (torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]))
-        >>> one, other = (Predictions(labels, predicted, labels) for predicted in said)
-        >>> standard_error(one, other, "balanced-accuracy")
+        >>> first = Predictions(labels, predicted=torch.tensor([0, 0, 0, 0]))
+        >>> second = Predictions(labels, predicted=torch.tensor([0, 0, 1, 1]))
+        >>> standard_error(first, second, "balanced-accuracy")
         0.25
     """
-    values = one.right - other.right
-    if by == "nll":
-        assert one.log_likelihood is not None
-        assert other.log_likelihood is not None
-        values = one.log_likelihood.double() - other.log_likelihood
-    counts = torch.bincount(one.labels).double()
-    sums, squares = (torch.zeros_like(counts).index_add_(0, one.labels, v) for v in (values, values.square()))
+    values = first.correct - second.correct
+    if scorer == "nll":
+        assert first.log_likelihood is not None
+        assert second.log_likelihood is not None
+        values = first.log_likelihood.double() - second.log_likelihood
+    labels, counts = first.labels, torch.bincount(first.labels).double()
+    sums, squares = (torch.zeros_like(counts).index_add_(0, labels, v) for v in (values, values.square()))
     present = counts > 0
     variances = squares[present] / counts[present] - (sums[present] / counts[present]).square()
     error = (variances.clamp_min(0) / counts[present]).sum().sqrt() / present.sum().clamp_min(1)
     return float(error)
 
 
-def calibrated(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> Tensor:
-    """Log-probabilities (M,) of the true labels at the temperature that makes them likeliest.
+def calibrated_log_likelihood(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> Tensor:
+    """Compute the log-probabilities (M,) of the true labels at the temperature of largest likelihood.
 
-    Classes count alike in it. It lets heads of any logits magnitude, as LORT's, be compared by likelihood.
+    All classes count the same in that likelihood. The temperature makes heads of any logits magnitude, such
+    as LORT's, comparable by likelihood.
 
     Args:
         logits: Logits (M, K).
         labels: Labels (M,).
-        processes: Each of which has logits of its own; None for this one alone.
+        processes: Processes, each of which has logits of its own; None for this one alone.
 
     Example:
         >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
-        >>> calibrated(1e-3 * logits, labels).exp().round(decimals=2)
+        >>> calibrated_log_likelihood(1e-3 * logits, labels).exp().round(decimals=2)
         tensor([0.6700, 0.6700, 0.3300])
     """
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=logits.shape[1])
     deviations = float(logits.std(dim=1).sum()) if len(labels) else 0.0
-    spreads = torch.tensor([deviations, len(labels)], dtype=torch.float64)
-    processes.total(counts, spreads)
-    spread = float(spreads[0] / spreads[1].clamp_min(1))
-    if not spread:
+    totals = torch.tensor([deviations, len(labels)], dtype=torch.float64)
+    processes.all_reduce(counts, totals)
+    deviation = float(totals[0] / totals[1].clamp_min(1))
+    if not deviation:
         return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
-    from scipy.optimize import minimize_scalar  # 0.3 s, which a run with nothing to choose saves
+    from scipy.optimize import minimize_scalar  # 0.3 s, not needed by a run with nothing to choose
 
     weights = 1 / counts[labels].to(logits)
 
-    def likelihoods(exponent: float) -> Tensor:
-        scaled = logits * (math.exp(exponent) / spread)
+    def log_likelihoods(log_deviation: float) -> Tensor:
+        scaled = logits * (math.exp(log_deviation) / deviation)
         return scaled.gather(1, labels[:, None]).squeeze(1) - scaled.logsumexp(dim=1)
 
-    def loss(exponent: float) -> float:
-        likelihood = (weights @ likelihoods(exponent)).double()
-        processes.total(likelihood)
-        return -likelihood.item()
+    def loss(log_deviation: float) -> float:
+        total = (weights @ log_likelihoods(log_deviation)).double()
+        processes.all_reduce(total)
+        return -total.item()
 
-    return likelihoods(
-        minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4}).x
-    )
+    best = minimize_scalar(loss, bounds=LOG_DEVIATIONS, method="bounded", options={"xatol": 1e-4})
+    return log_likelihoods(best.x)

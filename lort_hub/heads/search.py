@@ -1,9 +1,9 @@
-"""Choosing a method's settings, and the method, from the training features alone."""
+"""Choose a method's settings, and the method, by scores of held-out training samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,51 +13,72 @@ from lort_hub.errors import ConfigError
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS
 from lort_hub.heads.methods import METHODS, Method
-from lort_hub.heads.scorers import SCORES, Predictions, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings, delta_for_gap
 from lort_hub.heads.training_set import TrainingSet
 
 PATIENCE = 2
+"""Weight decays without a better score after which a path ends."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen, from what, by what score.
+    """Chosen settings of a method, with all candidates and their scores.
 
     Attributes:
-        chosen: The settings that won.
-        by: Name of the score.
-        how: Where the held-out predictions come from.
-        score: That of the winner; None where there was nothing to choose.
+        chosen: The chosen settings.
+        scorer: Name of the scorer, one of `SCORERS`.
+        validation: Source of the held-out predictions, from `Validator.describe`.
+        score: Score of the chosen settings; None where there was nothing to choose.
         candidates: All settings tried, each with its score.
-        held_out: What the winner's heads say about held-out samples, where folds were fitted.
+        held_out: Predictions by the chosen settings' heads, where they were fitted on folds.
     """
 
     chosen: dict[str, float]
-    by: str
-    how: str
+    scorer: str
+    validation: str
     score: float | None
     candidates: list[dict[str, float]]
     held_out: Predictions | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The selection as JSON-ready values."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "held_out"}
+        """Return the selection as the JSON-ready values of metrics.json, without predictions."""
+        return {
+            "chosen": self.chosen,
+            "by": self.scorer,
+            "how": self.validation,
+            "score": self.score,
+            "candidates": self.candidates,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Selection:
+        """Restore a selection from the values of `to_dict`.
+
+        Example:
+            >>> selection = Selection({"power": 0.5}, "nll", "nothing to choose", None, [])
+            >>> Selection.from_dict(selection.to_dict()) == selection
+            True
+        """
+        return cls(values["chosen"], values["by"], values["how"], values["score"], values["candidates"])
 
 
 def setting_paths(
-    method: Method, training: TrainingSet, given: Settings, *, every: int = 1
+    method: Method, training: TrainingSet, overrides: Settings, *, decay_stride: int = 1
 ) -> list[list[Settings]]:
-    """Settings to try: one path for each choice but the last, which varies along it.
+    """List the settings to try: a path for each combination of the settings that do not vary along it.
+
+    `Method.path` names the setting that varies along a path. If it is overridden, the other setting of the
+    grid varies instead.
 
     Args:
-        method: Whose settings.
-        training: Whose classes and features fix delta and the unit of weight decays.
-        given: Settings that are not to be chosen.
-        every: Try every so many-th weight decay only.
+        method: The method.
+        training: Features and labels, for LORT's delta and the unit of weight decays.
+        overrides: Settings with a given value, which are not chosen.
+        decay_stride: Try every `decay_stride`-th weight decay only.
 
     Raises:
-        ConfigError: A given setting is none of this method's.
+        ConfigError: The method has no setting of that name.
 
     Example:
         >>> import torch
@@ -69,144 +90,161 @@ def setting_paths(
     fixed = dict(method.fixed)
     if method.over_smoothed:
         fixed["delta"] = delta_for_gap(LORT_LOGIT_GAP, num_classes)
-    if method.fitted_by in SOLVERS:
+    if method.fitter in SOLVERS:
         fixed = {**DEFAULTS, **fixed}
-    if unknown := [name for name in given if name not in {**fixed, **method.grid}]:
+    if unknown := [name for name in overrides if name not in {**fixed, **method.grid}]:
         known = ", ".join({**fixed, **method.grid}) or "none"
         raise ConfigError(f"{method.summary} has no setting {', '.join(unknown)}; it has: {known}.")
-    grid = {name: values for name, values in method.grid.items() if name not in given}
-    *outer, last = grid or {"": ()}
+    grid = {name: values for name, values in method.grid.items() if name not in overrides}
+    if not grid:
+        return [[{**fixed, **overrides}]]
+    along = method.path if method.path in grid else next(iter(grid))
+    outer = {name: values for name, values in grid.items() if name != along}
     paths: list[list[Settings]] = []
-    for values in product(*(grid[name] for name in outer)):
-        common = {**fixed, **given, **dict(zip(outer, values, strict=True))}
-        unit = float(training.basis(common.get("gamma", 0.0)).values.mean()) / num_classes if grid else 1.0
-        if "weight_decay" in outer:
-            common["weight_decay"] *= unit
-        steps = grid.get(last, ())
-        if last == "weight_decay":
-            steps = tuple(unit * decay for decay in steps[::every])
-        paths.append([{**common, last: step} for step in steps] or [common])
+    for values in product(*outer.values()):
+        common = {**fixed, **overrides, **dict(zip(outer, values, strict=True))}
+        steps = grid[along]
+        if "weight_decay" in grid:
+            unit = float(training.basis(common.get("gamma", 0.0)).values.mean()) / num_classes
+            if along == "weight_decay":
+                steps = tuple(unit * decay for decay in steps[::decay_stride])
+            else:
+                common["weight_decay"] *= unit
+        paths.append([{**common, along: step} for step in steps])
     return paths
 
 
-def select(validator: Validator, method: Method, given: Settings | None = None) -> Selection:
+def select(validator: Validator, method: Method, overrides: Settings | None = None) -> Selection:
     """Choose a method's settings by predictions of held-out training samples.
 
-    Along a path of settings the simplest head wins that is within one standard error of the best (that of the
-    difference on the same samples); of the paths' winners the best wins, of equally good ones the first.
+    On each path the simplest head within one standard error of the best is chosen (that of the difference on
+    the same samples). Of the paths' choices the best one is chosen, and of equally good ones the first.
 
     Args:
-        validator: Makes and scores the predictions.
-        method: Whose settings.
-        given: Settings that are not to be chosen.
+        validator: Source of the held-out predictions.
+        method: The method.
+        overrides: Settings with a given value, which are not chosen.
 
     Raises:
-        ConfigError: A given setting is none of this method's.
+        ConfigError: The method has no setting of that name.
 
     Example:
         >>> import torch
         >>> from lort_hub.heads.training_set import TrainingSet
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
-        >>> choice = select(Validator(training), METHODS["lort"], {"gamma": 1.0})
-        >>> choice.how, choice.chosen["gamma"], choice.score
+        >>> selection = select(Validator(training), METHODS["lort"], {"gamma": 1.0})
+        >>> selection.validation, selection.chosen["gamma"], selection.score
         ('leave-one-out in closed form', 1.0, 1.0)
     """
-    given, by = given or {}, validator.score_of(method)
-    first = setting_paths(method, validator.training, given)[0][0]
-    if len(method.grid.keys() - given.keys()) == 0:
-        return Selection(dict(first), by, "nothing to choose", None, [])
-    # Cross-validation is dearer than leave-one-out, so it tries every second weight decay.
-    closed = validator.in_closed_form(method, first)
-    walks = [
-        _walk(validator, method, path, by)
-        for path in setting_paths(method, validator.training, given, every=1 if closed else 2)
+    overrides, scorer = overrides or {}, validator.scorer_of(method)
+    first = setting_paths(method, validator.training, overrides)[0][0]
+    if len(method.grid.keys() - overrides.keys()) == 0:
+        return Selection(dict(first), scorer, "nothing to choose", None, [])
+    # Cross-validation is slower than leave-one-out, so it tries every second weight decay.
+    closed_form = validator.uses_closed_form(method, first)
+    scored_paths = [
+        _score_path(validator, method, path, scorer)
+        for path in setting_paths(method, validator.training, overrides, decay_stride=1 if closed_form else 2)
     ]
-    winner = max((winner for winner, _ in walks), key=lambda tried: tried.score)
+    winner = max((winner for winner, _ in scored_paths), key=lambda candidate: candidate.score)
     return Selection(
         chosen=dict(winner.settings),
-        by=by,
-        how=validator.how(method, first),
+        scorer=scorer,
+        validation=validator.describe(method, first),
         score=winner.score,
-        candidates=[{**tried.settings, "score": tried.score} for _, walk in walks for tried in walk],
-        held_out=None if closed else winner.held_out,
+        candidates=[
+            {**candidate.settings, "score": candidate.score}
+            for _, candidates in scored_paths
+            for candidate in candidates
+        ],
+        held_out=None if closed_form else winner.held_out,
     )
 
 
 @dataclass(frozen=True)
-class _Tried:
+class _Candidate:
     settings: Settings
     score: float
     held_out: Predictions
 
 
-def _walk(
-    validator: Validator, method: Method, path: Sequence[Settings], by: str
-) -> tuple[_Tried, list[_Tried]]:
-    """Score along the path; one of weight decays until it is past its best, for the small ones are dear."""
-    walk: list[_Tried] = []
-    best, dear = 0, path[0].get("weight_decay") != path[-1].get("weight_decay")
-    for settings, held_out in zip(path, validator.predictions(method, path), strict=True):
-        walk.append(_Tried(settings, SCORES[by](held_out), held_out))
-        if walk[-1].score > walk[best].score:
-            best = len(walk) - 1
-        elif dear and len(walk) - 1 - best >= PATIENCE and not _hides_most_classes(held_out):
+def _score_path(
+    validator: Validator, method: Method, path: Sequence[Settings], scorer: str
+) -> tuple[_Candidate, list[_Candidate]]:
+    """Score a path and choose on it; a path of weight decays ends after its best, as small ones are slow."""
+    candidates: list[_Candidate] = []
+    best, is_decay_path = 0, path[0].get("weight_decay") != path[-1].get("weight_decay")
+    for settings, held_out in zip(path, validator.predict(method, path), strict=True):
+        candidates.append(_Candidate(settings, SCORERS[scorer](held_out), held_out))
+        since_best = len(candidates) - 1 - best
+        if candidates[-1].score > candidates[best].score:
+            best = len(candidates) - 1
+        elif is_decay_path and since_best >= PATIENCE and not _neglects_most_classes(held_out):
             break
-    top = walk[best]
+    top = candidates[best]
     winner = next(
-        tried for tried in walk if top.score - tried.score <= standard_error(top.held_out, tried.held_out, by)
+        candidate
+        for candidate in candidates
+        if top.score - candidate.score <= standard_error(top.held_out, candidate.held_out, scorer)
     )
-    return winner, walk
+    return winner, candidates
 
 
-def _hides_most_classes(held_out: Predictions) -> bool:
-    """Whether the weight decay still hides the tail: the plateau of the largest ones is no best."""
+def _neglects_most_classes(held_out: Predictions) -> bool:
+    """Tell whether half of the classes or more are predicted less than half as often as they occur.
+
+    Very large weight decays do that; the plateau of their scores does not mean that the best is past.
+    """
     counts = torch.bincount(held_out.labels)
-    said = torch.bincount(held_out.predicted, minlength=len(counts))[: len(counts)]
-    hidden = 2 * said < counts  # predicted less than half as often as it occurs
-    return bool(2 * hidden.sum() >= (counts > 0).sum())
+    predicted = torch.bincount(held_out.predicted, minlength=len(counts))[: len(counts)]
+    neglected = 2 * predicted < counts
+    return bool(2 * neglected.sum() >= (counts > 0).sum())
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which method was chosen, and how the others did on the same held-out samples.
+    """Chosen method, with the scores of all candidates on the same held-out samples.
 
     Attributes:
-        method: Its name in `METHODS`.
-        by: Name of the score.
-        selections: What was chosen for each method, by name.
-        scores: Score of each method at its chosen settings, on the same samples.
-        errors: Standard error of the difference to the best, by name.
+        method: Name of the chosen method in `METHODS`.
+        scorer: Name of the scorer, one of `SCORERS`.
+        selections: Chosen settings of each method, by name.
+        scores: Score of each method with its chosen settings, on the same samples.
+        errors: Standard error of each score's difference to the best one, by name.
     """
 
     method: str
-    by: str
+    scorer: str
     selections: dict[str, Selection]
     scores: dict[str, float]
     errors: dict[str, float]
 
-    def why(self) -> str:
-        """The reason, in a sentence."""
+    @property
+    def reason(self) -> str:
+        """Reason for the choice, in one sentence."""
         best = max(self.scores, key=lambda name: self.scores[name])
-        text = f"{self.method} has {self._told(self.scores[self.method])} on held-out training images"
+        score = self._format(self.scores[self.method])
+        text = f"{self.method} has {score} on held-out training images"
         if best == self.method:
             return f"{text}, the best of {len(self.scores)} methods"
-        error = self._told(self.errors[self.method])
+        error = self._format(self.errors[self.method])
         return (
             f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
-            f"best, {best}, which has {self._told(self.scores[best])}"
+            f"best, {best}, which has {self._format(self.scores[best])}"
         )
 
-    def _told(self, score: float) -> str:
-        return f"NLL {abs(score):.3f}" if self.by == "nll" else f"{self.by} {100 * score:.1f}"
+    def _format(self, score: float) -> str:
+        return f"NLL {abs(score):.3f}" if self.scorer == "nll" else f"{self.scorer} {100 * score:.1f}"
 
 
 def choose_method(validator: Validator, selections: dict[str, Selection]) -> Choice:
-    """Choose a method: the first of those within one standard error of the best, all on the same samples.
+    """Choose the first method within one standard error of the best, all scored on the same samples.
 
     Args:
-        validator: Makes and scores the predictions.
-        selections: What this validator chose for each method, by its name in `METHODS`, the simplest first.
+        validator: Source of the held-out predictions.
+        selections: Settings chosen with this validator for each method, by its name in `METHODS`, the
+            simplest method first.
 
     Example:
         >>> import torch
@@ -218,14 +256,16 @@ def choose_method(validator: Validator, selections: dict[str, Selection]) -> Cho
         >>> choose_method(validator, selections).method
         'ncm'
     """
-    # Leave-one-out fits on more samples than a fold does: compared are the folds' predictions alone.
-    by = validator.by or "nll"
-    said = {
-        name: choice.held_out or next(validator.cross_validated(METHODS[name], [choice.chosen]))
-        for name, choice in selections.items()
+    # Leave-one-out fits on more samples than a fold does, so methods are compared on the folds alone.
+    scorer = validator.select_by or "nll"
+    predictions = {
+        name: selection.held_out or next(validator.cross_validate(METHODS[name], [selection.chosen]))
+        for name, selection in selections.items()
     }
-    scores = {name: SCORES[by](held_out) for name, held_out in said.items()}
+    scores = {name: SCORERS[scorer](held_out) for name, held_out in predictions.items()}
     best = max(scores, key=lambda name: scores[name])
-    errors = {name: standard_error(said[best], held_out, by) for name, held_out in said.items()}
+    errors = {
+        name: standard_error(predictions[best], held_out, scorer) for name, held_out in predictions.items()
+    }
     method = next(name for name in selections if scores[best] - scores[name] <= errors[name])
-    return Choice(method, by, selections, scores, errors)
+    return Choice(method, scorer, selections, scores, errors)

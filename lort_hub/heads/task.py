@@ -1,10 +1,10 @@
-"""What stage 2 works on: the features of a data set's training and test images."""
+"""Define the re-training task: a data set's training and test features, and the baseline head."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +20,26 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import Fit, fit_head, own_head, stage1_fit
 from lort_hub.heads.methods import STAGE1
-from lort_hub.heads.search import Selection
 from lort_hub.heads.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+BASELINE_FORMAT = 2
+"""Version of `Fit.to_cache`; raise it when that changes."""
+
 
 @dataclass(frozen=True)
 class RetrainingTask:
-    """Features to fit heads on, and to test them on.
+    """Features to fit heads on, and features to test them on.
 
     Attributes:
         data: The data set, without images that could not be decoded.
-        training: Features of its training images, with those that a backbone trained on them held out.
+        training: Features of the training images, and which of them were held out of the backbone's training.
         views: Features (N, D) of augmented views of the training images.
-        train_store: What the training features were read from.
-        test_store: Features of its test images.
-        notes: What the user has to know about them.
+        train_store: Store of the training features.
+        test_store: Store of the test features.
+        notes: Lines to show to the user, such as images that were left out.
     """
 
     data: LongTailedData
@@ -63,18 +65,19 @@ class RetrainingTask:
         shared: bool = False,
         **options: Any,
     ) -> RetrainingTask | None:
-        """Extract what is not in the cache; every process calls this.
+        """Extract the features that are not in the cache; every process calls this.
 
         Args:
             backbone: The frozen backbone.
             data: The data set.
             accelerator: Device, precision and processes.
-            views: Augmented views of each training image.
-            shared: Whether each process takes its share of the training images, and all fit heads together.
-            options: Of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder, dtype.
+            views: Number of augmented views of each training image.
+            shared: Whether all processes fit heads together, each on its share of the training images.
+            options: Arguments of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder,
+                dtype.
 
         Returns:
-            The features; unless they are shared, None on every process but the main one.
+            The task; None on all processes but the main one, unless `shared`.
 
         Example:
             >>> import tempfile
@@ -95,48 +98,56 @@ class RetrainingTask:
         if not shared and not accelerator.is_main_process:
             return None
         processes = Processes.of(accelerator) if shared else Processes()
-        train, test_store = stores
-        matrix, labels, rows = train.open(processes=processes)
+        train_store, test_store = stores
+        matrix, labels, rows = train_store.open(processes=processes)
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
-        unseen = backbone.trained_on.unseen(data) if backbone.trained_on else None
+        unseen = backbone.trained_on.unseen_mask(data) if backbone.trained_on else None
         held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
         if backbone.trained_on and unseen is None:
-            notes.append(f"note: {backbone.trained_on.doubt()}")
+            notes.append(f"note: {backbone.trained_on.unknown_data_warning()}")
         training = TrainingSet(matrix, labels, data.num_classes, held_out)
-        matrices = [train.open(name, processes)[0] for name in names]
-        return cls(data, training, matrices, train, test_store, notes)
+        view_matrices = [train_store.open(name, processes)[0] for name in names]
+        return cls(data, training, view_matrices, train_store, test_store, notes)
 
     def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
-        """The head the backbone came with where its classes match, else cross-entropy on these features."""
+        """Return the backbone's own head where its classes match, else fit cross-entropy on the features."""
         own = own_head(backbone, self.data.class_names)
         return stage1_fit(*own) if own else fit_head(self.training, "ce", select_by=select_by, seed=seed)
 
-    def kept_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
-        """The same, kept beside the features: cross-entropy takes longer than most heads that follow it."""
-        processes, held_out = self.training.processes, self.training.held_out
-        unseen = None if held_out is None else processes.gather(held_out).nonzero().flatten().tolist()
-        how = json.dumps(
-            [
-                __version__,
-                torch.__version__,
-                [field.name for field in fields(Selection)],  # what is kept has another form without them
-                self.data.class_names,
-                backbone.class_names,
-                select_by,
-                seed,
-                unseen,
-            ]
-        )
-        name = hashlib.sha256(how.encode()).hexdigest()[:16]
-        kept = self.train_store.kept(name)
-        found = torch.tensor(int(kept is not None))
-        processes.total(found)
-        if kept and found == processes.count:
-            processes.agree(*(kept[0][name] for name in sorted(kept[0])))
-            return Fit.restored(*kept)
+    def cached_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
+        """Load the baseline from the feature store, or fit it and save it there.
+
+        Cross-entropy takes longer to fit than most heads that are compared with it.
+        """
+        processes = self.training.processes
+        key = self._baseline_key(backbone, select_by, seed)
+        cached = self.train_store.load_result(key)
+        num_cached = torch.tensor(int(cached is not None))
+        processes.all_reduce(num_cached)
+        if cached and num_cached == processes.count:
+            tensors, values = cached
+            processes.broadcast(*(tensors[name] for name in sorted(tensors)))
+            return Fit.from_cache(tensors, values)
         fit = self.baseline(backbone, select_by=select_by, seed=seed)
         if processes.index == 0 and fit.method != STAGE1:
-            self.train_store.keep(name, *fit.to_keep())
+            self.train_store.save_result(key, *fit.to_cache())
         return fit
+
+    def _baseline_key(self, backbone: Backbone, select_by: str | None, seed: int) -> str:
+        """Hash everything that the baseline depends on beside the features of the store."""
+        held_out = self.training.held_out
+        if held_out is not None:
+            held_out = self.training.processes.gather(held_out).nonzero().flatten()
+        content = {
+            "lort_hub": __version__,
+            "torch": torch.__version__,
+            "format": BASELINE_FORMAT,
+            "class_names": self.data.class_names,
+            "backbone_class_names": backbone.class_names,
+            "select_by": select_by,
+            "seed": seed,
+            "held_out": None if held_out is None else held_out.tolist(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a head is fitted on: features, labels, and what every fit needs of them, computed once."""
+"""Hold the features and labels that heads are fitted on, with the sums and bases that fits share."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis
 from lort_hub.heads.solvers.objective import sample_weights
 
-SCORED, LEAST_SCORED = 2**26, 2
-"""Numbers (256 MiB) that the features and logits of the samples that settings are scored on may take, and the
-samples of each class that are scored whatever they take: one alone would hide how much the score varies."""
+SCORING_NUMBERS = 2**26
+"""Largest number of float32 features and logits (256 MiB) of the samples that settings are scored on."""
+MIN_SCORED = 2
+"""Samples of each class that are scored in any case: with one, the score's variance would be unknown."""
 
 
 class TrainingSet:
-    """Features and labels to fit a head on, of this process's share where there are several.
+    """Features and labels to fit heads on: all samples, or this process's share of them.
 
     Attributes:
         matrix: Features (N, D).
         labels: Labels (N,).
-        held_out: True for samples (N,) that a backbone trained on the others has never seen; None where it
-            has seen none.
-        num_unseen: How many those are, over all processes; 0 where the backbone has seen none or all.
+        held_out: True for samples (N,) that were held out of the backbone's training; None if the backbone
+            was trained on no sample.
+        num_unseen: Number of held-out samples over all processes; 0 if the backbone was trained on no sample
+            or on all.
         class_counts: Samples of each class (K,), over all processes.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
+        covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
+        basis: Eigenbasis of that covariance, as a cached function of gamma.
 
     Raises:
         FeatureError: The features are not finite, or a class has no sample.
@@ -41,13 +45,13 @@ class TrainingSet:
     def __init__(
         self, x: Tensor | FeatureMatrix, labels: Tensor, num_classes: int, held_out: Tensor | None = None
     ) -> None:
-        """Check features (N, D), labels (N,) and which are held out (N,), in one pass over them."""
+        """Check features (N, D), labels (N,) and held-out samples (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
         self.labels, self.processes = labels, self.matrix.processes
         if len(self.matrix) != len(labels):
             raise FeatureError(f"Got {len(self.matrix)} feature vectors for {len(labels)} labels.")
         self.class_counts = torch.bincount(labels, minlength=num_classes)
-        self.processes.total(self.class_counts)
+        self.processes.all_reduce(self.class_counts)
         if len(self.class_counts) != num_classes or not self.class_counts.all():
             raise FeatureError(
                 f"Expected samples of each of the {num_classes} classes, got counts "
@@ -55,7 +59,7 @@ class TrainingSet:
                 f"over {len(self.class_counts)} labels."
             )
         unseen = torch.zeros(()).long() if held_out is None else held_out.sum()
-        self.processes.total(unseen)
+        self.processes.all_reduce(unseen)
         all_unseen = int(unseen) == int(self.class_counts.sum())
         self.held_out = None if all_unseen else held_out
         self.num_unseen = 0 if all_unseen else int(unseen)
@@ -72,69 +76,80 @@ class TrainingSet:
 
     @property
     def x(self) -> Tensor:
-        """The features (N, D) in memory, float32."""
+        """Features (N, D) in memory, float32."""
         return self.matrix.whole()
 
     def weights(self, gamma: float) -> Tensor:
-        """Weights (N,) of the samples, float64; over all processes they sum to one."""
+        """Compute the sample weights (N,), float64, which sum to 1 over all processes."""
         return sample_weights(self.labels, self.class_counts, gamma)
 
     def weighted_sums(self, gamma: float) -> Tensor:
-        """Sums (K, D + 1) of omega_i [x_i, 1] over each class's samples, over all processes, float64."""
-        each = torch.arange(self.num_classes)
-        return self.sums * sample_weights(each, self.class_counts, gamma)[:, None]
+        """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), over all processes, float64."""
+        classes = torch.arange(self.num_classes)
+        return self.sums * sample_weights(classes, self.class_counts, gamma)[:, None]
 
     def _covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
-        """Weighted mean (D,) and covariance (D, D) of the features of all processes."""
         mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
         return mean, covariance(self.matrix, self.weights(gamma), mean)
 
     def _basis(self, gamma: float) -> Eigenbasis:
         basis = eigenbasis(*self.covariance(gamma))
-        self.processes.agree(basis.mean, basis.vectors, basis.values)
+        self.processes.broadcast(basis.mean, basis.vectors, basis.values)
         return basis
 
     @cached_property
-    def scored(self) -> Tensor:
-        """Samples (N,) that settings are scored on: all, or as many of each class as fit into memory.
+    def scoring_mask(self) -> Tensor:
+        """True for the samples (N,) that settings are scored on: all, or as many per class as fit in memory.
 
-        Where the backbone was trained on some, they are of the others. Which they are does not depend on the
-        number of processes.
+        Samples that the backbone was trained on are never among them if others exist. The choice does not
+        depend on the number of processes.
         """
         eligible = torch.ones(len(self.all_labels), dtype=torch.bool)
         if self.held_out is not None and self.num_unseen:
-            eligible = self.processes.gather(self.held_out).clone()
+            eligible = self.processes.gather(self.held_out)
         labels = self.all_labels[eligible]
         counts = torch.bincount(labels, minlength=self.num_classes)
-        least, most = LEAST_SCORED, max(int(counts.max()), LEAST_SCORED)
-        while least < most:  # the largest number of each class that fits
-            middle = (least + most + 1) // 2
-            fits = int(counts.clamp_max(middle).sum()) * (self.num_classes + self.matrix.dim) <= SCORED
-            least, most = (middle, most) if fits else (least, middle - 1)
-        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-        order = shuffled[labels[shuffled].argsort(stable=True)]
-        place = torch.empty_like(labels)
-        first = counts.cumsum(0) - counts
-        place[order] = torch.arange(len(labels)) - first[labels[order]]
-        eligible[eligible.clone()] = place < most
-        return self.own(eligible)
+        per_class = _largest_class_size(counts, SCORING_NUMBERS // (self.num_classes + self.matrix.dim))
+        mask = torch.zeros_like(eligible)
+        mask[eligible] = _random_ranks(labels, counts) < per_class
+        return self.own_rows(mask)
 
     @cached_property
     def num_scored(self) -> int:
-        """How many samples settings are scored on, over all processes."""
-        count = self.scored.sum()
-        self.processes.total(count)
+        """Number of samples that settings are scored on, over all processes."""
+        count = self.scoring_mask.sum()
+        self.processes.all_reduce(count)
         return int(count)
 
     @cached_property
     def all_labels(self) -> Tensor:
-        """The labels of all processes, in their order."""
+        """Labels of all processes, in their order."""
         return self.processes.gather(self.labels)
 
-    def own(self, values: Tensor) -> Tensor:
-        """This process's part of something about the samples of all."""
+    def own_rows(self, values: Tensor) -> Tensor:
+        """Select this process's rows of values that have a row for each sample of all processes."""
         sizes = torch.zeros(self.processes.count, dtype=torch.int64)
         sizes[self.processes.index] = len(self.labels)
-        self.processes.total(sizes)
+        self.processes.all_reduce(sizes)
         own: Tensor = values.split(sizes.tolist())[self.processes.index]
         return own
+
+
+def _largest_class_size(counts: Tensor, max_samples: int) -> int:
+    """Find the largest number per class, at least `MIN_SCORED`, of at most `max_samples`, by bisection."""
+    low, high = MIN_SCORED, max(int(counts.max()), MIN_SCORED)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = int(counts.clamp_max(middle).sum()) <= max_samples
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return high
+
+
+def _random_ranks(labels: Tensor, counts: Tensor) -> Tensor:
+    """Rank the samples (N,) of each class 0, 1, ... in a random order."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    first_of_class = counts.cumsum(0) - counts
+    ranks = torch.empty_like(labels)
+    ranks[by_class] = torch.arange(len(labels)) - first_of_class[labels[by_class]]
+    return ranks

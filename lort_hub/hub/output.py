@@ -42,7 +42,7 @@ def write_output(
     environment: dict[str, Any],
     history: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write the output folder of DESIGN.md, after loading the saved model back and comparing its logits.
+    """Write the output folder, after loading the saved model back and comparing its logits.
 
     Args:
         folder: Where.
@@ -184,7 +184,7 @@ def _describe_selection(fit: Fit) -> dict[str, Any] | None:
     selection = fit.selection.to_dict() if fit.selection else None
     if fit.choice is None:
         return selection
-    how = {"why": fit.why, "methods": fit.choice.scores}
+    how = {"why": fit.reason, "methods": fit.choice.scores}
     return {"chosen": fit.settings, "candidates": [], **(selection or {}), **how}
 
 

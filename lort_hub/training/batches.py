@@ -1,8 +1,8 @@
-"""Training batches that depend on seed, epoch and position alone.
+"""Make training batches that depend only on seed, epoch and position.
 
-Not on the number of processes or workers, nor on what was drawn before: an epoch begun again after a crash
-sees what it would have seen. Small images are decoded once and cropped and flipped as tensors, a batch at a
-time; larger ones go through decoding workers.
+They do not depend on the number of processes or workers, or on earlier random draws: an epoch that is
+started again after a crash gets the same batches. Small images are decoded once, and cropped and flipped as
+tensors, a batch at a time; larger images go through decoding workers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torchvision import transforms
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit
-from lort_hub.data.image_loader import Pixels, collate, in_threads, intact
-from lort_hub.data.transforms import EVAL_VIEW, SMALL, augmented_view, to_bytes
+from lort_hub.data.image_loader import ImageViews, collate, map_in_threads
+from lort_hub.data.transforms import EVAL_VIEW, SMALL_SIDE, augmented_view, to_bytes
 from lort_hub.errors import ConfigError
 
 MEMORY_BYTES = 2**30
-"""Decoded images of a training set that are kept in memory."""
+"""Largest size of the decoded images of a training set that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Batch:
     Attributes:
         pixels: Normalised images (n, 3, H, W).
         labels: Labels (n,).
-        share: Samples here times the processes, over the samples of the whole batch: scaling the mean loss by
-            it makes the average over the processes, summed up to the step, the mean over the whole batch.
-        ends_step: Whether the optimiser steps after it: it is the last part this process accumulates.
+        share: n times the number of processes, over the samples of the whole batch. If each part's mean loss
+            is scaled by it, gradients that are averaged over processes and summed over the accumulated parts
+            are those of the mean loss over the whole batch.
+        ends_step: Whether the optimiser steps after this part, the last one that this process accumulates.
     """
 
     pixels: Tensor
@@ -45,7 +46,7 @@ class Batch:
 
 
 class Batches:
-    """The training batches of one process.
+    """Training batches of one process.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -66,39 +67,40 @@ class Batches:
         seed: int = 0,
         process: int = 0,
         processes: int = 1,
-        accumulation: int = 1,
+        gradient_accumulation_steps: int = 1,
         num_workers: int = 0,
     ) -> None:
         """Prepare the batches; small images are decoded here.
 
         Args:
             split: The training images.
-            backbone: Whose preprocessing and augmentation they get.
-            batch_size: Samples per part; a whole batch holds `batch_size * processes * accumulation`.
+            backbone: The backbone, for its preprocessing and augmentation.
+            batch_size: Samples per part. A whole batch has `batch_size * processes *
+                gradient_accumulation_steps` samples.
             seed: Seed of order and augmentation.
-            process: Which process this is.
-            processes: How many there are.
-            accumulation: Parts of a batch that each process accumulates before a step.
-            num_workers: Decoding threads of images kept in memory, decoding processes of others.
+            process: Index of this process.
+            processes: Number of processes.
+            gradient_accumulation_steps: Parts of a batch that each process accumulates before a step.
+            num_workers: Decoding threads for images kept in memory, decoding processes for others.
 
         Raises:
-            BadImageError: A small image cannot be decoded; others raise when their batch comes.
+            BadImageError: A small image cannot be decoded; a larger one raises when its batch is made.
             ConfigError: There are fewer images than parts.
         """
         self.split, self.seed, self.process, self.processes = split, seed, process, processes
-        self.parts, self.num_workers = processes * accumulation, num_workers
+        self.parts, self.num_workers = processes * gradient_accumulation_steps, num_workers
         self.size = batch_size * self.parts
         if len(split) < self.parts:
             raise ConfigError(
-                f"{len(split)} training images cannot be dealt to {self.parts} parts of a batch (processes x "
-                "--gradient-accumulation-steps).\nLower those steps, or use fewer processes."
+                f"{len(split)} training images are fewer than the {self.parts} parts of a batch (processes x "
+                "`gradient_accumulation_steps`).\nLower those steps, or use fewer processes."
             )
         self.labels = torch.from_numpy(split.labels)
-        self.pixels = Pixels(split, backbone.transform, backbone.augment)
+        self.views = ImageViews(split, backbone.transform, backbone.augment)
         side = backbone.image_size
-        fits = side <= SMALL and 3 * side**2 * len(split) <= MEMORY_BYTES
-        plain = backbone.library == "timm" and backbone.auto_augment is None
-        self.images = _decode(split, side, num_workers) if fits and plain else None
+        fits = side <= SMALL_SIDE and 3 * side**2 * len(split) <= MEMORY_BYTES
+        crops_and_flips = backbone.library == "timm" and backbone.auto_augment is None
+        self.images = _decode(split, side, num_workers) if fits and crops_and_flips else None
         self.mean, self.std = (
             torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
             for name in ("mean", "std")
@@ -108,33 +110,33 @@ class Batches:
         return len(self._rows(0))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in this epoch's order and augmentation.
+        """Make the batches of one epoch, in its order and with its augmentation.
 
         Args:
-            epoch: Its number, from 0.
+            epoch: Number of the epoch, from 0.
 
         Raises:
             BadImageError: An image cannot be decoded.
         """
-        made = self._from_workers(epoch) if self.images is None else self._from_memory(epoch, self.images)
-        mine = self._mine()
-        for step in self._rows(epoch):
-            for part in mine:
-                rows, pixels = next(made)
-                share = len(rows) * self.processes / len(step)
-                yield Batch(pixels, self.labels[rows], share, ends_step=part is mine[-1])
+        images = self._from_workers(epoch) if self.images is None else self._from_memory(epoch, self.images)
+        parts = self._own_parts()
+        for batch in self._rows(epoch):
+            for part in parts:
+                rows, pixels = next(images)
+                share = len(rows) * self.processes / len(batch)
+                yield Batch(pixels, self.labels[rows], share, ends_step=part is parts[-1])
 
-    def _mine(self) -> list[slice]:
-        """This process's parts of every batch: each image of it is dealt to one part of one process."""
+    def _own_parts(self) -> list[slice]:
+        """Slice every batch into this process's parts; each image is in one part of one process."""
         return [slice(first, None, self.parts) for first in range(self.process, self.parts, self.processes)]
 
     def _from_memory(self, epoch: int, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         padding = images.shape[-1] // 8
         for step, batch in enumerate(self._rows(epoch)):
-            random = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
-            shift = torch.randint(0, 2 * padding + 1, (2, len(batch)), generator=random)
-            flip = torch.rand(len(batch), generator=random) < 0.5
-            for part in self._mine():
+            generator = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
+            shift = torch.randint(0, 2 * padding + 1, (2, len(batch)), generator=generator)
+            flip = torch.rand(len(batch), generator=generator) < 0.5
+            for part in self._own_parts():
                 rows = batch[part]
                 cropped = crop_and_flip(images[rows], shift[:, part], flip[part], padding)
                 yield rows, (cropped.float() / 255 - self.mean) / self.std
@@ -144,24 +146,24 @@ class Batches:
             len(self.split), generator=torch.Generator().manual_seed(_seed(self.seed, epoch))
         )
         *batches, last = order.split(self.size)
-        # A rest too small to give every process two images has no batch statistics to normalise by.
-        least = min(2 * self.parts, self.size)
-        return [*batches, last] if len(last) >= least or not batches else batches
+        # BatchNorm needs two images per part, so a smaller last batch is dropped.
+        at_least = min(2 * self.parts, self.size)
+        return [*batches, last] if len(last) >= at_least or not batches else batches
 
     def _from_workers(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         view = augmented_view(self.seed, epoch + 1)
-        parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._mine()]
-        for rows, pixels, errors in self.pixels.batches(view, parts, self.num_workers):
-            yield torch.tensor(rows), intact(pixels, errors)
+        parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._own_parts()]
+        for batch in self.views.batches(view, parts, self.num_workers):
+            yield torch.tensor(batch.rows), batch.require_all()
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:
-    """Crop each image out of itself padded with black, then flip some: the CIFAR protocol, on a batch.
+    """Pad each image with black, crop it to its old size, and flip some: the CIFAR protocol for a batch.
 
     Args:
         images: Images (N, C, S, S).
-        shift: Top and left corner (2, N) of each crop in the padded image, 0..2 padding.
-        flip: Which images (N,) to mirror.
+        shift: Top and left corner (2, N) of each crop in the padded image, from 0 to 2 * padding.
+        flip: True for the images (N,) to mirror.
         padding: Black pixels on each side.
 
     Returns:
@@ -182,15 +184,16 @@ def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> 
 
 
 def _decode(split: ImageSplit, side: int, num_workers: int) -> Tensor:
-    """All images (N, 3, side, side), uint8, resized as the augmentation of small images does it."""
+    """Decode all images (N, 3, side, side), uint8, resized as the augmentation of small images does it."""
     resize = transforms.Resize((side, side), transforms.InterpolationMode.BICUBIC)
-    pixels = Pixels(split, *(transforms.Compose([resize, to_bytes]),) * 2)
+    resized = transforms.Compose([resize, to_bytes])
+    views = ImageViews(split, transform=resized, augment=resized)
     keys = [(EVAL_VIEW, row) for row in range(len(split))]
     images = torch.empty(len(split), 3, side, side, dtype=torch.uint8)
     batches = (keys[start : start + 256] for start in range(0, len(keys), 256))
-    for samples in in_threads(pixels.__getitems__, batches, num_workers):
-        rows, decoded, errors = collate(samples)
-        images[rows] = intact(decoded, errors).permute(0, 3, 1, 2)
+    for loaded in map_in_threads(views.__getitems__, batches, num_workers):
+        batch = collate(loaded)
+        images[batch.rows] = batch.require_all().permute(0, 3, 1, 2)
     return images
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints of a training run: one folder an epoch, whole and checksummed, or not there at all.
+"""Save and load the checkpoints of a training run: one checksummed folder per epoch.
 
-The last two are kept, and the best by the images held out. A checkpoint is written under another name and
-renamed when everything in it is on the disk, its manifest last: whenever the process dies, the newest folder
-with a true manifest is where to go on.
+The last two checkpoints are kept, and the best one on the held-out images. A checkpoint is written under a
+temporary name, its manifest of checksums last, and renamed when all of it is on the disk. After a crash at
+any time, training goes on from the newest folder whose files match its manifest.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from lort_hub.records import changed_arguments
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-KEPT = 2
+RECENT_CHECKPOINTS = 2
+"""How many of the newest checkpoints are kept."""
 MANIFEST = "MANIFEST.json"
 
 
 def training_folder(output_dir: Path) -> Path:
-    """Where the checkpoints of a run lie: beside its output folder, which is only made when it is complete.
+    """Return the folder of a run's checkpoints, beside its output folder.
 
     Example:
         >>> training_folder(Path("out/stage1"))
@@ -41,19 +42,21 @@ def save_epoch(
     arguments: dict[str, Any],
     history: list[dict[str, Any]],
 ) -> Path:
-    """Save model, optimiser and all processes' random states after an epoch; keep the last two and the best.
+    """Save model, optimiser and random states after an epoch, and delete checkpoints no longer needed.
+
+    Every process calls this.
 
     Args:
-        accelerator: What prepared the model and the optimiser; every process calls this.
-        folder: Where the checkpoints of the run lie.
-        arguments: The recipe's arguments, JSON-ready, which a resumed run must share.
-        history: One row for each epoch so far; their number is the checkpoint's.
+        accelerator: The accelerator that prepared the model and the optimiser.
+        folder: Folder of the run's checkpoints.
+        arguments: The recipe's arguments, JSON-ready; a resumed run must have the same.
+        history: One row for each epoch so far; the number of rows is the checkpoint's number.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: It cannot be written; those before it are as they were.
+        CheckpointError: The checkpoint cannot be written; earlier ones are unchanged.
 
     Example:
         >>> import tempfile
@@ -68,11 +71,11 @@ def save_epoch(
     staged = folder / f".{final.name}.tmp"
     try:
         _save(accelerator, staged, final, arguments, history)
-    except (OSError, RuntimeError, SafetensorError) as cause:  # each library's word for a full disk
+    except (OSError, RuntimeError, SafetensorError) as cause:  # each library raises another on a full disk
         last = max(folder.glob("epoch_*"), default="none yet")
         raise CheckpointError(
             f"Cannot write the checkpoint {final}: {cause}.\n"
-            f"The last good one is intact: {last}. Make room, then run again with --resume."
+            f"The last good one is intact: {last}. Free disk space, then run again with `resume=True`."
         ) from cause
     return final
 
@@ -103,18 +106,18 @@ def _save(
         (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for path in staged.iterdir():
             sync(path)
-        shutil.rmtree(final, ignore_errors=True)  # damaged, or it would have been gone on from
+        shutil.rmtree(final, ignore_errors=True)  # it is damaged, or the run would have resumed from it
         staged.rename(final)
         sync(folder)
         best = f"epoch_{best_epoch(history):04d}"
-        for old in sorted(folder.glob("epoch_*"))[:-KEPT]:
+        for old in sorted(folder.glob("epoch_*"))[:-RECENT_CHECKPOINTS]:
             if old.name != best:
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
-    """The epoch, counted from 1, that is best on the held-out images; the last where there are none.
+    """Return the best epoch on the held-out images, counted from 1; the last one without such images.
 
     Example:
         >>> best_epoch([{"held_out_balanced_accuracy": score} for score in (0.2, 0.5, 0.5)])
@@ -126,15 +129,15 @@ def best_epoch(history: Sequence[dict[str, Any]]) -> int:
 
 
 def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to start anew beside the checkpoints of an interrupted run.
+    """Refuse to start a new run beside the checkpoints of an interrupted one.
 
     Args:
-        folder: Where the checkpoints of the run would lie.
-        resume: Whether to go on from there.
+        folder: Folder of the run's checkpoints.
+        resume: Whether to go on from them.
         overwrite: Whether they may be deleted.
 
     Raises:
-        CheckpointError: There are some, and neither is asked for.
+        CheckpointError: There are checkpoints, and both `resume` and `overwrite` are False.
 
     Example:
         >>> check_no_interrupted_run(Path("nowhere"), resume=False, overwrite=False)
@@ -142,30 +145,32 @@ def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> 
     if any(folder.glob("epoch_*")) and not (resume or overwrite):
         raise CheckpointError(
             f"{folder} holds an interrupted run.\n"
-            "Add --resume to go on from there, or --overwrite to start anew."
+            "Add `resume=True` to go on from there, or `overwrite=True` to start again."
         )
 
 
 def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
-    """Load the checkpoint of one epoch into what the accelerator has prepared.
+    """Load the checkpoint of one epoch into the prepared model and optimiser.
+
+    Every process calls this.
 
     Args:
-        accelerator: What prepared the model and the optimiser; every process calls this.
-        folder: Where the checkpoints of the run lie.
-        epoch: Counted from 1.
+        accelerator: The accelerator that prepared the model and the optimiser.
+        folder: Folder of the run's checkpoints.
+        epoch: The epoch, counted from 1.
 
     Raises:
-        CheckpointError: It is damaged or gone.
+        CheckpointError: The checkpoint is damaged or missing.
 
     Example:
         >>> from accelerate import Accelerator
         >>> load_epoch(Accelerator(cpu=True), Path("out/stage1-training"), 7)  # doctest: +SKIP
     """
     checkpoint = folder / f"epoch_{epoch:04d}"
-    if _manifest_if_whole(checkpoint) is None:
+    if _read_valid_manifest(checkpoint) is None:
         raise CheckpointError(
-            f"{checkpoint}, the best epoch on the held-out images, is damaged.\n"
-            "Nothing was written: train again with --overwrite, or without --patience for the last epoch."
+            f"{checkpoint}, the best epoch on the held-out images, is damaged.\nNothing was written: train "
+            "again with `overwrite=True`, or with `patience=0` to use the last epoch."
         )
     accelerator.load_state(str(checkpoint))
 
@@ -173,12 +178,14 @@ def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
 def resume_from(
     accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any]
 ) -> tuple[Path | None, list[dict[str, Any]]]:
-    """Load the newest checkpoint that is whole into what the accelerator has prepared.
+    """Load the newest intact checkpoint into the prepared model and optimiser.
+
+    Every process calls this.
 
     Args:
-        accelerator: What prepared the model and the optimiser; every process calls this.
-        folder: Where the checkpoints of the run lie.
-        arguments: The arguments of the run about to go on.
+        accelerator: The accelerator that prepared the model and the optimiser.
+        folder: Folder of the run's checkpoints.
+        arguments: The arguments of the run that resumes.
 
     Returns:
         The checkpoint and the history of its epochs; None and an empty history where there is none.
@@ -192,31 +199,32 @@ def resume_from(
         (None, [])
     """
     for checkpoint in sorted(folder.glob("epoch_*"), reverse=True):
-        manifest = _manifest_if_whole(checkpoint)
+        manifest = _read_valid_manifest(checkpoint)
         if manifest is None:
             accelerator.print(f"{checkpoint} is damaged; going back to the one before.")
             continue
         if changes := changed_arguments(arguments, manifest["arguments"]):
             raise CheckpointError(
-                f"--resume found {checkpoint} of a run with other arguments: {changes}.\n"
-                "Use the same arguments, another --output-dir, or --overwrite to start anew."
+                f"`resume=True` found {checkpoint} of a run with other arguments: {changes}.\n"
+                "Use the same arguments, another `output_dir`, or `overwrite=True` to start again."
             )
         if manifest["processes"] != accelerator.num_processes:
             raise CheckpointError(
-                f"--resume found {checkpoint} of {manifest['processes']} processes, got "
-                f"{accelerator.num_processes}.\nStart as many, or --overwrite to start anew."
+                f"`resume=True` found {checkpoint} of {manifest['processes']} processes, got "
+                f"{accelerator.num_processes}.\nStart {manifest['processes']} processes, or use "
+                "`overwrite=True` to start again."
             )
         accelerator.load_state(str(checkpoint))
         return checkpoint, manifest["history"]
     return None, []
 
 
-def _manifest_if_whole(checkpoint: Path) -> dict[str, Any] | None:
+def _read_valid_manifest(checkpoint: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
-        whole = all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items())
-        # Accelerate goes on without a missing random state, on another path than the killed run.
+        intact = all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items())
+        # Without a random state Accelerate would go on in silence, with other random numbers.
         states = {f"random_states_{process}.pkl" for process in range(manifest["processes"])}
-        return manifest if whole and states <= set(manifest["files"]) else None
+        return manifest if intact and states <= set(manifest["files"]) else None
     except (OSError, ValueError, KeyError):
         return None

@@ -1,4 +1,4 @@
-"""Which of a backbone's weights stage 1 trains: all, the head, biases, or low-rank updates (LoRA)."""
+"""Select the weights of a backbone that stage 1 trains: all, the head, biases, or low-rank updates (LoRA)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ if TYPE_CHECKING:
 
     from lort_hub.backbones.backbone import Backbone
 
-LORA_SHARE = 0.4
-"""Least share of a model's weights in layers that low-rank updates fit."""
+LORA_MIN_SHARE = 0.4
+"""Smallest share of a model's weights that layers with low-rank updates must hold."""
 
 Tune = Literal["full", "head", "lora", "bias"]
 
 
-def choose_trained(backbone: Backbone, tune: Tune, *, lora_rank: int = 8) -> nn.Module:
-    """The backbone's model with gradients on for what is trained, the classifier always among it.
+def select_trainable(backbone: Backbone, tune: Tune, *, lora_rank: int = 8) -> nn.Module:
+    """Enable gradients for the weights to train, always including the classifier.
 
     Args:
-        backbone: Its model is changed in place.
-        tune: "full" trains everything, "head" the classifier alone, "bias" also every bias, "lora" also
-            low-rank updates of the linear layers (of the convolutions where there is no other linear layer).
-        lora_rank: Rank of those updates.
+        backbone: The backbone; its model is changed in place.
+        tune: "full" trains all weights, "head" the classifier, "bias" the biases and the classifier, "lora"
+            low-rank updates and the classifier. The updates are those of the linear layers, or of the
+            convolutions where the classifier is the only linear layer.
+        lora_rank: Rank of the low-rank updates.
+
+    Returns:
+        The model to train.
 
     Raises:
         ConfigError: "lora" without the package peft.
-        BackboneError: "lora" finds no layer it could update.
+        BackboneError: "lora" with a model that has too few layers for low-rank updates.
 
     Example:
         >>> from lort_hub.backbones.load import load_backbone
-        >>> model = choose_trained(load_backbone("test_vit", pretrained=False), "head")
+        >>> model = select_trainable(load_backbone("test_vit", pretrained=False), "head")
         >>> [name for name, weight in model.named_parameters() if weight.requires_grad]
         ['head.weight', 'head.bias']
     """
@@ -48,7 +52,9 @@ def choose_trained(backbone: Backbone, tune: Tune, *, lora_rank: int = 8) -> nn.
 
 
 def train_mode(model: nn.Module, tune: Tune) -> None:
-    """Put a model in training mode, but what is frozen stays as it is: no dropout, no batch statistics.
+    """Put the trained part of a model in training mode, and keep the frozen part in eval mode.
+
+    With a frozen backbone there is no dropout, and BatchNorm keeps its statistics.
 
     Example:
         >>> from torch import nn
@@ -65,31 +71,31 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
             module.train(tune == "full")
 
 
-def merged(model: Any) -> nn.Module:
-    """The plain model after training, low-rank updates added to the weights they update."""
+def merge_lora(model: Any) -> nn.Module:
+    """Add the low-rank updates of a trained model to its weights; other models are returned as they are."""
     plain: nn.Module = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     return plain
 
 
 def _with_lora(backbone: Backbone, rank: int) -> nn.Module:
     if find_spec("peft") is None:
-        raise ConfigError("--tune lora needs its package: pip install peft")
+        raise ConfigError('`tune="lora"` needs the package peft: pip install peft')
     from peft import LoraConfig, get_peft_model
     from torch import nn
 
     inner = [
         (name, module) for name, module in backbone.model.named_modules() if name != backbone.classifier_name
     ]
-    # Subclasses change their weight or padding on the way, which a low-rank update could not follow.
+    # Subclasses may change their weight or padding in the forward pass, which a low-rank update would miss.
     linear = [name for name, module in inner if type(module) is nn.Linear]
     convolutions = [name for name, module in inner if type(module) is nn.Conv2d and module.groups == 1]
     weights = sum(module.weight.numel() for name, module in inner if name in (linear or convolutions))
-    if weights < LORA_SHARE * sum(
+    if weights < LORA_MIN_SHARE * sum(
         weight.numel() for _, module in inner for weight in module.parameters(False)
     ):
         raise BackboneError(
-            f"'{backbone.spec}' has too few plain layers that --tune lora could update.\n"
-            "Use --tune full, bias or head."
+            f"'{backbone.spec}' has too few plain layers for `tune=\"lora\"`.\n"
+            "Use another `tune`: full, bias or head."
         )
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear or convolutions)
     model: nn.Module = get_peft_model(backbone.model, config)

@@ -16,7 +16,7 @@ from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.dataset import BadImageError
-from lort_hub.data.image_loader import Pixels, check_images, collate, in_threads, seeded
+from lort_hub.data.image_loader import ImageViews, check_images, collate, map_in_threads, seeded
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import DatasetError
 from lort_hub.training.batches import Batches
@@ -32,7 +32,7 @@ def draws():
 def pixels(photos):
     backbone = load_backbone("test_vit", pretrained=False, image_size=80)
     backbone = backbone.with_auto_augment("rand-m9-mstd0.5-inc1")
-    return Pixels(load_long_tailed(str(photos)).train, backbone.transform, backbone.augment)
+    return ImageViews(load_long_tailed(str(photos)).train, backbone.transform, backbone.augment)
 
 
 def test_seeded_seeds_three_generators_and_puts_them_back():
@@ -63,7 +63,7 @@ def test_a_view_is_the_same_in_any_worker_order_and_subset(pixels, workers):
         assert rows == [row for _, row in batch]
         for key, image in zip(batch, images, strict=True):
             assert image.equal(alone[key])
-    part = Pixels(pixels.split.take(np.array([5, 11])), pixels.transform, pixels.augment)
+    part = ImageViews(pixels.split.take(np.array([5, 11])), pixels.transform, pixels.augment)
     assert part["seed0.2", 1][1].equal(alone["seed0.2", 11])
 
 
@@ -95,7 +95,7 @@ def test_a_transform_of_torch_s_is_left_to_processes_of_one_thread(photos):
         return torch.tensor([os.getpid(), torch.get_num_threads()])
 
     split = load_long_tailed(str(photos)).train
-    ((_, found, _),) = Pixels(split, threads, threads).batches("eval", [[0]], 1)
+    ((_, found, _),) = ImageViews(split, threads, threads).batches("eval", [[0]], 1)
     assert found[0, 0] != os.getpid()
     assert found[0, 1] == 1
 
@@ -108,15 +108,15 @@ def test_threads_keep_the_order_a_few_items_ahead_and_end_with_the_caller():
         time.sleep(0.01 * (item % 3))
         return item
 
-    assert list(in_threads(make, range(20), 3)) == list(range(20))
+    assert list(map_in_threads(make, range(20), 3)) == list(range(20))
     started.clear()
-    made = in_threads(make, range(1000), 2)
+    made = map_in_threads(make, range(1000), 2)
     assert next(made) == 0
     made.close()
     assert len(started) <= 5
     assert threading.active_count() == before
     with pytest.raises(ZeroDivisionError):
-        list(in_threads(lambda item: 1 // (3 - item), range(9), 2))
+        list(map_in_threads(lambda item: 1 // (3 - item), range(9), 2))
     assert threading.active_count() == before
 
 
@@ -184,7 +184,7 @@ def test_images_cut_short_do_not_stay_open(photos, tmp_path):
     for row in range(6):
         os.truncate(train.images[row]["image"]["path"], 1000)
     before = sum(1 for _ in Path("/dev/fd").iterdir())
-    errors = [Pixels(train, vision.to_tensor, vision.to_tensor)["eval", row] for row in range(6)]
+    errors = [ImageViews(train, vision.to_tensor, vision.to_tensor)["eval", row] for row in range(6)]
     after = sum(1 for _ in Path("/dev/fd").iterdir())
     found = [type(error) for _, error in errors]
     del errors

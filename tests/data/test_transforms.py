@@ -10,7 +10,7 @@ from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.image_loader import seeded
-from lort_hub.data.transforms import SMALL, augmentation, in_two, with_random_operations
+from lort_hub.data.transforms import SMALL_SIDE, add_rand_augment, augmentation, split_transform
 from lort_hub.errors import ConfigError
 from tests.support.images import noise_image
 
@@ -42,7 +42,7 @@ def test_small_images_are_resized_padded_by_an_eighth_cropped_and_flipped(seed):
 
 def test_large_images_are_cropped_at_any_scale():
     """A crop of less than 40 % of a ramp spans less than its range; padding would be black."""
-    assert SMALL == 64
+    assert SMALL_SIDE == 64
     ramp = torch.linspace(0.2, 1, 200).expand(3, 200, 200)
     image, spans = vision.to_pil_image(ramp), {}
     for side in (64, 65):
@@ -56,7 +56,7 @@ def test_large_images_are_cropped_at_any_scale():
 
 @pytest.mark.parametrize("strength", range(1, 11))
 def test_rand_augment_of_any_strength_survives_any_draw(strength):
-    augment = with_random_operations(augmentation(config(32)), f"rand-m{strength}-mstd0.5-inc1", 32)
+    augment = add_rand_augment(augmentation(config(32)), f"rand-m{strength}-mstd0.5-inc1", 32)
     image, found = noise_image(strength), set()
     for seed in range(200):
         with seeded(seed):
@@ -69,7 +69,7 @@ def test_rand_augment_of_any_strength_survives_any_draw(strength):
 
 @pytest.mark.parametrize("name", ["rand-m10", "rand-m10-n4", "rand-m9-mstdinf-mmax9"])
 def test_what_timm_knows_survives_any_draw(name):
-    augment, image = with_random_operations(augmentation(config(32)), name, 32), noise_image(1)
+    augment, image = add_rand_augment(augmentation(config(32)), name, 32), noise_image(1)
     for seed in range(300):
         with seeded(seed):
             assert augment(image).isfinite().all()
@@ -77,8 +77,8 @@ def test_what_timm_knows_survives_any_draw(name):
 
 @pytest.mark.parametrize("name", ["original", "v0", "augmix-m9-mstd0.5", "rand", "rand-m1"])
 def test_operations_that_could_break_off_a_training_are_refused(name):
-    with pytest.raises(ConfigError, match="--auto-augment '.*' is refused"):
-        with_random_operations(augmentation(config(32)), name, 32)
+    with pytest.raises(ConfigError, match=r'`auto_augment=".*"` is refused'):
+        add_rand_augment(augmentation(config(32)), name, 32)
 
 
 @pytest.mark.parametrize("side", [32, 96])
@@ -87,7 +87,7 @@ def test_random_operations_come_between_the_crop_and_the_pixels(side):
     settings = {"translate_const": int(side * 0.45), "img_mean": (124, 116, 104), "interpolation": 2}
     operations = rand_augment_transform("rand-m5-n3-mmax9", settings)
     wanted = transforms.Compose([crop, operations, finish])
-    augment = with_random_operations(augmentation(config(side)), "rand-m5-n3", side)
+    augment = add_rand_augment(augmentation(config(side)), "rand-m5-n3", side)
     for seed in range(30):
         torch.testing.assert_close(drawn(augment, seed), drawn(wanted, seed), rtol=0, atol=1e-6)
 
@@ -104,10 +104,10 @@ def test_a_name_is_known_or_refused_with_the_names_that_are_known(name):
     augment = augmentation(config(32))
     if name.startswith(("rand", "augmix", "3a", "original", "v0")):
         with suppress(ConfigError):
-            drawn(with_random_operations(augment, name, 32))
+            drawn(add_rand_augment(augment, name, 32))
     else:
         with pytest.raises(ConfigError, match="rand-m9-mstd0.5-inc1"):
-            with_random_operations(augment, name, 32)
+            add_rand_augment(augment, name, 32)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_batch_in_two_steps_is_bit_for_bit_the_images_in_one(name, side, opera
     backbone = backbone.with_auto_augment(operations) if operations else backbone
     images = [noise_image(k, size) for k, size in enumerate(((90, 70), (40, 120), (200, 99)))]
     for whole in (backbone.transform, backbone.augment):
-        first, rest = in_two(whole)
+        first, rest = split_transform(whole)
         with seeded(5):
             wanted = torch.stack([whole(image) for image in images])
         with seeded(5):
@@ -130,5 +130,5 @@ def test_a_batch_in_two_steps_is_bit_for_bit_the_images_in_one(name, side, opera
 
 
 def test_transforms_that_do_not_end_as_timm_s_are_left_whole():
-    assert in_two(vision.to_tensor) is None
-    assert in_two(transforms.Compose([transforms.ToTensor(), transforms.RandomErasing()])) is None
+    assert split_transform(vision.to_tensor) is None
+    assert split_transform(transforms.Compose([transforms.ToTensor(), transforms.RandomErasing()])) is None

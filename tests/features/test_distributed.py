@@ -19,7 +19,7 @@ from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import FeatureStore
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
@@ -94,8 +94,8 @@ def all_heads(folder, kind):
     told = {name: (vars(fit.head), fit.selection.to_dict()) for name, fit in fits.items() if fit.selection}
     told["closed form"] = vars(fits["closed form"].head), None
     for name, settings in GIVEN.items() if kind != "held out" else ():
-        sample = Sample(training, base=(baseline.weight, baseline.bias))
-        told[name] = vars(fit_method(METHODS[name], sample, settings)), None
+        inputs = FitInputs(training, base=(baseline.weight, baseline.bias))
+        told[name] = vars(fit_method(METHODS[name], inputs, settings)), None
     return told, len(training.labels), int(training.held_out.sum()) if kind == "held out" else None
 
 
@@ -167,7 +167,7 @@ def test_rows_of_all_are_gathered_in_their_order_whatever_their_type_and_number(
     def work(index):
         rows = torch.tensor([[0, 1], [1, 1], [1, 0]])[:index]
         sums = torch.tensor([index, 10]), torch.tensor(0.5 + index), torch.full((2, 2), 0.25).double()
-        everyone().total(*sums)
+        everyone().all_reduce(*sums)
         return [everyone().gather(rows.to(dtype)) for dtype in TYPES], sums
 
     expected = torch.tensor([[0, 1], [0, 1], [1, 1], [0, 1], [1, 1], [1, 0]])
@@ -184,7 +184,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
     problem(tmp_path, "uneven")
 
     def work(index):
-        total, calls = Processes.total, []
+        total, calls = Processes.all_reduce, []
 
         def counted(self, *sums):
             calls.append(time.monotonic())
@@ -192,7 +192,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
                 os.kill(os.getpid(), signal.SIGKILL)
             total(self, *sums)
 
-        Processes.total = counted
+        Processes.all_reduce = counted
         try:
             fit_head(training_set(tmp_path, "uneven"), "lort")
         finally:
@@ -204,7 +204,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
     for error in (first, third, fourth):
         assert isinstance(error, ProcessLostError)
         assert "Another process of this run has ended" in str(error)
-        assert "run the same command again" in str(error)
+        assert "run the same command again: features already extracted are kept" in str(error)
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_who_dies_extracting_is_noticed_and_its_whole_parts_are_kept(extract, tm
     (code, error), (killed, _) = together(2, lambda _: extract(split, "killed", die))
     assert (code, killed) == (1, -signal.SIGKILL)
     assert isinstance(error, ProcessLostError)
-    assert "Features already extracted are kept: mend that, and run the same command again" in str(error)
+    assert "run the same command again: features already extracted are kept" in str(error)
     store, kept = FeatureStore(next((tmp_path / "killed").iterdir())), written(tmp_path / "killed")
     assert store.missing(EVAL_VIEW) == [3]
 

@@ -193,7 +193,7 @@ def test_key_is_of_everything_the_features_depend_on(backbone, split, tmp_path):
 def test_bf16_is_near_float32(backbone, split, tmp_path, bf16):
     store = extract_features(backbone, split, folder=tmp_path, accelerator=bf16)
     exact, mixed = plain_features(backbone, split), store.load().x
-    assert (store.about["content"]["precision"], mixed.dtype) == ("bf16", torch.float32)
+    assert (store.content["precision"], mixed.dtype) == ("bf16", torch.float32)
     assert 0 < (mixed - exact).norm() / exact.norm() < 0.02
 
 
@@ -303,7 +303,7 @@ def test_an_error_of_one_process_is_raised_by_all_and_keeps_what_is_whole(tmp_pa
 
 def test_half_precision_is_another_store_and_half_the_bytes(backbone, split, tmp_path):
     exact = extract_features(backbone, split, folder=tmp_path)
-    assert "dtype" not in exact.about["content"]  # caches from before there was a choice stay valid
+    assert "dtype" not in exact.content  # caches from before there was a choice stay valid
     for dtype, error in ((torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
         store = extract_features(backbone, split, folder=tmp_path, dtype=dtype)
         assert store.folder != exact.folder

@@ -61,17 +61,17 @@ def test_rows_are_chosen_moved_mapped_and_joined_in_any_order(open_store, dtype)
     x, labels = features(dtype)
     full, mask, origin = x.double(), torch.arange(11) % 3 != 1, torch.randn(5)
     matrix = open_store(x, labels)
-    chosen, moved = matrix.where(mask), matrix.about(origin)
+    chosen, moved = matrix.where(mask), matrix.subtract(origin)
     kept, squared = full[mask], (full - origin).square()
     for got, expected in (
         (chosen, kept),
         (moved, full - origin),
         (moved.each(torch.square), squared),
-        (chosen.about(origin).each(torch.square), squared[mask]),
+        (chosen.subtract(origin).each(torch.square), squared[mask]),
         (moved.each(torch.square).where(mask), squared[mask]),
         (chosen.where(torch.arange(len(kept)) > 2), kept[3:]),
-        (chosen.beside([moved, matrix.where(~mask)]), torch.cat([kept, full - origin, full[~mask]])),
-        (matrix.where(mask & ~mask).beside([matrix]), full),
+        (chosen.concatenate([moved, matrix.where(~mask)]), torch.cat([kept, full - origin, full[~mask]])),
+        (matrix.where(mask & ~mask).concatenate([matrix]), full),
         (matrix, full),  # it is still what it was
     ):
         assert len(got) == len(expected)
@@ -91,9 +91,9 @@ def test_any_mask_leaves_its_rows_in_their_order(data, rows):
 def test_a_matrix_without_rows_has_columns():
     for nothing in (FeatureMatrix([], 5), FeatureMatrix.of(torch.ones(3, 5)).where(torch.zeros(3) > 0)):
         assert (len(nothing), list(nothing), nothing.whole().shape) == (0, [], (0, 5))
-        mapped = nothing.about(torch.ones(5)).each(torch.square).map(lambda x: x @ torch.ones(5, 7))
+        mapped = nothing.subtract(torch.ones(5)).each(torch.square).map(lambda x: x @ torch.ones(5, 7))
         assert mapped.shape == (0, 7)
-        assert nothing.where(torch.zeros(0) > 0).beside([nothing]).whole().shape == (0, 5)
+        assert nothing.where(torch.zeros(0) > 0).concatenate([nothing]).whole().shape == (0, 5)
 
 
 def test_sums_of_parts_are_those_of_the_whole(open_store):
@@ -116,14 +116,14 @@ PEAK = """
 import sys
 from pathlib import Path
 import lort_hub.features.store
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fitters import closed_form
 from lort_hub.heads.training_set import TrainingSet
 
 lort_hub.features.store.IN_MEMORY = int(sys.argv[2])
 matrix, labels, _ = lort_hub.features.store.FeatureStore(Path(sys.argv[1])).open()
 training = TrainingSet(matrix, labels, 10)
-closed_form(Sample(training), {"delta": 0.9, "gamma": 1.0, "weight_decay": 0.1})
+closed_form(FitInputs(training), {"delta": 0.9, "gamma": 1.0, "weight_decay": 0.1})
 status = Path("/proc/self/status").read_text()  # the peak that getrusage has may be this process's parent's
 print(status.split("VmHWM:")[1].split()[0])
 """

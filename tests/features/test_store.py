@@ -51,7 +51,7 @@ def test_leftovers_of_killed_processes_are_deleted_but_no_one_else_s_files(tmp_p
 def test_what_float16_cannot_hold_is_refused_with_the_type_that_can(tmp_path):
     wide, labels, rows = torch.tensor([[1.0], [7e4]]), torch.tensor([0, 1]), torch.tensor([4, 6])
     store = FeatureStore.create(tmp_path, {"dtype": "float16"}, num_samples=7)
-    with pytest.raises(FeatureError, match=r"float16 cannot hold, first for sample 6(.|\n)*bfloat16"):
+    with pytest.raises(FeatureError, match=r"too large for torch.float16, first for sample 6(.|\n)*bfloat16"):
         store.save_part(EVAL_VIEW, 0, wide, labels, rows, skipped=[])
     with pytest.raises(FeatureError, match=r"NaN or infinite features, first for sample 4"):
         store.save_part(EVAL_VIEW, 0, wide / 0, labels, rows, skipped=[])

@@ -8,26 +8,26 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from lort_hub.errors import ConfigError
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.cross_validation import (
     FOLD_TOLERANCE,
     FOLDS,
     Validator,
-    leave_one_out_predictions,
+    predict_leave_one_out,
     stratified_folds,
 )
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
-from lort_hub.heads.scorers import SCORES, calibrated
+from lort_hub.heads.scorers import SCORERS, calibrated_log_likelihood
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.solvers.objective import DEFAULTS
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
-NCM, ADJUST, ACCURACY = METHODS["ncm"], METHODS["logit-adjust"], SCORES["balanced-accuracy"]
+NCM, ADJUST, ACCURACY = METHODS["ncm"], METHODS["logit-adjust"], SCORERS["balanced-accuracy"]
 HELD_OUT = "the 12 images held out of the backbone's training"
-ROSY = " on images the backbone was trained on, too rosy about the tail (no --holdout)"
+OPTIMISTIC = " on images the backbone was trained on (none held out), over-optimistic for tail classes"
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def centroids(x, labels, counts, tau):
 
 def test_every_fold_predicts_from_the_others_alone_head_to_start_from_and_counts_included(training):
     x, labels = training.x, training.labels
-    validator = Validator(training, base=(NCM, {}), seed=4)
+    validator = Validator(training, base_method=(NCM, {}), seed=4)
     fold_of = stratified_folds(labels, FOLDS, seed=4)
     path = [{"tau": 0.0}, {"tau": 1.5}]
-    for settings, said in zip(path, validator.predictions(ADJUST, path), strict=True):
+    for settings, said in zip(path, validator.predict(ADJUST, path), strict=True):
         expected = []
         for fold in range(FOLDS):
             kept = fold_of != fold
@@ -73,19 +73,21 @@ def test_held_out_predictions_are_those_of_a_head_fitted_without_them(name, trai
     kept, method = ~held, METHODS[name]
     base = torch.randn(4, 6), torch.randn(4)
     settings = setting_paths(method, training, {})[0][0]
-    said = next(Validator(with_held_out(training, held), trained=base).predictions(method, [settings]))
+    said = next(Validator(with_held_out(training, held), base_head=base).predict(method, [settings]))
     alone = TrainingSet(training.x[kept], training.labels[kept], 4)
-    head = fit_method(method, Sample(alone, base=base, tolerance=FOLD_TOLERANCE), settings)
+    head = fit_method(method, FitInputs(alone, base=base, tolerance=FOLD_TOLERANCE), settings)
     logits = head.logits(training.x[held])
     assert said.labels.equal(training.labels[held])
     assert said.predicted.equal(logits.argmax(dim=1))
-    torch.testing.assert_close(said.log_likelihood, calibrated(logits, said.labels), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        said.log_likelihood, calibrated_log_likelihood(logits, said.labels), atol=0.01, rtol=0
+    )
 
 
 def test_closed_form_is_ridge_regression_that_left_the_sample_out(training):
     x, labels = training.x, training.labels
     settings = {**DEFAULTS, "delta": 0.98, "weight_decay": 0.02}
-    said = next(Validator(training).predictions(METHODS["lort"], [settings]))
+    said = next(Validator(training).predict(METHODS["lort"], [settings]))
     predicted = []
     for k in range(len(labels)):
         kept = torch.arange(len(labels)) != k
@@ -101,9 +103,9 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
     random = torch.Generator().manual_seed(0)
     x, labels = torch.randn(60, 59, generator=random), torch.arange(60) % 2
     method, training = METHODS[name], TrainingSet(x, labels, 2)
-    validator = Validator(training, base=(METHODS["ce"], {**DEFAULTS, "weight_decay": 1e-3}))
+    validator = Validator(training, base_method=(METHODS["ce"], {**DEFAULTS, "weight_decay": 1e-3}))
     settings = setting_paths(method, training, {})[0][0]
-    assert ACCURACY(next(validator.predictions(method, [settings]))) < 0.7
+    assert ACCURACY(next(validator.predict(method, [settings]))) < 0.7
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,8 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
         ("some", "eb-lda", "nll", HELD_OUT),
         (None, "lort-published", "balanced-accuracy", "stratified 5-fold cross-validation"),
         (None, "tau-norm", "balanced-accuracy", "stratified 5-fold cross-validation"),
-        ("none", "lort", "balanced-accuracy", "leave-one-out in closed form" + ROSY),
-        ("none", "ce", "balanced-accuracy", "stratified 5-fold cross-validation" + ROSY),
+        ("none", "lort", "balanced-accuracy", "leave-one-out in closed form" + OPTIMISTIC),
+        ("none", "ce", "balanced-accuracy", "stratified 5-fold cross-validation" + OPTIMISTIC),
         ("some", "lort", "balanced-accuracy", HELD_OUT),
         ("some", "tau-norm", "nll", HELD_OUT),
         ("all", "lort", "balanced-accuracy", "leave-one-out in closed form"),
@@ -126,30 +128,30 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
 def test_where_predictions_come_from_is_said(held, name, by, how, training):
     fourth = every_fourth(training)
     given = {None: None, "none": torch.zeros_like(fourth), "some": fourth, "all": torch.ones_like(fourth)}
-    validator = Validator(with_held_out(training, given[held]), by=by)
-    assert validator.how(METHODS[name], setting_paths(METHODS[name], training, {})[0][0]) == how
+    validator = Validator(with_held_out(training, given[held]), select_by=by)
+    assert validator.describe(METHODS[name], setting_paths(METHODS[name], training, {})[0][0]) == how
 
 
 def test_all_methods_are_judged_on_the_same_samples_and_the_seed_draws_them(training):
-    validator = Validator(training, base=(NCM, {}), seed=1)
+    validator = Validator(training, base_method=(NCM, {}), seed=1)
     lort = {**DEFAULTS, "delta": 0.9, "weight_decay": 0.1}
     said = [
-        next(validator.cross_validated(METHODS[name], [settings]))
+        next(validator.cross_validate(METHODS[name], [settings]))
         for name, settings in (("ncm", {}), ("lort", lort), ("tau-norm", {"power": 1.0}))
     ]
     assert said[0].labels.equal(said[1].labels)
     assert said[0].labels.equal(said[2].labels)
-    runs = [next(Validator(training, seed=seed).predictions(NCM, [{}])).log_likelihood for seed in (1, 1, 2)]
+    runs = [next(Validator(training, seed=seed).predict(NCM, [{}])).log_likelihood for seed in (1, 1, 2)]
     assert runs[0].equal(runs[1])
     assert not runs[0].equal(runs[2])
 
 
 def test_a_path_is_judged_as_if_each_setting_were_alone(training):
     # Neighbours start iterating from each other's heads; the optimum does not depend on it.
-    path = setting_paths(METHODS["ce"], training, {}, every=4)[0][:3]
-    together = list(Validator(training).predictions(METHODS["ce"], path))
+    path = setting_paths(METHODS["ce"], training, {}, decay_stride=4)[0][:3]
+    together = list(Validator(training).predict(METHODS["ce"], path))
     for settings, said in zip(path, together, strict=True):
-        alone = next(Validator(training).predictions(METHODS["ce"], [settings]))
+        alone = next(Validator(training).predict(METHODS["ce"], [settings]))
         assert said.predicted.equal(alone.predicted)
 
 
@@ -157,34 +159,34 @@ def test_a_class_held_out_whole_counts_as_wrong(training):
     held = training.labels == 3
     validator = Validator(with_held_out(training, held | every_fourth(training)))
     ce = setting_paths(METHODS["ce"], training, {})[0][4]
-    said = next(validator.predictions(METHODS["ce"], [ce]))
-    rates = [said.right[said.labels == k].mean().item() for k in range(4)]
+    said = next(validator.predict(METHODS["ce"], [ce]))
+    rates = [said.correct[said.labels == k].mean().item() for k in range(4)]
     assert rates[3] == 0
     assert ACCURACY(said) == pytest.approx(np.mean(rates))
 
 
 def test_nothing_held_out_scores_nothing():
     training = TrainingSet(torch.eye(3), torch.arange(3), 3)
-    said = next(Validator(training).predictions(NCM, [{}]))
+    said = next(Validator(training).predict(NCM, [{}]))
     assert len(said.labels) == 0
-    assert [SCORES[by](said) for by in ("balanced-accuracy", "nll")] == [0.0, 0.0]
+    assert [SCORERS[by](said) for by in ("balanced-accuracy", "nll")] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "maxnorm" not in name and name != "ncm"])
 def test_every_method_has_a_finite_likelihood_where_a_class_has_no_sample_left(name, training):
     held = (training.labels == 3) | every_fourth(training)
-    validator = Validator(with_held_out(training, held), trained=(torch.randn(4, 6), torch.randn(4)))
-    said = next(validator.cross_validated(METHODS[name], [setting_paths(METHODS[name], training, {})[0][0]]))
-    assert np.isfinite(SCORES["nll"](said))
+    validator = Validator(with_held_out(training, held), base_head=(torch.randn(4, 6), torch.randn(4)))
+    said = next(validator.cross_validate(METHODS[name], [setting_paths(METHODS[name], training, {})[0][0]]))
+    assert np.isfinite(SCORERS["nll"](said))
 
 
 def test_over_smoothed_heads_are_chosen_by_accuracy_and_all_others_by_likelihood(training):
-    own = {name: Validator(training).score_of(method) for name, method in METHODS.items()}
+    own = {name: Validator(training).scorer_of(method) for name, method in METHODS.items()}
     assert {name for name, by in own.items() if by == "balanced-accuracy"} == {
         name for name in METHODS if "lort" in name and name != "lort-path"
     }
     assert set(own.values()) == {"nll", "balanced-accuracy"}
-    assert Validator(training, by="macro-f1").score_of(NCM) == "macro-f1"
+    assert Validator(training, select_by="macro-f1").scorer_of(NCM) == "macro-f1"
 
 
 @given(st.lists(st.integers(1, 23), min_size=1, max_size=8), st.integers(2, 5), st.integers(0, 99))
@@ -206,7 +208,7 @@ def test_cross_validation_equals_scikit_learn_on_the_same_folds():
     x, labels = training.x, training.labels
     fold_of = stratified_folds(labels, 5, seed=3)
     settings = {**DEFAULTS, "weight_decay": 0.05}
-    got = next(Validator(training, seed=3).predictions(METHODS["ce"], [settings]))
+    got = next(Validator(training, seed=3).predict(METHODS["ce"], [settings]))
     agree = total = 0
     position = 0
     for fold in range(5):
@@ -227,13 +229,13 @@ def test_leave_one_out_never_sees_the_sample():
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(60, 59, generator=generator), torch.arange(60) % 2
     training = TrainingSet(x, labels, 2)
-    held_out = next(leave_one_out_predictions(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
-    assert SCORES["balanced-accuracy"](held_out) < 0.7
+    held_out = next(predict_leave_one_out(training, [{"gamma": 0.0, "weight_decay": 1e-6}]))
+    assert SCORERS["balanced-accuracy"](held_out) < 0.7
 
 
 def test_unknown_score_names_the_near_one():
     with pytest.raises(ConfigError, match="Did you mean 'macro-f1'"):
-        Validator(clusters()[0], by="macrof1")
+        Validator(clusters()[0], select_by="macrof1")
 
 
 def test_every_fold_has_a_base_head_that_never_saw_it():
@@ -242,8 +244,8 @@ def test_every_fold_has_a_base_head_that_never_saw_it():
     x, labels = torch.randn(80, 79, generator=random), torch.arange(80) % 2
     training = TrainingSet(x, labels, 2)
     ce = {**DEFAULTS, "weight_decay": 1e-4}
-    validator = Validator(training, base=(METHODS["ce"], ce))
-    assert ACCURACY(next(validator.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
+    validator = Validator(training, base_method=(METHODS["ce"], ce))
+    assert ACCURACY(next(validator.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
     seen = fit_head(training, "ce", weight_decay=1e-4)
-    rosy = Validator(training, trained=(seen.weight, seen.bias))
-    assert ACCURACY(next(rosy.predictions(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0
+    rosy = Validator(training, base_head=(seen.weight, seen.bias))
+    assert ACCURACY(next(rosy.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0

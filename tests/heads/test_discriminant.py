@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from lort_hub.heads.base import Sample
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
@@ -23,7 +23,7 @@ def estimated(training, sphericity=0.1):
 
 
 def fitted(training, sphericity, kept=None):
-    return fit_method(EB_LDA, Sample(training, kept), {"sphericity": sphericity})
+    return fit_method(EB_LDA, FitInputs(training, kept), {"sphericity": sphericity})
 
 
 def centred(logits):

@@ -16,7 +16,7 @@ from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.fitted_by == "exact"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.fitter == "exact"])
 def test_exact_heads_are_at_the_minimum_of_what_they_report(method):
     training, _ = clusters()
     fit = fit_head(training, method)

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-from lort_hub.heads.base import LinearHead, Sample
+from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.posthoc import lort_step
@@ -27,26 +27,26 @@ LORT = 3 / (3 + 100 * (1 - 0.98) / 0.98)
 
 
 @pytest.fixture(scope="module")
-def sample():
+def inputs():
     training, _ = clusters(counts=COUNTS.tolist(), dim=4)
     generator = torch.Generator().manual_seed(1)
     base = torch.randn(3, 4, generator=generator), torch.randn(3, generator=generator)
-    return Sample(training, base=base, tolerance=1e-7)
+    return FitInputs(training, base=base, tolerance=1e-7)
 
 
-def fitted(sample, name, **settings):
-    first = setting_paths(METHODS[name], sample.training, {})[0][0]
-    return fit_method(METHODS[name], sample, {**first, **settings})
+def fitted(inputs, name, **settings):
+    first = setting_paths(METHODS[name], inputs.training, {})[0][0]
+    return fit_method(METHODS[name], inputs, {**first, **settings})
 
 
-def optimum(sample, loss, decay=DECAY):
+def optimum(inputs, loss, decay=DECAY):
     """Head (K, D), (K,) that minimises a loss of logits plus a ridge, by SciPy in float64."""
-    x = sample.training.x.double()
+    x = inputs.training.x.double()
 
     def value(flat):
         parameters = torch.tensor(flat, requires_grad=True)
         weight, bias = parameters[:12].view(3, 4), parameters[12:]
-        total = loss(x @ weight.T + bias, sample.training.labels) + decay / 2 * weight.square().sum()
+        total = loss(x @ weight.T + bias, inputs.training.labels) + decay / 2 * weight.square().sum()
         total.backward()
         return total.item(), parameters.grad.numpy()
 
@@ -69,14 +69,14 @@ def check(head, weight, bias):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_ends_in_finite_logits_and_a_linear_head_where_it_says_so(name, sample):
-    head = fitted(sample, name)
-    x = torch.cat([sample.training.x, torch.zeros(1, 4)])
+def test_every_method_ends_in_finite_logits_and_a_linear_head_where_it_says_so(name, inputs):
+    head = fitted(inputs, name)
+    x = torch.cat([inputs.training.x, torch.zeros(1, 4)])
     logits = head.logits(x)
     assert logits.shape == (48, 3)
     assert logits.isfinite().all()
-    assert isinstance(head, LinearHead) == METHODS[name].folds
-    if METHODS[name].folds:
+    assert isinstance(head, LinearHead) == METHODS[name].linear
+    if METHODS[name].linear:
         torch.testing.assert_close(logits, x @ head.weight.T + head.bias)
     else:  # what is not exported could not be: no linear head has these logits
         u = torch.cat([x, torch.ones(48, 1)], dim=1).double()
@@ -84,12 +84,12 @@ def test_every_method_ends_in_finite_logits_and_a_linear_head_where_it_says_so(n
         assert (linear - logits).abs().max() > 1e-3
 
 
-def test_crt_equals_scikit_learn_with_balanced_class_weights(sample):
-    x, labels = sample.training.x, sample.training.labels
+def test_crt_equals_scikit_learn_with_balanced_class_weights(inputs):
+    x, labels = inputs.training.x, inputs.training.labels
     theirs = LogisticRegression(
         C=1 / (DECAY * len(x)), class_weight="balanced", tol=1e-10, max_iter=10_000
     ).fit(x.double(), labels)
-    head = fitted(sample, "crt", weight_decay=DECAY)
+    head = fitted(inputs, "crt", weight_decay=DECAY)
     check(head, torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_))
 
 
@@ -119,59 +119,59 @@ def label_aware(logits, labels):
         ("las", label_aware, 0, 1, {"delta": 0.2}),
     ],
 )
-def test_heads_are_the_optimum_of_their_equation(name, losses, prior, balance, given, sample):
+def test_heads_are_the_optimum_of_their_equation(name, losses, prior, balance, given, inputs):
     omega = COUNTS.double() ** -balance
-    omega = (omega / (omega * COUNTS).sum())[sample.labels]
-    best = optimum(sample, lambda z, y: omega @ losses(z + prior * SHARES.log(), y))
-    check(fitted(sample, name, weight_decay=DECAY, **given), *best)
+    omega = (omega / (omega * COUNTS).sum())[inputs.labels]
+    best = optimum(inputs, lambda z, y: omega @ losses(z + prior * SHARES.log(), y))
+    check(fitted(inputs, name, weight_decay=DECAY, **given), *best)
 
 
-def test_lws_with_lort_is_lws_with_lort_s_labels(sample):
-    args = (*sample.base, sample.matrix, sample.labels, COUNTS)
+def test_lws_with_lort_is_lws_with_lort_s_labels(inputs):
+    args = (*inputs.base, inputs.matrix, inputs.labels, COUNTS)
     for name, delta in (("lws", 0.0), ("lws+lort", LORT)):
         weight, bias = learned_weight_scaling(*args, delta=delta)
-        head = fitted(sample, name)
+        head = fitted(inputs, name)
         torch.testing.assert_close(head.weight, weight)
         assert head.bias.equal(bias)
 
 
-def test_closed_forms_by_their_equations(sample):
-    (weight, bias), x, labels = sample.base, sample.training.x, sample.labels
-    tau = fitted(sample, "tau-norm", power=0.7)
+def test_closed_forms_by_their_equations(inputs):
+    (weight, bias), x, labels = inputs.base, inputs.training.x, inputs.labels
+    tau = fitted(inputs, "tau-norm", power=0.7)
     torch.testing.assert_close(tau.weight, weight / weight.norm(dim=1, keepdim=True) ** 0.7)
     assert tau.bias.tolist() == [0, 0, 0]
-    adjusted = fitted(sample, "logit-adjust", tau=1.5)
+    adjusted = fitted(inputs, "logit-adjust", tau=1.5)
     assert adjusted.weight.equal(weight)
     torch.testing.assert_close(adjusted.bias, bias - 1.5 * SHARES.log().float())
-    linear = fitted(sample, "linear-adjust", strength=0.8)
+    linear = fitted(inputs, "linear-adjust", strength=0.8)
     torch.testing.assert_close(linear.bias, bias - 0.8 * 3 * SHARES.float())
-    path = fitted(sample, "lort-path", strength=0.8)
+    path = fitted(inputs, "lort-path", strength=0.8)
     means = torch.stack([x[labels == k].mean(dim=0) for k in range(3)])
     expected = weight - 0.8 * 3 * SHARES.float()[:, None] * means / (x.mean(dim=0).square().sum() + 1)
     torch.testing.assert_close(path.weight, expected)
-    assert path.weight.equal(lort_step(weight, bias, sample.sums, strength=0.8)[0])
+    assert path.weight.equal(lort_step(weight, bias, inputs.sums, strength=0.8)[0])
     nearest = NearestCentroid().fit(x, labels).predict(x)
-    assert fitted(sample, "ncm").logits(x).argmax(dim=1).tolist() == nearest.tolist()
+    assert fitted(inputs, "ncm").logits(x).argmax(dim=1).tolist() == nearest.tolist()
 
 
-def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt(sample):
-    decay = setting_paths(METHODS["maxnorm"], sample.training, {})[0][0]["weight_decay"]
-    free = fitted(sample, "crt", weight_decay=decay)
-    norms = fitted(sample, "maxnorm", share=0.4).weight.norm(dim=1)
+def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt(inputs):
+    decay = setting_paths(METHODS["maxnorm"], inputs.training, {})[0][0]["weight_decay"]
+    free = fitted(inputs, "crt", weight_decay=decay)
+    norms = fitted(inputs, "maxnorm", share=0.4).weight.norm(dim=1)
     assert norms.max().item() == pytest.approx(0.4 * free.weight.norm(dim=1).max().item(), rel=1e-3)
 
 
-def test_ldam_is_the_cosine_classifier_with_a_margin(sample):
-    plain = fitted(sample, "cosine", scale=8.0)
-    assert fitted(sample, "ldam", scale=8.0, margin=0.0).weight.equal(plain.weight)
-    assert not fitted(sample, "ldam", scale=8.0).weight.equal(plain.weight)
-    logits = plain.logits(sample.training.x)
+def test_ldam_is_the_cosine_classifier_with_a_margin(inputs):
+    plain = fitted(inputs, "cosine", scale=8.0)
+    assert fitted(inputs, "ldam", scale=8.0, margin=0.0).weight.equal(plain.weight)
+    assert not fitted(inputs, "ldam", scale=8.0).weight.equal(plain.weight)
+    logits = plain.logits(inputs.training.x)
     torch.testing.assert_close(
-        logits, 8 * torch.cosine_similarity(sample.training.x[:, None], plain.weight, 2)
+        logits, 8 * torch.cosine_similarity(inputs.training.x[:, None], plain.weight, 2)
     )
 
 
-class Miscounted(Sample):
+class Miscounted(FitInputs):
     """A sample that lies about how many images its classes have."""
 
     @property
@@ -190,18 +190,18 @@ COUNTING = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_that_needs_no_counts_reads_none_and_one_that_does_obeys_them(name, sample):
-    settings = {**setting_paths(METHODS[name], sample.training, {})[0][0], **COUNTING.get(name, {})}
-    x = sample.training.x
-    logits = fit_method(METHODS[name], sample, settings).logits(x)
-    miscounted = Miscounted(sample.training, base=sample.base, tolerance=sample.tolerance)
+def test_a_method_that_needs_no_counts_reads_none_and_one_that_does_obeys_them(name, inputs):
+    settings = {**setting_paths(METHODS[name], inputs.training, {})[0][0], **COUNTING.get(name, {})}
+    x = inputs.training.x
+    logits = fit_method(METHODS[name], inputs, settings).logits(x)
+    miscounted = Miscounted(inputs.training, base=inputs.base, tolerance=inputs.tolerance)
     lied = fit_method(METHODS[name], miscounted, settings).logits(x)
     assert torch.equal(lied, logits) != METHODS[name].needs_counts
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_that_needs_no_base_does_not_see_it(name, sample):
-    settings = setting_paths(METHODS[name], sample.training, {})[0][0]
-    other = replace(sample, base=(torch.ones(3, 4), torch.arange(3.0)))
-    first, second = (fit_method(METHODS[name], s, settings).logits(s.training.x) for s in (sample, other))
+def test_a_method_that_needs_no_base_does_not_see_it(name, inputs):
+    settings = setting_paths(METHODS[name], inputs.training, {})[0][0]
+    other = replace(inputs, base=(torch.ones(3, 4), torch.arange(3.0)))
+    first, second = (fit_method(METHODS[name], s, settings).logits(s.training.x) for s in (inputs, other))
     assert torch.equal(first, second) != METHODS[name].needs_base

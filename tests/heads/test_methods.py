@@ -2,7 +2,7 @@ from lort_hub.heads.methods import AUTO, METHODS, methods_table
 
 
 def test_auto_is_of_methods_that_export_the_simplest_first():
-    assert all(METHODS[name].folds for name in AUTO)
+    assert all(METHODS[name].linear for name in AUTO)
     assert list(AUTO) == sorted(AUTO, key=list(METHODS).index)
     assert AUTO[0] == "ce"
 

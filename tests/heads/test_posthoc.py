@@ -85,7 +85,7 @@ def test_a_class_without_samples_has_no_mean():
 
 
 def test_accuracies_on_real_features_are_those_measured_before(test_data):
-    # PAPER section 6: stage 1 39.2, tau-norm 42.7, logit adjustment 43.7.
+    # Measured before on these features: stage 1 39.2, tau-norm 42.7, logit adjustment 43.7.
     d = load_file(test_data / "features" / "cifar100lt_ir100_resnet32.safetensors")
     head = d["stage1_weight"], d["stage1_bias"]
     heads = [head, tau_normalised(*head, 0.5), logit_adjusted(*head, d["class_counts"], 1.0)]

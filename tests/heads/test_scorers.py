@@ -5,20 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from lort_hub.heads.scorers import SCORES, Predictions, calibrated, standard_error
+from lort_hub.heads.scorers import (
+    SCORERS,
+    Predictions,
+    calibrated_log_likelihood,
+    standard_error,
+)
 
 
 def test_scores_equal_scikit_learn():
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(3, (2, 50), generator=generator)
     held_out = Predictions(labels, predicted, torch.zeros(50))
-    assert SCORES["balanced-accuracy"](held_out) == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert SCORES["macro-f1"](held_out) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert SCORERS["balanced-accuracy"](held_out) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert SCORERS["macro-f1"](held_out) == pytest.approx(f1_score(labels, predicted, average="macro"))
 
 
 def test_nll_score_weighs_classes_equally():
     held_out = Predictions(torch.tensor([0, 0, 0, 1]), torch.zeros(4), torch.tensor([-1.0, -1.0, -1.0, -3.0]))
-    assert SCORES["nll"](held_out) == pytest.approx(-2.0)
+    assert SCORERS["nll"](held_out) == pytest.approx(-2.0)
 
 
 @given(st.integers(0, 50))
@@ -29,7 +34,7 @@ def test_standard_error_is_that_of_resampled_differences(seed):
         Predictions(labels, torch.where(torch.rand(95, generator=random) < share, labels, 3), torch.zeros(95))
         for share in (0.8, 0.6)
     )
-    difference, differences = one.right - other.right, []
+    difference, differences = one.correct - other.correct, []
     for _ in range(400):
         drawn = [
             rows[torch.randint(len(rows), (len(rows),), generator=random)]
@@ -57,10 +62,13 @@ def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
     scales = torch.logspace(-2, 2, 20_001)[:, None, None].double()
     every = torch.log_softmax(scales * logits, dim=2)[:, torch.arange(52), labels]
     best = every[(every @ weights.double()).argmax()].float()
-    torch.testing.assert_close(calibrated(logits, labels), best, atol=2e-3, rtol=0)
+    torch.testing.assert_close(calibrated_log_likelihood(logits, labels), best, atol=2e-3, rtol=0)
     for scale in (1e-4, 1e3):  # the heads of LORT and the nearest class means
         torch.testing.assert_close(
-            calibrated(scale * (logits + 7), labels), calibrated(logits, labels), atol=1e-3, rtol=0
+            calibrated_log_likelihood(scale * (logits + 7), labels),
+            calibrated_log_likelihood(logits, labels),
+            atol=1e-3,
+            rtol=0,
         )
 
 
@@ -68,5 +76,5 @@ def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
     labels = torch.arange(200) % 4
     for logits in (torch.zeros(200, 4), -10 * torch.eye(4)[labels]):
         torch.testing.assert_close(
-            calibrated(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
+            calibrated_log_likelihood(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
         )

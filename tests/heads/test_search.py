@@ -9,12 +9,12 @@ from lort_hub.errors import ConfigError
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import GAMMAS, METHODS, RELATIVE_DECAYS
-from lort_hub.heads.scorers import SCORES, standard_error
+from lort_hub.heads.scorers import SCORERS, standard_error
 from lort_hub.heads.search import choose_method, select, setting_paths
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
-LORT, ACCURACY = METHODS["lort"], SCORES["balanced-accuracy"]
+LORT, ACCURACY = METHODS["lort"], SCORERS["balanced-accuracy"]
 DELTA = 3 / (3 + 100 * (1 - 0.98) / 0.98)
 """LORT's delta at three classes: the logit gap that 0.98 has at 100."""
 
@@ -32,16 +32,16 @@ def test_a_backbone_s_training_images_do_not_choose():
     x[~held] += 50 * torch.nn.functional.one_hot(labels[~held], x.shape[1])
     plain = {"delta": 0.98, "gamma": 0.0}
     choice = select(Validator(TrainingSet(x, labels, 3, held)), LORT, plain)
-    assert choice.how == f"the {int(held.sum())} images held out of the backbone's training"
+    assert choice.validation == f"the {int(held.sum())} images held out of the backbone's training"
     for tried in choice.candidates[:2]:
         weight_decay = tried["weight_decay"]
         ridge = Ridge(alpha=3 * weight_decay * int((~held).sum())).fit(x[~held], torch.eye(3)[labels[~held]])
         predicted = ridge.predict(x[held]).argmax(axis=1)
         assert tried["score"] == pytest.approx(balanced_accuracy_score(labels[held], predicted), abs=0.03)
     nothing_seen = select(Validator(TrainingSet(x, labels, 3, torch.ones_like(held))), LORT, plain)
-    assert nothing_seen.how == "leave-one-out in closed form"
+    assert nothing_seen.validation == "leave-one-out in closed form"
     without = select(Validator(TrainingSet(x, labels, 3, torch.zeros_like(held))), LORT, plain)
-    assert "on images the backbone was trained on" in without.how
+    assert "on images the backbone was trained on" in without.validation
 
 
 def test_choice_is_near_the_best_on_fresh_data():
@@ -82,7 +82,7 @@ def test_choice_does_not_depend_on_the_features_scale(method):
 )
 def test_closed_form_only_where_it_holds(method, given, by, how):
     training, _ = clusters(counts=(8, 6, 4))
-    assert how in select(Validator(training, by=by), METHODS[method], given).how
+    assert how in select(Validator(training, select_by=by), METHODS[method], given).validation
 
 
 def test_given_weight_decay_is_the_only_one_tried():
@@ -104,7 +104,7 @@ def test_a_plateau_of_large_decays_does_not_end_the_walk():
     labels = torch.repeat_interleave(torch.arange(2), torch.tensor([500, 40]))
     x = 10 * torch.randn(540, 32, generator=generator)
     x[:, :4] = 0.3 * torch.randn(540, 4, generator=generator) + 0.5 * labels[:, None]
-    choice = select(Validator(TrainingSet(x, labels, 2), by="balanced-accuracy"), METHODS["ce"])
+    choice = select(Validator(TrainingSet(x, labels, 2), select_by="balanced-accuracy"), METHODS["ce"])
     scores = [tried["score"] for tried in choice.candidates]
     assert max(scores[:3]) == pytest.approx(0.5, abs=0.01)
     assert max(scores) > 0.8
@@ -114,15 +114,15 @@ def test_a_plateau_of_large_decays_does_not_end_the_walk():
 
 def test_the_simplest_setting_within_a_standard_error_wins():
     training, _ = clusters(counts=(80, 30, 10), noise=1.5)
-    validator, path = Validator(training), setting_paths(METHODS["ce"], training, {}, every=2)[0]
+    validator, path = Validator(training), setting_paths(METHODS["ce"], training, {}, decay_stride=2)[0]
     choice = select(validator, METHODS["ce"])
-    said = dict(zip(range(len(path)), validator.predictions(METHODS["ce"], path), strict=True))
+    said = dict(zip(range(len(path)), validator.predict(METHODS["ce"], path), strict=True))
     tried = len(choice.candidates)
-    best = max(range(tried), key=lambda k: SCORES["nll"](said[k]))
+    best = max(range(tried), key=lambda k: SCORERS["nll"](said[k]))
     within = [
         k
         for k in range(tried)
-        if SCORES["nll"](said[best]) - SCORES["nll"](said[k]) <= standard_error(said[best], said[k], "nll")
+        if SCORERS["nll"](said[best]) - SCORERS["nll"](said[k]) <= standard_error(said[best], said[k], "nll")
     ]
     assert choice.chosen == path[within[0]]
 
@@ -130,14 +130,14 @@ def test_the_simplest_setting_within_a_standard_error_wins():
 def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
     training, _ = clusters(counts=(100, 30, 8), noise=2.0)
     ce = fit_head(training, "ce")
-    validator = Validator(training, base=(METHODS["ce"], ce.settings))
+    validator = Validator(training, base_method=(METHODS["ce"], ce.settings))
     names = ("ce", "logit-adjust", "lort")
     choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in names})
-    again = next(validator.cross_validated(LORT, [choice.selections["lort"].chosen]))
-    assert choice.scores["lort"] == SCORES["nll"](again)
+    again = next(validator.cross_validate(LORT, [choice.selections["lort"].chosen]))
+    assert choice.scores["lort"] == SCORERS["nll"](again)
     best = max(choice.scores, key=choice.scores.get)
     assert choice.scores[best] - choice.scores[choice.method] <= choice.errors[choice.method]
-    assert choice.why().startswith(f"{choice.method} has NLL {-choice.scores[choice.method]:.3f}")
+    assert choice.reason.startswith(f"{choice.method} has NLL {-choice.scores[choice.method]:.3f}")
     assert all(choice.selections[name].held_out is not None for name in ("ce", "logit-adjust"))
 
 
@@ -145,11 +145,11 @@ def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
 def test_paths_cover_every_choice_and_scale_with_the_features(name, training):
     method = METHODS[name]
     paths = setting_paths(method, training, {})
-    *outer, last = method.grid.values() or [()]
-    assert len(paths) == math.prod(len(values) for values in outer)
-    assert all(len(path) == max(1, len(last)) for path in paths)
+    outer = {key: values for key, values in method.grid.items() if key != method.path}
+    assert len(paths) == math.prod(len(values) for values in outer.values())
+    assert all(len(path) == len(method.grid.get(method.path, [None])) for path in paths)
     for path in paths:
-        assert all(len({s[key] for s in path}) == 1 for key in path[0] if key not in list(method.grid)[-1:])
+        assert all(len({s[key] for s in path}) == 1 for key in path[0] if key != method.path)
         assert set(path[0]) >= {*method.grid, *method.fixed}
         for settings in path:
             assert settings.get("delta", DELTA) == pytest.approx(DELTA) or not method.over_smoothed
@@ -162,6 +162,13 @@ def test_paths_cover_every_choice_and_scale_with_the_features(name, training):
             assert second == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_grid_names_its_path_and_has_at_most_one_other_setting():
+    # So it is clear which one varies along a path where the caller gives the other.
+    for method in METHODS.values():
+        assert method.path in method.grid if method.grid else method.path is None
+        assert len(method.grid) <= 2
+
+
 def test_decays_are_in_units_of_the_balanced_variance_over_k_the_safest_first(training):
     x, labels = training.x.double(), training.labels
     omega = 1 / (3 * training.class_counts.double()[labels])  # classes weigh the same
@@ -170,7 +177,9 @@ def test_decays_are_in_units_of_the_balanced_variance_over_k_the_safest_first(tr
     found = [settings["weight_decay"] for settings in path]
     assert found == pytest.approx([variance / 3 * decay for decay in RELATIVE_DECAYS], rel=1e-5)
     assert found == sorted(found, reverse=True)
-    assert [s["weight_decay"] for s in setting_paths(METHODS["crt"], training, {}, every=2)[0]] == found[::2]
+    assert [
+        s["weight_decay"] for s in setting_paths(METHODS["crt"], training, {}, decay_stride=2)[0]
+    ] == found[::2]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def results(task):
 
 def test_the_kept_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
     plain = task.baseline(backbone)
-    first, second = task.kept_baseline(backbone), task.kept_baseline(backbone)
+    first, second = task.cached_baseline(backbone), task.cached_baseline(backbone)
     assert len(fits) == 2
     for fit in (first, second):
         assert fit.weight.equal(plain.weight)
@@ -47,20 +47,20 @@ def test_the_kept_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
 
 
 def test_another_seed_or_score_or_a_damaged_file_is_fitted_anew(backbone, task, fits):
-    first = task.kept_baseline(backbone)
-    task.kept_baseline(backbone, seed=1)
-    task.kept_baseline(backbone, select_by="macro-f1")
+    first = task.cached_baseline(backbone)
+    task.cached_baseline(backbone, seed=1)
+    task.cached_baseline(backbone, select_by="macro-f1")
     assert (len(fits), len(results(task))) == (3, 3)
     for path in results(task):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(bytes(data))
-    assert task.kept_baseline(backbone).weight.equal(first.weight)
+    assert task.cached_baseline(backbone).weight.equal(first.weight)
     assert len(fits) == 4
 
 
 def test_a_backbone_s_own_head_is_not_kept(backbone, task, fits):
     names = task.data.class_names
     known = backbone.with_classifier(torch.eye(10, 96), torch.zeros(10), names)
-    assert task.kept_baseline(known).weight.equal(torch.eye(10, 96))
+    assert task.cached_baseline(known).weight.equal(torch.eye(10, 96))
     assert (fits, results(task)) == ([], [])

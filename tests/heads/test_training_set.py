@@ -7,8 +7,8 @@ from sklearn.linear_model import Ridge
 
 import lort_hub.heads.training_set
 from lort_hub.errors import ConfigError
-from lort_hub.heads.base import Sample
-from lort_hub.heads.cross_validation import SCORES, Validator, leave_one_out_predictions
+from lort_hub.heads.base import FitInputs
+from lort_hub.heads.cross_validation import SCORERS, Validator, predict_leave_one_out
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import closed_form, exact
 from lort_hub.heads.methods import METHODS
@@ -27,8 +27,8 @@ def training():
 
 def scored(training, numbers, monkeypatch):
     """How many of each class are scored where so many numbers fit into memory, and which samples."""
-    monkeypatch.setattr(lort_hub.heads.training_set, "SCORED", numbers)
-    mask = TrainingSet(training.matrix, training.labels, 5).scored
+    monkeypatch.setattr(lort_hub.heads.training_set, "SCORING_NUMBERS", numbers)
+    mask = TrainingSet(training.matrix, training.labels, 5).scoring_mask
     return torch.bincount(training.labels[mask], minlength=5).tolist(), mask
 
 
@@ -50,9 +50,9 @@ def test_scored_are_the_same_each_time_and_not_the_first(training, monkeypatch):
 
 def test_scored_samples_are_told_what_they_are_where_all_are_scored(training, monkeypatch):
     path = [{"gamma": 0.5, "weight_decay": decay} for decay in (1e-3, 0.1)]
-    whole = list(leave_one_out_predictions(training, path))
+    whole = list(predict_leave_one_out(training, path))
     _, mask = scored(training, 35 * 11, monkeypatch)
-    some = leave_one_out_predictions(TrainingSet(training.matrix, training.labels, 5), path)
+    some = predict_leave_one_out(TrainingSet(training.matrix, training.labels, 5), path)
     for all_of_them, few in zip(whole, some, strict=True):
         assert torch.equal(few.labels, training.labels[mask])
         assert torch.equal(few.predicted, all_of_them.predicted[mask])
@@ -73,7 +73,7 @@ def test_weights_sum_to_one_and_weigh_the_sums(training, gamma):
 @pytest.mark.parametrize("decay", [1e-4, 0.1])
 def test_closed_form_is_ridge_regression_scaled(training, gamma, decay):
     settings = {"delta": 0.9, "gamma": gamma, "weight_decay": decay}
-    head, x = closed_form(Sample(training), settings), training.x.double()
+    head, x = closed_form(FitInputs(training), settings), training.x.double()
     ridge = Ridge(alpha=5 * decay).fit(x, np.eye(5)[training.labels], sample_weight=training.weights(gamma))
     scale = (1 - 0.9) * 5
     np.testing.assert_allclose(head.weight, scale * ridge.coef_, atol=1e-6)
@@ -84,35 +84,35 @@ def test_closed_form_sees_the_kept_samples_alone(training):
     settings = {"delta": 0.9, "gamma": 0.5, "weight_decay": 0.02}
     kept = torch.arange(100) % 3 > 0
     kept |= training.labels == 4
-    part = closed_form(Sample(training, kept=kept), settings)
-    alone = closed_form(Sample(TrainingSet(training.x[kept], training.labels[kept], 5)), settings)
+    part = closed_form(FitInputs(training, mask=kept), settings)
+    alone = closed_form(FitInputs(TrainingSet(training.x[kept], training.labels[kept], 5)), settings)
     torch.testing.assert_close(part.weight, alone.weight, atol=1e-6, rtol=0)
     torch.testing.assert_close(part.bias, alone.bias, atol=1e-6, rtol=0)
     held_out = TrainingSet(training.matrix, training.labels, 5, held_out=~kept)
     selection = fit_head(held_out, "lort", solver="closed-form").selection
-    [chosen] = Validator(held_out).cross_validated(
-        replace(METHODS["lort"], fitted_by="closed-form"), [selection.chosen]
+    [chosen] = Validator(held_out).cross_validate(
+        replace(METHODS["lort"], fitter="closed-form"), [selection.chosen]
     )
-    again = closed_form(Sample(training, kept=kept), selection.chosen).logits(training.x[~kept])
+    again = closed_form(FitInputs(training, mask=kept), selection.chosen).logits(training.x[~kept])
     assert torch.equal(chosen.predicted, again.argmax(dim=1))
-    assert selection.score == pytest.approx(SCORES["balanced-accuracy"](chosen))
+    assert selection.score == pytest.approx(SCORERS["balanced-accuracy"](chosen))
 
 
 @pytest.mark.parametrize(("delta", "furthest"), [(0.9, 0.3), (0.99, 0.03), (0.999, 0.003)])
 def test_the_optimum_tends_to_the_closed_form(training, delta, furthest):
     settings = {"delta": delta, "gamma": 1.0, "weight_decay": 0.02}
-    limit = closed_form(Sample(training), settings).weight
-    distance = (exact(Sample(training, tolerance=1e-7), settings).weight - limit).norm() / limit.norm()
+    limit = closed_form(FitInputs(training), settings).weight
+    distance = (exact(FitInputs(training, tolerance=1e-7), settings).weight - limit).norm() / limit.norm()
     assert furthest / 30 < distance < furthest
 
 
 def test_the_closed_form_is_refused_where_it_is_no_limit(training):
     for method in ("ce", "crt", "balanced-softmax", "las"):
         with pytest.raises(
-            ConfigError, match="limit of over-smoothed labels(.|\n)*Use it with --method lort"
+            ConfigError, match='limit of over-smoothed labels(.|\n)*Use it with `method="lort"`'
         ):
             fit_head(training, method, weight_decay=0.1, solver="closed-form")
-    with pytest.raises(ConfigError, match="a positive --weight-decay"):
+    with pytest.raises(ConfigError, match="a positive `weight_decay`"):
         fit_head(training, "lort", weight_decay=0.0, solver="closed-form")
     with pytest.raises(ConfigError, match="'tau-norm' is not a point of the objective"):
         fit_head(training, "tau-norm", solver="closed-form")
@@ -120,12 +120,12 @@ def test_the_closed_form_is_refused_where_it_is_no_limit(training):
 
 def test_scored_are_of_what_the_backbone_has_not_seen(training, monkeypatch):
     held = torch.arange(100) % 3 == 0
-    monkeypatch.setattr(lort_hub.heads.training_set, "SCORED", 1)
+    monkeypatch.setattr(lort_hub.heads.training_set, "SCORING_NUMBERS", 1)
     part = TrainingSet(training.matrix, training.labels, 5, held)
     counts = torch.bincount(training.labels[held], minlength=5)
-    assert not (part.scored & ~held).any()
-    assert torch.equal(torch.bincount(training.labels[part.scored], minlength=5), counts.clamp_max(2))
-    how = Validator(part).how(METHODS["ce"], {})
+    assert not (part.scoring_mask & ~held).any()
+    assert torch.equal(torch.bincount(training.labels[part.scoring_mask], minlength=5), counts.clamp_max(2))
+    how = Validator(part).describe(METHODS["ce"], {})
     expected = f"the {held.sum()} images held out of the backbone's training"
     assert how == f"{expected}, scored on {part.num_scored} of {held.sum()} samples"
 
@@ -136,7 +136,7 @@ def test_closed_form_of_fewer_samples_than_features_is_found_at_any_ridge():
     targets = np.eye(3)[few.labels]
     unit = float(few.basis(0.0).values.mean()) / 3
     for decay in (1e-1 * unit, 1e-4 * unit, 1e-7 * unit):
-        head = closed_form(Sample(few), {"delta": 0.9, "weight_decay": decay})
+        head = closed_form(FitInputs(few), {"delta": 0.9, "weight_decay": decay})
         theirs = Ridge(alpha=60 * 3 * decay).fit(x64, targets).predict(x64)
         ours = head.logits(x).double() / (0.1 * 3)
         np.testing.assert_allclose(ours - ours.mean(1, keepdim=True), theirs - 1 / 3, atol=2e-3)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.data.image_loader import Pixels
+from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError
 from lort_hub.training.batches import Batches, crop_and_flip
@@ -90,7 +90,12 @@ SPLITS = [(1, 4), (2, 2), (4, 1)]  # processes, parts that each accumulates
 
 def dealt(split, net, processes, accumulation, size=4, epoch=2):
     """The parts of each process, and of each process the steps as lists of parts."""
-    options = {"batch_size": size, "seed": 1, "processes": processes, "accumulation": accumulation}
+    options = {
+        "batch_size": size,
+        "seed": 1,
+        "processes": processes,
+        "gradient_accumulation_steps": accumulation,
+    }
     steps = []
     for process in range(processes):
         batches = Batches(split, net, process=process, **options)
@@ -127,7 +132,7 @@ def test_accumulated_parts_make_up_the_batches_of_one_process(digits, processes,
 
 def test_random_operations_are_those_of_single_images(digits):
     net = backbone().with_auto_augment("rand-m9-mstd0.5-inc1")
-    alone = Pixels(digits, net.transform, net.augment)
+    alone = ImageViews(digits, net.transform, net.augment)
     wanted = torch.stack([alone["seed5.3", row][1] for row in range(50)])
     got = torch.cat([batch.pixels for batch in Batches(digits, net, batch_size=16, seed=5).epoch(2)])
     assert (got[:, None] == wanted[None]).flatten(2).all(dim=2).sum(dim=0).tolist() == [1] * 50
@@ -165,12 +170,16 @@ def test_accumulated_gradients_are_those_of_the_mean_over_the_whole_batch(digits
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 def test_batches_of_one_image_a_part_leave_no_image_out(digits, net, accumulation):
-    batches = Batches(digits.take(np.arange(8)), net, batch_size=1, accumulation=accumulation)
+    batches = Batches(digits.take(np.arange(8)), net, batch_size=1, gradient_accumulation_steps=accumulation)
     assert sum(len(part.labels) for part in batches.epoch(0)) == 8
 
 
 def test_fewer_images_than_parts_are_refused(digits, net):
     """Or a part has none, and the mean of no losses is no number."""
-    for options in ({"accumulation": 4}, {"processes": 4}, {"accumulation": 2, "processes": 2}):
-        with pytest.raises(ConfigError, match="--gradient-accumulation-steps"):
+    for options in (
+        {"gradient_accumulation_steps": 4},
+        {"processes": 4},
+        {"gradient_accumulation_steps": 2, "processes": 2},
+    ):
+        with pytest.raises(ConfigError, match="`gradient_accumulation_steps`"):
             list(Batches(digits.take(np.arange(3)), net, batch_size=8, **options).epoch(0))

@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lort_hub.training.stopping import has_ended, not_finite
+from lort_hub.training.stopping import explain_divergence, has_ended
 
 
 def rows(scores):
@@ -26,5 +26,5 @@ def test_epochs_without_one_right_answer_are_no_better_ones():
 def test_the_message_of_a_runaway_loss_names_the_newest_checkpoint(tmp_path):
     for epoch in (2, 10, 9):
         (tmp_path / f"epoch_{epoch:04d}").mkdir()
-    said = not_finite(float("inf"), epoch=10, step=0, lr=0.5, checkpoints=tmp_path)
+    said = explain_divergence(float("inf"), epoch=10, step=0, lr=0.5, checkpoints=tmp_path)
     assert f"inf in epoch 11, step 1, at lr 0.5; last good checkpoint: {tmp_path}/epoch_0010." in said

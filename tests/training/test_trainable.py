@@ -9,7 +9,7 @@ from torch import nn
 from lort_hub.backbones.backbone import logits_of
 from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import BackboneError, ConfigError
-from lort_hub.training.trainable import choose_trained, merged, train_mode
+from lort_hub.training.trainable import merge_lora, select_trainable, train_mode
 from tests.support.models import transformers_folder
 
 # What peft asks transformers for is deprecated there.
@@ -62,12 +62,12 @@ def test_what_is_trained(name, folder):
     head = {f"{backbone.classifier_name}.weight", f"{backbone.classifier_name}.bias"}
     biases = {weight for weight in every if weight.endswith(".bias")}
     for tune, wanted in (("full", set(every)), ("head", head), ("bias", biases | head)):
-        model = choose_trained(new(name, folder)[0], tune)
+        model = select_trainable(new(name, folder)[0], tune)
         assert {k for k, weight in model.named_parameters() if weight.requires_grad} == wanted
 
     layers = updated(backbone).values()
     sizes = [RANK * (m.weight[0].numel() + m.weight.shape[0]) for m in layers]  # A and B of each
-    model = choose_trained(backbone, "lora", lora_rank=RANK)
+    model = select_trainable(backbone, "lora", lora_rank=RANK)
     trained = {k: weight.numel() for k, weight in model.named_parameters() if weight.requires_grad}
     own = {k for k in trained if "lora_" in k}
     assert len(own) == 2 * len(layers)
@@ -87,9 +87,9 @@ def test_training_changes_what_is_trained_and_not_a_bit_of_the_rest(name, tune, 
         "bias": head | {k for k, _ in backbone.model.named_parameters() if k.endswith(".bias")},
         "lora": head | {f"{k}.weight" for k in updated(backbone)},
     }[tune]
-    model = choose_trained(backbone, tune, lora_rank=RANK)
+    model = select_trainable(backbone, tune, lora_rank=RANK)
     sgd(model, pixels, tune)
-    after = merged(model).state_dict()
+    after = merge_lora(model).state_dict()
     assert after.keys() == before.keys()
     assert {k for k in before if not after[k].equal(before[k])} == wanted
 
@@ -100,7 +100,7 @@ def test_low_rank_updates_merge_into_the_same_function(name, folder):
     with torch.inference_mode():
         plain = backbone.logits(pixels)
     keys = backbone.model.state_dict().keys()
-    model = choose_trained(backbone, "lora", lora_rank=RANK).eval()
+    model = select_trainable(backbone, "lora", lora_rank=RANK).eval()
     with torch.inference_mode():
         assert logits_of(model(pixels)).equal(plain)  # training starts from the backbone itself
     for k, weight in model.named_parameters():
@@ -109,7 +109,7 @@ def test_low_rank_updates_merge_into_the_same_function(name, folder):
     with torch.inference_mode():
         wanted = logits_of(model(pixels))
         assert (wanted - plain).abs().max() > 1e-3
-        after = merged(model)
+        after = merge_lora(model)
         assert (logits_of(after(pixels)) - wanted).abs().max() < 1e-5
     assert after.state_dict().keys() == keys
     assert type(after) is type(new(name, folder)[0].model)
@@ -117,19 +117,19 @@ def test_low_rank_updates_merge_into_the_same_function(name, folder):
 
 def test_layers_that_alter_their_weight_are_refused():
     with pytest.raises(BackboneError, match="too few plain layers"):
-        choose_trained(new("test_nfnet")[0], "lora")
+        select_trainable(new("test_nfnet")[0], "lora")
 
 
 def test_an_update_is_twice_b_times_a():
     backbone, _ = new("test_vit")
     name = next(iter(updated(backbone)))
     before = backbone.model.get_submodule(name).weight.clone()
-    model = choose_trained(backbone, "lora", lora_rank=RANK)
+    model = select_trainable(backbone, "lora", lora_rank=RANK)
     layer = model.get_submodule(f"base_model.model.{name}")
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     nn.init.normal_(b.data)
     wanted = before + 2 * (b @ a)
-    torch.testing.assert_close(merged(model).get_submodule(name).weight, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(merge_lora(model).get_submodule(name).weight, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("tune", TUNES)
@@ -148,12 +148,12 @@ def test_what_is_frozen_neither_drops_out_nor_takes_batch_statistics(tune):
 def test_lora_without_peft_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match="pip install peft"):
-        choose_trained(new("test_vit")[0], "lora")
+        select_trainable(new("test_vit")[0], "lora")
 
 
 def test_a_net_without_a_layer_to_update_is_refused():
     backbone, _ = new("test_resnet")
     layers = OrderedDict(depthwise=nn.Conv2d(3, 3, 3, groups=3), pool=nn.Flatten(), fc=nn.Linear(3, 2))
     tiny = replace(backbone, model=nn.Sequential(layers), classifier_name="fc")
-    with pytest.raises(BackboneError, match="too few plain layers(.|\n)*--tune full, bias or head"):
-        choose_trained(tiny, "lora")
+    with pytest.raises(BackboneError, match="too few plain layers(.|\n)*another `tune`: full, bias or head"):
+        select_trainable(tiny, "lora")

@@ -1,1 +1,1 @@
-"""Minimise the objective of a linear head: exactly, in closed form, or by SGD."""
+"""Solve the optimisation problems of heads: exactly, in closed form, or by SGD."""

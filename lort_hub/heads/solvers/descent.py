@@ -1,4 +1,4 @@
-"""Minimise a smooth function that need not be convex, by L-BFGS."""
+"""Minimise a smooth function, convex or not, by torch's L-BFGS."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def descend(
     max_iterations: int,
     processes: Processes | None = None,
 ) -> None:
-    """Minimise a sum of differentiable terms in place: full-batch L-BFGS with a strong Wolfe line search.
+    """Minimise a sum of differentiable terms in place, by full-batch L-BFGS with a strong Wolfe line search.
 
-    Deterministic, and never ends above its start. The terms are differentiated one by one, so that only one
-    block of samples is in memory at a time.
+    Deterministic; the value never ends above that of the start. The terms are differentiated one by one, so
+    that only one block of samples is in memory at a time.
 
     Args:
-        terms: Gives the scalar terms of the objective, afresh at each call.
+        terms: Yields the scalar terms of the objective anew at each call.
         parameters: Leaf tensors, float64, that require gradients.
-        tolerance: Stop when the gradient's largest entry is this fraction of what it was at the start.
-        max_iterations: Stop anyway.
-        processes: Each of which has terms of its own; None for this one alone.
+        tolerance: Stop when the largest entry of the gradient is this fraction of its value at the start.
+        max_iterations: Largest number of iterations.
+        processes: Processes, each of which has terms of its own; None for this one alone.
 
     Example:
         >>> x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -48,7 +48,7 @@ def descend(
             term.backward()
             total += term.detach()
         if processes:
-            processes.total(total, *(p.grad for p in parameters if p.grad is not None))
+            processes.all_reduce(total, *(p.grad for p in parameters if p.grad is not None))
         return total.item()
 
     optimizer = torch.optim.LBFGS(
@@ -60,6 +60,6 @@ def descend(
         line_search_fn="strong_wolfe",
     )
     value_and_gradient()
-    steepest = max(p.grad.abs().max().item() for p in parameters if p.grad is not None)
-    optimizer.param_groups[0]["tolerance_grad"] = tolerance * steepest
+    largest = max(p.grad.abs().max().item() for p in parameters if p.grad is not None)
+    optimizer.param_groups[0]["tolerance_grad"] = tolerance * largest
     optimizer.step(value_and_gradient)

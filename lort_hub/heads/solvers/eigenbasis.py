@@ -1,8 +1,8 @@
-"""The eigenbasis of the features' weighted covariance, where ridge regression is closed form.
+"""Compute the eigenbasis of the features' covariance, and ridge regression and leave-one-out in it.
 
 As delta -> 1 the optimum of the head objective becomes (1 - delta) K times ridge regression on the one-hot
-labels, with ridge K * weight_decay. One eigen-decomposition gives that head for every ridge, and exactly what
-each training sample's logits would be had it been left out.
+labels, with ridge K * weight_decay (docs/method.md). One eigendecomposition gives that head for every ridge,
+and the exact leave-one-out logits of every training sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lort_hub.errors import FeatureError
 from lort_hub.features.matrix import BLOCK, FeatureMatrix
 
 PANEL = 256
-"""Columns of the covariance that are computed at once: only what is not below its diagonal."""
+"""Rows of the covariance per product; entries left of the diagonal block are not computed."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +34,34 @@ class Eigenbasis:
     values: Tensor
 
     def rotate(self, matrix: FeatureMatrix) -> Tensor:
-        """Features (N, D) centred and expressed in this basis, in memory."""
-        return matrix.about(self.mean).map(lambda x: x @ self.vectors.to(x))
+        """Centre features (N, D) and rotate them into this basis, in memory."""
+        return matrix.subtract(self.mean).map(lambda x: x @ self.vectors.to(x))
 
     def unrotate(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Express a head (K, D), (K,) of this basis on the original features."""
+        """Convert a head (K, D), (K,) of this basis to the original features."""
         weight = weight @ self.vectors.T
         return weight, bias - weight @ self.mean
 
     def rotate_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Express a head (K, D), (K,) on the original features in this basis."""
+        """Convert a head (K, D), (K,) of the original features to this basis."""
         return weight.double() @ self.vectors, bias.double() + weight.double() @ self.mean
 
     def rotate_sums(self, sums: Tensor) -> Tensor:
-        """Express weighted sums (K, D + 1) of [x_i, 1] in this basis, those of its centred features."""
+        """Convert weighted sums (K, D + 1) of [x_i, 1] to those of the centred features in this basis."""
         centred = sums[:, :-1] - sums[:, -1:] * self.mean
         return torch.cat([centred @ self.vectors, sums[:, -1:]], dim=1)
 
 
 def covariance(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Tensor:
-    """Weighted covariance (D, D) of the features of all processes, float64, in one pass over them.
+    """Compute the weighted covariance (D, D) of all processes' features, float64, in one pass.
 
-    Products are float32 within a block and summed in float64 across blocks: heads and leave-one-out logits
+    Products are float32 within a block and summed in float64 across blocks. Heads and leave-one-out logits
     then differ from those of float64 products by a few millionths (measured on real features).
 
     Args:
         matrix: Features (N, D).
-        omega: Sample weights (N,) summing to one, over all processes.
-        mean: Their weighted mean (D,).
+        omega: Sample weights (N,) that sum to 1 over all processes.
+        mean: Weighted mean (D,) of the features.
 
     Example:
         >>> matrix = FeatureMatrix.of(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
@@ -71,11 +71,11 @@ def covariance(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Tensor:
     """
     roots = omega.sqrt().float()
     gram = torch.zeros(matrix.dim, matrix.dim, dtype=torch.float64)
-    for x, at in matrix.about(mean):
+    for x, at in matrix.subtract(mean):
         scaled = x * roots[at, None]
         for first in range(0, matrix.dim, PANEL):
             gram[first : first + PANEL, first:] += scaled[:, first : first + PANEL].T @ scaled[:, first:]
-    matrix.processes.total(gram)
+    matrix.processes.all_reduce(gram)
     return gram.triu() + gram.triu(1).T
 
 
@@ -83,11 +83,11 @@ def eigenbasis(mean: Tensor, covariance: Tensor) -> Eigenbasis:
     """Diagonalise the weighted covariance of the features.
 
     Args:
-        mean: Their weighted mean (D,).
-        covariance: Their weighted covariance (D, D).
+        mean: Weighted mean (D,) of the features.
+        covariance: Weighted covariance (D, D) of the features.
 
     Raises:
-        FeatureError: It is not finite.
+        FeatureError: The covariance is not finite.
 
     Example:
         >>> eigenbasis(torch.zeros(2), torch.tensor([[1.0, 1.0], [1.0, 1.0]])).values.round(decimals=6)
@@ -100,7 +100,7 @@ def eigenbasis(mean: Tensor, covariance: Tensor) -> Eigenbasis:
 
 
 def class_sums(matrix: FeatureMatrix, labels: Tensor, omega: Tensor, num_classes: int) -> Tensor:
-    """Weighted sums of [x_i, 1] over each class's samples (K, D + 1), float64, of all processes.
+    """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), float64, over all processes.
 
     Args:
         matrix: Features (N, D).
@@ -119,17 +119,19 @@ def class_sums(matrix: FeatureMatrix, labels: Tensor, omega: Tensor, num_classes
         sums.index_add_(0, labels[at], x * omega[at, None])
     ones = torch.zeros(num_classes, 1, dtype=torch.float64).index_add_(0, labels, omega[:, None])
     sums = torch.cat([sums, ones], dim=1)
-    matrix.processes.total(sums)
+    matrix.processes.all_reduce(sums)
     return sums
 
 
 def ridge_head(basis: Eigenbasis, sums: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weighted ridge regression on one-hot labels with a free intercept: LORT's direction as delta -> 1.
+    """Fit weighted ridge regression on one-hot labels: the direction of LORT's head as delta -> 1.
+
+    The intercept has no penalty.
 
     Args:
-        basis: The features' eigenbasis.
+        basis: Eigenbasis of the features.
         sums: Weighted class sums (K, D + 1) in the basis, from `Eigenbasis.rotate_sums`.
-        ridge: Ridge, in the units of the eigenvalues; the objective's weight decay times K.
+        ridge: Ridge, in the units of the eigenvalues: K times the objective's weight decay.
 
     Returns:
         Head (K, D), (K,) in the basis.
@@ -148,16 +150,16 @@ def ridge_head(basis: Eigenbasis, sums: Tensor, ridge: float) -> tuple[Tensor, T
 def leave_one_out(
     basis: Eigenbasis, x: Tensor, labels: Tensor, omega: Tensor, sums: Tensor, ridge: float
 ) -> Tensor:
-    """Ridge logits of training samples from a head fitted without the sample itself, exactly.
+    """Compute exact leave-one-out logits of ridge regression: each sample's head is fitted without it.
 
     z_loo = (z - h y) / (1 - h) with the leverage h_i = omega_i (1 + x_i' (Lambda + ridge)^-1 x_i); the other
-    samples keep their weights (PAPER section 7).
+    samples keep their weights (docs/method.md).
 
     Args:
-        basis: The eigenbasis of all training samples.
-        x: Features (M, D) of some or all of them, from `Eigenbasis.rotate`.
-        labels: Their labels (M,).
-        omega: Their weights (M,).
+        basis: Eigenbasis of all training samples.
+        x: Features (M, D) of some or all samples in the basis, from `Eigenbasis.rotate`.
+        labels: Labels (M,) of these samples.
+        omega: Weights (M,) of these samples.
         sums: Weighted class sums (K, D + 1) of all training samples in the basis.
         ridge: Ridge, > 0.
 
@@ -176,12 +178,12 @@ def leave_one_out(
                 [1.0000, 0.0000]])
     """
     weight, bias = (tensor.to(x) for tensor in ridge_head(basis, sums, ridge))
-    shrink = (1 / (basis.values + ridge)).to(x)
-    out = torch.empty(len(labels), len(bias), dtype=x.dtype)
-    blocks = zip(*(tensor.split(BLOCK) for tensor in (x, labels, omega, out)), strict=True)
-    for block, y, w, z in blocks:
-        leverage = (w * (1 + (block.square() @ shrink).double())).clamp_max(1 - 1e-9)
+    inverse = (1 / (basis.values + ridge)).to(x)
+    logits = torch.empty(len(labels), len(bias), dtype=x.dtype)
+    blocks = zip(*(tensor.split(BLOCK) for tensor in (x, labels, omega, logits)), strict=True)
+    for block, y, w, z in blocks:  # z is a view of the logits, written in place
+        leverage = (w * (1 + (block.square() @ inverse).double())).clamp_max(1 - 1e-9)
         torch.addmm(bias, block, weight.T, out=z)
         z[torch.arange(len(y)), y] -= leverage.to(z)
         z /= (1 - leverage).to(z)[:, None]
-    return out
+    return logits

@@ -1,4 +1,4 @@
-r"""The one objective behind every convex head re-training method.
+r"""Define the one objective of which every convex head re-training method is a special case.
 
 Over a linear head (W, b) on features x_i, with labels y_i in 0..K-1 and training counts n_k:
 
@@ -6,10 +6,11 @@ Over a linear head (W, b) on features x_i, with labels y_i in 0..K-1 and trainin
 
     t_i      = (1 - delta) onehot(y_i) + delta / K      label over-smoothing (LORT: delta near 1);
                                                         label-aware: delta falls with the class's count
-    omega_i  = n_{y_i}^(-gamma) / sum_j n_{y_j}^(-gamma)   class balance (gamma = 1: classes weigh the same)
+    omega_i  = n_{y_i}^(-gamma) / sum_j n_{y_j}^(-gamma)   class balance (gamma = 1: equal class weights)
     pi_k     = n_k / sum_j n_j                          logit adjustment (tau = 1: balanced softmax)
 
-Cross-entropy is (delta, gamma, tau) = (0, 0, 0). The exported head is (W, b): tau only acts in training.
+Cross-entropy is (delta, gamma, tau) = (0, 0, 0). The exported head is (W, b); tau acts in training only.
+docs/method.md derives the special cases.
 """
 
 from __future__ import annotations
@@ -25,22 +26,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Settings = Mapping[str, float]
-
+"""Values of a method's settings by name."""
 
 LORT_LOGIT_GAP = math.log(1 + 100 * (1 - 0.98) / 0.98)
-"""Logit gap of the paper's delta 0.98 at K = 100 (1.11): LORT's strength, whatever the number of classes."""
+"""Logit gap (1.11) of the paper's delta 0.98 at K = 100. LORT uses it at every number of classes."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One point of the family above.
+    """One member of the family of objectives above.
 
     Attributes:
-        delta: Label smoothing in [0, 1].
+        delta: Label smoothing in [0, 1).
         gamma: Class-balance exponent of the sample weights.
         tau: Strength of the logit adjustment during training.
-        weight_decay: Ridge penalty on W, in the units of the (averaged) loss; the bias is free.
-        label_aware: Delta is the largest class's and falls with the counts to zero (arXiv 2104.00466).
+        weight_decay: Ridge penalty on W, in the units of the mean loss; the bias has none.
+        label_aware: If true, delta is that of the largest class, and falls to 0 at the smallest class
+            (arXiv 2104.00466).
 
     Raises:
         ConfigError: A value outside its range.
@@ -66,10 +68,12 @@ class Objective:
 
 
 def smoothing(objective: Objective, class_counts: Tensor) -> Tensor:
-    """Delta (K,) of each class's labels, float64; label-aware ones fall as a sine of the count (MiSLAS).
+    """Compute the label smoothing delta (K,) of each class, float64.
+
+    Label-aware smoothing falls as the sine of the class's count (MiSLAS, arXiv 2104.00466).
 
     Args:
-        objective: Which member of the family.
+        objective: The objective.
         class_counts: Training images n_k of each class (K,).
 
     Example:
@@ -85,7 +89,9 @@ def smoothing(objective: Objective, class_counts: Tensor) -> Tensor:
 
 
 def logit_gap(delta: float, num_classes: int) -> float:
-    """Gap of the true over the other logits at which softmax equals the smoothed target (PAPER section 2).
+    """Compute the gap of the true logit over the others at which the softmax is the smoothed target.
+
+    log(1 + K (1 - delta) / delta), the optimum of label smoothing (docs/method.md).
 
     Args:
         delta: Label smoothing in (0, 1).
@@ -99,7 +105,7 @@ def logit_gap(delta: float, num_classes: int) -> float:
 
 
 def delta_for_gap(gap: float, num_classes: int) -> float:
-    """Label smoothing whose optimal logit gap is `gap`: the inverse of `logit_gap`.
+    """Compute the label smoothing with an optimal logit gap of `gap`: the inverse of `logit_gap`.
 
     Args:
         gap: Logit gap, > 0.
@@ -113,10 +119,10 @@ def delta_for_gap(gap: float, num_classes: int) -> float:
 
 
 def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor:
-    """Weights omega (N,), float64, that sum to one over the samples that are counted.
+    """Compute sample weights omega (N,), float64, that sum to 1 over all samples of `class_counts`.
 
     Args:
-        labels: Labels (N,), of all those samples or some.
+        labels: Labels (N,) of all these samples, or of some.
         class_counts: Samples n_k of each class (K,).
         gamma: Class-balance exponent.
 
@@ -131,7 +137,7 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
 
 
 def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:
-    """`tau * log pi` (K,), float64; zero where tau is zero.
+    """Compute the logit adjustment tau * log pi (K,), float64.
 
     Args:
         class_counts: Training images n_k of each class (K,), all positive.
@@ -149,10 +155,10 @@ def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:
 def objective_value(
     objective: Objective, weight: Tensor, bias: Tensor, x: Tensor, labels: Tensor, class_counts: Tensor
 ) -> Tensor:
-    """The objective f(W, b) as written above, differentiable: the definition every solver is tested against.
+    """Compute the objective f(W, b) as written above, differentiably; solvers are tested against it.
 
     Args:
-        objective: Which member of the family.
+        objective: The objective.
         weight: W (K, D).
         bias: b (K,).
         x: Features (N, D).
@@ -176,11 +182,12 @@ def objective_value(
     return omega @ losses / omega.sum() + 0.5 * objective.weight_decay * weight.square().sum()
 
 
-DEFAULTS: dict[str, float] = {given.name: given.default for given in fields(Objective)}  # type: ignore[misc]
+DEFAULTS: dict[str, float] = {field.name: field.default for field in fields(Objective)}  # type: ignore[misc]
+"""Settings of plain cross-entropy."""
 
 
 def objective_of(settings: Settings) -> Objective:
-    """The objective that settings name; those that are none of its fields are left out.
+    """Make the objective of a method's settings; settings that are not its fields are ignored.
 
     Example:
         >>> objective_of({"delta": 0.5, "share": 0.3}).delta

@@ -1,4 +1,4 @@
-"""The paper's stage 2: SGD on the classifier alone, from the head of stage 1."""
+"""Re-train a head by the paper's stage 2: SGD on the classifier alone, from the stage-1 head."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ def sgd(
     batch_size: int = 64,
     seed: int = 0,
 ) -> Solution:
-    """Re-train a head by the paper's stage 2 (PAPER section 4): SGD from the stage-1 head, cosine to zero.
+    """Re-train a head by SGD with momentum and a cosine schedule to zero, from the stage-1 head.
+
+    The defaults are those of the LORT authors' stage 2 (docs/method.md). The weight decay acts on W alone.
 
     Args:
-        views: Features (N, D) as each epoch sees them; epoch e uses view e modulo their number.
+        views: Features (N, D) of each view; epoch e uses view e modulo the number of views.
         labels: Labels (N,).
         class_counts: Training images of each class (K,).
-        objective: What to minimise; its sample weights scale each sample's loss, averaging to one.
+        objective: The objective; each sample's loss is scaled by its weight, with a mean scale of 1.
         init: Head (K, D), (K,) to start from.
-        epochs: Passes over the data.
+        epochs: Passes over the samples.
         lr: Initial learning rate.
-        momentum: SGD's momentum.
+        momentum: Momentum.
         batch_size: Samples per step.
         seed: Seed of the order of the samples.
 
     Returns:
-        The head after the last epoch; the weight decay acts on W alone.
+        The head after the last epoch.
 
     Example:
         >>> x, y, counts = torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 1])

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from lort_hub.errors import FeatureError
 from lort_hub.heads.solvers.eigenbasis import leave_one_out, ridge_head
-from lort_hub.heads.solvers.lbfgs import minimise
+from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
@@ -69,8 +69,8 @@ def test_the_objective_s_optimum_tends_to_ridge_as_delta_tends_to_one():
     expected = weight - weight.mean(dim=0)
     for delta, tolerance in ((0.99, 2e-2), (0.9999, 2e-4)):
         objective = Objective(delta=delta, gamma=1.0, weight_decay=decay)
-        data = training.matrix, training.labels, training.weights(1.0), basis, training.class_counts
-        head = minimise(*data, objective, tolerance=1e-7)
+        samples = training.matrix, training.labels, training.weights(1.0), basis, training.class_counts
+        head = minimise(HeadProblem(*samples, objective), tolerance=1e-7)
         error = (head.weight / ((1 - delta) * classes) - expected).norm() / expected.norm()
         assert error < tolerance
 

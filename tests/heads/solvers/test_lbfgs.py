@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from lort_hub.errors import ConfigError, FeatureError
-from lort_hub.heads.solvers.lbfgs import minimise
+from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
@@ -16,7 +16,7 @@ from tests.support.features import random_head_and_features
 def solve(objective, x, labels, counts, **options):
     training = TrainingSet(x.float(), labels, len(counts))
     basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
-    head = minimise(training.matrix, labels, omega, basis, counts, objective, **options)
+    head = minimise(HeadProblem(training.matrix, labels, omega, basis, counts, objective), **options)
     return (head.weight, head.bias), head
 
 

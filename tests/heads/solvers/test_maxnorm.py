@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from lort_hub.heads.solvers.lbfgs import minimise
-from lort_hub.heads.solvers.maxnorm import minimise_within
+from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
+from lort_hub.heads.solvers.maxnorm import minimise_max_norm
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from tests.support.features import clusters
 
@@ -15,17 +15,10 @@ from tests.support.features import clusters
 @pytest.mark.parametrize("share", [0.4, 0.8])
 def test_it_is_the_constrained_optimum(objective, share):
     training, _ = clusters(counts=(40, 12, 5), dim=4)
-    basis = training.basis(objective.gamma)
-    args = (
-        training.matrix,
-        training.labels,
-        training.weights(objective.gamma),
-        basis,
-        training.class_counts,
-        objective,
-    )
-    radius = share * minimise(*args).weight.norm(dim=1).max().item()
-    head = minimise_within(*args, share=share)
+    basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
+    radius = share * minimise(problem).weight.norm(dim=1).max().item()
+    head = minimise_max_norm(problem, share=share)
     assert head.weight.norm(dim=1).max() <= radius * (1 + 1e-9)
 
     x = training.x.double()

@@ -29,7 +29,7 @@ def test_gradient_is_that_of_torch_cross_entropy_with_label_smoothing():
 
 
 def test_targets_are_the_paper_s():
-    # K = 100, delta = .98: 0.0298 for the true class, 0.0098 for the others (PAPER section 2). With one
+    # K = 100, delta = .98: 0.0298 for the true class, 0.0098 for the others (docs/method.md). With one
     # sample at the zero head the gradient for the bias is softmax - target.
     bias = torch.zeros(100, dtype=torch.float64, requires_grad=True)
     x, labels = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([7])
