@@ -1,16 +1,12 @@
-"""Images kept out of a backbone's training, so that no choice rests on memorised ones (PAPER section 6)."""
+"""Hold images out of the training of a backbone, so that no choice is made on memorised images."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.records import TrainedOn
 
 
 def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSplit, ImageSplit]:
@@ -38,58 +34,42 @@ def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSp
     return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """The record, in run.json, of the images a backbone was trained on.
+def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
+    """Record that a backbone was trained on a part of the training images.
 
-    Attributes:
-        dataset: Hub id or folder.
-        split: Name of the original split.
-        rows: Rows of that split it was trained on.
-        fingerprint: `ImageSplit.fingerprint()` of the training images and the held-out ones together.
+    Args:
+        data: Data set.
+        kept: The part, as of `hold_out`.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> data = load_long_tailed("digits")
+        >>> record_training(data, data.train.take(np.array([1, 2]))).rows
+        (1, 2)
     """
+    rows = tuple(int(row) for row in kept.rows)
+    return TrainedOn(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
 
-    dataset: str
-    split: str
-    rows: tuple[int, ...]
-    fingerprint: str
 
-    @classmethod
-    def of(cls, data: LongTailedData, kept: ImageSplit) -> TrainedOn:
-        """The record of a training on `kept`, a part of the data's training images."""
-        rows = tuple(int(row) for row in kept.rows)
-        return cls(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
+def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | None:
+    """Find the images of a split that a backbone was not trained on.
 
-    @classmethod
-    def read(cls, folder: Path) -> TrainedOn | None:
-        """The record of a model folder; None where it is not one of lort_hub's, or trained elsewhere."""
-        try:
-            record = json.loads((folder / "run.json").read_text())["backbone"]["trained_on"]
-            return cls(**{**record, "rows": tuple(record["rows"])})
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    Args:
+        record: The images that it was trained on.
+        split: Images of the same data set or of another.
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON-ready values."""
-        return asdict(self)
+    Returns:
+        True for images (N,) it was not trained on; None where the split is not known to be of the data set
+        that it was trained on.
 
-    def unseen(self, data: LongTailedData) -> NDArray[np.bool_] | None:
-        """Which training images (N,) the backbone was not trained on; None if they are another set.
-
-        Example:
-            >>> from lort_hub.data.load import load_long_tailed
-            >>> data = load_long_tailed("digits")
-            >>> TrainedOn.of(data, data.train.take(np.array([1, 2]))).unseen(data)[:4]
-            array([ True, False, False,  True])
-        """
-        here = (data.source["dataset"], data.train.name)
-        if data.train.fingerprint() != self.fingerprint and here != (self.dataset, self.split):
-            return None
-        return ~np.isin(data.train.rows, self.rows)
-
-    def doubt(self) -> str:
-        """What to say where the images at hand are not known to be the backbone's."""
-        return (
-            f"the backbone was trained on '{self.dataset}'; if these images are a copy of those, it has "
-            "memorised them and the choice of gamma and weight decay is too rosy about the tail."
-        )
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> data = load_long_tailed("digits")
+        >>> record = record_training(data, data.train.take(np.array([1, 2])))
+        >>> unseen_images(record, data.train)[:4]
+        array([ True, False, False,  True])
+    """
+    origin = (split.dataset, split.name)
+    if split.fingerprint() != record.fingerprint and origin != (record.dataset, record.split):
+        return None
+    return ~np.isin(split.rows, record.rows)

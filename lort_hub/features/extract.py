@@ -11,6 +11,7 @@ import torch
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.holdout import unseen_images
 from lort_hub.data.image_loader import Pixels
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes, all_or_none
@@ -41,7 +42,7 @@ def extract_features(
     Args:
         backbone: What to run, in eval mode and without gradients.
         split: The images.
-        accelerator: Device, precision and processes; None for the CPU.
+        accelerator: Device, precision and processes; None for `Accelerator()`, on the GPU if there is one.
         folder: Where stores live; None for `cache_folder()`.
         views: Randomly augmented views to add to the evaluation view, as the paper's stage 2 sees them.
         seed: Seed of the augmentation, per image and view.
@@ -51,7 +52,7 @@ def extract_features(
         dtype: Type the features are stored in: float32, or half of it in float16 or bfloat16.
 
     Returns:
-        The complete store.
+        The complete store; `store.x` (N, D) and `store.y` (N,) are in memory, and `fit_head` takes the store.
 
     Raises:
         BadImageError: An image cannot be decoded.
@@ -63,12 +64,12 @@ def extract_features(
         >>> from lort_hub.data.load import load_long_tailed
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
         >>> digits = load_long_tailed("digits").test.take(range(8))
-        >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).load().x.shape
+        >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).x.shape
         torch.Size([8, 96])
     """
     from accelerate import Accelerator
 
-    accelerator = accelerator or Accelerator(cpu=True)
+    accelerator = accelerator or Accelerator()
     content = {
         "backbone": backbone.fingerprint(),
         "preprocessing": backbone.preprocessing,
@@ -91,6 +92,7 @@ def extract_features(
                 # Compiling wins a ResNet 4 to 7 % in float32, and costs the CPU time of thousands of images.
                 model.to(memory_format=torch.channels_last)
                 _extract_parts(backbone, pixels, view, parts, store, accelerator, *options)
+    store.unseen = unseen_images(backbone.trained_on, split) if backbone.trained_on else None
     return store
 
 

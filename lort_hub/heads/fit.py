@@ -11,7 +11,7 @@ from torch import Tensor
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.features.store import Features
+from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.base import Head, LinearHead, Sample
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
@@ -109,7 +109,7 @@ class Fit:
 
 
 def fit_head(
-    training: TrainingSet | Features,
+    training: TrainingSet | FeatureStore | Features,
     method: str = "lort",
     *,
     delta: float | None = None,
@@ -124,7 +124,8 @@ def fit_head(
     """Re-train a linear head on frozen features.
 
     Args:
-        training: Features (N, D) and labels; a `TrainingSet` keeps its eigenbases for further fits.
+        training: Features (N, D) and labels, as of `extract_features`; a `TrainingSet` keeps its eigenbases
+            for further fits.
         method: One of `METHODS`.
         delta: Label smoothing; None for the method's own.
         gamma: Class-balance exponent; None to choose it where the method leaves it open.
@@ -159,8 +160,8 @@ def fit_head(
         raise ConfigError(
             f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: {', '.join(SOLVERS)}."
         )
-    if isinstance(training, Features):
-        training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
+    if not isinstance(training, TrainingSet):
+        training = TrainingSet.of(training)
     chosen = METHODS[method]
     if solver and chosen.fitted_by not in SOLVERS:
         raise ConfigError(
