@@ -23,5 +23,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "long_tailed_counts": "data.imbalance",
         "push_to_hub": "hub.upload",
         "regularized_std": "evaluation.metrics",
+        "save_output": "hub.output",
     },
 )

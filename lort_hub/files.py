@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,6 +72,48 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ) from cause
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def check_output_dir(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that cannot be written or is not empty, before any compute.
+
+    A run that was killed between the two renames of an overwrite left the old folder beside it, which is
+    restored.
+
+    Args:
+        folder: Output folder.
+        overwrite: Whether its content may be replaced.
+
+    Raises:
+        CheckpointError: The folder is not empty, or is a file, or its parent cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> check_output_dir(Path(tempfile.mkdtemp()) / "out", overwrite=False)
+    """
+    folder = folder.resolve()
+    replaced = replaced_folder(folder)
+    if replaced.exists() and not folder.exists():
+        replaced.rename(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file, expected a folder.")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise CheckpointError(
+            f"{folder} is not empty.\nPass `overwrite=True` to replace its content, or name another folder."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+        raise CheckpointError(
+            f"{folder} holds files that are not lort_hub's; `overwrite=True` would delete them.\n"
+            "Empty it yourself, or name another folder."
+        )
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a killed process
+        if time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
+    existing = next(parent for parent in folder.parents if parent.exists())
+    if not existing.is_dir():
+        raise CheckpointError(f"{folder} cannot be made: {existing} is a file.")
+    if not os.access(existing, os.W_OK):
+        raise CheckpointError(f"{folder} cannot be made: no permission to write in {existing}.")
 
 
 def replaced_folder(folder: Path) -> Path:

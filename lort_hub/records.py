@@ -1,18 +1,229 @@
-"""Record a run: its arguments, versions, command and git revision."""
+"""Record how a model was made: the typed parts of run.json, and the environment of a run."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from lort_hub.errors import CheckpointError
+from lort_hub.serialization import Record
 
 PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
 WITHOUT_EFFECT = (
     *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
 )
 """Arguments that change nothing in the output folder."""
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """The software that a run used.
+
+    Attributes:
+        command: The command that started it; None where it was started from Python.
+        git_revision: Commit of the recipe that ran; None where no repository tracks it, or no recipe ran.
+        python: Version of Python.
+        versions: Version of each package, by its name.
+    """
+
+    command: str | None
+    git_revision: str | None
+    python: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrainedOn(Record):
+    """The images that a backbone was trained on.
+
+    Attributes:
+        dataset: Hub id or folder.
+        split: Name of the original split.
+        rows: Rows of that split.
+        fingerprint: Checksum of the training split, with the images that were held out.
+    """
+
+    dataset: str
+    split: str
+    rows: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class BackboneRecord(Record):
+    """The backbone of a head.
+
+    Attributes:
+        spec: The spec that the user wrote.
+        source: Hub id, folder, or timm name of random weights.
+        revision: Commit of a Hub id; None otherwise.
+        library: "timm" or "transformers".
+        sha256: Checksum of its weights without the classifier.
+        num_features: Size D of a feature vector.
+        preprocessing: The evaluation preprocessing of an image.
+        architecture: timm's architecture or transformers' model type.
+        license: License of the model; None where none is known.
+        trained_on: The images that lort_hub trained it on; None where it did not.
+        needs_lort_hub: Whether loading it needs `import lort_hub.cifar_resnets`.
+    """
+
+    spec: str | None
+    source: str
+    revision: str | None
+    library: str
+    sha256: str
+    num_features: int | None
+    preprocessing: dict[str, Any]
+    architecture: str
+    license: str | None
+    trained_on: TrainedOn | None
+    needs_lort_hub: bool = False
+
+
+@dataclass(frozen=True)
+class HeadRecord(Record):
+    """A re-trained head: its method, settings and objective.
+
+    Attributes:
+        method: Name of the method.
+        summary: The method in a few words; None for the head of stage 1.
+        iterations: Iterations of the solver, or epochs of SGD; 0 for a closed form.
+        relative_gradient: Norm of the gradient over its norm at the zero head; None where nothing is solved.
+        settings: Settings of the method, by name.
+        delta: Label smoothing of the objective.
+        gamma: Exponent of its class balance.
+        tau: Strength of its logit adjustment.
+        weight_decay: Its weight decay.
+        label_aware: Whether its label smoothing falls with the count of the class.
+    """
+
+    method: str
+    summary: str | None
+    iterations: int
+    relative_gradient: float | None
+    settings: dict[str, float]
+    delta: float
+    gamma: float
+    tau: float
+    weight_decay: float
+    label_aware: bool = False
+
+
+@dataclass(frozen=True)
+class BaselineRecord(Record):
+    """The head that a re-trained one is compared with.
+
+    Attributes:
+        name: Its method.
+        note: Its description, in a few words.
+    """
+
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class LeftOut(Record):
+    """An image left out because it could not be decoded.
+
+    Attributes:
+        split: Name of its original split.
+        row: Its row there.
+        class_: Name of its class.
+    """
+
+    split: str
+    row: int
+    class_: str
+
+
+@dataclass(frozen=True)
+class DataRecord(Record):
+    """A long-tailed data set: its source, its cut and its checksums.
+
+    Attributes:
+        name: Short name.
+        dataset: Hub id or folder.
+        revision: Commit of a Hub id; None otherwise.
+        train_split: Name of the training split.
+        test_split: Name of the test split.
+        image_column: Column of the images.
+        label_column: Column of the labels.
+        imbalance: Profile that the training split was cut to.
+        subset: Which images of a class were kept.
+        subset_seed: Seed of a random subset; None otherwise.
+        left_out: Images that could not be decoded.
+        class_counts: Training images (K,).
+        train_rows: Row of each training image in its split.
+        train_rows_sha256: Checksum of these rows.
+        fingerprint: Checksum of the training images.
+        test_fingerprint: Checksum of the test images.
+    """
+
+    name: str
+    dataset: str
+    revision: str | None
+    train_split: str
+    test_split: str
+    image_column: str
+    label_column: str
+    imbalance: str
+    subset: str
+    subset_seed: int | None
+    left_out: tuple[LeftOut, ...]
+    class_counts: tuple[int, ...]
+    train_rows: tuple[int, ...]
+    train_rows_sha256: str
+    fingerprint: str
+    test_fingerprint: str
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """The content of run.json: all that made a model.
+
+    Attributes:
+        arguments: Arguments of the recipe, by name; none for a run from Python.
+        environment: Software.
+        backbone: Backbone.
+        head: New head.
+        baseline: Head it is compared with; None where there is none.
+        data: Data set.
+        class_names: Names of the K classes.
+    """
+
+    arguments: dict[str, Any]
+    environment: Environment
+    backbone: BackboneRecord
+    head: HeadRecord
+    baseline: BaselineRecord | None
+    data: DataRecord
+    class_names: tuple[str, ...]
+
+
+def read_trained_on(folder: Path) -> TrainedOn | None:
+    """Read from a model folder which images lort_hub trained the model on.
+
+    Args:
+        folder: Folder of a model.
+
+    Returns:
+        None where lort_hub did not train it.
+
+    Example:
+        >>> read_trained_on(Path("nowhere")) is None
+        True
+    """
+    try:
+        run = json.loads((folder / "run.json").read_text())
+        return TrainedOn.from_json(run["backbone"]["trained_on"])
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
+        return None
 
 
 def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:
@@ -26,15 +237,15 @@ def changed_arguments(now: dict[str, Any], before: dict[str, Any]) -> str:
     return ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in differ)
 
 
-def environment(command: str | None = None) -> dict[str, Any]:
-    """Return the versions, git revision and command of this run, for run.json.
+def environment(command: str | None = None) -> Environment:
+    """Collect the versions of the packages and the git revision of this run.
 
     Args:
-        command: The command that started the recipe; None where no recipe runs.
+        command: The command that started the recipe; None for a run from Python.
 
     Example:
-        >>> sorted(environment())
-        ['command', 'git_revision', 'python', 'versions']
+        >>> environment("lort-hub retrain").command
+        'lort-hub retrain'
     """
     versions = {}
     for package in PACKAGES:
@@ -42,12 +253,8 @@ def environment(command: str | None = None) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {
-        "command": command,
-        "git_revision": git_revision(Path(sys.argv[0])) if command else None,
-        "python": sys.version.split()[0],
-        "versions": versions,
-    }
+    revision = git_revision(Path(sys.argv[0])) if command else None
+    return Environment(command, revision, sys.version.split()[0], versions)
 
 
 def git_revision(file: Path) -> str | None:

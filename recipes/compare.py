@@ -5,13 +5,12 @@ lort-hub compare --features-of tf_efficientnet_lite0.in1k --image-size 96 --subs
 lort-hub compare --features-of out/stage1 --imbalances exp:100 step:100 --methods ce lort auto
 """
 
-import json
 import shutil
 import time
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
@@ -21,6 +20,7 @@ from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
 from lort_hub.files import atomic_folder
 from lort_hub.heads.methods import METHODS, SELECT_BY
@@ -91,7 +91,7 @@ def main() -> None:
         kept = partial_results_folder(args.output_dir, arguments)
     if args.report_to != "none" and not args.dry_run:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-    rows: list[dict[str, Any]] = []
+    rows: list[ResultRow] = []
     tables: dict[str, str] = {}
     for number, imbalance in enumerate(cuts):
         found = []
@@ -119,7 +119,7 @@ def main() -> None:
                 results = one_seed(args, backbone, task, cell, seed, made_from)
                 results.save(path)
             found.append(results)
-            scores = {f"{cell}/{row['method']}": row["balanced_accuracy"] for row in results.rows}
+            scores = {f"{cell}/{row.method}": row.balanced_accuracy for row in results.rows}
             accelerator.log(scores, step=number * args.seeds + seed - args.seed)
         if found:
             own = [row for results in found for row in results.rows]
@@ -131,11 +131,12 @@ def main() -> None:
     if args.dry_run or not accelerator.is_main_process:
         return
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
-        write_csv(staged / "results.csv", rows)
+        write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n")
         plot_comparison(staged / "comparison.png", rows)
-        record = {"arguments": arguments, "environment": environment(recorded_command()), "timing": timing}
+        software = environment(recorded_command()).to_json()
+        record = {"arguments": arguments, "environment": software, "timing": timing}
         write_json(staged / "run.json", record)
     shutil.rmtree(kept)
     print(text)
@@ -156,22 +157,22 @@ def one_seed(
     from lort_hub.heads.base import LinearHead
 
     training, test = task.training, task.test
-    counts, labels = training.class_counts.numpy(), test.y.numpy()
+    counts, labels = training.class_counts, test.y.numpy()
     rows, right, how = [], {}, {}
     start = time.perf_counter()
     baseline = task.baseline(backbone, select_by=args.select_by, seed=seed)
     choice = {"by": args.select_by, "seed": seed, "baseline_seconds": time.perf_counter() - start}
     for name, fit, seconds in each_method(training, baseline, args.methods, **choice):
         logits = fit.logits(test.x).numpy()
-        weight = fit.weight.numpy() if isinstance(fit.head, LinearHead) else None
+        weight = fit.weight if isinstance(fit.head, LinearHead) else None
         report = evaluate(logits, labels, counts, weight=weight)
-        chosen = json.dumps({"method": fit.method, **fit.settings} if name == "auto" else fit.settings)
+        chosen = {"method": fit.method, **fit.settings} if name == "auto" else fit.settings
         columns = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
         rows.append(result_row(report, counts, **columns))
         right[name] = logits.argmax(axis=1) == labels
         if fit.selection and name != "auto":
             how[name] = f"{fit.selection.scorer} by {fit.selection.validation}"
-        print(f"{name}: {100 * report['balanced_accuracy']:.1f} in {seconds:.1f} s", flush=True)
+        print(f"{name}: {100 * report.balanced_accuracy:.1f} in {seconds:.1f} s", flush=True)
     return SeedResults(made_from, rows, right, labels, how)
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.task import RetrainingTask
-    from lort_hub.hub.output import write_output
+    from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
 
     accelerator = make_accelerator(args)
@@ -131,10 +131,10 @@ def main() -> None:
         test = task.test
         reports = {
             name: evaluate(
-                head.logits(test.x).numpy(),
-                test.y.numpy(),
-                training.class_counts.numpy(),
-                weight=head.weight.numpy(),
+                head.logits(test.x),
+                test.y,
+                training.class_counts,
+                weight=head.weight,
                 thresholds=args.groups,
                 bootstrap=args.bootstrap,
                 seed=args.seed,
@@ -142,9 +142,10 @@ def main() -> None:
             for name, head in ((baseline.method, baseline), (fit.method, fit))
         }
     with phase("output", timing):
-        write_output(
+        save_output(
             args.output_dir,
             overwrite=args.overwrite,
+            license=args.license,
             backbone=backbone,
             data=data,
             fit=fit,
@@ -155,7 +156,7 @@ def main() -> None:
         )
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-        accelerator.log({k: v for k, v in reports[fit.method].items() if isinstance(v, float)})
+        accelerator.log({k: v for k, v in reports[fit.method].to_json().items() if isinstance(v, float)})
         accelerator.end_training()
 
     print(results_table(reports))

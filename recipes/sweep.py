@@ -4,11 +4,10 @@ lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/swee
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
 """
 
-import json
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
@@ -16,6 +15,7 @@ from lort_hub.commands.output_dir import start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.report import ResultRow
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
 
@@ -82,22 +82,22 @@ def main() -> None:
     if task is None:
         return
     print(*task.notes, sep="\n", end="\n" * bool(task.notes))
-    counts, test = task.training.class_counts.numpy(), task.test
+    counts, test = task.training.class_counts, task.test
     baseline = task.baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
     if args.report_to != "none":
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-    rows: list[dict[str, Any]] = []
+    rows: list[ResultRow] = []
     tables = {}
     for study in args.studies:
         start, first = time.perf_counter(), len(rows)
         for varied, head in ablations.STUDIES[study](bench):
             seconds = time.perf_counter() - start
-            weight = head.weight.numpy() if isinstance(head, LinearHead) else None
-            report = evaluate(head.logits(test.x).numpy(), test.y.numpy(), counts, weight=weight)
-            about = {"method": study, "seed": args.seed, "seconds": seconds, "chosen": json.dumps(varied)}
-            rows.append(result_row(report, counts, **about))
-            accelerator.log({f"{study}/balanced_accuracy": report["balanced_accuracy"]}, step=len(rows))
+            weight = head.weight if isinstance(head, LinearHead) else None
+            report = evaluate(head.logits(test.x), test.y, counts, weight=weight)
+            columns = {"method": study, "seed": args.seed, "seconds": seconds, "chosen": varied}
+            rows.append(result_row(report, counts, **columns))
+            accelerator.log({f"{study}/balanced_accuracy": report.balanced_accuracy}, step=len(rows))
             start = time.perf_counter()
         tables[study] = study_table(rows[first:])
         print(f"\n{study}\n\n{tables[study]}", flush=True)
@@ -107,12 +107,13 @@ def main() -> None:
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))
     accelerator.end_training()
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
-        write_csv(staged / "results.csv", rows)
+        write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n")
         for study in args.studies:
-            plot_study(staged / f"{study}.png", study, [row for row in rows if row["method"] == study])
-        record = {"arguments": arguments, "environment": environment(recorded_command()), "timing": timing}
+            plot_study(staged / f"{study}.png", study, [row for row in rows if row.method == study])
+        software = environment(recorded_command()).to_json()
+        record = {"arguments": arguments, "environment": software, "timing": timing}
         write_json(staged / "run.json", record)
     print(f"Wrote {args.output_dir}")
 

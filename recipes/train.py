@@ -19,7 +19,7 @@ from lort_hub.commands.output_dir import start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
-from lort_hub.data.holdout import TrainedOn, hold_out
+from lort_hub.data.holdout import hold_out, record_training
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.records import environment
@@ -54,7 +54,7 @@ def main() -> None:
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fit import stage1_fit
-    from lort_hub.hub.output import write_output
+    from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
     from lort_hub.training.batches import Batches
 
@@ -155,7 +155,7 @@ def main() -> None:
             if len(held):
                 logits, labels = predict(scored, backbone, held, accelerator, **options)
                 report = evaluate(logits, labels, data.class_counts)
-                row["held_out_balanced_accuracy"] = report["balanced_accuracy"]
+                row["held_out_balanced_accuracy"] = report.balanced_accuracy
             history.append(row)
             accelerator.log(row, step=epoch + 1)
             accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
@@ -171,15 +171,16 @@ def main() -> None:
     model = merge_lora(
         accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False).cpu()
     )
-    trained_on = TrainedOn.of(data, kept)
+    trained_on = record_training(data, kept)
     backbone = replace(backbone, model=model.eval().requires_grad_(False), trained_on=trained_on)
     fit = stage1_fit(backbone.weight, backbone.bias)
-    shown = {"weight": fit.weight.numpy(), "bootstrap": args.bootstrap, "seed": args.seed}
+    shown = {"weight": fit.weight, "bootstrap": args.bootstrap, "seed": args.seed}
     report = evaluate(logits, labels, data.class_counts, **shown)
     with phase("output", timing):
-        write_output(
+        save_output(
             args.output_dir,
             overwrite=args.overwrite,
+            license=args.license,
             backbone=backbone,
             data=data,
             fit=fit,

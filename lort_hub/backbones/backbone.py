@@ -17,9 +17,9 @@ from PIL import Image as pillow
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
-from lort_hub.data.holdout import TrainedOn
 from lort_hub.data.transforms import Transform, add_rand_augment
 from lort_hub.errors import BackboneError
+from lort_hub.records import TrainedOn
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lort_hub import cifar_resnets  # noqa: F401  registers the CIFAR nets with timm
 from lort_hub.backbones.backbone import Backbone, check_features
-from lort_hub.data.holdout import TrainedOn
 from lort_hub.data.transforms import augmentation
 from lort_hub.download import download_model
 from lort_hub.errors import BackboneError, did_you_mean
+from lort_hub.records import read_trained_on
 
 
 def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None = None) -> Backbone:
@@ -68,7 +68,7 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
         backbone = _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
     else:
         backbone = _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
-    return replace(backbone, trained_on=TrainedOn.read(folder) if pretrained else None)
+    return replace(backbone, trained_on=read_trained_on(folder) if pretrained else None)
 
 
 def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Backbone:

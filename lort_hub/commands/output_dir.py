@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.errors import CheckpointError
-from lort_hub.files import replaced_folder
+from lort_hub.files import check_output_dir
 from lort_hub.records import changed_arguments
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-def check_output_dir(folder: Path, *, overwrite: bool) -> None:
-    """Refuse, before any compute, a folder that cannot be written or holds something already.
-
-    A run killed between the two renames of an overwrite left the old folder beside it: it is put back.
-
-    Args:
-        folder: The output folder.
-        overwrite: Whether its content may be replaced.
-
-    Raises:
-        CheckpointError: The folder is not empty, or is a file, or its parent cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> check_output_dir(Path(tempfile.mkdtemp()) / "out", overwrite=False)
-    """
-    folder = folder.resolve()
-    replaced = replaced_folder(folder)
-    if replaced.exists() and not folder.exists():
-        replaced.rename(folder)
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"--output-dir {folder} is a file, expected a folder.")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise CheckpointError(
-            f"--output-dir {folder} is not empty.\n"
-            "Add --overwrite to replace its content, or name another folder."
-        )
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
-        raise CheckpointError(
-            f"--output-dir {folder} holds files that are not lort_hub's; --overwrite would delete them.\n"
-            "Empty it yourself, or name another folder."
-        )
-    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a killed process
-        if time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
-    existing = next(parent for parent in folder.parents if parent.exists())
-    if not existing.is_dir():
-        raise CheckpointError(f"--output-dir {folder} cannot be made: {existing} is a file.")
-    if not os.access(existing, os.W_OK):
-        raise CheckpointError(f"--output-dir {folder} cannot be made: no permission to write in {existing}.")
 
 
 def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:

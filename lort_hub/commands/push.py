@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lort_hub.commands.command_line import command_for
 from lort_hub.errors import CheckpointError, LortHubError
+from lort_hub.records import RunRecord
 
 if TYPE_CHECKING:
     from lort_hub.hub.upload import Published
@@ -59,6 +59,6 @@ def push_output(folder: Path, repo_id: str, *, private: bool) -> str:
     from lort_hub.hub.validate import load_snippets
 
     published = push(folder, repo_id, private=private)
-    license_name = json.loads((folder / "run.json").read_text())["backbone"]["license"]
-    note = "" if license_name else "\nnote: its license is not known; --license NAME puts one on its card."
+    license = RunRecord.read(folder / "run.json").backbone.license
+    note = "" if license else "\nnote: its license is not known; --license NAME puts one on its card."
     return f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}"

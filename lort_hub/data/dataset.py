@@ -58,6 +58,7 @@ class ImageSplit:
         image_column: Column of the images.
         name: Name of the original split.
         class_names: Names of the K classes.
+        dataset: Hub id or folder that it is from.
     """
 
     images: datasets.Dataset
@@ -66,6 +67,7 @@ class ImageSplit:
     image_column: str
     name: str
     class_names: tuple[str, ...]
+    dataset: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

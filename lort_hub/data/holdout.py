@@ -1,20 +1,12 @@
-"""Hold out training images from a backbone's training, and record which images it was trained on.
-
-A backbone memorises its training images; settings of a head that are chosen on them are over-optimistic for
-tail classes (docs/method.md).
-"""
+"""Hold images out of the training of a backbone, so that no choice is made on memorised images."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.records import TrainedOn
 
 
 def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSplit, ImageSplit]:
@@ -42,61 +34,42 @@ def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSp
     return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """Record, in run.json, of the images that a backbone was trained on.
+def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
+    """Record that a backbone was trained on a part of the training images.
 
-    Attributes:
-        dataset: Hub id or folder.
-        split: Name of the original split.
-        rows: Rows of that split that it was trained on.
-        fingerprint: `ImageSplit.fingerprint()` of the training images and the held-out ones together.
+    Args:
+        data: Data set.
+        kept: The part, as of `hold_out`.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> data = load_long_tailed("digits")
+        >>> record_training(data, data.train.take(np.array([1, 2]))).rows
+        (1, 2)
     """
+    rows = tuple(int(row) for row in kept.rows)
+    return TrainedOn(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
 
-    dataset: str
-    split: str
-    rows: tuple[int, ...]
-    fingerprint: str
 
-    @classmethod
-    def of(cls, data: LongTailedData, trained: ImageSplit) -> TrainedOn:
-        """Make the record of a training on `trained`, a part of the training images of `data`."""
-        rows = tuple(int(row) for row in trained.rows)
-        return cls(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
+def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | None:
+    """Find the images of a split that a backbone was not trained on.
 
-    @classmethod
-    def read(cls, folder: Path) -> TrainedOn | None:
-        """Read the record of a model folder; None where lort_hub did not train its backbone."""
-        try:
-            record = json.loads((folder / "run.json").read_text())["backbone"]["trained_on"]
-            return cls(**{**record, "rows": tuple(record["rows"])})
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    Args:
+        record: The images that it was trained on.
+        split: Images of the same data set or of another.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as JSON-ready values."""
-        return asdict(self)
+    Returns:
+        True for images (N,) it was not trained on; None where the split is not known to be of the data set
+        that it was trained on.
 
-    def unseen_mask(self, data: LongTailedData) -> NDArray[np.bool_] | None:
-        """Mark the training images (N,) of `data` that the backbone was not trained on.
-
-        Returns:
-            The mask; None if `data` is neither the recorded data set nor a copy of it, so nothing is known.
-
-        Example:
-            >>> from lort_hub.data.load import load_long_tailed
-            >>> data = load_long_tailed("digits")
-            >>> TrainedOn.of(data, data.train.take(np.array([1, 2]))).unseen_mask(data)[:4]
-            array([ True, False, False,  True])
-        """
-        source = (data.source["dataset"], data.train.name)
-        if data.train.fingerprint() != self.fingerprint and source != (self.dataset, self.split):
-            return None
-        return ~np.isin(data.train.rows, self.rows)
-
-    def unknown_data_warning(self) -> str:
-        """Word the warning for a data set where `unseen_mask` is None."""
-        return (
-            f"the backbone was trained on '{self.dataset}'. If these images are a copy of those, it has "
-            "memorised them, and gamma and weight decay may be over-optimistic for tail classes."
-        )
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> data = load_long_tailed("digits")
+        >>> record = record_training(data, data.train.take(np.array([1, 2])))
+        >>> unseen_images(record, data.train)[:4]
+        array([ True, False, False,  True])
+    """
+    origin = (split.dataset, split.name)
+    if split.fingerprint() != record.fingerprint and origin != (record.dataset, record.split):
+        return None
+    return ~np.isin(split.rows, record.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def load_long_tailed(
         label_column or (preset.label_column if preset else None),
     )
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
-    train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
+    train = _split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
         train, test = hold_out(train, 0.2)
         if not len(test):
@@ -73,7 +73,7 @@ def load_long_tailed(
             )
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
-        test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
+        test = _split(test_rows, test_labels, image_column, origin, "test_split", names)
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
@@ -92,12 +92,18 @@ def load_long_tailed(
 
 
 def _split(
-    rows: datasets.Dataset, labels: NDArray[np.int64], image_column: str, name: str, names: tuple[str, ...]
+    rows: datasets.Dataset,
+    labels: NDArray[np.int64],
+    image_column: str,
+    origin: dict[str, Any],
+    part: str,
+    names: tuple[str, ...],
 ) -> ImageSplit:
     import datasets
 
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
-    return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
+    each = np.arange(len(labels))
+    return ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
 
 
 def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Names that users gave, as text in Markdown: data, never markup."""
+"""Escape names that users gave in Markdown: they are text there, never markup."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MARKUP = re.compile(
 
 
 def escape(text: str) -> str:
-    """Make a user's name safe in Markdown, HTML and tables: it is data, never markup.
+    """Escape a name for Markdown, HTML and tables.
 
     Example:
         >>> escape("a|b <i>"), escape("aquarium_fish _x_")
         ('a&#124;b &#60;i&#62;', 'aquarium_fish &#95;x&#95;')
     """
-    return MARKUP.sub(lambda found: f"&#{_codepoint(found.group())};", text)
+    return MARKUP.sub(lambda match: f"&#{_codepoint(match.group())};", text)
 
 
 def _codepoint(character: str) -> int:
@@ -28,7 +28,7 @@ def _codepoint(character: str) -> int:
 
 
 def code(text: str) -> str:
-    """A code span; in Markdown's own, a backtick or a line end in the name could end it.
+    """Render a code span, in HTML where a character of the name could end Markdown's own.
 
     Example:
         >>> code("resnet50"), code("a`b")
@@ -38,11 +38,11 @@ def code(text: str) -> str:
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code that nothing in the text can end.
+    """Render a code block that nothing in the text can end.
 
     Args:
         text: The code.
-        language: For colours.
+        language: Its language.
 
     Example:
         >>> print(fenced("ls ```"))

@@ -1,24 +1,46 @@
-"""Metrics of long-tailed recognition: accuracy by group, calibration, logits magnitude and its spread.
+"""Compute the metrics of long-tailed recognition: accuracy by group, calibration, logits magnitude.
 
-Everything is computed in float64 from the logits of a whole test set; a number that is not defined, such as
-the accuracy of an empty group, is None.
+All are computed in float64 from the logits of the whole test set. A number that is not defined, such as the
+accuracy of an empty group, is None.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lort_hub.errors import ConfigError, FeatureError
+from lort_hub.evaluation.report import ClassAccuracy, GroupSize, Interval, Number, Range, Report, Spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP_THRESHOLDS = (20, 100)
 ECE_BINS = 15
+NEGATIVES: tuple[Literal["samples", "classes"], ...] = ("samples", "classes")
 SPREADS: tuple[Literal["pooled", "positives", "negatives"], ...] = ("pooled", "positives", "negatives")
 LEVEL = 0.95
 
 Array = npt.NDArray[Any]
+
+
+def to_array(values: Array | Tensor | Sequence[Any]) -> Array:
+    """Convert a tensor on any device, a list or an array to an array.
+
+    Example:
+        >>> import torch
+        >>> to_array(torch.ones(2, requires_grad=True))
+        array([1., 1.], dtype=float32)
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
+        array: Array = values.numpy()
+        return array
+    return np.asarray(values)
 
 
 def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESHOLDS) -> dict[str, Array]:
@@ -26,10 +48,10 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
 
     Args:
         class_counts: Training images (K,).
-        thresholds: Many is above the second, few below the first, medium between, both included.
+        thresholds: Few is below the first number, many above the second, medium from the first to the second.
 
     Returns:
-        Class numbers of "many", "medium" and "few".
+        Numbers of the classes in "many", "medium" and "few".
 
     Raises:
         ConfigError: The thresholds are not in order.
@@ -42,7 +64,7 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
         got = " and ".join(map(str, thresholds))
         raise ConfigError(f"Group thresholds are {got}, expected 0 <= few < LOW <= HIGH < many.")
     low, high = thresholds
-    counts = np.asarray(class_counts)
+    counts = to_array(class_counts)
     return {
         "many": np.flatnonzero(counts > high),
         "medium": np.flatnonzero((counts >= low) & (counts <= high)),
@@ -51,17 +73,19 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
 
 
 def logits_magnitude(
-    logits: Array, labels: Array, negatives: Literal["samples", "classes"] = "samples"
+    logits: Array | Tensor,
+    labels: Array | Tensor,
+    negatives: Literal["samples", "classes"] = "samples",
 ) -> Array:
     """Compute the logits magnitude LoMa of each class: mean positive minus mean negative logit.
 
-    The paper leaves open whether the negative mean runs over samples or over class means; the two agree on a
-    balanced set.
+    This is arXiv 2403.00250, section 3. The paper does not say whether the mean over the others is over their
+    samples or over the means of their classes; the two are equal on a balanced set.
 
     Args:
         logits: Logits (N, K).
         labels: Labels (N,).
-        negatives: What the negative mean runs over.
+        negatives: Mean over the samples of other classes, or over the means of these classes.
 
     Returns:
         LoMa (K,); NaN for a class without samples, or alone.
@@ -76,28 +100,32 @@ def logits_magnitude(
 
 
 def regularized_std(
-    logits: Array, labels: Array, spread: Literal["pooled", "positives", "negatives"] = "pooled"
+    logits: Array | Tensor,
+    labels: Array | Tensor,
+    spread: Literal["pooled", "positives", "negatives"] = "pooled",
 ) -> Array:
     """Compute the standard deviation of each class's logit over its LoMa (RSD); rescaling leaves it as it is.
 
-    The paper leaves open which samples the deviation runs over; "pooled" takes positives about their mean and
-    negatives about theirs, over all N samples.
+    This is arXiv 2403.00250, section 3; rescaled logits have the same RSD. The paper does not say over which
+    samples the deviation is.
 
     Args:
         logits: Logits (N, K).
         labels: Labels (N,).
-        spread: Which samples the standard deviation runs over.
+        spread: Deviation of the samples of the class from their mean ("positives"), of the other samples from
+            theirs ("negatives"), or of both in one ("pooled").
 
     Returns:
-        RSD (K,); NaN where LoMa is.
+        RSD (K,); NaN where LoMa is NaN.
 
     Example:
         >>> logits = np.array([[3.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> regularized_std(logits, np.array([0, 0, 1]), spread="positives")
         array([0.5, 0. ])
     """
-    z, onehot = np.asarray(logits, dtype=np.float64), _onehot(labels, np.shape(logits)[1])
-    positive, negative = _positive_and_negative_means(logits, labels, "samples")
+    z = to_array(logits).astype(np.float64)
+    onehot = _onehot(labels, z.shape[1])
+    positive, negative = _positive_and_negative_means(z, labels, "samples")
     residual = np.where(onehot, z - positive, z - negative) ** 2
     counted = {"pooled": np.ones_like(onehot), "positives": onehot, "negatives": ~onehot}[spread]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -106,13 +134,15 @@ def regularized_std(
     return ratio
 
 
-def _onehot(labels: Array, num_classes: int) -> npt.NDArray[np.bool_]:
-    onehot: npt.NDArray[np.bool_] = np.asarray(labels)[:, None] == np.arange(num_classes)
+def _onehot(labels: Array | Tensor, num_classes: int) -> npt.NDArray[np.bool_]:
+    onehot: npt.NDArray[np.bool_] = to_array(labels)[:, None] == np.arange(num_classes)
     return onehot
 
 
-def _positive_and_negative_means(logits: Array, labels: Array, negatives: str) -> tuple[Array, Array]:
-    z = np.asarray(logits, dtype=np.float64)
+def _positive_and_negative_means(
+    logits: Array | Tensor, labels: Array | Tensor, negatives: str
+) -> tuple[Array, Array]:
+    z = to_array(logits).astype(np.float64)
     onehot = _onehot(labels, z.shape[1])
     counts = onehot.sum(axis=0)
     sums = onehot.T.astype(np.float64) @ z  # sums[c, k]: class k's logit over the samples of class c
@@ -126,7 +156,7 @@ def _positive_and_negative_means(logits: Array, labels: Array, negatives: str) -
 
 
 def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BINS) -> Array:
-    """Reliability of the top prediction, in bins of equal width of its probability.
+    """Count the top predictions and their accuracy in bins of equal width of their probability.
 
     Args:
         log_probabilities: Log-probabilities (N, K).
@@ -153,39 +183,42 @@ def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BI
 
 
 def evaluate(
-    logits: Array,
-    labels: Array,
-    class_counts: Array,
+    logits: Array | Tensor,
+    labels: Array | Tensor,
+    class_counts: Array | Tensor | Sequence[int],
     *,
-    weight: Array | None = None,
+    weight: Array | Tensor | None = None,
     thresholds: tuple[int, int] = GROUP_THRESHOLDS,
     bootstrap: int = 0,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Every number lort_hub reports about a head, as JSON-ready values; rates are fractions.
+) -> Report:
+    """Compute every number about a head from its logits on a test set; rates are fractions.
 
-    Groups and balanced accuracy are means of per-class accuracies. The interval is a percentile bootstrap
-    that resamples the test images within each class, so a class's number correct is binomial, drawn exactly;
-    a class with one test image adds no width to it.
+    The balanced accuracy and the accuracies of the groups are means over classes. The intervals are
+    percentile bootstraps that resample the test images within each class: the number of right images of a
+    class is binomial and is drawn exactly. A class with one test image does not widen them.
 
     Args:
-        logits: Logits (N, K) of the test set.
+        logits: Logits (N, K) of the test set, as a tensor or an array.
         labels: Labels (N,).
         class_counts: Training images (K,), which define the groups.
-        weight: W (K, D) for its row norms; None to leave them out.
+        weight: W (K, D) for the norms of its rows; None to leave them out.
         thresholds: As in `class_groups`.
-        bootstrap: Resamples of the interval; 0 for none.
+        bootstrap: Resamples of the intervals; 0 for none.
         seed: Seed of the resamples.
 
+    Returns:
+        The report; `report.to_json()` is what metrics.json holds.
+
     Raises:
-        FeatureError: Empty, misshapen or non-finite logits, or labels out of range.
+        FeatureError: The logits are empty, of another shape or not finite, or a label is out of range.
 
     Example:
         >>> report = evaluate(np.eye(3), np.array([0, 1, 1]), np.array([200, 50, 5]))
-        >>> round(report["accuracy"], 3), report["many"], report["medium"], report["few"]
+        >>> round(report.accuracy, 3), report.many, report.medium, report.few
         (0.667, 1.0, 0.5, None)
     """
-    logits, labels, counts = (np.asarray(array) for array in (logits, labels, class_counts))
+    logits, labels, counts = (to_array(values) for values in (logits, labels, class_counts))
     _check(logits, labels, len(counts))
     logits = logits.astype(np.float64)
     tested = np.bincount(labels, minlength=len(counts))
@@ -197,38 +230,32 @@ def evaluate(
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     bins = calibration_bins(log_probabilities, labels)
     worst = int(np.nanargmin(accuracies))
-    report = {
-        "accuracy": correct.sum() / len(labels),
-        "balanced_accuracy": np.nanmean(accuracies),
+    return Report(
+        accuracy=float(correct.sum() / len(labels)),
+        balanced_accuracy=float(np.nanmean(accuracies)),
         **{name: _mean(accuracies[classes]) for name, classes in groups.items()},
-        "worst_class": {"class": worst, "accuracy": accuracies[worst]},
-        "macro_f1": _macro_f1(correct, tested, np.bincount(predicted, minlength=len(counts))),
-        "nll": -log_probabilities[np.arange(len(labels)), labels].mean(),
-        "ece": float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
-        "logits_magnitude": {
-            **_summary(logits_magnitude(logits, labels)),
-            "mean_by_negatives": {
-                over: _mean(logits_magnitude(logits, labels, over)) for over in ("samples", "classes")
-            },
+        worst_class=ClassAccuracy(worst, float(accuracies[worst])),
+        macro_f1=_macro_f1(correct, tested, np.bincount(predicted, minlength=len(counts))),
+        nll=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        ece=float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
+        logits_magnitude=_spread(
+            logits_magnitude(logits, labels),
+            mean_by_negatives={over: _mean(logits_magnitude(logits, labels, over)) for over in NEGATIVES},
+        ),
+        regularized_std=_spread(
+            regularized_std(logits, labels),
+            mean_by_spread={over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
+        ),
+        weight_norm=None if weight is None else _spread(np.linalg.norm(to_array(weight), axis=1)),
+        per_class_accuracy=_numbers(accuracies),
+        groups={
+            name: GroupSize(len(c), int(counts[c].sum()), int(tested[c].sum())) for name, c in groups.items()
         },
-        "regularized_std": {
-            **_summary(regularized_std(logits, labels)),
-            "mean_by_spread": {over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
-        },
-        "weight_norm": None if weight is None else _summary(np.linalg.norm(np.asarray(weight), axis=1)),
-        "per_class_accuracy": accuracies,
-        "groups": {
-            name: {"classes": len(c), "train_images": counts[c].sum(), "n": tested[c].sum()}
-            for name, c in groups.items()
-        },
-        "thresholds": thresholds,
-        "calibration": bins,
-        "n": len(labels),
-    }
-    if bootstrap:
-        report["interval"] = _interval(accuracies, tested, groups, bootstrap, seed)
-    plain: dict[str, Any] = _plain(report)
-    return plain
+        thresholds=(int(thresholds[0]), int(thresholds[1])),
+        calibration=tuple((float(n), float(p), float(right)) for n, p, right in bins),
+        n=len(labels),
+        interval=_interval(accuracies, tested, groups, bootstrap, seed) if bootstrap else None,
+    )
 
 
 def _check(logits: Array, labels: Array, num_classes: int) -> None:
@@ -253,47 +280,44 @@ def _macro_f1(correct: Array, tested: Array, predicted: Array) -> float:
 
 def _interval(
     accuracies: Array, tested: Array, groups: dict[str, Array], resamples: int, seed: int
-) -> dict[str, Any]:
+) -> Interval:
     present = np.flatnonzero(tested)
     rng = np.random.default_rng(seed)
     correct = rng.binomial(tested[present], accuracies[present], size=(resamples, len(present)))
     rates = correct / tested[present]
     tail = 100 * (1 - LEVEL) / 2
 
-    def percentiles(values: Array) -> list[float] | None:
-        return np.percentile(values, [tail, 100 - tail]).tolist() if values.size else None
+    def percentiles(values: Array) -> Range:
+        low, high = np.percentile(values, [tail, 100 - tail]).tolist()
+        return low, high
 
-    def mean_of(classes: Array) -> list[float] | None:
+    def mean_of(classes: Array) -> Range | None:
         chosen = rates[:, np.isin(present, classes)]
         return percentiles(chosen.mean(axis=1)) if chosen.shape[1] else None
 
-    return {
-        "level": LEVEL,
-        "resamples": resamples,
-        "accuracy": percentiles(correct.sum(axis=1) / tested.sum()),
-        "balanced_accuracy": mean_of(present),
+    return Interval(
+        level=LEVEL,
+        resamples=resamples,
+        accuracy=percentiles(correct.sum(axis=1) / tested.sum()),
+        balanced_accuracy=mean_of(present),
         **{name: mean_of(classes) for name, classes in groups.items()},
-    }
+    )
 
 
-def _mean(values: Array) -> float | None:
+def _mean(values: Array) -> Number:
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if defined.size else None
 
 
-def _summary(values: Array) -> dict[str, Any]:
+def _spread(values: Array, **means: dict[str, Number]) -> Spread:
     defined = values[np.isfinite(values)]
-    return {"mean": _mean(values), "std": float(defined.std()) if defined.size else None, "per_class": values}
+    return Spread(
+        mean=_mean(values),
+        std=float(defined.std()) if defined.size else None,
+        per_class=_numbers(values),
+        **means,
+    )
 
 
-def _plain(value: Any) -> Any:
-    """JSON-ready: plain containers and numbers, None for what is not finite."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
+def _numbers(values: Array) -> tuple[Number, ...]:
+    return tuple(value if np.isfinite(value) else None for value in values.tolist())

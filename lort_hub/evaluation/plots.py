@@ -1,9 +1,8 @@
-"""The three plots of a card: accuracy against class size, logits magnitude, reliability."""
+"""Plot accuracy against class size, logits magnitude, reliability, and the results of experiments."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from lort_hub.evaluation.report import Number, Report, ResultRow
+
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
 
-def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, dict[str, Any]]) -> None:
-    """Draw the plots of a head, beside its baseline if there is one.
+def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str, Report]) -> None:
+    """Plot a head, beside its baseline if there is one.
 
     Args:
-        folder: Where the PNG files go; made if it does not exist.
+        folder: Folder of the PNG files; made if it does not exist.
         class_counts: Training images (K,).
-        reports: What `evaluate` returned, by name: the baseline first, the new head second, where it is not
-            the baseline itself.
+        reports: Report of each head, by its name: the baseline first, if there is one.
 
     Example:
         >>> import tempfile
@@ -39,10 +39,10 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
 
     figure, axes = _figure()
     for (name, report), color in named:
-        accuracy = 100 * _defined(report["per_class_accuracy"])
+        accuracy = 100 * _defined(report.per_class_accuracy)
         axes.scatter(counts, accuracy, s=14, color=color, alpha=0.45, linewidths=0)
         axes.plot(*_trend(counts, accuracy), color=color, linewidth=2, label=_plain(name))
-    _mark_groups(axes, counts, next(iter(reports.values()))["thresholds"])
+    _mark_groups(axes, counts, next(iter(reports.values())).thresholds)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -54,7 +54,7 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     figure, axes = _figure()
     order = np.argsort(-counts, kind="stable")
     for (name, report), color in named:
-        magnitude = _defined(report["logits_magnitude"]["per_class"])[order]
+        magnitude = _defined(report.logits_magnitude.per_class)[order]
         label = f"{_plain(name)} (mean {np.nanmean(magnitude):.3g})"
         axes.plot(magnitude / np.nanmean(magnitude), color=color, linewidth=1.5, label=label)
     axes.axhline(1, color="black", linewidth=0.5)
@@ -65,9 +65,9 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     figure, axes = _figure()
     axes.plot([0, 100], [0, 100], color="black", linewidth=0.5)
     for (name, report), color in named:
-        samples, confidence, accuracy = np.asarray(report["calibration"]).T
+        samples, confidence, accuracy = np.asarray(report.calibration).T
         filled = samples > 0
-        label = f"{_plain(name)} (ECE {100 * report['ece']:.1f} %)"
+        label = f"{_plain(name)} (ECE {100 * report.ece:.1f} %)"
         axes.plot(100 * confidence[filled], 100 * accuracy[filled], color=color, linewidth=1, label=label)
         size = 10 + 150 * samples[filled] / samples.max()
         axes.scatter(100 * confidence[filled], 100 * accuracy[filled], s=size, color=color, alpha=0.6)
@@ -76,30 +76,32 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: dict[str, di
     _save(figure, axes, folder / "reliability.png")
 
 
-def plot_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw every method's balanced accuracy, one panel for each data cell, a dot for each seed.
+def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
+    """Plot the balanced accuracy of each method: a panel for each data cell, a dot for each seed.
 
     Args:
         path: The PNG file.
-        rows: Of `lort_hub.evaluation.tables.result_row`.
+        rows: Rows of the comparison.
 
     Example:
         >>> import tempfile
-        >>> row = {"cell": "digits", "method": "ce", "balanced_accuracy": 0.5}
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from lort_hub.evaluation.tables import result_row
+        >>> counts = np.array([200, 5])
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), counts)
+        >>> origin = {"seed": 0, "seconds": 0.1, "chosen": {}, "cell": "digits"}
         >>> path = Path(tempfile.mkdtemp()) / "comparison.png"
-        >>> plot_comparison(path, [row, {**row, "method": "lort"}])
+        >>> plot_comparison(path, [result_row(report, counts, method=m, **origin) for m in ("ce", "lort")])
         >>> path.exists()
         True
     """
-    cells = list(dict.fromkeys(row["cell"] for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = list(dict.fromkeys(row.cell or "" for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
     figure = Figure(figsize=(2 + 4 * len(cells), 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
     for axes, cell in zip(figure.subplots(1, len(cells), squeeze=False, sharey=True)[0], cells, strict=True):
         for place, method in enumerate(methods):
             scores = [
-                100 * row["balanced_accuracy"]
-                for row in rows
-                if (row["cell"], row["method"]) == (cell, method)
+                100 * row.balanced_accuracy for row in rows if (row.cell or "", row.method) == (cell, method)
             ]
             color = ORANGE if method == "auto" else BLUE
             axes.scatter(scores, [place] * len(scores), s=12, color=color, alpha=0.5, linewidths=0)
@@ -112,30 +114,34 @@ def plot_comparison(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def plot_study(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw balanced accuracy along the second thing that a study varies, a line for each value of the first.
+def plot_study(path: Path, name: str, rows: Sequence[ResultRow]) -> None:
+    """Plot the balanced accuracy of an ablation along its second setting, a line for each value of the first.
 
     Args:
         path: The PNG file.
-        name: Of the study.
-        rows: Of `lort_hub.evaluation.tables.result_row`; `chosen` holds what is varied, as JSON.
+        name: Name of the ablation.
+        rows: Rows of the ablation; `chosen` holds the settings.
 
     Example:
         >>> import tempfile
-        >>> chosen = '{{"from": "zero", "lr": {}}}'
-        >>> rows = [{"chosen": chosen.format(lr), "balanced_accuracy": lr} for lr in (0.1, 0.2)]
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from lort_hub.evaluation.tables import result_row
+        >>> counts = np.array([200, 5])
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), counts)
+        >>> settings = [{"from": "zero", "lr": lr} for lr in (0.1, 0.2)]
+        >>> origin = {"method": "lr", "seed": 0, "seconds": 0.1}
         >>> path = Path(tempfile.mkdtemp()) / "lr.png"
-        >>> plot_study(path, "lr", rows)
+        >>> plot_study(path, "lr", [result_row(report, counts, chosen=s, **origin) for s in settings])
         >>> path.exists()
         True
     """
     figure, axes = _figure()
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        varied = {key: value for key, value in json.loads(row["chosen"]).items() if value is not None}
+        varied = {key: value for key, value in row.chosen.items() if value is not None}
         *groups, (along, value) = list(varied.items())[:2]
         label = "".join(group if isinstance(group, str) else f"{name} {group:g}" for name, group in groups)
-        lines.setdefault(label, []).append((value, 100 * row["balanced_accuracy"]))
+        lines.setdefault(label, []).append((value, 100 * row.balanced_accuracy))
     for label, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker=".", label=_plain(label) or None)
     values = sorted({value for points in lines.values() for value, _ in points})
@@ -157,7 +163,7 @@ def _save(figure: Figure, axes: Axes, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def _defined(values: Sequence[float | None]) -> Any:
+def _defined(values: Sequence[Number]) -> Any:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Test differences between methods, and weigh accuracies by other test priors."""
+"""Test differences between methods, and weight accuracies by other test priors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ RATIOS = (50, 25, 10, 5, 2)
 def paired_p_value(
     right: Array, other: Array, labels: Array, *, resamples: int = 10_000, seed: int = 0
 ) -> float:
-    """Two-sided bootstrap p-value of a difference in balanced accuracy, test images resampled in each class.
+    """Compute the two-sided bootstrap p-value of a difference in balanced accuracy between two heads.
+
+    The test images are resampled within each class.
 
     Args:
-        right: How often a head is right on each test image (N,): 0 or 1, or a mean over seeds.
-        other: The same of another head.
+        right: Whether one head is right on each test image (N,): 0 or 1, or a mean over seeds.
+        other: The same for the other head.
         labels: Labels (N,).
-        resamples: Resamples; the least p-value is one over them.
+        resamples: Number of resamples; the smallest p-value is one over it.
         seed: Seed of the resamples.
 
     Example:
@@ -43,10 +45,10 @@ def paired_p_value(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction for having made all these tests.
+    """Correct p-values for the number of tests by Holm's method.
 
     Args:
-        p_values: By name.
+        p_values: P-value of each test, by its name.
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
@@ -60,14 +62,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[str, dict[str, float]]:
-    """Corrected p-values of every method against cross-entropy and against the best of them.
+    """Test every method against cross-entropy and against the best method, with corrected p-values.
 
     Args:
         right: Whether each test image (N,) was right, one array for each seed, by method.
         labels: Labels (N,) of the test images.
 
     Returns:
-        P-values by method, by the column's title; a method is not tested against itself.
+        P-values by method, by title of the column; a method is not tested against itself.
 
     Example:
         >>> labels = np.repeat([0, 1], 50)
@@ -89,9 +91,10 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
 
 
 def shifted_accuracy(per_class_accuracy: Sequence[float | None], class_counts: Array) -> dict[str, float]:
-    """Accuracy under other test priors: exponential, ordered as the training set or the other way round.
+    """Compute the accuracy under exponential test priors, in the order of the training counts or the reverse.
 
-    The protocol of SADE (arXiv 2107.09249), in expectation: per-class accuracies weighted by the test prior.
+    This is the protocol of SADE (arXiv 2107.09249) in expectation: the accuracies of the classes, weighted by
+    the test prior.
 
     Args:
         per_class_accuracy: Test accuracy (K,) of each class; None where it has no test image.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lort_hub.evaluation.markdown import escape
+from lort_hub.evaluation.metrics import to_array
+from lort_hub.evaluation.report import Number, Report, ResultRow, Scores
 from lort_hub.evaluation.significance import Array, shifted_accuracy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REPORT_COLUMNS = {
     "accuracy": "accuracy",
@@ -38,11 +42,11 @@ COMPARISON_COLUMNS = {
 PERCENT = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "ece")
 
 
-def results_table(reports: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table, aligned for a terminal too, with one row per head; rates in percent.
+def results_table(reports: Mapping[str, Report | Scores]) -> str:
+    """Render a Markdown table with one row for each head, aligned for a terminal too; rates in percent.
 
     Args:
-        reports: What `evaluate` returned, by the head's name.
+        reports: Report of each head, by its name.
 
     Example:
         >>> import numpy as np
@@ -64,90 +68,94 @@ def results_table(reports: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _rate_cell(report: dict[str, Any], key: str) -> str:
-    value = report[key]
+def _rate_cell(report: Report | Scores, key: str) -> str:
+    value = getattr(report, key)
     if value is None:
         return "n/a"
     if key == "nll":
         return f"{value:.3f}"
-    interval = report.get("interval", {}).get(key)
+    interval = getattr(report.interval, key, None)
     suffix = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
     return f"{100 * value:.1f}{suffix}"
 
 
-def result_row(report: dict[str, Any], class_counts: Array, **about: Any) -> dict[str, Any]:
-    """A row of results.csv.
+def result_row(report: Report, class_counts: Array | Tensor, **origin: Any) -> ResultRow:
+    """Build a row of results.csv from a report.
 
     Args:
-        report: What `evaluate` returned.
+        report: Report of the head.
         class_counts: Training images (K,).
-        about: What the row is of: method, seed, cell, seconds, chosen.
+        origin: Fields of `ResultRow` that are not in the report: method, seed, seconds, chosen, cell.
 
     Example:
         >>> from lort_hub.evaluation.metrics import evaluate
         >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([9, 1]))
-        >>> result_row(report, np.array([9, 1]), method="ce", seed=0)["balanced_accuracy"]
+        >>> origin = {"method": "ce", "seed": 0, "seconds": 0.1, "chosen": {}}
+        >>> result_row(report, np.array([9, 1]), **origin).balanced_accuracy
         1.0
     """
-    names = ("accuracy", "balanced_accuracy", "many", "medium", "few", "macro_f1", "nll", "ece")
-    spread = {
-        f"{metric}_{part}": report[metric][part]
-        for metric in ("logits_magnitude", "regularized_std")
-        for part in ("mean", "std")
-    }
-    norms = report["weight_norm"]
-    norm = norms["std"] / norms["mean"] if norms and norms["mean"] else None
-    shifts = shifted_accuracy(report["per_class_accuracy"], class_counts)
-    numbers = {name: report[name] for name in names}
-    return {**about, **numbers, **spread, "weight_norm_spread": norm, "n": report["n"], **shifts}
+    names = ("accuracy", "balanced_accuracy", "many", "medium", "few", "macro_f1", "nll", "ece", "n")
+    norms = report.weight_norm
+    return ResultRow(
+        **origin,
+        **{name: getattr(report, name) for name in names},
+        logits_magnitude_mean=report.logits_magnitude.mean,
+        logits_magnitude_std=report.logits_magnitude.std,
+        regularized_std_mean=report.regularized_std.mean,
+        regularized_std_std=report.regularized_std.std,
+        weight_norm_spread=norms.std / norms.mean if norms and norms.mean and norms.std is not None else None,
+        shifted=shifted_accuracy(report.per_class_accuracy, to_array(class_counts)),
+    )
 
 
-def comparison_table(rows: Sequence[dict[str, Any]], tests: Mapping[str, Mapping[str, float]]) -> str:
-    """One Markdown table of a cell: mean and spread over seeds, and corrected p-values; rates in percent.
+def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str, float]]) -> str:
+    """Render a Markdown table of methods: mean and spread over seeds, corrected p-values; rates in percent.
 
     Args:
-        rows: Of `result_row`, all of one data cell.
+        rows: Rows of one data cell.
         tests: Columns of p-values by title, each by method.
 
     Example:
-        >>> row = {"method": "ce", "chosen": "{}"} | dict.fromkeys(COMPARISON_COLUMNS, 0.5)
-        >>> print(comparison_table([row], {"p vs best": {"ce": 1.0}}).splitlines()[2][:20])
-        | ce | 50.0 | 50.0 |
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> row = result_row(report, np.array([200, 5]), method="ce", seed=0, seconds=0.1, chosen={})
+        >>> print(comparison_table([row], {"p vs best": {"ce": 1.0}}).splitlines()[2][:22])
+        | ce | 100.0 | 100.0 |
     """
     header = ["method", *COMPARISON_COLUMNS.values(), *tests, "chosen"]
     lines = [header, ["---"] * len(header)]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        cells = [_mean_cell([row[name] for row in own], name) for name in COMPARISON_COLUMNS]
-        chosen = "; ".join(dict.fromkeys(_short(row["chosen"]) for row in own))
-        found = (values.get(method) for values in tests.values())
-        p_values = ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in found]
-        lines.append([method, *cells, *p_values, chosen])
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+        cells = [_mean_cell([getattr(row, name) for row in own], name) for name in COMPARISON_COLUMNS]
+        p_values = (column.get(method) for column in tests.values())
+        cells += ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in p_values]
+        lines.append([method, *cells, "; ".join(dict.fromkeys(_settings(row.chosen) for row in own))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def study_table(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table of one study: what is varied, then the numbers; rates in percent.
+def study_table(rows: Sequence[ResultRow]) -> str:
+    """Render a Markdown table of an ablation: its settings, then the numbers of the head; rates in percent.
 
     Args:
-        rows: Of `result_row`; `chosen` holds what is varied, as JSON.
+        rows: Rows of the ablation; `chosen` holds the settings.
 
     Example:
-        >>> row = {"chosen": '{"lr": 0.1}'} | dict.fromkeys(COMPARISON_COLUMNS, 0.5)
-        >>> study_table([row]).splitlines()[2][:19]
-        '| 0.1 | 50.0 | 50.0'
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> row = result_row(report, np.array([200, 5]), method="lr", seed=0, seconds=0.1, chosen={"lr": 0.1})
+        >>> study_table([row]).splitlines()[2][:21]
+        '| 0.1 | 100.0 | 100.0'
     """
     names = [name for name in COMPARISON_COLUMNS if name != "seconds"]
-    varied = [json.loads(row["chosen"]) for row in rows]
-    lines = [[*varied[0], *(COMPARISON_COLUMNS[name] for name in names)]]
+    lines = [[*rows[0].chosen, *(COMPARISON_COLUMNS[name] for name in names)]]
     lines.append(["---"] * len(lines[0]))
-    for values, row in zip(varied, rows, strict=True):
-        given = ["n/a" if value is None else str(value) for value in values.values()]
-        lines.append([*given, *(_mean_cell([row[name]], name) for name in names)])
+    for row in rows:
+        settings = ["n/a" if value is None else str(value) for value in row.chosen.values()]
+        lines.append([*settings, *(_mean_cell([getattr(row, name)], name) for name in names)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _mean_cell(values: Sequence[float | None], name: str) -> str:
+def _mean_cell(values: Sequence[Number], name: str) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "n/a"
@@ -156,8 +164,9 @@ def _mean_cell(values: Sequence[float | None], name: str) -> str:
     return text if len(numbers) == 1 else f"{text} ± {scale * np.std(numbers, ddof=1):{form}}"
 
 
-def _short(chosen: str) -> str:
-    given = {name: value for name, value in json.loads(chosen).items() if value not in (0, False)}
+def _settings(chosen: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {value if isinstance(value, str) else f'{value:.3g}'}" for name, value in given.items()
+        f"{name} {value if isinstance(value, str) else f'{value:.3g}'}"
+        for name, value in chosen.items()
+        if value not in (0, False)
     )

@@ -1,1 +1,1 @@
-"""Compare methods and run the paper's ablations on one set of features."""
+"""Compare methods and run the ablations of the paper, all on one set of features."""

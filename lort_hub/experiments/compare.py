@@ -1,4 +1,4 @@
-"""Several methods on the same test images: paired tests, shifted test priors, and the table of all seeds."""
+"""Compare methods on the same features."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def each_method(
     seed: int,
     baseline_seconds: float = 0.0,
 ) -> Iterator[tuple[str, Fit, float]]:
-    """Choose and fit one method after the other, all by the same folds and from the same heads.
+    """Choose the settings of each method and fit it, with the same folds and from the same baseline.
 
     Args:
         training: Features (N, D) and labels.
-        baseline: The head that methods start from; the backbone's own comes first, as a row of its own.
-        names: Of `METHODS`, and "auto", which chooses among `AUTO`.
-        by: Score of the choices; None for each method's own.
-        seed: Seed of folds and of SGD.
-        baseline_seconds: What the baseline took, which is not fitted again where it is asked for.
+        baseline: Head that methods start from; if it is the backbone's own, it is the first to be yielded.
+        names: Names in `METHODS`, and "auto", which chooses among `AUTO`.
+        by: Score of the choices; None for the method's own.
+        seed: Seed of the folds and of SGD.
+        baseline_seconds: Seconds that the baseline took; it is not fitted again.
 
     Yields:
         The name, the head, and the seconds of its selection and its fit.

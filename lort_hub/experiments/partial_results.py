@@ -1,4 +1,4 @@
-"""What an interrupted comparison has done already: one file for each data cell and seed."""
+"""Keep the finished seeds of a comparison, so that an interrupted one goes on from them."""
 
 from __future__ import annotations
 
@@ -16,80 +16,91 @@ import numpy as np
 import numpy.typing as npt
 
 from lort_hub.errors import CheckpointError
+from lort_hub.evaluation.report import ResultRow
 from lort_hub.records import changed_arguments
 
-OURS = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
+OWN_FILES = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
 
 
 @dataclass(frozen=True)
 class SeedResults:
-    """All methods on one cell with one seed.
+    """The results of all methods on one data cell with one seed.
 
     Attributes:
         made_from: Checksums of the backbone and of the images.
-        rows: Of `lort_hub.evaluation.tables.result_row`.
+        rows: Row of each method.
         right: Whether each test image (N,) was right, by method.
         labels: Labels (N,) of the test images.
-        how: Where the choices of a method's settings come from, by method.
+        how: How the settings were chosen, by method.
     """
 
     made_from: list[str]
-    rows: list[dict[str, Any]]
+    rows: list[ResultRow]
     right: dict[str, npt.NDArray[Any]]
     labels: npt.NDArray[Any]
     how: dict[str, str]
 
     def save(self, path: Path) -> None:
-        """Write to a file that is there whole or not at all.
+        """Write the results to a file, whole or not at all.
 
         Args:
-            path: An .npz file.
+            path: File that ends in .npz.
 
         Example:
             >>> import tempfile
             >>> path, label = Path(tempfile.mkdtemp()) / "0.npz", np.zeros(1, dtype=np.int64)
-            >>> SeedResults(["f00"], [{"method": "ce"}], {"ce": label == 0}, label, {}).save(path)
-            >>> SeedResults.load(path, ["f00"]).rows
-            [{'method': 'ce'}]
+            >>> SeedResults(["f00"], [], {"ce": label == 0}, label, {}).save(path)
+            >>> SeedResults.load(path, ["f00"]).right
+            {'ce': array([ True])}
         """
-        told = json.dumps(
-            {"from": self.made_from, "rows": self.rows, "methods": list(self.right), "how": self.how}
+        rows = [row.to_json() for row in self.rows]
+        record = json.dumps(
+            {"from": self.made_from, "rows": rows, "methods": list(self.right), "how": self.how}
         )
-        temporary = path.with_suffix(".tmp")
+        temporary, right = path.with_suffix(".tmp"), np.stack([*self.right.values()])
         with temporary.open("wb") as file:
-            np.savez_compressed(file, told=told, labels=self.labels, right=np.stack([*self.right.values()]))
+            np.savez_compressed(file, record=record, labels=self.labels, right=right)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path, made_from: list[str]) -> SeedResults | None:
-        """Read what `save` wrote; None where there is no such file, or it is damaged or of other features.
+        """Read the results from a file.
 
         Args:
-            path: An .npz file.
-            made_from: Checksums of the backbone and of the images, as they are now.
+            path: File that `save` wrote.
+            made_from: Checksums of the backbone and of the images as they are now.
+
+        Returns:
+            None where the file does not exist, is damaged, or was made from other features.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                told = json.loads(str(kept["told"]))
-                right = dict(zip(told["methods"], kept["right"], strict=True))
-                found = cls(told["from"], told["rows"], right, kept["labels"], told["how"])
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                record = json.loads(str(arrays["record"]))
+                rows = [ResultRow.from_json(row) for row in record["rows"]]
+                right = dict(zip(record["methods"], arrays["right"], strict=True))
+                results = cls(record["from"], rows, right, arrays["labels"], record["how"])
         except (OSError, ValueError, KeyError, EOFError, NotImplementedError, BadZipFile, zlib.error):
             return None
-        return found if found.made_from == made_from else None
+        except CheckpointError:  # rows of another version
+            return None
+        return results if results.made_from == made_from else None
 
 
 def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
-    """The folder beside the output folder that keeps finished seeds, made where it does not exist.
+    """Make the folder of finished seeds, beside the output folder, or check the one that is there.
 
     Args:
-        output_dir: The output folder.
+        output_dir: Output folder.
         arguments: JSON-ready arguments of the run about to start.
 
+    Returns:
+        The folder.
+
     Raises:
-        CheckpointError: It holds what is not lort_hub's, or seeds of an interrupted run that is neither to
-            be resumed, with the same arguments, nor to be overwritten.
+        CheckpointError: It holds files that are not lort_hub's, or seeds of an interrupted run that is
+            neither resumed with the same arguments nor overwritten.
 
     Example:
         >>> import tempfile
@@ -99,11 +110,11 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         ('out-unfinished', ['arguments.json'])
     """
     folder = output_dir.with_name(f"{output_dir.name}-unfinished")
-    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if foreign := [name for name in there if not OURS.fullmatch(name)]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if foreign := [name for name in names if not OWN_FILES.fullmatch(name)]:
         raise CheckpointError(
             f"{folder} holds files that are not lort_hub's ({', '.join(foreign[:3])}).\n"
-            "It is where finished seeds are kept; move them, or use another --output-dir."
+            "Finished seeds are kept there: move the files, or name another `output_dir`."
         )
     if arguments["overwrite"]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,12 +123,12 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         if not arguments["resume"]:
             raise CheckpointError(
                 f"{folder} holds an interrupted run.\n"
-                "Add --resume to go on from there, or --overwrite to start anew."
+                "Pass `resume=True` to go on from there, or `overwrite=True` to start anew."
             )
         if changes := changed_arguments(arguments, json.loads(record.read_text())):
             raise CheckpointError(
-                f"--resume found an interrupted run in {folder} with other arguments: {changes}.\n"
-                "Use the same arguments, another --output-dir, or --overwrite."
+                f"`resume=True` found an interrupted run in {folder} with other arguments: {changes}.\n"
+                "Use the same arguments, another `output_dir`, or `overwrite=True`."
             )
         return folder
     folder.mkdir(parents=True, exist_ok=True)

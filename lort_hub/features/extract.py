@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.holdout import unseen_images
 from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes, fail_together
@@ -44,7 +45,7 @@ def extract_features(
     Args:
         backbone: The backbone; it runs in eval mode without gradients.
         split: The images.
-        accelerator: Device, precision and processes; None for the CPU.
+        accelerator: Device, precision and processes; None for `Accelerator()`, on the GPU if there is one.
         folder: Folder of all stores; None for the cache folder.
         views: Number of randomly augmented views to extract beside the evaluation view, for stage 2.
         seed: Seed of the augmentation; each image of each view has a random state of its own.
@@ -54,7 +55,7 @@ def extract_features(
         dtype: Type of the stored features: float32, or float16 or bfloat16 for half the size.
 
     Returns:
-        The complete store.
+        The complete store; `store.x` (N, D) and `store.y` (N,) are in memory, and `fit_head` takes the store.
 
     Raises:
         BadImageError: An image cannot be decoded.
@@ -66,12 +67,12 @@ def extract_features(
         >>> from lort_hub.data.load import load_long_tailed
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
         >>> digits = load_long_tailed("digits").test.take(range(8))
-        >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).load().x.shape
+        >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).x.shape
         torch.Size([8, 96])
     """
     from accelerate import Accelerator
 
-    accelerator = accelerator or Accelerator(cpu=True)
+    accelerator = accelerator or Accelerator()
     content = {
         "backbone": backbone.fingerprint(),
         "preprocessing": backbone.preprocessing,
@@ -96,6 +97,7 @@ def extract_features(
         for view in (EVAL_VIEW, *(augmented_view(seed, number + 1) for number in range(views))):
             if parts := store.missing(view, share):
                 extraction.extract_parts(view, parts)
+    store.unseen = unseen_images(backbone.trained_on, split) if backbone.trained_on else None
     return store
 
 

@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -43,11 +45,13 @@ class Features:
         x: Features (N, D), float32.
         y: Labels (N,), int64.
         rows: Position (N,) of each sample in its `ImageSplit`; images that were left out are missing.
+        unseen: True for samples (N,) that the backbone was not trained on; None where it was trained on none.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
+    unseen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -57,6 +61,10 @@ class FeatureStore:
     """Folder of feature parts: part p holds samples [p * part_size, (p + 1) * part_size) of one view.
 
     The view "eval" has the deterministic preprocessing; `augmented_view(seed, v)` names the random ones.
+
+    Attributes:
+        unseen: True for samples of the split that the backbone was not trained on; None where the split is
+            not known to be of the data set that it was trained on.
 
     Example:
         >>> import tempfile
@@ -71,6 +79,7 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         """Open an existing store; `FeatureStore.create` makes a new one."""
         self.folder, self._intact = folder, set[tuple[str, int, int]]()
+        self.unseen: NDArray[np.bool_] | None = None
         try:
             description = json.loads((folder / "store.json").read_text())
             self.content: dict[str, Any] = description["content"]
@@ -187,7 +196,25 @@ class FeatureStore:
             FeatureError: A part is absent or damaged; extract the features again.
         """
         matrix, y, rows = self.open(view)
-        return Features(matrix.whole(), y, rows)
+        return Features(matrix.whole(), y, rows, self.unseen_rows(rows))
+
+    def unseen_rows(self, rows: Tensor) -> Tensor | None:
+        """Which samples at these positions (n,) in the split the backbone was not trained on."""
+        return None if self.unseen is None else torch.from_numpy(self.unseen)[rows]
+
+    @cached_property
+    def _features(self) -> Features:
+        return self.load()
+
+    @property
+    def x(self) -> Tensor:
+        """Features (N, D) of the evaluation view, read into memory once."""
+        return self._features.x
+
+    @property
+    def y(self) -> Tensor:
+        """Labels (N,) of the evaluation view."""
+        return self._features.y
 
     def open(
         self, view: str = EVAL_VIEW, processes: Processes | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.features.store import Features
+from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
@@ -110,7 +110,7 @@ class Fit:
 
 
 def fit_head(
-    training: TrainingSet | Features,
+    training: TrainingSet | FeatureStore | Features,
     method: str = "lort",
     *,
     delta: float | None = None,
@@ -125,7 +125,8 @@ def fit_head(
     """Re-train a head on frozen features.
 
     Args:
-        training: Features (N, D) and labels. A `TrainingSet` keeps its eigenbases for further fits.
+        training: Features (N, D) and labels, as of `extract_features`. A `TrainingSet` keeps its eigenbases
+            for further fits.
         method: One of `METHODS`.
         delta: Label smoothing; None for the method's own.
         gamma: Class-balance exponent; None for the method's own, which may be chosen by held-out scores.
@@ -161,8 +162,8 @@ def fit_head(
     options = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
     overrides = {name: value for name, value in options.items() if value is not None}
     Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
-    if isinstance(training, Features):
-        training = TrainingSet(training.x, training.y, int(training.y.max()) + 1)
+    if not isinstance(training, TrainingSet):
+        training = TrainingSet.of(training)
     if definition.needs_base and baseline is None:
         baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
     selection = select(make_validator(training, baseline, select_by, seed), definition, overrides)

@@ -21,12 +21,29 @@ from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import Fit, fit_head, own_head, stage1_fit
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import TrainedOn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 BASELINE_FORMAT = 2
 """Version of `Fit.to_cache`; raise it when that changes."""
+
+
+def memorised_note(record: TrainedOn) -> str:
+    """Write the note that a backbone may have been trained on the images at hand.
+
+    Args:
+        record: The images that it was trained on.
+
+    Example:
+        >>> memorised_note(TrainedOn("cifar100", "train", (0, 1), "f00"))[:45]
+        "note: the backbone was trained on 'cifar100'."
+    """
+    return (
+        f"note: the backbone was trained on '{record.dataset}'. If these images are a copy of those, it has "
+        "memorised them, and gamma and weight decay may be over-optimistic for tail classes."
+    )
 
 
 @dataclass(frozen=True)
@@ -99,15 +116,12 @@ class RetrainingTask:
             return None
         processes = Processes.of(accelerator) if shared else Processes()
         train_store, test_store = stores
-        matrix, labels, rows = train_store.open(processes=processes)
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
-        unseen = backbone.trained_on.unseen_mask(data) if backbone.trained_on else None
-        held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
-        if backbone.trained_on and unseen is None:
-            notes.append(f"note: {backbone.trained_on.unknown_data_warning()}")
-        training = TrainingSet(matrix, labels, data.num_classes, held_out)
+        if backbone.trained_on and train_store.unseen is None:
+            notes.append(memorised_note(backbone.trained_on))
+        training = TrainingSet.of(train_store, data.num_classes, processes)
         view_matrices = [train_store.open(name, processes)[0] for name in names]
         return cls(data, training, view_matrices, train_store, test_store, notes)
 

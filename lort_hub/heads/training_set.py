@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from lort_hub.errors import FeatureError
+from lort_hub.features.distributed import Processes
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis
 from lort_hub.heads.solvers.objective import sample_weights
 
@@ -68,6 +70,27 @@ class TrainingSet:
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
         self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
+
+    @classmethod
+    def of(
+        cls,
+        features: Features | FeatureStore,
+        num_classes: int | None = None,
+        processes: Processes | None = None,
+    ) -> TrainingSet:
+        """Build the training set of features in memory or on disk.
+
+        Args:
+            features: Features of the training images; of a store the evaluation view.
+            num_classes: Number of classes K; None for the largest label and one.
+            processes: Each of which takes its share of a store; None for all of it.
+        """
+        if isinstance(features, FeatureStore):
+            matrix, labels, rows = features.open(processes=processes)
+            unseen = features.unseen_rows(rows)
+        else:
+            matrix, labels, unseen = FeatureMatrix.of(features.x), features.y, features.unseen
+        return cls(matrix, labels, num_classes or int(labels.max()) + 1, unseen)
 
     @property
     def num_classes(self) -> int:

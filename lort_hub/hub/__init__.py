@@ -1,4 +1,4 @@
-"""Write the output folder with its model card, and publish it on the Hugging Face Hub."""
+"""Save a model as an output folder with its card, and publish it on the Hugging Face Hub."""
 
 from lort_hub.lazy import lazy_names
 
@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "LortHead": "lort_head",
         "list_heads": "search",
         "push_to_hub": "upload",
+        "save_output": "output",
     },
 )

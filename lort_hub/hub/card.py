@@ -1,100 +1,103 @@
-"""The report of a run: the table of results and the model cards, from metrics.json and run.json alone."""
+"""Render the model cards of an output folder from the records of its run."""
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape, fenced
+from lort_hub.evaluation.report import MetricsRecord, Number, Scores
 from lort_hub.evaluation.tables import GROUPS, results_table
 from lort_hub.heads.methods import STAGE1
 from lort_hub.hub.card_text import citations, how_made, license_note, source_name
+from lort_hub.hub.head_file import HeadConfig, read_head_config
 from lort_hub.hub.search import search_tags
+from lort_hub.records import RunRecord
+
+IN_PYTHON = "It was made in Python, with `lort_hub.save_output`."
 
 
-def render_card(metrics: dict[str, Any], run: dict[str, Any], repo_id: str | None = None) -> str:
+def render_card(metrics: MetricsRecord, run: RunRecord, repo_id: str | None = None) -> str:
     """Render the card of a complete model.
 
     Args:
         metrics: Content of metrics.json.
         run: Content of run.json.
-        repo_id: Where on the Hub the snippet loads it from; None for the output folder itself.
+        repo_id: Hub id that the snippet loads; None for the output folder itself.
 
     Returns:
         Markdown with YAML metadata.
 
     Example:
-        >>> metrics = json.load(open("out/metrics.json"))  # doctest: +SKIP
-        >>> card = render_card(metrics, json.load(open("out/run.json")))  # doctest: +SKIP
+        >>> run = RunRecord.read(Path("out/run.json"))  # doctest: +SKIP
+        >>> card = render_card(MetricsRecord.read(Path("out/metrics.json")), run)  # doctest: +SKIP
     """
-    test, data = metrics["test"], run["data"]
-    baseline = {run["baseline"]["name"]: metrics["baseline"]} if run["baseline"] else {}
+    config, per_class = HeadConfig.of(run, metrics), metrics.test.per_class_accuracy
+    command, versions, data = run.environment.command, run.environment.versions, run.data
     return _fill(
         "model_card.md",
-        _metadata(test, run, run["backbone"]["library"]),
-        **_results({**baseline, run["head"]["method"]: test}, run),
-        citations=citations(run["head"]["method"], run["environment"]["versions"]["lort_hub"]),
-        largest=max(data["class_counts"]),
-        smallest=min(data["class_counts"]),
-        worst=_hardest(test["per_class_accuracy"], run["class_names"]),
+        _metadata(config, run.backbone.library),
+        **_results(config, untested=per_class.count(None)),
+        citations=citations(run.head.method, config.lort_hub),
+        largest=max(config.class_counts),
+        smallest=min(config.class_counts),
+        worst=_hardest(per_class, run.class_names),
         repo_id=repo_id,
-        needs_lort_hub=run["backbone"]["needs_lort_hub"],
+        needs_lort_hub=run.backbone.needs_lort_hub,
         made=how_made(metrics, run),
-        command=fenced(run["environment"]["command"] or "(from Python)"),
-        versions=", ".join(f"{name} {number}" for name, number in run["environment"]["versions"].items()),
-        fingerprint=data["fingerprint"],
-        data_source=f"{code(data['dataset'])} at revision `{data['revision']}`, " if data["revision"] else "",
+        command=IN_PYTHON if command is None else fenced(command),
+        versions=", ".join(f"{name} {number}" for name, number in versions.items()),
+        fingerprint=data.fingerprint,
+        data_source=f"{code(data.dataset)} at revision `{data.revision}`, " if data.revision else "",
     )
 
 
-def render_head_card(config: dict[str, Any], repo_id: str | None = None) -> str:
-    """Render the card of a head alone.
+def render_head_card(config: HeadConfig, repo_id: str | None = None) -> str:
+    """Render the card of a head.
 
     Args:
         config: Content of the head's config.json.
-        repo_id: Where on the Hub the snippet loads it from; None for the head's folder itself.
+        repo_id: Hub id that the snippet loads; None for the folder of the head itself.
 
     Returns:
         Markdown with YAML metadata.
 
     Example:
-        >>> card = render_head_card(json.load(open("out/head/config.json")))  # doctest: +SKIP
+        >>> card = render_head_card(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
     """
-    backbone, test = config["backbone"], config["results"][config["head"]["method"]]
+    backbone = config.backbone
     return _fill(
         "head_card.md",
-        _metadata(test, config, "lort_hub"),
-        **_results(config["results"], config),
-        citations=citations(config["head"]["method"], config["lort_hub"]),
+        _metadata(config, "lort_hub"),
+        **_results(config),
+        citations=citations(config.head.method, config.lort_hub),
         backbone=code(source_name(backbone)),
-        revision=backbone["revision"],
-        num_features=backbone["num_features"],
-        sha256=backbone["sha256"],
+        revision=backbone.revision,
+        num_features=backbone.num_features,
+        sha256=backbone.sha256,
         repo_id=repo_id,
     )
 
 
 def address_cards(folder: Path, repo_id: str) -> None:
-    """Have the snippets on the cards in an output folder, or a head's, load from the Hub.
-
-    A card that was changed by hand is left as it is.
+    """Make the snippets of the cards in a folder load from the Hub; cards that were edited stay as they are.
 
     Args:
-        folder: Where the cards are; its files are overwritten, so give a copy.
-        repo_id: Where the folder is about to be pushed.
+        folder: Copy of an output folder, or of a head's; its cards are overwritten.
+        repo_id: Hub id that the folder is about to be pushed to.
 
     Example:
         >>> address_cards(Path("copy/of/out"), "me/name")  # doctest: +SKIP
     """
     rendered = []
     if (folder / "run.json").exists():
-        metrics, run = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "run"))
+        metrics, run = MetricsRecord.read(folder / "metrics.json"), RunRecord.read(folder / "run.json")
         rendered.append((folder / "README.md", [render_card(metrics, run, name) for name in (None, repo_id)]))
     head = folder / "head" if (folder / "head").is_dir() else folder
-    config = json.loads((head / "config.json").read_text())
-    if "results" in config:
+    values = read_head_config(head, head)
+    if "results" in values:
+        config = HeadConfig.from_json(values)
         rendered.append((head / "README.md", [render_head_card(config, name) for name in (None, repo_id)]))
     for path, (local, addressed) in rendered:
         if path.exists() and path.read_text(encoding="utf-8") == local:
@@ -108,111 +111,107 @@ def _fill(template: str, metadata: Any, **texts: Any) -> str:
     return str(ModelCard.from_template(metadata, template_str=source, **texts)) + "\n"
 
 
-def _results(reports: dict[str, dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
-    """What both cards say of a model and its results."""
-    data, method = run["data"], run["head"]["method"]
-    test = reports[method]
-    low, high = test["thresholds"]
+def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
+    """Fill the parts that both cards share: the model, its results and its limits."""
+    scores, num_classes = config.scores, len(config.class_names)
+    low, high = scores.thresholds
+    name = escape(source_name(config.backbone))
     return {
-        "title": f"{escape(source_name(run['backbone']))}, {method}, {escape(data['name'])}",
-        "intro": _intro(run),
-        "dataset": f"{code(data['name'])} (imbalance {data['imbalance']})",
-        "num_classes": len(run["class_names"]),
-        "n_test": f"{test['n']:,}",
+        "title": f"{name}, {config.head.method}, {escape(config.data.name)}",
+        "intro": _intro(config),
+        "dataset": f"{code(config.data.name)} (imbalance {config.data.imbalance})",
+        "num_classes": num_classes,
+        "n_test": f"{scores.n:,}",
         "low": low,
         "high": high,
-        "group_sizes": ", ".join(f"{test['groups'][group]['classes']} {group}" for group in GROUPS),
-        "interval_note": _interval_note(test),
-        "table": results_table(reports),
-        "baseline_note": f"The baseline is {run['baseline']['note']}. " if run["baseline"] else "",
-        "calibration_note": _calibration_note(test, run["head"]["delta"]),
-        "library": run["backbone"]["library"],
-        "limits": _limits(run["head"], test, len(run["class_names"])),
-        "license": license_note(run["backbone"]),
+        "group_sizes": ", ".join(f"{scores.groups[group].classes} {group}" for group in GROUPS),
+        "interval_note": _interval_note(scores),
+        "table": results_table(config.results),
+        "baseline_note": f"The baseline is {config.baseline.note}. " if config.baseline else "",
+        "calibration_note": _calibration_note(scores, config.head.delta),
+        "library": config.backbone.library,
+        "limits": _limits(config, untested),
+        "license": license_note(config.backbone.license),
     }
 
 
-def _hardest(per_class: list[float | None], names: list[str]) -> str:
+def _hardest(per_class: tuple[Number, ...], names: tuple[str, ...]) -> str:
     order = sorted((accuracy, k) for k, accuracy in enumerate(per_class) if accuracy is not None)
     text = ", ".join(f"{escape(names[k])} ({100 * accuracy:.0f} %)" for accuracy, k in order[:5])
     never = sum(accuracy == 0 for accuracy, _ in order)
     return text + (f"; in all, {never} classes are never recognised" if never > 5 else "")
 
 
-def _intro(run: dict[str, Any]) -> str:
-    backbone, head = code(source_name(run["backbone"])), run["head"]
-    if head["method"] == STAGE1:
+def _intro(config: HeadConfig) -> str:
+    backbone, head = code(source_name(config.backbone)), config.head
+    if head.method == STAGE1:
         return f"{backbone} trained by plain cross-entropy, the usual stage 1,"
     return (
-        f"{backbone} with its linear head re-trained by **{head['method']}** ({head['summary']}), its "
+        f"{backbone} with its linear head re-trained by **{head.method}** ({head.summary}), its "
         "backbone untouched,"
     )
 
 
-def _metadata(test: dict[str, Any], run: dict[str, Any], library: str) -> Any:
+def _metadata(config: HeadConfig, library: str) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
-    data, backbone = run["data"], run["backbone"]
-    name = f"{source_name(backbone)} {run['head']['method']}"
+    data, backbone, method, scores = config.data, config.backbone, config.head.method, config.scores
+    on_hub = data.dataset if data.revision else None
 
     def row(metric: str, label: str, value: float) -> EvalResult:
         return EvalResult(
             task_type="image-classification",
-            dataset_type=data["dataset"] if data["revision"] else data["name"],
-            dataset_name=f"{data['name']} ({data['imbalance']})",
-            dataset_split=data["test_split"],
+            dataset_type=on_hub or data.name,
+            dataset_name=f"{data.name} ({data.imbalance})",
+            dataset_split=data.test_split,
             metric_type=metric,
             metric_name=label,
             metric_value=round(value, 6),
         )
 
     results = [
-        row("accuracy", "accuracy", test["accuracy"]),
-        row("accuracy", "balanced accuracy", test["balanced_accuracy"]),
+        row("accuracy", "accuracy", scores.accuracy),
+        row("accuracy", "balanced accuracy", scores.balanced_accuracy),
     ]
     for group in GROUPS:
-        if test[group] is not None:
-            size = test["groups"][group]["n"]
-            results.append(row("accuracy", f"{group}-shot accuracy (n={size})", test[group]))
-    results.append(row("f1", "macro F1", test["macro_f1"]))
+        accuracy = getattr(scores, group)
+        if accuracy is not None:
+            results.append(row("accuracy", f"{group}-shot accuracy (n={scores.groups[group].n})", accuracy))
+    results.append(row("f1", "macro F1", scores.macro_f1))
     lineage = {
-        "base_model": backbone["source"],
-        "base_model_revision": backbone["revision"],
+        "base_model": backbone.source,
+        "base_model_revision": backbone.revision,
         "base_model_relation": "finetune",
     }
-    tags = search_tags(
-        method=run["head"]["method"], backbone=backbone["architecture"], trained_on=data["name"]
-    )
-    tags += search_tags(
-        backbone=backbone["source"] if backbone["revision"] else None,
-        trained_on=data["dataset"] if data["revision"] else None,
-    )
+    tags = search_tags(method=method, backbone=backbone.architecture, trained_on=data.name)
+    tags += search_tags(backbone=backbone.source if backbone.revision else None, trained_on=on_hub)
     return ModelCardData(
-        model_name=name,
+        model_name=f"{source_name(backbone)} {method}",
         library_name=library,
         pipeline_tag="image-classification",
-        license=backbone["license"],
-        datasets=[data["dataset"]] if data["revision"] else None,
+        license=backbone.license,
+        datasets=[on_hub] if on_hub else None,
         tags=list(dict.fromkeys(["image-classification", "long-tailed-recognition", *tags])),
         metrics=["accuracy", "f1"],
         eval_results=results,
         ignore_metadata_errors=False,
-        **(lineage if backbone["revision"] else {}),
+        **(lineage if backbone.revision else {}),
     )
 
 
-def _interval_note(test: dict[str, Any]) -> str:
-    if "interval" not in test:
+def _interval_note(scores: Scores) -> str:
+    interval = scores.interval
+    if interval is None:
         return ""
-    level = 100 * test["interval"]["level"]
-    note = f" In brackets: {level:.0f} % bootstrap interval over the test images of each class"
-    pairs = [pair for pair in test["interval"].values() if isinstance(pair, list)]
-    return note + (", empty where all are right or all wrong." if any(a == b for a, b in pairs) else ".")
+    note = f" In brackets: {100 * interval.level:.0f} % bootstrap interval over the test images of each class"
+    ranges = [interval.accuracy, interval.balanced_accuracy, interval.many, interval.medium, interval.few]
+    empty = any(ends[0] == ends[1] for ends in ranges if ends)
+    return note + (", empty where all are right or all wrong." if empty else ".")
 
 
-def _calibration_note(test: dict[str, Any], delta: float) -> str:
-    note = f"Expected calibration error {100 * test['ece']:.1f} %."
-    if delta > 0.5 and test["ece"] > 0.1:
+def _calibration_note(scores: Scores, delta: float) -> str:
+    note = f"Expected calibration error {100 * scores.ece:.1f} %."
+    if delta > 0.5 and scores.ece > 0.1:
         note += (
             " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
             " accuracy: use its ranking, or calibrate before you threshold."
@@ -220,20 +219,22 @@ def _calibration_note(test: dict[str, Any], delta: float) -> str:
     return note
 
 
-def _limits(head: dict[str, Any], test: dict[str, Any], num_classes: int) -> str:
-    if head["gamma"] == head["tau"] == 0:
+def _limits(config: HeadConfig, untested: int) -> str:
+    scores, num_classes = config.scores, len(config.class_names)
+    if config.head.gamma == config.head.tau == 0:
         text = (
             "It has learned the skewed mix of the training images and favours their frequent classes: where "
             "every class matters alike, prefer a head with class balance (gamma or tau above zero)."
         )
     else:
+        rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
         text = (
             "It expects every class to be equally likely. Where the deployed mix of classes is as skewed as "
-            "the training set, the baseline may be right more often."
+            f"the training set, {rival} may be right more often."
         )
-    if untested := test.get("per_class_accuracy", []).count(None):
+    if untested:
         text += f" Classes without a test image, of which nothing is known: {untested}."
-    if test["n"] < 30 * num_classes:
-        per_class = test["n"] / num_classes
+    if scores.n < 30 * num_classes:
+        per_class = scores.n / num_classes
         text += f" With about {per_class:.0f} test images a class, single classes' numbers are rough."
     return text

@@ -1,48 +1,42 @@
-"""Where a model comes from, in words, from metrics.json and run.json alone."""
+"""Describe in Markdown how a model was made, its license and what to cite."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
+from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
 from lort_hub.heads.methods import METHODS, STAGE1
+from lort_hub.records import BackboneRecord, HeadRecord, RunRecord
+from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
 
 LORT = "2403.00250"
 
 
-def source_name(backbone: dict[str, Any]) -> str:
-    """The Hub id, or the architecture: where a folder lay is nobody's business.
+def source_name(backbone: BackboneRecord) -> str:
+    """Name a backbone by its Hub id, or by its architecture where it is from a folder: paths stay private."""
+    return backbone.source if backbone.revision else backbone.architecture
+
+
+def license_note(license: str | None) -> str:
+    """Describe a license, or its absence, as Markdown.
 
     Example:
-        >>> source_name({"source": "/home/me/out", "revision": None, "architecture": "resnet50"})
-        'resnet50'
-    """
-    name: str = backbone["source"] if backbone["revision"] else backbone["architecture"]
-    return name
-
-
-def license_note(backbone: dict[str, Any]) -> str:
-    """What is known of the license.
-
-    Args:
-        backbone: The entry `backbone` of run.json.
-
-    Example:
-        >>> license_note({"license": "apache-2.0"}), license_note({"license": None})
+        >>> license_note("apache-2.0"), license_note(None)
         ('`apache-2.0`.', 'Not stated: no license of the backbone is known.')
     """
-    if backbone["license"] is None:
-        return "Not stated: no license of the backbone is known."
-    return f"{code(backbone['license'])}."
+    return f"{code(license)}." if license else "Not stated: no license of the backbone is known."
 
 
 def citations(method: str, version: str) -> str:
-    """What to cite, as Markdown.
+    """List what to cite, as Markdown.
 
     Args:
         method: One of `METHODS`, or stage 1.
-        version: Of lort_hub.
+        version: Version of lort_hub.
 
     Example:
         >>> print(citations("logit-adjust", "0.1.0"))  # doctest: +ELLIPSIS
@@ -63,8 +57,32 @@ def citations(method: str, version: str) -> str:
     )
 
 
-def how_made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
-    """The steps that led to a model, as a Markdown list.
+@dataclass(frozen=True)
+class TrainingSettings(Record):
+    """The arguments of a stage 1 that its card describes."""
+
+    pretrained: bool
+    tune: str
+    lora_rank: int
+    epochs: int
+    opt: str
+    lr: float
+    weight_decay: float
+    warmup_epochs: int
+    layer_decay: float | None
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    auto_augment: str | None
+    ema_decay: float
+    gradient_accumulation_steps: int
+    clip_grad: float | None
+    batch_size: int
+    patience: int
+
+
+def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
+    """List the steps that led to a model, as Markdown.
 
     Args:
         metrics: Content of metrics.json.
@@ -73,68 +91,83 @@ def how_made(metrics: dict[str, Any], run: dict[str, Any]) -> str:
     Example:
         >>> print(how_made(metrics, run))  # doctest: +SKIP
     """
-    backbone, head, selection = run["backbone"], run["head"], metrics["selection"]
-    counts = run["data"]["class_counts"]
-    at = f" at revision `{backbone['revision']}`" if backbone["revision"] else ""
-    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics["timing"].items())
-    if head["method"] == STAGE1:
-        given = run["arguments"]
-        lines = [
-            f"1. Architecture {code(source_name(backbone))}{at}, "
-            + ("starting from its weights." if given["pretrained"] else "from random weights."),
-            f"2. {_trained(given)}",
-            f"3. {sum(counts) - len(backbone['trained_on']['rows'])} training images were kept out, for "
-            f"choices in stage 2; {_published_epoch(metrics['history'], given)}.",
-        ]
+    backbone = run.backbone
+    at = f" at revision `{backbone.revision}`" if backbone.revision else ""
+    name = f"{code(source_name(backbone))}{at}"
+    if run.head.method == STAGE1:
+        lines = _training_steps(name, metrics, run)
     else:
         lines = [
-            f"1. Backbone {code(source_name(backbone))}{at}, frozen, {backbone['num_features']} features.",
-            f"2. Head: {head['method']}{_with(head['settings'])}{_solved(head)}.",
+            f"1. Backbone {name}, frozen, {backbone.num_features} features.",
+            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.",
         ]
-    if selection:
-        lines.append(
-            f"3. Settings chosen among {len(selection['candidates'])} by {selection['by']}, from "
-            f"{selection['how']}; the test images had no part in it."
-            if selection["candidates"]
-            else "3. There were no settings to choose."
-        )
-    if selection and "why" in selection:
-        lines.append(f"4. Method chosen as well: {selection['why']}.")
-    if left_out := run["data"].get("left_out"):
-        lines.append(
-            f"\nImages left out because they could not be decoded: {len(left_out)}, named in run.json."
-        )
-    return "\n".join([*lines, "", f"Seconds: {seconds}."])
+    lines += _selection_steps(metrics.selection)
+    if run.data.left_out:
+        number = len(run.data.left_out)
+        lines.append(f"\nImages left out because they could not be decoded: {number}, named in run.json.")
+    seconds = ", ".join(f"{phase} {time:.1f}" for phase, time in metrics.timing.items())
+    return "\n".join([*lines, *(["", f"Seconds: {seconds}."] if seconds else [])])
 
 
-def _trained(given: dict[str, Any]) -> str:
-    """One sentence on stage 1, of its arguments."""
-    what = {
+def _selection_steps(selection: SelectionRecord | None) -> list[str]:
+    if selection is None:
+        return []
+    settings = (
+        f"3. Settings chosen among {len(selection.candidates)} by {selection.by}, from {selection.how}; the "
+        "test images had no part in it."
+    )
+    method = [f"4. Method chosen as well: {selection.why}."] if selection.why else []
+    return [settings if selection.candidates else "3. There were no settings to choose.", *method]
+
+
+def _training_steps(name: str, metrics: MetricsRecord, run: RunRecord) -> list[str]:
+    if not run.arguments:
+        return [f"1. Architecture {name}, trained in Python; there is no record of how."]
+    settings = TrainingSettings.from_json(run.arguments)
+    start = "starting from its weights" if settings.pretrained else "from random weights"
+    lines = [f"1. Architecture {name}, {start}.", f"2. {_trained(settings)}"]
+    if run.backbone.trained_on:
+        held_out = sum(run.data.class_counts) - len(run.backbone.trained_on.rows)
+        lines.append(
+            f"3. {held_out} training images were kept out, for choices in stage 2; "
+            f"{_published_epoch(metrics.history or (), settings.patience)}."
+        )
+    return lines
+
+
+def _trained(settings: TrainingSettings) -> str:
+    """Describe stage 1 in one sentence."""
+    part = {
         "full": "all weights",
         "head": "the last layer alone, the rest frozen",
         "bias": "biases and the last layer, the rest frozen",
-        "lora": f"low-rank updates of rank {given['lora_rank']} and the last layer",
-    }[given["tune"]]
-    seen = ["crops and flips"]
-    seen += [escape(given["auto_augment"])] if given["auto_augment"] else []
-    seen += [f"{name} {given[name]:g}" for name in ("mixup", "cutmix", "label_smoothing") if given[name]]
-    more = [f"{given['warmup_epochs']} epochs of warm-up"] if given["warmup_epochs"] else []
-    more += [f"layer decay {given['layer_decay']:g}"] if given["layer_decay"] else []
-    more += [f"gradients clipped at {given['clip_grad']:g}"] if given["clip_grad"] else []
-    more += [f"averaged weights (decay {given['ema_decay']:g})"] if given["ema_decay"] else []
-    batch = given["batch_size"] * given["gradient_accumulation_steps"]
+        "lora": f"low-rank updates of rank {settings.lora_rank} and the last layer",
+    }[settings.tune]
+    augmentation = ["crops and flips"]
+    augmentation += [escape(settings.auto_augment)] if settings.auto_augment else []
+    strengths = {
+        "mixup": settings.mixup,
+        "cutmix": settings.cutmix,
+        "label_smoothing": settings.label_smoothing,
+    }
+    augmentation += [f"{name} {strength:g}" for name, strength in strengths.items() if strength]
+    more = [f"{settings.warmup_epochs} epochs of warm-up"] if settings.warmup_epochs else []
+    more += [f"layer decay {settings.layer_decay:g}"] if settings.layer_decay else []
+    more += [f"gradients clipped at {settings.clip_grad:g}"] if settings.clip_grad else []
+    more += [f"averaged weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
+    batch = settings.batch_size * settings.gradient_accumulation_steps
     optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(
-        given["opt"], escape(given["opt"])
+        settings.opt, escape(settings.opt)
     )
     return (
-        f"{given['epochs']} epochs of {optimizer} over {', '.join(seen)}, training {what}; learning rate "
-        f"{given['lr']:g} falling to zero on a cosine, weight decay {given['weight_decay']:g}, batches of "
-        f"{batch} a process{''.join(f', {text}' for text in more)}."
+        f"{settings.epochs} epochs of {optimizer} over {', '.join(augmentation)}, training {part}; learning "
+        f"rate {settings.lr:g} falling to zero on a cosine, weight decay {settings.weight_decay:g}, batches "
+        f"of {batch} a process{''.join(f', {text}' for text in more)}."
     )
 
 
-def _published_epoch(history: list[dict[str, Any]], given: dict[str, Any]) -> str:
-    if given["patience"]:
+def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:
+    if patience:
         return f"epoch {best_epoch(history)} is published, the best of {len(history)} on them"
     return f"the last epoch, {len(history)}, is the one published"
 
@@ -143,8 +176,8 @@ def _with(settings: dict[str, float]) -> str:
     return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
 
 
-def _solved(head: dict[str, Any]) -> str:
-    if head["relative_gradient"] is not None:
-        gradient, iterations = f"{head['relative_gradient']:.0e}", head["iterations"]
+def _solved(head: HeadRecord) -> str:
+    if head.relative_gradient is not None:
+        gradient, iterations = f"{head.relative_gradient:.0e}", head.iterations
         return f", solved to a relative gradient of {gradient} in {iterations} iterations"
-    return f", by {head['iterations']} epochs of SGD from the baseline head" if head["iterations"] else ""
+    return f", by {head.iterations} epochs of SGD from the baseline head" if head.iterations else ""

@@ -1,9 +1,10 @@
-"""Read, write and recognise the files of a head alone: config.json and model.safetensors."""
+"""Read, write and recognise the two files of a head: config.json and model.safetensors."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,79 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lort_hub.errors import CheckpointError
+from lort_hub.evaluation.report import MetricsRecord, Scores
+from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord
+from lort_hub.serialization import Record
+
+
+@dataclass(frozen=True)
+class DataSource(Record):
+    """The part of a `DataRecord` that a head carries: its source and its cut, without rows and checksums."""
+
+    name: str
+    dataset: str
+    revision: str | None
+    imbalance: str
+    test_split: str
+
+
+@dataclass(frozen=True)
+class HeadConfig(Record):
+    """The content of a head's config.json: the parts of run.json and metrics.json that a head carries.
+
+    Attributes:
+        backbone: Backbone that the head was made on.
+        head: How it was re-trained.
+        baseline: Head it is compared with; None where there is none.
+        class_names: Names of the K classes.
+        class_counts: Training images (K,).
+        data: Data set.
+        results: Scores of the baseline and of the head, by method.
+        lort_hub: Version of lort_hub.
+    """
+
+    backbone: BackboneRecord
+    head: HeadRecord
+    baseline: BaselineRecord | None
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    data: DataSource
+    results: dict[str, Scores]
+    lort_hub: str
+
+    @classmethod
+    def of(cls, run: RunRecord, metrics: MetricsRecord) -> HeadConfig:
+        """Take from the records of a run what its head carries."""
+        reports = {run.baseline.name: metrics.baseline} if run.baseline and metrics.baseline else {}
+        reports[run.head.method] = metrics.test
+        return cls(
+            backbone=run.backbone,
+            head=run.head,
+            baseline=run.baseline,
+            class_names=run.class_names,
+            class_counts=run.data.class_counts,
+            data=DataSource.part_of(run.data),
+            results={name: Scores.part_of(report) for name, report in reports.items()},
+            lort_hub=run.environment.versions["lort_hub"],
+        )
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the head itself."""
+        return self.results[self.head.method]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the config as JSON-ready values, without the rows that the backbone was trained on."""
+        config = super().to_json()
+        del config["backbone"]["trained_on"]
+        return config
 
 
 def is_head(folder: Path) -> bool:
-    """Whether a folder holds a LORT head alone, told by its tensors.
+    """Check by the names of its tensors whether a folder holds a head alone.
 
     Args:
-        folder: A folder with model.safetensors, or with a model in several files.
+        folder: Folder with a model.safetensors, or with a model in several files.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -41,13 +108,13 @@ def is_head(folder: Path) -> bool:
 
 
 def write_head(folder: Path, weight: Tensor, bias: Tensor, config: dict[str, Any]) -> None:
-    """Write a head's two files.
+    """Write the two files of a head.
 
     Args:
-        folder: An existing folder.
+        folder: Existing folder.
         weight: W (K, D).
         bias: b (K,).
-        config: JSON-ready record of the head.
+        config: JSON-ready content of config.json.
 
     Example:
         >>> import tempfile, torch
@@ -62,17 +129,17 @@ def write_head(folder: Path, weight: Tensor, bias: Tensor, config: dict[str, Any
 
 
 def read_head(folder: Path, source: str | Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Read a head's two files; missing or surplus tensors are errors.
+    """Read the two files of a head.
 
     Args:
-        folder: Where they lie.
-        source: What the user gave, for messages.
+        folder: Folder of the files.
+        source: Folder or Hub id that the user gave, for messages.
 
     Returns:
-        W (K, D), b (K,), and the record.
+        W (K, D), b (K,) and the content of config.json.
 
     Raises:
-        CheckpointError: It does not hold exactly a weight (K, D), a bias (K,) and their record.
+        CheckpointError: It does not hold exactly a weight (K, D), a bias (K,) and the names of K classes.
 
     Example:
         >>> weight, bias, config = read_head(Path("out/head"), "out/head")  # doctest: +SKIP
@@ -104,11 +171,11 @@ def _is_linear(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def read_head_config(folder: Path, source: str | Path) -> dict[str, Any]:
-    """Read a head's config.json, which has to name its classes.
+    """Read the config.json of a head, which has to name its classes.
 
     Args:
-        folder: Where it lies.
-        source: What the user gave, for messages.
+        folder: Folder of the file.
+        source: Folder or Hub id that the user gave, for messages.
 
     Raises:
         CheckpointError: There is none, or it names no classes.

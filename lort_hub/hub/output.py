@@ -1,200 +1,254 @@
-"""The output folder of a run: model, head alone, numbers, plots and card, written whole or not at all."""
+"""Save a re-trained model as an output folder: model, head, numbers, plots and card, whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lort_hub import records
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.save import check_saved, save_model
 from lort_hub.data.dataset import LongTailedData
 from lort_hub.download import license_of
+from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
-from lort_hub.evaluation.tables import REPORT_COLUMNS
-from lort_hub.files import atomic_folder, write_csv, write_json
+from lort_hub.evaluation.report import MetricsRecord, Report, SelectionRecord
+from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.heads.fit import Fit
 from lort_hub.heads.methods import METHODS, STAGE1
 from lort_hub.hub.card import render_card
+from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.lort_head import LortHead
+from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
 
 CHECKED_IMAGES = 4
 BASELINES = {
+    **{name: f"{method.summary} on the same features" for name, method in METHODS.items()},
     "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
     STAGE1: "the head the backbone came with",
 }
 
 
-def write_output(
-    folder: Path,
-    *,
-    overwrite: bool,
+def save_output(
+    folder: Path | str,
     backbone: Backbone,
     data: LongTailedData,
     fit: Fit,
-    reports: dict[str, dict[str, Any]],
-    timing: dict[str, float],
-    arguments: dict[str, Any],
-    environment: dict[str, Any],
+    reports: Mapping[str, Report],
+    *,
+    overwrite: bool = False,
+    license: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    environment: Environment | None = None,
+    timing: Mapping[str, float] | None = None,
     history: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write the output folder, after loading the saved model back and comparing its logits.
+    """Save a backbone with its re-trained head as a folder that plain timm or transformers loads.
+
+    The folder holds the complete model, the head alone, metrics.json, per_class.csv, run.json, plots and the
+    model card; `push_to_hub` publishes it. The saved model is loaded again and its logits are compared. Where
+    several processes run, call it on one.
 
     Args:
-        folder: Where.
-        overwrite: Whether a folder there may be replaced.
-        backbone: The frozen backbone.
-        data: The data set.
-        fit: The re-trained head.
-        reports: What `evaluate` returned, by name: the baseline, if there is one, and the head.
-        timing: Seconds of each phase so far.
-        arguments: The recipe's arguments, JSON-ready.
-        environment: Versions, command and git revision.
+        folder: Output folder.
+        backbone: Frozen backbone.
+        data: Data set.
+        fit: Re-trained head.
+        reports: Report of the head by its method, and that of one baseline by its method if there is one.
+        overwrite: Replace an output folder that is there already.
+        license: License of the model, for its card; None for that of the backbone.
+        arguments: Arguments of a recipe, by name; None for a run from Python.
+        environment: Software of the run; None to collect it.
+        timing: Seconds of each phase, for the card.
         history: One row for each epoch of stage 1.
 
     Raises:
-        CheckpointError: The saved model does not reproduce our logits, or the folder was filled meanwhile.
+        CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
+        ConfigError: The head is not linear, or does not fit the backbone, the data or the reports.
 
     Example:
-        >>> write_output(Path("out"), overwrite=False)  # doctest: +SKIP
+        >>> import tempfile
+        >>> from lort_hub import evaluate, extract_features, fit_head, load_backbone, load_long_tailed
+        >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+        >>> data = load_long_tailed("digits", imbalance="exp:50")
+        >>> train = extract_features(backbone, data.train)
+        >>> test = extract_features(backbone, data.test)
+        >>> baseline = fit_head(train, "ce")
+        >>> fit = fit_head(train, "lort")
+        >>> reports = {
+        ...     head.method: evaluate(head.logits(test.x), test.y, data.class_counts, weight=head.weight)
+        ...     for head in (baseline, fit)
+        ... }
+        >>> folder = Path(tempfile.mkdtemp()) / "digits"
+        >>> save_output(folder, backbone, data, fit, reports)
+        >>> sorted(path.name for path in folder.iterdir())[:4]
+        ['README.md', 'config.json', 'head', 'metrics.json']
     """
-    test = reports[fit.method]
-    baseline_name = next((name for name in reports if name != fit.method), None)
-    baseline = reports[baseline_name] if baseline_name else None
-    metrics = {
-        "test": test,
-        "baseline": baseline,
-        "selection": _describe_selection(fit),
-        "timing": timing,
-        **({"history": list(history)} if history else {}),
-    }
-    run: dict[str, Any] = {
-        "arguments": arguments,
-        "environment": environment,
-        "backbone": _describe_backbone(backbone, arguments.get("license")),
-        "head": _describe_head(fit),
-        "baseline": {"name": baseline_name, "note": BASELINES[baseline_name]} if baseline_name else None,
-        "data": _describe_data(data),
-        "class_names": list(data.class_names),
-    }
+    folder = Path(folder)
+    check_output_dir(folder, overwrite=overwrite)
+    _check_parts(backbone, data, fit, reports)
+    baseline = next((name for name in reports if name != fit.method), None)
+    reports = {name: reports[name] for name in (baseline, fit.method) if name is not None}
+    metrics = MetricsRecord(
+        test=reports[fit.method],
+        baseline=reports[baseline] if baseline else None,
+        selection=selection_record(fit),
+        timing=dict(timing or {}),
+        history=tuple(history) or None,
+    )
+    run = RunRecord(
+        arguments=dict(arguments or {}),
+        environment=environment or records.environment(),
+        backbone=backbone_record(backbone, license),
+        head=head_record(fit),
+        baseline=BaselineRecord(baseline, BASELINES[baseline]) if baseline else None,
+        data=data_record(data),
+        class_names=tuple(data.class_names),
+    )
     images = [data.test.image(k) for k in range(min(CHECKED_IMAGES, len(data.test)))]
     with atomic_folder(folder, overwrite=overwrite) as staged:
         save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
         check_saved(staged, backbone, fit.weight, fit.bias, images)
-        LortHead(fit.weight, fit.bias, _head_config(run, reports)).save_pretrained(staged / "head")
-        write_json(staged / "metrics.json", metrics)
-        write_json(staged / "run.json", run)
-        write_csv(
-            staged / "per_class.csv",
-            per_class_rows(data.class_names, data.class_counts.tolist(), test, baseline),
-        )
-        write_plots(staged / "plots", data.class_counts.tolist(), reports)
+        LortHead(fit.weight, fit.bias, HeadConfig.of(run, metrics).to_json()).save_pretrained(staged / "head")
+        write_json(staged / "metrics.json", metrics.to_json())
+        write_json(staged / "run.json", run.to_json())
+        write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
+        write_plots(staged / "plots", run.data.class_counts, reports)
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 
 
-def per_class_rows(
-    class_names: Sequence[str],
-    class_counts: Sequence[int],
-    test: dict[str, Any],
-    baseline: dict[str, Any] | None,
-) -> list[dict[str, Any]]:
-    """Rows of per_class.csv.
+def _check_parts(backbone: Backbone, data: LongTailedData, fit: Fit, reports: Mapping[str, Report]) -> None:
+    expected = (data.num_classes, backbone.num_features)
+    if tuple(fit.weight.shape) != expected:
+        raise ConfigError(
+            f"The head has {fit.weight.shape[0]} classes and {fit.weight.shape[1]} features, expected "
+            f"{expected[0]} and {expected[1]}.\nPass the backbone and the data that it was fitted on."
+        )
+    others = [name for name in reports if name != fit.method]
+    if fit.method not in reports or len(others) > 1:
+        raise ConfigError(
+            f"`reports` are of {', '.join(reports) or 'nothing'}, expected one of '{fit.method}', the method "
+            "of the head, and at most one of a baseline."
+        )
+    for name, report in reports.items():
+        if name not in BASELINES:
+            raise ConfigError(
+                f"`reports` has '{name}', expected the name of a method.{did_you_mean(name, BASELINES)}"
+            )
+        if len(report.per_class_accuracy) != data.num_classes:
+            raise ConfigError(
+                f"The report of '{name}' is on {len(report.per_class_accuracy)} classes, expected "
+                f"{data.num_classes}."
+            )
+
+
+def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any]]:
+    """Build the rows of per_class.csv.
 
     Args:
-        class_names: Names (K,).
-        class_counts: Training images (K,).
-        test: What `evaluate` returned for the new head.
-        baseline: The same for the baseline, if there is one.
+        run: Content of run.json.
+        metrics: Content of metrics.json.
 
     Example:
-        >>> import numpy as np
-        >>> from lort_hub.evaluation.metrics import evaluate
-        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
-        >>> per_class_rows(["cat", "dog"], [200, 5], report, report)[1]["train_images"]
-        5
+        >>> per_class_rows(run, metrics)[0]["name"]  # doctest: +SKIP
+        'cat'
     """
+    test, baseline = metrics.test, metrics.baseline
     return [
         {
             "class": k,
             "name": name,
-            "train_images": int(class_counts[k]),
-            "accuracy": test["per_class_accuracy"][k],
-            "baseline_accuracy": baseline["per_class_accuracy"][k] if baseline else None,
-            "logits_magnitude": test["logits_magnitude"]["per_class"][k],
-            "regularized_std": test["regularized_std"]["per_class"][k],
-            "weight_norm": test["weight_norm"]["per_class"][k] if test["weight_norm"] else None,
+            "train_images": run.data.class_counts[k],
+            "accuracy": test.per_class_accuracy[k],
+            "baseline_accuracy": baseline.per_class_accuracy[k] if baseline else None,
+            "logits_magnitude": test.logits_magnitude.per_class[k],
+            "regularized_std": test.regularized_std.per_class[k],
+            "weight_norm": test.weight_norm.per_class[k] if test.weight_norm else None,
         }
-        for k, name in enumerate(class_names)
+        for k, name in enumerate(run.class_names)
     ]
 
 
-def _head_config(run: dict[str, Any], reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What a head carries of run.json and metrics.json: no rows of data, no single class's scores."""
-    told = (*REPORT_COLUMNS, "n", "groups", "thresholds", "interval")
-    places = ("name", "dataset", "revision", "imbalance", "test_split")
-    return {
-        "backbone": {name: value for name, value in run["backbone"].items() if name != "trained_on"},
-        "head": run["head"],
-        "baseline": run["baseline"],
-        "class_names": run["class_names"],
-        "class_counts": run["data"]["class_counts"],
-        "data": {name: run["data"][name] for name in places},
-        "results": {
-            name: {key: report[key] for key in told if key in report} for name, report in reports.items()
-        },
-        "lort_hub": run["environment"]["versions"]["lort_hub"],
-    }
+def backbone_record(backbone: Backbone, license: str | None = None) -> BackboneRecord:
+    """Record a backbone.
 
+    Args:
+        backbone: Backbone.
+        license: Its license; None for the one that its own config or its card on the Hub states.
 
-def _describe_backbone(backbone: Backbone, license: str | None) -> dict[str, Any]:
+    Example:
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> backbone_record(load_backbone("test_resnet", pretrained=False)).num_features
+        96
+    """
     model: Any = backbone.model
     config = model.pretrained_cfg if backbone.library == "timm" else {"architecture": model.config.model_type}
-    stated = license_of(backbone.source, backbone.revision) if backbone.revision else None
-    return {
-        "spec": backbone.spec,
-        "source": backbone.source,
-        "revision": backbone.revision,
-        "library": backbone.library,
-        "sha256": backbone.fingerprint(),
-        "num_features": backbone.num_features,
-        "preprocessing": backbone.preprocessing,
-        "architecture": config["architecture"],
-        "license": license or stated or config.get("license"),
-        "trained_on": backbone.trained_on.to_dict() if backbone.trained_on else None,
-        "needs_lort_hub": type(backbone.model).__module__.startswith("lort_hub."),
-    }
+    on_card = license_of(backbone.source, backbone.revision) if backbone.revision else None
+    return BackboneRecord(
+        spec=backbone.spec,
+        source=backbone.source,
+        revision=backbone.revision,
+        library=backbone.library,
+        sha256=backbone.fingerprint(),
+        num_features=backbone.num_features,
+        preprocessing=backbone.preprocessing,
+        architecture=config["architecture"],
+        license=license or on_card or config.get("license"),
+        trained_on=backbone.trained_on,
+        needs_lort_hub=type(backbone.model).__module__.startswith("lort_hub."),
+    )
 
 
-def _describe_head(fit: Fit) -> dict[str, Any]:
-    return {
-        "method": fit.method,
-        "summary": METHODS[fit.method].summary if fit.method in METHODS else None,
-        "iterations": fit.linear.iterations,
-        "relative_gradient": fit.linear.relative_gradient,
-        "settings": fit.settings,
+def head_record(fit: Fit) -> HeadRecord:
+    """Record a re-trained head.
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.heads.fit import stage1_fit
+        >>> head_record(stage1_fit(torch.eye(2), torch.zeros(2))).method
+        'stage 1'
+    """
+    return HeadRecord(
+        method=fit.method,
+        summary=METHODS[fit.method].summary if fit.method in METHODS else None,
+        iterations=fit.linear.iterations,
+        relative_gradient=fit.linear.relative_gradient,
+        settings=fit.settings,
         **asdict(fit.objective),
-    }
+    )
 
 
-def _describe_selection(fit: Fit) -> dict[str, Any] | None:
-    selection = fit.selection.to_dict() if fit.selection else None
-    if fit.choice is None:
-        return selection
-    how = {"why": fit.reason, "methods": fit.choice.scores}
-    return {"chosen": fit.settings, "candidates": [], **(selection or {}), **how}
+def selection_record(fit: Fit) -> SelectionRecord | None:
+    """Record how the settings of a head were chosen, and its method; None where both were given."""
+    if fit.selection is None and fit.choice is None:
+        return None
+    tried = fit.selection.to_dict() if fit.selection else {"chosen": fit.settings}
+    method = {"why": fit.reason, "methods": fit.choice.scores} if fit.choice else {}
+    return SelectionRecord.from_json({**tried, **method})
 
 
-def _describe_data(data: LongTailedData) -> dict[str, Any]:
+def data_record(data: LongTailedData) -> DataRecord:
+    """Record a data set, with its training rows and the checksums of its images.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> data_record(load_long_tailed("digits", imbalance="exp:50")).imbalance
+        'exp:50'
+    """
     rows = data.train.rows.astype(np.int64)
-    return {
-        **data.source,
-        "class_counts": data.class_counts.tolist(),
-        "train_rows": rows.tolist(),
-        "train_rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
-        "fingerprint": data.train.fingerprint(),
-        "test_fingerprint": data.test.fingerprint(),
-    }
+    return DataRecord.from_json(
+        {
+            "left_out": [],
+            **data.source,
+            "class_counts": data.class_counts.tolist(),
+            "train_rows": rows.tolist(),
+            "train_rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+            "fingerprint": data.train.fingerprint(),
+            "test_fingerprint": data.test.fingerprint(),
+        }
+    )

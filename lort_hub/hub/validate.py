@@ -1,4 +1,4 @@
-"""Validate an output folder before it is published: complete, loadable, and without secrets."""
+"""Copy and validate an output folder before it is published."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from safetensors.torch import load_file
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import CheckpointError, LortHubError
+from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.head_file import is_head, read_head
 from lort_hub.hub.retry import TOKEN
+from lort_hub.records import RunRecord
 
 OUTPUT_FILES = (
     *("README.md", "config.json", "preprocessor_config.json", "metrics.json", "run.json", "per_class.csv"),
     *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "plots/*.png"),
     *("head/README.md", "head/config.json", "head/model.safetensors"),
 )
-"""Files that are published. Others in the folder (pickles, checkpoints, hidden files) are left out."""
+"""The files that are published. All others in the folder (pickles, checkpoints, hidden files) are not."""
 REQUIRED = ("README.md", "metrics.json", "run.json", "head/config.json", "head/model.safetensors")
 
 
 @contextmanager
 def validated_copy(folder: Path | str) -> Iterator[Path]:
-    """Copy the files of an output to a temporary folder, and check the copy.
+    """Copy the files to publish to a temporary folder, and validate them there.
 
     Args:
-        folder: An output folder, or the `head` folder in it.
+        folder: Output folder of `save_output`, or the `head` folder in it.
 
     Yields:
         The temporary folder.
 
     Raises:
         CheckpointError: The output is incomplete, changes while it is copied, holds a Hub token, does not
-            load in its own library, has weights that are not finite, or has parts of different models.
+            load in its own library, has weights that are not finite, or its files do not belong together.
 
     Example:
         >>> with validated_copy("out") as staged:  # doctest: +SKIP
@@ -64,7 +66,7 @@ def validated_copy(folder: Path | str) -> Iterator[Path]:
             reason = str(cause).splitlines()[0].replace(temporary, str(folder))
             raise CheckpointError(
                 f"{folder} is not an output that can be published: {reason}\n"
-                "Nothing was pushed. Run again what wrote the folder, and have it overwritten."
+                "Nothing was pushed. Write the folder again, with `overwrite=True`."
             ) from cause
         yield staged
 
@@ -91,12 +93,12 @@ def _check_output(folder: Path) -> None:
         return
     if missing := [name for name in REQUIRED if not (folder / name).exists()]:
         raise CheckpointError(f"it lacks {', '.join(missing)}.")
-    json.loads((folder / "metrics.json").read_text())
+    MetricsRecord.read(folder / "metrics.json")
     backbone = load_backbone(f"local-dir:{folder}")
-    run = json.loads((folder / "run.json").read_text())
-    if backbone.fingerprint() != run["backbone"]["sha256"]:
+    run = RunRecord.read(folder / "run.json")
+    if backbone.fingerprint() != run.backbone.sha256:
         raise CheckpointError("the weights in model.safetensors are not those that run.json was written for.")
-    names = run["class_names"]
+    names = run.class_names
     saved, size = _class_names(folder), len(backbone.weight)
     if saved != names or len(names) != size:
         raise CheckpointError(
@@ -108,19 +110,18 @@ def _check_output(folder: Path) -> None:
         raise CheckpointError("head/ is not the classifier of model.safetensors.")
 
 
-def _class_names(folder: Path) -> list[str]:
+def _class_names(folder: Path) -> tuple[str, ...]:
     config = json.loads((folder / "config.json").read_text())
-    if "architecture" in config:
-        return list(config.get("label_names", []))
-    return list(config.get("id2label", {}).values())
+    names = config.get("label_names", ()) if "architecture" in config else config.get("id2label", {}).values()
+    return tuple(names)
 
 
 def load_snippets(folder: Path, repo_id: str, revision: str | None = None) -> str:
-    """Write the Python that loads a pushed output: in timm, in transformers' pipeline, and its head alone.
+    """Write the Python that loads a pushed output: in its own library, in a pipeline, and its head alone.
 
     Args:
-        folder: The pushed folder.
-        repo_id: Repository on the Hub.
+        folder: Folder that was pushed.
+        repo_id: Hub id that it was pushed to.
         revision: Branch or commit; None for main.
 
     Example:
@@ -133,9 +134,9 @@ def load_snippets(folder: Path, repo_id: str, revision: str | None = None) -> st
     head = ["from lort_hub import LortHead", f'head = LortHead.from_pretrained("{name}")']
     if is_head(folder):
         return "\n".join(head)
-    made_from = json.loads((folder / "run.json").read_text())["backbone"]
-    lines = ["import lort_hub.cifar_resnets  # registers this architecture"] * made_from["needs_lort_hub"]
-    if made_from["library"] == "timm":
+    backbone = RunRecord.read(folder / "run.json").backbone
+    lines = ["import lort_hub.cifar_resnets  # registers this architecture"] * backbone.needs_lort_hub
+    if backbone.library == "timm":
         lines += ["import timm", f'model = timm.create_model("hf-hub:{name}", pretrained=True).eval()', ""]
     at = f', revision="{revision}"' if revision else ""
     lines += [

@@ -10,7 +10,8 @@ from tests.support.files import fill
 
 def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
     fill(tmp_path, {"file": "", "full/file": "", "ours/run.json": ""})
-    for name, message in {"file": "is a file", "file/out": "file is a file", "full": "--overwrite"}.items():
+    refused = {"file": "is a file", "file/out": "file is a file", "full": "`overwrite=True`"}
+    for name, message in refused.items():
         with pytest.raises(CheckpointError, match=message):
             check_output_dir(tmp_path / name, overwrite=False)
     (tmp_path / "empty").mkdir()

@@ -10,6 +10,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.evaluation.metrics import class_groups, evaluate, logits_magnitude, regularized_std
+from lort_hub.evaluation.report import Report
 
 
 def sample(seed=0, n=200, classes=5, balanced=False):
@@ -77,6 +78,31 @@ def test_rates_equal_independent_implementations(seed):
     assert report["ece"] == pytest.approx(float(theirs), abs=1e-6)
 
 
+def test_tensors_and_lists_are_taken_as_arrays_are():
+    logits, labels = sample()
+    counts, weight = np.array([200, 150, 50, 30, 5]), np.ones((5, 2))
+    expected = evaluate(logits, labels, counts, weight=weight, bootstrap=10)
+    tensors = [torch.from_numpy(array) for array in (logits, labels, counts, weight)]
+    tensors[0].requires_grad_()
+    assert evaluate(*tensors[:3], weight=tensors[3], bootstrap=10) == expected
+    assert evaluate(logits, labels, counts.tolist(), weight=weight, bootstrap=10) == expected
+    for half in (torch.float16, torch.bfloat16):
+        rounded = torch.from_numpy(logits).to(half)
+        assert evaluate(rounded, labels, counts) == evaluate(rounded.double().numpy(), labels, counts)
+    assert (logits_magnitude(tensors[0], tensors[1]) == logits_magnitude(logits, labels)).all()
+    assert (regularized_std(tensors[0], tensors[1]) == regularized_std(logits, labels)).all()
+
+
+def test_a_report_is_its_json_and_answers_by_name():
+    report = evaluate(*sample(), np.array([200, 150, 50, 30, 5]), bootstrap=10)
+    values = json.loads(json.dumps(report.to_json()))
+    assert Report.from_json(values) == report
+    for name, value in values.items():
+        assert json.loads(json.dumps(report[name])) == value
+    with pytest.raises(KeyError):
+        report["balanced"]
+
+
 def test_groups_at_their_borders():
     groups = class_groups(np.array([500, 101, 100, 20, 19, 1]))
     assert {name: classes.tolist() for name, classes in groups.items()} == {
@@ -105,7 +131,7 @@ def test_class_without_test_images_is_none_not_nan():
     assert report["interval"]["few"] is None
     assert report["per_class_accuracy"] == [1.0, 1.0, None]
     assert report["logits_magnitude"]["per_class"][2] is None
-    json.dumps(report, allow_nan=False)
+    json.dumps(report.to_json(), allow_nan=False)
 
 
 def test_interval_equals_literal_resampling_within_classes():

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from matplotlib import image
@@ -11,6 +9,7 @@ from lort_hub.evaluation.plots import ORANGE, plot_comparison, plot_study, write
 from lort_hub.experiments.ablations import STUDIES, Bench
 from lort_hub.heads.fit import fit_head
 from tests.support.features import clusters
+from tests.support.rows import row_of
 
 NAMES = ["logits_magnitude.png", "per_class_accuracy.png", "reliability.png"]
 
@@ -88,16 +87,16 @@ def test_dots_and_lines_are_the_report_s_numbers_every_time(tmp_path, figures):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     axes = figures["per_class_accuracy.png"].axes[0]
     for dots, found in zip(axes.collections, reports.values(), strict=True):
-        expected = [np.nan if rate is None else 100 * rate for rate in found["per_class_accuracy"]]
+        expected = [np.nan if rate is None else 100 * rate for rate in found.per_class_accuracy]
         np.testing.assert_allclose(np.ma.filled(dots.get_offsets(), np.nan)[:, 1], expected)
         np.testing.assert_allclose(np.ma.filled(dots.get_offsets()[:, 0], np.nan)[:5], counts[:5])
     assert all(np.isfinite(line.get_ydata()).all() for line in axes.lines)
     assert [text.get_text() for text in axes.texts] == ["few", "medium", "many"]
     magnitude = figures["logits_magnitude.png"].axes[0].lines[1].get_ydata()
-    expected = np.array(reports["lort"]["logits_magnitude"]["per_class"])
+    expected = np.array(reports["lort"].logits_magnitude.per_class)
     np.testing.assert_allclose(magnitude, expected / expected.mean())
     line = figures["reliability.png"].axes[0].lines[2]
-    bins = np.array(reports["lort"]["calibration"])
+    bins = np.array(reports["lort"].calibration)
     np.testing.assert_allclose(line.get_xydata(), 100 * bins[bins[:, 0] > 0, 1:])
 
 
@@ -115,7 +114,7 @@ def test_comparison_has_a_panel_for_each_cell_and_a_dot_for_each_seed(tmp_path, 
         ("$x^{$", "auto"): [0.9],
     }
     rows = [
-        {"cell": cell, "method": method, "balanced_accuracy": rate}
+        row_of(cell=cell, method=method, balanced_accuracy=rate)
         for (cell, method), rates in numbers.items()
         for rate in rates
     ]
@@ -135,7 +134,7 @@ def test_comparison_has_a_panel_for_each_cell_and_a_dot_for_each_seed(tmp_path, 
 
 def study(name, tmp_path, figures, varied):
     """The axes of a study whose k-th head is right k percent of the time."""
-    rows = [{"chosen": json.dumps(v), "balanced_accuracy": k / 100} for k, v in enumerate(varied)]
+    rows = [row_of(chosen=v, balanced_accuracy=k / 100) for k, v in enumerate(varied)]
     plot_study(tmp_path / f"{name}.png", name, rows)
     return figures[f"{name}.png"].axes[0]
 

@@ -1,16 +1,20 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.report import ResultRow
 from lort_hub.evaluation.tables import COMPARISON_COLUMNS, comparison_table, result_row, study_table
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.training_set import TrainingSet
+from tests.support.rows import row_of
 
 PROMISED = ("method", "seed", "accuracy", "balanced_accuracy", "many", "medium", "few", "macro_f1", "nll")
 PROMISED += ("ece", "logits_magnitude_mean", "logits_magnitude_std", "seconds", "chosen")
+COLUMNS = {"method": "ce", "seed": 3, "seconds": 0.5, "chosen": {"tau": 1}}
 
 
 def report_of(seed=0, weight=None, counts=(200, 50, 5), labels=(0, 0, 1, 1, 2, 2)):
@@ -22,15 +26,20 @@ def report_of(seed=0, weight=None, counts=(200, 50, 5), labels=(0, 0, 1, 1, 2, 2
 def test_a_row_has_the_columns_promised_and_the_report_s_numbers():
     weight = np.array([[3.0, 4.0], [0.0, 10.0], [15.0, 0.0]])
     report = report_of(weight=weight)
-    row = result_row(report, np.array([200, 50, 5]), method="ce", seed=3, seconds=0.5, chosen='{"tau": 1}')
+    record = result_row(report, np.array([200, 50, 5]), **COLUMNS)
+    row = record.to_csv()
+    assert list(row)[:5] == ["method", "seed", "seconds", "chosen", "accuracy"]
+    assert list(replace(record, cell="digits").to_csv())[:2] == ["cell", "method"]
+    assert list(row)[-1] == "backward 50"
+    assert ResultRow.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert set(PROMISED) <= set(row)
     assert (row["method"], row["seed"], json.loads(row["chosen"])) == ("ce", 3, {"tau": 1})
     for name in ("accuracy", "balanced_accuracy", "many", "medium", "few", "macro_f1", "nll", "ece", "n"):
         assert row[name] == report[name]
-    assert row["logits_magnitude_mean"] == pytest.approx(np.mean(report["logits_magnitude"]["per_class"]))
-    assert row["logits_magnitude_std"] == pytest.approx(np.std(report["logits_magnitude"]["per_class"]))
+    assert row["logits_magnitude_mean"] == pytest.approx(np.mean(report.logits_magnitude.per_class))
+    assert row["logits_magnitude_std"] == pytest.approx(np.std(report.logits_magnitude.per_class))
     assert row["weight_norm_spread"] == pytest.approx(np.std([5, 10, 15]) / 10)
-    assert result_row(report_of(), np.array([200, 50, 5]))["weight_norm_spread"] is None
+    assert result_row(report_of(), np.array([200, 50, 5]), **COLUMNS).weight_norm_spread is None
 
 
 def test_a_head_of_zero_weights_has_no_spread_of_their_norms():
@@ -39,11 +48,7 @@ def test_a_head_of_zero_weights_has_no_spread_of_their_norms():
         TrainingSet(torch.zeros(6, 2), torch.tensor([0, 0, 0, 1, 1, 2]), 3), "ce", weight_decay=0.1
     )
     report = report_of(weight=fit.weight.numpy())
-    assert result_row(report, np.array([200, 50, 5]))["weight_norm_spread"] is None
-
-
-def row_of(**numbers):
-    return {"method": "ce", "chosen": "{}", **dict.fromkeys(COMPARISON_COLUMNS, 0.5), **numbers}
+    assert result_row(report, np.array([200, 50, 5]), **COLUMNS).weight_norm_spread is None
 
 
 def cells(table):
@@ -53,10 +58,10 @@ def cells(table):
 def test_table_is_in_percent_with_mean_and_spread_over_seeds():
     numbers = [(0.50, 1.0, 0.1), (0.54, 1.5, None), (0.61, 2.0, None)]
     rows = [
-        row_of(balanced_accuracy=accuracy, nll=nll, many=many, few=None, chosen=f'{{"tau": {nll}, "b": 0}}')
+        row_of(balanced_accuracy=accuracy, nll=nll, many=many, few=None, chosen={"tau": nll, "b": 0})
         for accuracy, nll, many in numbers
     ]
-    rows.append(row_of(method="lort", chosen='{"method": "las", "label_aware": false}'))
+    rows.append(row_of(method="lort", chosen={"method": "las", "label_aware": False}))
     header, _, ce, lort = cells(comparison_table(rows, {"p vs ce": {"lort": 0.0304}}))
     got = dict(zip(header, ce, strict=True))
     assert header[0] == "method"
@@ -73,7 +78,7 @@ def test_table_is_in_percent_with_mean_and_spread_over_seeds():
 
 def test_study_table_has_a_line_for_each_head():
     varied = [{"by": "SGD", "delta": 0.5, "gap": 2.0}, {"by": "SGD", "delta": 0.0, "gap": None}]
-    rows = [row_of(chosen=json.dumps(values), few=None, balanced_accuracy=0.123) for values in varied]
+    rows = [row_of(chosen=values, few=None, balanced_accuracy=0.123) for values in varied]
     header, rule, *lines = cells(study_table(rows))
     assert header == [
         "by",

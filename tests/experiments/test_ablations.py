@@ -24,6 +24,7 @@ from lort_hub.heads.fit import fit_head, stage1_fit
 from lort_hub.heads.solvers.objective import Objective, logit_gap
 from lort_hub.heads.solvers.sgd import sgd
 from tests.support.features import clusters
+from tests.support.rows import row_of
 
 LORT = 3 / (3 + 100 * (1 - 0.98) / 0.98)
 """LORT's delta at three classes: the logit gap that 0.98 has at 100."""
@@ -169,13 +170,13 @@ def test_every_head_of_a_study_is_told_apart_by_what_it_varies(name, bench):
 
 
 def row(accuracy, magnitude, spread=1.0, deviation=0.5, norms=0.1):
-    return {
-        "balanced_accuracy": accuracy,
-        "logits_magnitude_mean": magnitude,
-        "logits_magnitude_std": spread,
-        "regularized_std_mean": deviation,
-        "weight_norm_spread": norms,
-    }
+    return row_of(
+        balanced_accuracy=accuracy,
+        logits_magnitude_mean=magnitude,
+        logits_magnitude_std=spread,
+        regularized_std_mean=deviation,
+        weight_norm_spread=norms,
+    )
 
 
 def test_rank_correlations_equal_scipy_s_and_leave_out_what_does_not_vary():

@@ -3,11 +3,12 @@ import pytest
 
 from lort_hub.errors import CheckpointError
 from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from tests.support.rows import row_of
 
 
 def test_seeds_of_other_features_and_damaged_files_are_not_gone_on_with(tmp_path):
     labels = np.arange(3)
-    results = SeedResults(["one"], [{"method": "ce"}], {"ce": labels == 0}, labels, {})
+    results = SeedResults(["one"], [row_of(few=None)], {"ce": labels == 0}, labels, {})
     results.save(tmp_path / "0-0.npz")
     found = SeedResults.load(tmp_path / "0-0.npz", ["one"])
     assert (found.rows, found.right["ce"].tolist()) == (results.rows, [True, False, False])

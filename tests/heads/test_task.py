@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerate import Accelerator
 
 import lort_hub.heads.task
 from lort_hub.backbones.load import load_backbone
+from lort_hub.data.holdout import hold_out, record_training
 from lort_hub.data.load import load_long_tailed
+from lort_hub.features.extract import extract_features
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.task import RetrainingTask
 
 
@@ -33,6 +38,23 @@ def fits(monkeypatch):
 
 def results(task):
     return list(task.train_store.folder.glob("result-*.safetensors"))
+
+
+def test_python_chooses_on_the_images_that_the_recipe_chooses_on(backbone, tmp_path):
+    data = load_long_tailed("digits")
+    kept, held = hold_out(data.train, 0.1)
+    trained = replace(backbone, trained_on=record_training(data, kept))
+    task = RetrainingTask.extract(trained, data, Accelerator(cpu=True), folder=tmp_path)
+    store = extract_features(trained, data.train, folder=tmp_path)
+    fits = [fit_head(features, "lort") for features in (store, store.load(), task.training)]
+    assert len({fit.selection.how for fit in fits}) == 1
+    assert f"{len(held)} " in fits[0].selection.how
+    assert all(fit.weight.equal(fits[0].weight) for fit in fits)
+    assert extract_features(backbone, data.train, folder=tmp_path).unseen is None
+    cut = load_long_tailed("digits", imbalance="exp:20").train
+    unseen = extract_features(trained, cut, folder=tmp_path).unseen
+    assert unseen.sum() == len(set(cut.rows.tolist()) - set(kept.rows.tolist()))
+    assert extract_features(trained, data.test, folder=tmp_path).unseen is None
 
 
 def test_the_kept_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):

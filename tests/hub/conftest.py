@@ -11,8 +11,7 @@ from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.training_set import TrainingSet
-from lort_hub.hub.output import write_output
-from lort_hub.records import environment
+from lort_hub.hub.output import save_output
 from tests.support.hub_client import point_to
 from tests.support.hub_server import serve
 from tests.support.models import timm_folder
@@ -31,17 +30,8 @@ def made(tmp_path_factory):
         x = torch.randn(len(data.train), backbone.num_features)
         fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), 10), "lort", gamma=0.5)
         logits = np.random.default_rng(0).normal(size=(len(data.test), 10))
-        write_output(
-            root / "models" / "me" / "full",
-            overwrite=False,
-            backbone=backbone,
-            data=data,
-            fit=fit,
-            reports={name: evaluate(logits, data.test.labels, data.class_counts) for name in ("ce", "lort")},
-            timing={"head": 0.5},
-            arguments={},
-            environment=environment(),
-        )
+        report = evaluate(logits, data.test.labels, data.class_counts)
+        save_output(root / "models" / "me" / "full", backbone, data, fit, {"ce": report, "lort": report})
     patch.undo()
     shutil.copytree(root / "models" / "me" / "full" / "head", root / "models" / "me" / "head")
     return root

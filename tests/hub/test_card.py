@@ -13,18 +13,19 @@ from huggingface_hub import ModelCard
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.commands.training_arguments import TrainingArguments
-from lort_hub.data.holdout import TrainedOn
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.report import MetricsRecord, Report
 from lort_hub.evaluation.tables import GROUPS, REPORT_COLUMNS, results_table
 from lort_hub.files import write_csv
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.hub.card import address_cards, render_card, render_head_card
-from lort_hub.hub.output import per_class_rows, write_output
-from lort_hub.records import environment
+from lort_hub.hub.head_file import HeadConfig
+from lort_hub.hub.output import per_class_rows, save_output
+from lort_hub.records import RunRecord, TrainedOn, environment
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",
@@ -46,26 +47,35 @@ def written(tmp_path_factory):
     fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), 10), "lort", gamma=0.5)
     logits = rng.normal(size=(2, len(data.test), 10)) + 2 * np.eye(10)[data.test.labels]
     reports = {
-        name: evaluate(z, data.test.labels, data.class_counts, weight=fit.weight.numpy(), bootstrap=50)
+        name: evaluate(z, data.test.labels, data.class_counts, weight=fit.weight, bootstrap=50)
         for name, z in zip(("ce", "lort"), logits, strict=True)
     }
-    write_output(
-        folder,
-        overwrite=False,
-        backbone=backbone,
-        data=data,
-        fit=fit,
-        reports=reports,
-        timing={"data": 1.25, "head": 0.5},
-        arguments={"seed": 0},
-        environment=environment(),
-    )
+    how = {"timing": {"data": 1.25, "head": 0.5}, "environment": environment("retrain.py --dataset digits")}
+    save_output(folder, backbone, data, fit, reports, arguments={"seed": 0}, **how)
     return folder
 
 
 @pytest.fixture
 def run_and_metrics(written):
+    """The content of run.json and metrics.json, to be changed by a test."""
     return tuple(json.loads((written / f"{name}.json").read_text()) for name in ("run", "metrics"))
+
+
+def render(metrics, run, repo_id=None):
+    """The card of changed contents of metrics.json and run.json."""
+    return render_card(MetricsRecord.from_json(metrics), RunRecord.from_json(run), repo_id)
+
+
+def render_head(config, repo_id=None):
+    return render_head_card(HeadConfig.from_json(config), repo_id)
+
+
+def rows_of(run, metrics):
+    return per_class_rows(RunRecord.from_json(run), MetricsRecord.from_json(metrics))
+
+
+def table_of(**reports):
+    return results_table({name: Report.from_json(report) for name, report in reports.items()})
 
 
 def markdown(card):
@@ -87,13 +97,13 @@ def fences(card):
 
 def test_card_is_rendered_from_the_two_files_alone(written, run_and_metrics):
     run, metrics = run_and_metrics
-    assert (written / "README.md").read_text() == render_card(metrics, run)
+    assert (written / "README.md").read_text() == render(metrics, run)
 
 
 def test_table_has_every_column_and_only_numbers_of_the_metrics(run_and_metrics):
     run, metrics = run_and_metrics
-    table = results_table({"ce": metrics["baseline"], "lort": metrics["test"]})
-    assert table in render_card(metrics, run)
+    table = table_of(ce=metrics["baseline"], lort=metrics["test"])
+    assert table in render(metrics, run)
     header, rule, *rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.split("\n")
     ]
@@ -115,7 +125,8 @@ def test_empty_group_is_not_available_and_not_in_the_metadata(run_and_metrics):
     labels = np.arange(10)
     report = evaluate(np.eye(10), labels, np.full(10, 500), bootstrap=10)
     assert results_table({"lort": report}).count("n/a") == 2
-    card = render_card({"test": report, "baseline": report, "selection": None, "timing": {"data": 1.0}}, run)
+    values = report.to_json()
+    card = render({"test": values, "baseline": values, "selection": None, "timing": {"data": 1.0}}, run)
     assert [result.metric_name for result in ModelCard(card).data.eval_results] == [
         "accuracy", "balanced accuracy", "many-shot accuracy (n=10)", "macro F1"
     ]  # fmt: skip
@@ -123,7 +134,7 @@ def test_empty_group_is_not_available_and_not_in_the_metadata(run_and_metrics):
 
 def test_metadata_round_trips_the_numbers(run_and_metrics):
     run, metrics = run_and_metrics
-    data, test = ModelCard(render_card(metrics, run)).data, metrics["test"]
+    data, test = ModelCard(render(metrics, run)).data, metrics["test"]
     found = {result.metric_name: result for result in data.eval_results}
     groups = {f"{group}-shot accuracy (n={test['groups'][group]['n']})": test[group] for group in GROUPS}
     names = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
@@ -135,11 +146,11 @@ def test_metadata_round_trips_the_numbers(run_and_metrics):
 
 def test_hub_sources_are_linked_and_local_ones_are_not(run_and_metrics):
     run, metrics = run_and_metrics
-    assert ModelCard(render_card(metrics, run)).data.get("base_model") is None
-    assert ModelCard(render_card(metrics, run)).data.get("datasets") is None
+    assert ModelCard(render(metrics, run)).data.get("base_model") is None
+    assert ModelCard(render(metrics, run)).data.get("datasets") is None
     run["backbone"].update(source="timm/resnet18.a1_in1k", revision="f" * 40, license="apache-2.0")
     run["data"].update(dataset="uoft-cs/cifar100", revision="e" * 40)
-    data = ModelCard(render_card(metrics, run)).data
+    data = ModelCard(render(metrics, run)).data
     assert (data.base_model, data.datasets, data.license) == (
         "timm/resnet18.a1_in1k", ["uoft-cs/cifar100"], "apache-2.0"
     )  # fmt: skip
@@ -148,19 +159,19 @@ def test_hub_sources_are_linked_and_local_ones_are_not(run_and_metrics):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_text(written, run_and_metrics, name):
     run, metrics = run_and_metrics
-    plain = render_card(metrics, run)
+    plain = render(metrics, run)
     worst = metrics["test"]["worst_class"]["class"]
     hostile = {"source": name, "spec": name, "architecture": name, "license": name}
     head = json.loads((written / "head" / "config.json").read_text())
-    plain_head = render_head_card(head)
+    plain_head = render_head(head)
     for record in (run, head):
         record["class_names"] = [f"{name}{k}" for k in range(10)]
         record["data"] |= {"name": name, "dataset": name}
         record["backbone"] |= hostile
     run["environment"]["command"] = f"retrain.py --dataset {name}"
-    card = render_card(metrics, run)
+    card = render(metrics, run)
     assert markdown(card)[:2] == markdown(plain)[:2]
-    assert markdown(render_head_card(head))[:2] == markdown(plain_head)[:2]
+    assert markdown(render_head(head))[:2] == markdown(plain_head)[:2]
     text = markdown(card)[2]
     assert f"Hardest classes: {name}{worst} (" in text
     assert f"the long tail of {name} (imbalance" in text
@@ -168,7 +179,7 @@ def test_hostile_names_are_text(written, run_and_metrics, name):
     data = ModelCard(card).data
     assert data.license == name
     run["backbone"]["license"] = None
-    data = ModelCard(render_card(metrics, run)).data
+    data = ModelCard(render(metrics, run)).data
     assert {result.dataset_name for result in data.eval_results} == {f"{name} (exp:10)"}
     assert data.to_dict().keys() == ModelCard(plain).data.to_dict().keys()
     assert escape(name) == name or f"{name}{worst}" not in card
@@ -188,26 +199,30 @@ def variants(run, metrics):
     yield "transformers", {**run, "backbone": {**run["backbone"], "library": "transformers"}}, metrics
     yield "no license", {**run, "backbone": {**run["backbone"], "license": None}}, metrics
     yield "no git", {**run, "environment": {**run["environment"], "git_revision": None}}, metrics
+    in_python = {**run, "environment": {**run["environment"], "command": None}}
+    yield "in Python", in_python, {**metrics, "timing": {}}
+    yield "alone", {**run, "baseline": None}, {**metrics, "baseline": None}
     stage1 = {
         "arguments": asdict(TrainingArguments(pretrained=False, epochs=2)),
         "head": {**run["head"], "method": STAGE1},
         "baseline": None,
-        "backbone": {**run["backbone"], "trained_on": TrainedOn("digits", "train", (1, 2), "0").to_dict()},
+        "backbone": {**run["backbone"], "trained_on": TrainedOn("digits", "train", (1, 2), "0").to_json()},
     }
     history = [{"held_out_balanced_accuracy": 0.5}, {"held_out_balanced_accuracy": 0.4}]
     trained = {**metrics, "baseline": None, "selection": None, "history": history}
     yield "stage 1", {**run, **stage1}, trained
+    yield "stage 1 in Python", {**run, **stage1, "arguments": {}}, trained
     tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
     arguments = asdict(TrainingArguments(**tuned, clip_grad=1.0))
     yield "stage 1 with everything", {**run, **stage1, "arguments": arguments}, trained
     tested = np.array([0, 0, 1])
-    partly = evaluate(np.eye(10)[[0, 1, 1]], tested, np.array(run["data"]["class_counts"]))
+    partly = evaluate(np.eye(10)[[0, 1, 1]], tested, run["data"]["class_counts"]).to_json()
     yield "classes without test images", run, {**metrics, "test": partly, "baseline": partly}
 
 
 def test_no_card_has_a_hole(run_and_metrics):
     for name, run, metrics in variants(*run_and_metrics):
-        card = render_card(metrics, run)
+        card = render(metrics, run)
         assert not re.search(
             r"More Information Needed|\b(None|nan|inf|null|Undefined)\b|\{\{|\{%|\}\}", card
         ), name
@@ -222,8 +237,8 @@ def test_snippets_compile_and_name_what_they_need(written, run_and_metrics, repo
     run["backbone"].update(library=library, needs_lort_hub=needed)
     head = json.loads((written / "head" / "config.json").read_text())
     head["backbone"] |= {"library": library, "revision": "f" * 40}
-    snippet, *others = re.findall(r"```python\n(.*?)```", render_card(metrics, run, repo_id), re.DOTALL)
-    of_head, *more = re.findall(r"```python\n(.*?)```", render_head_card(head, repo_id), re.DOTALL)
+    snippet, *others = re.findall(r"```python\n(.*?)```", render(metrics, run, repo_id), re.DOTALL)
+    of_head, *more = re.findall(r"```python\n(.*?)```", render_head(head, repo_id), re.DOTALL)
     assert others == more == []
     for block in (snippet, of_head):
         compile(block, "card", "exec")
@@ -256,9 +271,9 @@ def test_cards_are_addressed_to_where_they_are_pushed_unless_edited(written, tmp
 def test_a_thousand_classes_make_no_longer_card(run_and_metrics):
     run, metrics = run_and_metrics
     names, counts = [f"class {k}" for k in range(1000)], np.arange(1000, 0, -1)
-    report = evaluate(np.eye(1000), np.arange(1000), counts)
+    report = evaluate(np.eye(1000), np.arange(1000), counts).to_json()
     run["class_names"], run["data"]["class_counts"] = names, counts.tolist()
-    card = render_card({**metrics, "test": report, "baseline": report}, run)
+    card = render({**metrics, "test": report, "baseline": report}, run)
     assert len(card) < 10_000
     assert "1000 classes with 1000 down to 1 training images" in card
 
@@ -266,32 +281,32 @@ def test_a_thousand_classes_make_no_longer_card(run_and_metrics):
 def test_tags_say_method_backbone_and_data(run_and_metrics):
     run, metrics = run_and_metrics
     plain = ["image-classification", "long-tailed-recognition", "lort_hub", "method:lort"]
-    tags = ModelCard(render_card(metrics, run)).data.tags
+    tags = ModelCard(render(metrics, run)).data.tags
     assert tags == [*plain, "backbone:test_resnet", "trained-on:digits"]
     run["backbone"].update(source="timm/test.r1", revision="f" * 40)
     run["data"].update(dataset="org/digits", revision="e" * 40)
-    tags = ModelCard(render_card(metrics, run)).data.tags
+    tags = ModelCard(render(metrics, run)).data.tags
     assert {"backbone:timm/test.r1", "backbone:test_resnet", "trained-on:org/digits", "trained-on:digits"} < {
         *tags
     }
     run["data"].update(name="my photos: a|b\n---", revision=None)
-    assert ModelCard(render_card(metrics, run)).data.tags[-2] == "trained-on:my-photos-a-b"
+    assert ModelCard(render(metrics, run)).data.tags[-2] == "trained-on:my-photos-a-b"
 
 
 def test_a_license_is_stated_where_it_is_known_and_never_made_up(run_and_metrics):
     run, metrics = run_and_metrics
-    card = render_card(metrics, run)
+    card = render(metrics, run)
     assert ModelCard(card).data.license is None
     assert "Not stated: no license of the backbone is known." in card
     run["backbone"]["license"] = "cc-by-nc-4.0"
-    assert "`cc-by-nc-4.0`." in render_card(metrics, run)
+    assert "`cc-by-nc-4.0`." in render(metrics, run)
 
 
 def test_citations_are_of_the_method_and_of_lort(run_and_metrics):
     run, metrics = run_and_metrics
-    assert render_card(metrics, run).count("https://arxiv.org/abs/") == 1
+    assert render(metrics, run).count("https://arxiv.org/abs/") == 1
     run["head"]["method"] = "balanced-softmax"
-    card = render_card(metrics, run)
+    card = render(metrics, run)
     assert "`balanced-softmax`: [arXiv 2007.10740](https://arxiv.org/abs/2007.10740)." in card
     assert "https://arxiv.org/abs/2403.00250" in card
     assert "Made with lort_hub" in card
@@ -299,13 +314,13 @@ def test_citations_are_of_the_method_and_of_lort(run_and_metrics):
 
 def test_what_the_test_images_cannot_say_is_said(run_and_metrics):
     run, metrics = run_and_metrics
-    limits = render_card(metrics, run).split("## When not to use it\n")[1].split("##")[0]
+    limits = render(metrics, run).split("## When not to use it\n")[1].split("##")[0]
     assert "expects every class to be equally likely" in limits
     assert "without a test image" not in limits
     metrics["test"]["per_class_accuracy"][3] = None
-    assert "Classes without a test image, of which nothing is known: 1." in render_card(metrics, run)
+    assert "Classes without a test image, of which nothing is known: 1." in render(metrics, run)
     metrics["test"]["n"] = 100
-    assert "With about 10 test images a class" in render_card(metrics, run)
+    assert "With about 10 test images a class" in render(metrics, run)
 
 
 def test_hardest_classes_are_named_worst_first(run_and_metrics):
@@ -313,25 +328,25 @@ def test_hardest_classes_are_named_worst_first(run_and_metrics):
     metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]
     run["class_names"][3] = "x_y"
     hardest = "Hardest classes: x_y (25 %), 1 (50 %), 4 (75 %), 7 (80 %), 5 (90 %)."
-    assert hardest in render_card(metrics, run)
+    assert hardest in render(metrics, run)
     metrics["test"]["per_class_accuracy"] = [0.0] * 6 + [1.0] * 4
-    assert "4 (0 %); in all, 6 classes are never recognised." in render_card(metrics, run)
+    assert "4 (0 %); in all, 6 classes are never recognised." in render(metrics, run)
 
 
 def test_interval_is_explained_where_there_is_one(run_and_metrics):
     run, metrics = run_and_metrics
-    assert "In brackets: 95 % bootstrap interval" in render_card(metrics, run)
+    assert "In brackets: 95 % bootstrap interval" in render(metrics, run)
     del metrics["test"]["interval"], metrics["baseline"]["interval"]
-    assert "[" not in results_table({"ce": metrics["baseline"], "lort": metrics["test"]})
-    assert "bracket" not in render_card(metrics, run)
+    assert "[" not in table_of(ce=metrics["baseline"], lort=metrics["test"])
+    assert "bracket" not in render(metrics, run)
 
 
 def test_a_name_that_is_no_text_is_written_all_the_same(run_and_metrics, tmp_path):
     run, metrics = run_and_metrics
     run["class_names"] = [f"caf\udce9{k}" for k in range(10)]  # a folder named in Latin-1
-    (tmp_path / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
+    (tmp_path / "README.md").write_text(render(metrics, run), encoding="utf-8")
     assert "caf&#65533;" in (tmp_path / "README.md").read_text()
-    rows = per_class_rows(run["class_names"], range(10), metrics["test"], None)
+    rows = rows_of(run, {**metrics, "baseline": None})
     write_csv(tmp_path / "rows.csv", rows)
     assert b",caf\xe93," in (tmp_path / "rows.csv").read_bytes()
 
@@ -339,7 +354,7 @@ def test_a_name_that_is_no_text_is_written_all_the_same(run_and_metrics, tmp_pat
 def test_per_class_rows_are_the_file(written, run_and_metrics):
     run, metrics = run_and_metrics
     test, base = metrics["test"], metrics["baseline"]
-    rows = per_class_rows(run["class_names"], run["data"]["class_counts"], test, base)
+    rows = rows_of(run, metrics)
     with (written / "per_class.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{key: str(value) for key, value in row.items()} for row in rows]
     assert rows[3] == {
@@ -352,17 +367,17 @@ def test_per_class_rows_are_the_file(written, run_and_metrics):
         "regularized_std": test["regularized_std"]["per_class"][3],
         "weight_norm": test["weight_norm"]["per_class"][3],
     }
-    alone = per_class_rows(run["class_names"], range(10), {**test, "weight_norm": None}, None)
+    alone = rows_of(run, {**metrics, "test": {**test, "weight_norm": None}, "baseline": None})
     assert {(row["baseline_accuracy"], row["weight_norm"]) for row in alone} == {(None, None)}
 
 
 def test_what_was_left_out_and_what_an_interval_cannot_say_are_said(run_and_metrics):
     run, metrics = run_and_metrics
-    assert "could not be decoded" not in render_card(metrics, run)
+    assert "could not be decoded" not in render(metrics, run)
     rows = [{"split": "train", "row": 3, "class": "bee"}]
-    card = render_card(metrics, {**run, "data": {**run["data"], "left_out": rows}})
+    card = render(metrics, {**run, "data": {**run["data"], "left_out": rows}})
     assert "Images left out because they could not be decoded: 1," in card
     for interval, said in (([0.5, 0.9], False), ([1.0, 1.0], True)):
         test = {**metrics["test"], "interval": {"level": 0.95, "resamples": 10, "accuracy": interval}}
-        card = render_card({**metrics, "test": test}, run)
+        card = render({**metrics, "test": test}, run)
         assert ("empty where all are right or all wrong" in card) is said

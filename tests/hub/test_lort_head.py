@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import CheckpointError, HubUnavailableError
 from lort_hub.hub.card import render_head_card
+from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.lort_head import LortHead
 from tests.support.hub_server import WRITE
 from tests.support.models import timm_folder, transformers_folder
@@ -242,7 +243,7 @@ def test_weights_that_depend_on_the_image_size_are_loaded_at_the_recorded_one(tm
 
 def test_a_head_that_knows_no_backbone_says_so():
     for config in (NAMES, {**NAMES, "backbone": {"source": "org/backbone"}}):
-        with pytest.raises(CheckpointError, match="does not say what backbone it was made on: it lacks"):
+        with pytest.raises(CheckpointError, match="what backbone it was made on: BackboneRecord lacks"):
             LortHead(torch.zeros(3, 4), torch.zeros(3), config).attach()
 
 
@@ -313,7 +314,7 @@ def test_the_card_of_a_head_on_a_local_backbone_runs_in_the_output_folder(
     assert "which was not loaded from the Hub." in card
     run_snippet(card, monkeypatch, tmp_path / "out" / "head")
     assert capsys.readouterr().out.strip() in ("x", "y")
-    assert 'attach(backbone="..")' not in render_head_card(named, "me/head")
+    assert 'attach(backbone="..")' not in render_head_card(HeadConfig.from_json(named), "me/head")
 
 
 def test_head_round_trip_is_exact(tmp_path):

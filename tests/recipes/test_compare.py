@@ -17,7 +17,7 @@ from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import AUTO, METHODS
 from lort_hub.heads.search import Choice, setting_paths
 from lort_hub.heads.task import RetrainingTask
-from lort_hub.hub.output import write_output
+from lort_hub.hub.output import save_output
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
 from tests.support.recipe_server import serve
 from tests.support.recipes import SMALL, run
@@ -238,18 +238,9 @@ def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_basel
     fit = replace(fit, choice=Choice(method, "balanced-accuracy", {}, scores, dict.fromkeys(AUTO, 0.01)))
     counts, labels = training.class_counts.numpy(), task.test.y.numpy()
     reports = {
-        head.method: evaluate(head.logits(task.test.x).numpy(), labels, counts, weight=head.weight.numpy())
+        head.method: evaluate(head.logits(task.test.x), labels, counts, weight=head.weight)
         for head in (baseline, fit)
     }
-    write_output(
-        tmp_path / "out",
-        overwrite=False,
-        backbone=load_backbone("test_resnet", pretrained=False, image_size=32),
-        data=task.data,
-        fit=fit,
-        reports=reports,
-        timing={},
-        arguments={},
-        environment={"command": "", "versions": {"lort_hub": "0"}},
-    )
+    backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+    save_output(tmp_path / "out", backbone, task.data, fit, reports)
     assert f"{method} has balanced-accuracy 75.0 on held-out" in (tmp_path / "out" / "README.md").read_text()

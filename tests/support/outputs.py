@@ -8,8 +8,7 @@ from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.training_set import TrainingSet
-from lort_hub.hub.output import write_output
-from lort_hub.records import environment
+from lort_hub.hub.output import save_output
 
 
 def write_digits_output(folder, backbone):
@@ -19,15 +18,6 @@ def write_digits_output(folder, backbone):
     x = torch.randn(len(data.train), backbone.num_features)
     fit = fit_head(TrainingSet(x, torch.from_numpy(data.train.labels), data.num_classes), "ncm")
     logits = rng.normal(size=(len(data.test), data.num_classes))
-    write_output(
-        folder,
-        overwrite=False,
-        backbone=backbone,
-        data=data,
-        fit=fit,
-        reports={"ncm": evaluate(logits, data.test.labels, data.class_counts, weight=fit.weight.numpy())},
-        timing={},
-        arguments={},
-        environment=environment(),
-    )
+    report = evaluate(logits, data.test.labels, data.class_counts, weight=fit.weight)
+    save_output(folder, backbone, data, fit, {"ncm": report})
     return folder

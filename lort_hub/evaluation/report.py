@@ -1,0 +1,244 @@
+"""Record how good a head is: the typed parts of metrics.json and of results.csv."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lort_hub.serialization import Record
+
+Range = tuple[float, float]
+Number = float | None
+"""None where it is not defined, such as the accuracy of an empty group."""
+
+
+@dataclass(frozen=True)
+class ClassAccuracy(Record):
+    """The accuracy of one class.
+
+    Attributes:
+        class_: Number of the class.
+        accuracy: Its test accuracy.
+    """
+
+    class_: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Spread(Record):
+    """A number of each class, such as its logits magnitude, and how it spreads over the classes.
+
+    Attributes:
+        mean: Mean over the classes.
+        std: Standard deviation over the classes.
+        per_class: The number of each class (K,).
+        mean_by_negatives: The mean by each definition of the negative mean of `logits_magnitude`.
+        mean_by_spread: The mean by each definition of the spread of `regularized_std`.
+    """
+
+    mean: Number
+    std: Number
+    per_class: tuple[Number, ...]
+    mean_by_negatives: dict[str, Number] | None = None
+    mean_by_spread: dict[str, Number] | None = None
+
+
+@dataclass(frozen=True)
+class GroupSize(Record):
+    """The size of a group of classes.
+
+    Attributes:
+        classes: Number of classes.
+        train_images: Their training images.
+        n: Their test images.
+    """
+
+    classes: int
+    train_images: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Interval(Record):
+    """Confidence intervals, as the lower and the upper end of each rate; None for an empty group.
+
+    Attributes:
+        level: Their level.
+        resamples: Number of bootstrap resamples.
+        accuracy: Interval of the accuracy.
+        balanced_accuracy: Interval of the balanced accuracy.
+        many: Interval of the many-shot accuracy.
+        medium: Interval of the medium-shot accuracy.
+        few: Interval of the few-shot accuracy.
+    """
+
+    level: float
+    resamples: int
+    accuracy: Range | None
+    balanced_accuracy: Range | None
+    many: Range | None
+    medium: Range | None
+    few: Range | None
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """Every number about a head on a test set; rates are fractions.
+
+    `report["few"]` is `report.few`; a part with parts of its own is a dict there, as in metrics.json.
+
+    Attributes:
+        accuracy: Share of the test images that are right.
+        balanced_accuracy: Mean of the accuracies of the classes.
+        many: Mean over the many-shot classes.
+        medium: Mean over the medium-shot classes.
+        few: Mean over the few-shot classes.
+        worst_class: The class with the lowest accuracy.
+        macro_f1: Mean F1 over the tested classes.
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error.
+        logits_magnitude: LoMa of the classes.
+        regularized_std: RSD of the classes.
+        weight_norm: Norms of the rows of W; None where W was not given.
+        per_class_accuracy: Accuracy of each class (K,); None for one without test images.
+        groups: Sizes of "many", "medium" and "few".
+        thresholds: Many is above the second number of training images, few below the first.
+        calibration: Rows of `calibration_bins`.
+        n: Test images.
+        interval: Bootstrap intervals; None where none were asked for.
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+    many: Number
+    medium: Number
+    few: Number
+    worst_class: ClassAccuracy
+    macro_f1: float
+    nll: float
+    ece: float
+    logits_magnitude: Spread
+    regularized_std: Spread
+    weight_norm: Spread | None
+    per_class_accuracy: tuple[Number, ...]
+    groups: dict[str, GroupSize]
+    thresholds: tuple[int, int]
+    calibration: tuple[tuple[float, float, float], ...]
+    n: int
+    interval: Interval | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a part by its name in metrics.json."""
+        return self.to_json()[name]
+
+
+@dataclass(frozen=True)
+class Scores(Record):
+    """The numbers of a `Report` that tables show and a head carries; its attributes are described there."""
+
+    accuracy: float
+    balanced_accuracy: float
+    many: Number
+    medium: Number
+    few: Number
+    macro_f1: float
+    ece: float
+    nll: float
+    n: int
+    groups: dict[str, GroupSize]
+    thresholds: tuple[int, int]
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class SelectionRecord(Record):
+    """How settings were chosen, and the method where it was chosen too.
+
+    Attributes:
+        chosen: The settings.
+        by: Name of the score; None where there was no setting to choose, as the two below.
+        how: Where the held-out predictions are from.
+        score: Score of the chosen settings.
+        candidates: All settings tried, each with its score.
+        why: Why the method was chosen; None where it was given.
+        methods: Score of each method tried; None where it was given.
+    """
+
+    chosen: dict[str, float]
+    by: str | None = None
+    how: str | None = None
+    score: float | None = None
+    candidates: tuple[dict[str, float], ...] = ()
+    why: str | None = None
+    methods: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class MetricsRecord(Record):
+    """The content of metrics.json: every number of a run.
+
+    Attributes:
+        test: Report of the new head.
+        baseline: Report of the head it is compared with; None where there is none.
+        selection: How its settings were chosen; None where they were given.
+        timing: Seconds of each phase.
+        history: One row for each epoch of stage 1; None where there was none.
+    """
+
+    test: Report
+    baseline: Report | None
+    selection: SelectionRecord | None
+    timing: dict[str, float]
+    history: tuple[dict[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class ResultRow(Record):
+    """One row of results.csv: a head of a comparison or an ablation, and its numbers.
+
+    The rates and the losses are those of `Report`.
+
+    Attributes:
+        method: Name of the method or the ablation.
+        seed: Seed of the run.
+        seconds: Seconds of selection and fit.
+        chosen: Settings that were chosen or varied.
+        logits_magnitude_mean: Mean LoMa of the classes.
+        logits_magnitude_std: Its standard deviation.
+        regularized_std_mean: Mean RSD of the classes.
+        regularized_std_std: Its standard deviation.
+        weight_norm_spread: Standard deviation over mean of the norms of W's rows; None where W was not given.
+        n: Test images.
+        shifted: Accuracy under other test priors, by name.
+        cell: Backbone, data set and cut; None where there is only one.
+    """
+
+    method: str
+    seed: int
+    seconds: float
+    chosen: dict[str, Any]
+    accuracy: float
+    balanced_accuracy: float
+    many: Number
+    medium: Number
+    few: Number
+    macro_f1: float
+    nll: float
+    ece: float
+    logits_magnitude_mean: Number
+    logits_magnitude_std: Number
+    regularized_std_mean: Number
+    regularized_std_std: Number
+    weight_norm_spread: Number
+    n: int
+    shifted: dict[str, float]
+    cell: str | None = None
+
+    def to_csv(self) -> dict[str, Any]:
+        """Return the row of results.csv: `chosen` as JSON, a column for each test prior."""
+        row = {**self.to_json(), "chosen": json.dumps(self.chosen)}
+        cell = {"cell": row.pop("cell")} if "cell" in row else {}
+        shifted = row.pop("shifted")
+        return {**cell, **row, **shifted}

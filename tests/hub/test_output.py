@@ -1,0 +1,177 @@
+"""What a user of Python saves: the folder of ten lines, and what is refused before anything is written."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lort_hub import (
+    LortHead,
+    evaluate,
+    extract_features,
+    fit_head,
+    load_backbone,
+    load_long_tailed,
+    save_output,
+)
+from lort_hub.errors import CheckpointError, ConfigError
+from lort_hub.evaluation.report import MetricsRecord
+from lort_hub.hub.card import render_card
+from lort_hub.hub.validate import validated_copy
+from lort_hub.records import RunRecord
+from tests.support import ROOT
+from tests.support.models import timm_folder
+
+IMAGES = 3
+PLAIN = """
+import json, sys
+sys.modules["lort_hub"] = None  # any import of it fails
+import timm, torch
+from PIL import Image
+from transformers import AutoModelForImageClassification
+folder, images = sys.argv[1], [Image.open(path).convert("RGB") for path in sys.argv[2:]]
+model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+pixels = torch.stack([transform(image) for image in images])
+with torch.inference_mode():
+    logits = {"timm": model(pixels).tolist()}
+    model_of_transformers = AutoModelForImageClassification.from_pretrained(folder).eval()
+    logits["transformers"] = model_of_transformers(pixels).logits.tolist()
+print(json.dumps({**logits, "names": list(model.pretrained_cfg["label_names"])}))
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What the ten lines of Python make, and where."""
+    folder, root = tmp_path_factory.mktemp("notebook") / "out", tmp_path_factory.mktemp("backbone")
+    backbone = load_backbone(str(timm_folder(root)), image_size=32)
+    data = load_long_tailed("digits", imbalance="exp:50")
+    train = extract_features(backbone, data.train)
+    test = extract_features(backbone, data.test)
+    baseline = fit_head(train, "ce")
+    fit = fit_head(train, "lort", baseline=baseline)
+    reports = {
+        head.method: evaluate(head.logits(test.x), test.y, data.class_counts, weight=head.weight)
+        for head in (baseline, fit)
+    }
+    save_output(folder, backbone, data, fit, reports)
+    return {"folder": folder, "parts": (backbone, data, fit, reports), "test": test}
+
+
+def test_plain_libraries_load_what_was_saved_and_give_the_logits_of_the_head(made, tmp_path):
+    _, data, fit, _ = made["parts"]
+    for k in range(IMAGES):
+        data.test.image(k).save(tmp_path / f"{k}.png")
+    paths = [tmp_path / f"{k}.png" for k in range(IMAGES)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PLAIN, made["folder"], *paths]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    expected = fit.logits(made["test"].x[:IMAGES]).numpy()
+    for library in ("timm", "transformers"):
+        np.testing.assert_allclose(found[library], expected, atol=1e-4)
+    assert found["names"] == [str(digit) for digit in range(10)]
+
+
+def test_files_hold_the_reports_the_head_and_all_that_is_known_of_the_data(made):
+    folder, (backbone, data, fit, reports) = made["folder"], made["parts"]
+    metrics, run = MetricsRecord.read(folder / "metrics.json"), RunRecord.read(folder / "run.json")
+    assert (metrics.test, metrics.baseline) == (reports["lort"], reports["ce"])
+    assert metrics.selection.chosen == fit.settings
+    assert len(metrics.selection.candidates) == len(fit.selection.candidates) > 1
+    assert (metrics.timing, metrics.history) == ({}, None)
+    source = json.loads(json.dumps(data.source))
+    assert source.items() <= json.loads((folder / "run.json").read_text())["data"].items()
+    assert run.data.class_counts == tuple(data.class_counts)
+    assert (run.arguments, run.environment.command) == ({}, None)
+    assert run.backbone.sha256 == backbone.fingerprint()
+    head = LortHead.from_pretrained(folder)
+    assert head.weight.equal(fit.weight)
+    assert head.config["results"]["lort"]["n"] == 500
+    assert (folder / "README.md").read_text() == render_card(metrics, run)
+
+
+def test_the_card_says_that_it_was_made_in_python(made):
+    card = (made["folder"] / "README.md").read_text()
+    assert "It was made in Python, with `lort_hub.save_output`.\n" in card
+    assert "accelerate launch" not in card
+    assert "Seconds" not in card
+    assert [line.split("|")[1].strip() for line in re.findall(r"^\| (?:ce|lort) .*", card, re.MULTILINE)] == [
+        "ce",
+        "lort",
+    ]
+
+
+def test_it_is_ready_to_be_pushed(made):
+    with validated_copy(made["folder"]) as copy:
+        assert (copy / "head" / "README.md").exists()
+    with validated_copy(made["folder"] / "head") as copy:
+        assert LortHead.from_pretrained(copy).in_features == 96
+
+
+def test_a_baseline_is_optional_and_stands_first_in_whatever_order_it_is_given(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    save_output(tmp_path / "turned", backbone, data, fit, dict(reversed(reports.items())))
+    first, turned = ((folder / "README.md").read_text() for folder in (made["folder"], tmp_path / "turned"))
+    assert first == turned
+    save_output(tmp_path / "alone", backbone, data, fit, {"lort": reports["lort"]}, license="mit")
+    metrics = json.loads((tmp_path / "alone" / "metrics.json").read_text())
+    assert metrics["baseline"] is None
+    card = (tmp_path / "alone" / "README.md").read_text()
+    assert "baseline" not in card.split("## How it was made")[0]
+    assert "\nlicense: mit\n" in card
+    assert "| ce " not in card
+
+
+def test_what_does_not_belong_together_is_refused_before_anything_is_written(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    report, none = reports["lort"], {}
+    other = load_backbone("test_vit", pretrained=False)
+    few = evaluate(np.eye(3), np.arange(3), np.arange(1, 4))
+    cosine = replace(fit, head=object(), method="cosine")
+    refused = [
+        ((other, data, fit, reports), "10 classes and 96 features, expected 10 and 64"),
+        ((backbone, data, fit, none), "`reports` are of nothing, expected one of 'lort'"),
+        ((backbone, data, fit, {"ce": report}), "`reports` are of ce, expected one of 'lort'"),
+        ((backbone, data, fit, {**reports, "ncm": report}), "at most one of a baseline"),
+        ((backbone, data, fit, {"lort": report, "crtt": report}), "Did you mean 'crt'"),
+        ((backbone, data, fit, {"lort": few}), "on 3 classes, expected 10"),
+        ((backbone, data, cosine, {"cosine": report}), "'cosine' does not end in a linear layer"),
+    ]
+    for parts, message in refused:
+        with pytest.raises(ConfigError, match=re.escape(message)) as error:
+            save_output(tmp_path / "out", *parts)
+        assert str(error.value).count("\n") < 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_replaced_when_asked_and_never_where_it_is_not_an_output(made, tmp_path):
+    folder, parts = shutil.copytree(made["folder"], tmp_path / "out"), made["parts"]
+    with pytest.raises(CheckpointError, match=r"not empty.\nPass `overwrite=True`"):
+        save_output(str(folder), *parts)
+    (folder / "mine.txt").write_text("")
+    save_output(str(folder), *parts, overwrite=True)
+    assert not (folder / "mine.txt").exists()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "mine.txt").write_text("")
+    with pytest.raises(CheckpointError, match="not lort_hub's"):
+        save_output(tmp_path / "thesis", *parts, overwrite=True)
+    assert (tmp_path / "thesis" / "mine.txt").exists()
+
+
+def test_features_are_as_good_on_disk_as_in_memory(made):
+    backbone, data, fit, _ = made["parts"]
+    train = extract_features(backbone, data.train)
+    again = fit_head(train.load(), "lort")
+    assert again.weight.equal(fit.weight)
+    assert train.x.equal(train.load().x)
+    assert train.y.equal(torch.from_numpy(data.train.labels))
