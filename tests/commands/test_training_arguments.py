@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_kind_of_training_and_yield_to_what_is_given(g
         ({"holdout": 0.95}, "--holdout is 0.95, expected 0 to 0.9"),
         ({"lora_rank": 0}, "--lora-rank is 0"),
         ({"batch_size": 0}, "--batch-size is 0"),
-        ({"patience": 2, "holdout": 0.0}, "--patience judges(.|\n)*--holdout above 0"),
+        ({"patience": 2, "holdout": 0.0}, "--patience compares(.|\n)*--holdout above 0"),
         ({"opt": "adamv"}, "no optimiser 'adamv'. Did you mean 'adam'"),
     ],
 )
