@@ -21,19 +21,29 @@ def test_errors_of_lort_hub_are_one_message_and_a_code(capsys, kind):
     assert shown == "error: What happened.\nWhat to do.\n"
 
 
+def test_arguments_that_an_error_names_are_shown_as_flags(capsys):
+    def main():
+        raise LortHubError('Pass `overwrite=True`, or `on_bad_image="skip"` to `fit`.')
+
+    _, shown = refused(capsys, main, RunArguments)
+    assert shown == "error: Pass --overwrite, or --on-bad-image skip to `fit`.\n"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
 def test_what_the_disk_refuses_is_one_message(capsys, number):
     def main():
         raise OSError(number, os.strerror(number), "some/file")
 
-    code, shown = refused(capsys, main)
+    code, shown = refused(capsys, main, RunArguments)
     assert code == 1
     assert shown.startswith(f"error: Cannot write some/file: {os.strerror(number)}.\n")
     assert "--output-dir" in shown
 
 
 def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
-    assert refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT))[0] == 130
+    for arguments, hint in ((None, False), (RunArguments, True)):
+        code, shown = refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT), arguments)
+        assert (code, "--resume" in shown) == (130, hint)
     for bug in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x")):
         with pytest.raises(type(bug)):
             run(lambda bug=bug: (_ for _ in ()).throw(bug))

@@ -262,7 +262,7 @@ def test_two_processes_train_as_one(photos, tmp_path):
     flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0")
     train_all(tmp_path, (*flags, "--batch-size", "16", "--output-dir", "one"))
     parts = ("--batch-size", "4", "--gradient-accumulation-steps", "2", "--output-dir", tmp_path / "two")
-    two = train(*flags, *parts, launcher=TWO, ACCELERATE_USE_CPU="true")
+    two = train(*flags, *parts, launcher=TWO)
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("epoch 20, loss") == 1
     one, two = (metrics_of(tmp_path / name) for name in ("one", "two"))
@@ -279,7 +279,7 @@ def test_two_processes_train_as_one(photos, tmp_path):
 def test_two_processes_measure_the_model_that_they_publish(photos, tmp_path, average):
     """Each has batch statistics of its own; those of the first are published."""
     flags = ("--dataset", photos, "--epochs", "3", "--lr", "0.1", *QUICK, *average)
-    two = train(*SMALL, *flags, "--output-dir", tmp_path / "out", launcher=TWO, ACCELERATE_USE_CPU="true")
+    two = train(*SMALL, *flags, "--output-dir", tmp_path / "out", launcher=TWO)
     assert two.returncode == 0, two.stderr
     backbone, data = load_backbone(str(tmp_path / "out")), load_long_tailed(str(photos))
     logits, labels = predict(backbone.model, backbone, data.test, Accelerator(cpu=True), batch_size=12)

@@ -28,8 +28,8 @@ def train(*flags, **options):
     return run("train.py", *flags, **options)
 
 
-def refused(capsys, main):
+def refused(capsys, main, arguments=None):
     """Exit code and standard error of a recipe that ends in an error."""
     with pytest.raises(SystemExit) as stop:
-        run_main(main)
+        run_main(main, arguments)
     return stop.value.code, capsys.readouterr().err
