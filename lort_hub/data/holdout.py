@@ -95,7 +95,7 @@ class TrainedOn:
         return ~np.isin(data.train.rows, self.rows)
 
     def unknown_data_warning(self) -> str:
-        """Word the warning for a data set where `unseen_mask` is None."""
+        """Return the warning for a data set where `unseen_mask` is None."""
         return (
             f"the backbone was trained on '{self.dataset}'. If these images are a copy of those, it has "
             "memorised them, and gamma and weight decay may be over-optimistic for tail classes."
