@@ -274,14 +274,21 @@ def summaries(module, path):
                 pending.append((f"{name}.{child.name}", "noun" if is_noun else "function", child))
 
 
+def described():
+    prefixes = tuple(f"lort_hub.{name}." for name in DESCRIBED)
+    found = {module: path for module, path in modules().items() if f"{module}.".startswith(prefixes)}
+    assert len(found) > 35
+    return found
+
+
+def test_arguments_are_named_as_python_spells_them():
+    # The command line renders `overwrite=True` as --overwrite.
+    texts = {module: (ROOT / path).with_suffix(".py").read_text() for module, path in described().items()}
+    assert {module for module, text in texts.items() if re.search(r"(?<![\w-])--[a-z]", text)} == set()
+
+
 def test_first_lines_are_sentences_that_begin_with_what_is_done():
-    described = {
-        module: path
-        for module, path in modules().items()
-        if f"{module}.".startswith(tuple(f"lort_hub.{name}." for name in DESCRIBED))
-    }
-    assert len(described) > 35
-    lines = [summary for module, path in described.items() for summary in summaries(module, path)]
+    lines = [summary for module, path in described().items() for summary in summaries(module, path)]
     assert [(name, line) for name, _, line in lines if not line.endswith(".")] == []
     begun = {name: re.split(r"[ ,]", line)[0] for name, kind, line in lines if kind != "noun"}
     assert {name: word for name, word in begun.items() if word not in VERBS.split()} == {}
