@@ -185,7 +185,7 @@ def evaluate(
         >>> round(report["accuracy"], 3), report["many"], report["medium"], report["few"]
         (0.667, 1.0, 0.5, None)
     """
-    from lort_hub.heads.scorers import macro_f1  # here, as it loads torch, for which --help need not wait
+    from lort_hub.heads.scorers import macro_f1  # not above: it loads torch, which recipes import late
 
     logits, labels, counts = (np.asarray(array) for array in (logits, labels, class_counts))
     _check(logits, labels, len(counts))
