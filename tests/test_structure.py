@@ -193,8 +193,8 @@ def test_no_test_module_imports_another():
                 assert not [name for name in named if re.search(r"(^|\.)(test_|conftest)", name)], path
 
 
-# To delete, one by one: folders whose messages still spell flags.
-SPELL_FLAGS = ("data", "backbones", "features", "training", "heads")
+# To delete, one by one: modules whose messages still spell flags.
+SPELL_FLAGS = ("data.dataset", "data.load", "data.sources", "experiments.partial_results")
 
 
 def test_the_library_names_arguments_and_only_the_commands_spell_flags():
@@ -205,3 +205,81 @@ def test_the_library_names_arguments_and_only_the_commands_spell_flags():
                 r"(?<![\w-])--[a-z][\w-]*", (ROOT / path).with_suffix(".py").read_text()
             )
     assert {module: flags for module, flags in spelt.items() if flags} == {}
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML"}
+"""Names on PyPI of the packages whose name differs from that of their module."""
+NOT_IMPORTED = {"Jinja2"}
+"""Dependencies that another package imports for us: huggingface_hub, to fill the templates of cards."""
+
+
+def third_party_imports():
+    """Distributions whose modules the package or a recipe imports anywhere."""
+    for path in [*(ROOT / "lort_hub").rglob("*.py"), *RECIPES]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"lort_hub"}:
+                yield DISTRIBUTIONS.get(name, name)
+
+
+def requirements(lines):
+    return {re.match(r"[\w-]+", line)[0] for line in lines}
+
+
+def test_declared_dependencies_are_those_imported():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11's")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    optional = requirements([*extras["demo"], *extras["lora"]])
+    assert set(third_party_imports()) == requirements(project["dependencies"]) - NOT_IMPORTED | optional
+
+
+def test_no_file_names_a_document_that_is_not_in_the_repository():
+    outside = re.compile(r"\b(PAPER|DESIGN|HOUSE|CASES)(\.md| section)")
+    folders = ("lort_hub", "recipes", "benchmarks", "tests", "docs", "model_cards")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    files = [path for path in paths if path.suffix in (".py", ".md", ".yaml")]
+    assert len(files) > 150
+    files += [*ROOT.glob("*.md"), ROOT / "pyproject.toml"]
+    assert [path for path in files if outside.search(path.read_text())] == []
+
+
+DESCRIBED = ("backbones", "cifar_resnets", "errors", "features", "heads", "training")
+DESCRIBED += ("data.holdout", "data.image_loader", "data.imbalance", "data.transforms")
+"""Folders and modules below lort_hub whose docstrings the next test reads."""
+VERBS = """
+Add Adjust Align Append Apply Assign Build Centre Change Choose Compute Convert Copy Cut Decide
+Decode Define Describe Diagonalise Divide Enable Estimate Extract Fit Gather Hash Hold Learn List Load Make
+Map Mark Minimise Name Normalise Open Pad Predict Put Raise Re-train Read Refuse Render Restore
+Return Run Save Score Seed Select Solve Split Stack Store Subtract Sum Take Train Turn Write
+"""
+"""First words of the docstrings of modules and functions."""
+
+
+def summaries(module, path):
+    """Name, kind and first line of each public module, class, function and method of a module."""
+    pending = [(module, "module", ast.parse((ROOT / path).with_suffix(".py").read_text()))]
+    while pending:
+        name, kind, node = pending.pop()
+        yield name, kind, (ast.get_docstring(node) or "").partition("\n")[0]
+        for child in [] if isinstance(node, ast.FunctionDef) else node.body:
+            if isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_"):
+                decorators = {ast.unparse(decorator) for decorator in child.decorator_list}
+                is_noun = isinstance(child, ast.ClassDef) or decorators & {"property", "cached_property"}
+                pending.append((f"{name}.{child.name}", "noun" if is_noun else "function", child))
+
+
+def test_first_lines_are_sentences_that_begin_with_what_is_done():
+    prefixes = tuple(f"lort_hub.{name}." for name in DESCRIBED)
+    described = {module: path for module, path in modules().items() if f"{module}.".startswith(prefixes)}
+    assert len(described) > 35
+    lines = [summary for module, path in described.items() for summary in summaries(module, path)]
+    assert [(name, line) for name, _, line in lines if not line.endswith(".")] == []
+    begun = {name: re.split(r"[ ,]", line)[0] for name, kind, line in lines if kind != "noun"}
+    assert {name: word for name, word in begun.items() if word not in VERBS.split()} == {}
+    assert set(begun.values()) == set(VERBS.split())

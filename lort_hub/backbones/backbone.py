@@ -119,7 +119,7 @@ class Backbone:
         return self.with_classifier(untrained.weight, untrained.bias, class_names)
 
     def with_auto_augment(self, name: str) -> Backbone:
-        """Add timm's RandAugment of this name to the training preprocessing of the same model."""
+        """Copy the backbone with timm's RandAugment of this name in its training preprocessing."""
         augment = add_rand_augment(self.augment, name, self.image_size)
         return replace(self, augment=augment, auto_augment=name)
 

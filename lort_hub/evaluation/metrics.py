@@ -218,6 +218,8 @@ def evaluate(
         >>> round(report.accuracy, 3), report.many, report.medium, report.few
         (0.667, 1.0, 0.5, None)
     """
+    from lort_hub.heads.scorers import macro_f1  # not above: it loads torch, which recipes import late
+
     logits, labels, counts = (to_array(values) for values in (logits, labels, class_counts))
     _check(logits, labels, len(counts))
     logits = logits.astype(np.float64)
@@ -235,7 +237,7 @@ def evaluate(
         balanced_accuracy=float(np.nanmean(accuracies)),
         **{name: _mean(accuracies[classes]) for name, classes in groups.items()},
         worst_class=ClassAccuracy(worst, float(accuracies[worst])),
-        macro_f1=_macro_f1(correct, tested, np.bincount(predicted, minlength=len(counts))),
+        macro_f1=macro_f1(labels, predicted),
         nll=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         ece=float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
         logits_magnitude=_spread(
@@ -270,12 +272,6 @@ def _check(logits: Array, labels: Array, num_classes: int) -> None:
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if bad.size:
         raise FeatureError(f"Sample {bad[0]} has NaN or infinite logits ({bad.size} such samples).")
-
-
-def _macro_f1(correct: Array, tested: Array, predicted: Array) -> float:
-    """Mean over the tested classes of F1 = 2 TP / (TP + FN + TP + FP)."""
-    present = tested > 0
-    return float((2 * correct[present] / (tested[present] + predicted[present])).mean())
 
 
 def _interval(

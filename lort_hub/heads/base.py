@@ -119,7 +119,7 @@ class FitInputs:
         return self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
 
     def problem(self, objective: Objective) -> HeadProblem:
-        """Pose the problem of the exact solver; all parts of a training set share one eigenbasis."""
+        """Make the problem for the exact solver; all parts of a training set share one eigenbasis."""
         omega = sample_weights(self.labels, self.class_counts, objective.gamma)
         basis = self.training.basis(objective.gamma)
         return HeadProblem(self.matrix, self.labels, omega, basis, self.class_counts, objective)

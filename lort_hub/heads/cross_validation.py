@@ -92,7 +92,7 @@ class Validator:
         return "" if training.num_scored == total else f", scored on {training.num_scored} of {total} samples"
 
     def uses_closed_form(self, method: Method, settings: Settings) -> bool:
-        """Tell whether these settings are validated by leave-one-out in closed form."""
+        """Decide whether these settings are validated by leave-one-out in closed form."""
         if self._unseen is not None or method.fitter == "discriminant":
             return self._unseen is None
         return (

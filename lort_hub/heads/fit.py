@@ -46,7 +46,7 @@ class Fit:
 
     @property
     def linear(self) -> LinearHead:
-        """The head as a linear layer.
+        """The head, if it is linear.
 
         Raises:
             ConfigError: The head is not linear.
@@ -57,12 +57,12 @@ class Fit:
 
     @property
     def weight(self) -> Tensor:
-        """W (K, D), float32."""
+        """Weight W (K, D), float32."""
         return self.linear.weight
 
     @property
     def bias(self) -> Tensor:
-        """B (K,), float32."""
+        """Bias b (K,), float32."""
         return self.linear.bias
 
     @property

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
@@ -46,13 +48,28 @@ def _balanced_accuracy(held_out: Predictions) -> float:
     return _class_mean(held_out.correct, held_out.labels)
 
 
-def _macro_f1(held_out: Predictions) -> float:
-    from sklearn.metrics import f1_score
+def macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Compute the mean F1 = 2 TP / (2 TP + FN + FP) of the classes that occur in `labels`.
 
-    present = held_out.labels.unique().numpy()
-    return float(
-        f1_score(held_out.labels, held_out.predicted, average="macro", labels=present, zero_division=0)
+    Args:
+        labels: True labels (M,).
+        predicted: Predicted labels (M,).
+
+    Example:
+        >>> macro_f1(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]))
+        0.5833333333333333
+    """
+    num_classes = 1 + max(labels.max(initial=0), predicted.max(initial=0))
+    correct, true, guessed = (
+        np.bincount(group, minlength=num_classes)
+        for group in (labels[predicted == labels], labels, predicted)
     )
+    present = true > 0
+    return float((2 * correct[present] / (true[present] + guessed[present])).mean()) if present.any() else 0.0
+
+
+def _macro_f1(held_out: Predictions) -> float:
+    return macro_f1(held_out.labels.numpy(), held_out.predicted.numpy())
 
 
 def _log_likelihood(held_out: Predictions) -> float:

@@ -192,7 +192,7 @@ def _score_path(
 
 
 def _neglects_most_classes(held_out: Predictions) -> bool:
-    """Tell whether half of the classes or more are predicted less than half as often as they occur.
+    """Decide whether half of the classes or more are predicted less than half as often as they occur.
 
     Very large weight decays do that; the plateau of their scores does not mean that the best is past.
     """

@@ -26,7 +26,7 @@ def has_ended(history: Sequence[dict[str, Any]], epochs: int, patience: int) -> 
 
 
 def explain_divergence(loss: float, *, epoch: int, step: int, lr: float, checkpoints: Path) -> str:
-    """Word the error for a loss that is NaN or infinite.
+    """Describe a loss that is NaN or infinite, with remedies, for an error message.
 
     Args:
         loss: The loss.

@@ -38,12 +38,12 @@ class Eigenbasis:
         return matrix.subtract(self.mean).map(lambda x: x @ self.vectors.to(x))
 
     def unrotate(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Convert a head (K, D), (K,) of this basis to the original features."""
+        """Convert a head (K, D), (K,) from this basis to the original features."""
         weight = weight @ self.vectors.T
         return weight, bias - weight @ self.mean
 
     def rotate_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Convert a head (K, D), (K,) of the original features to this basis."""
+        """Convert a head (K, D), (K,) from the original features to this basis."""
         return weight.double() @ self.vectors, bias.double() + weight.double() @ self.mean
 
     def rotate_sums(self, sums: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def minimise(
 
 
 def _has_stalled(relatives: list[float]) -> bool:
-    """Tell whether rounding has stopped the descent: no smaller gradient for `PATIENCE` iterations."""
+    """Decide whether rounding has stopped the descent: no smaller gradient for `PATIENCE` iterations."""
     recent = relatives[-PATIENCE:]
     return len(relatives) > PATIENCE and min(recent) >= min(relatives[:-PATIENCE])
 

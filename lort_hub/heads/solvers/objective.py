@@ -1,4 +1,4 @@
-r"""Define the one objective of which every convex head re-training method is a special case.
+r"""Define the objective that all convex head re-training methods share.
 
 Over a linear head (W, b) on features x_i, with labels y_i in 0..K-1 and training counts n_k:
 
