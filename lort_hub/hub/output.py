@@ -39,7 +39,7 @@ def save_output(
     backbone: Backbone,
     data: LongTailedData,
     fit: Fit,
-    reports: Mapping[str, Report],
+    reports: Report | Mapping[str, Report],
     *,
     overwrite: bool = False,
     license: str | None = None,
@@ -59,7 +59,7 @@ def save_output(
         backbone: Frozen backbone.
         data: Data set.
         fit: Re-trained head.
-        reports: Report of the head by its method, and that of one baseline by its method if there is one.
+        reports: Report of the head; or by method the reports of the head and of one baseline.
         overwrite: Replace an output folder that is there already.
         license: License of the model, for its card; None for that of the backbone.
         arguments: Arguments of a recipe, by name; None for a run from Python.
@@ -90,6 +90,7 @@ def save_output(
         ['README.md', 'config.json', 'head', 'metrics.json']
     """
     folder = Path(folder)
+    reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
     _check_parts(backbone, data, fit, reports)
     baseline = next((name for name in reports if name != fit.method), None)

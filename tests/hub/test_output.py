@@ -27,6 +27,8 @@ from lort_hub.hub.card import render_card
 from lort_hub.hub.validate import validated_copy
 from lort_hub.records import RunRecord
 from tests.support import ROOT
+from tests.support.hub_client import Client
+from tests.support.hub_server import WRITE, serve
 from tests.support.models import timm_folder
 
 IMAGES = 3
@@ -118,12 +120,34 @@ def test_it_is_ready_to_be_pushed(made):
         assert LortHead.from_pretrained(copy).in_features == 96
 
 
+def test_the_readme_s_python_makes_a_model_on_the_hub(photos, tmp_path):
+    (block,) = [
+        part.split("```")[0]
+        for part in (ROOT / "README.md").read_text().split("```python\n")
+        if part.startswith("from lort_hub import evaluate")
+    ]
+    assert len(block.strip().splitlines()) <= 12
+    (tmp_path / "photos").symlink_to(photos)
+    backbone = timm_folder(tmp_path / "backbone")
+    for name in ("hub", "home"):
+        (tmp_path / name).mkdir()
+    code = f"import os; os.chdir({str(tmp_path)!r})\n{block.replace('resnet50', str(backbone))}"
+    with serve(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home") as client:
+        code, said = client.run(code, HF_TOKEN=WRITE, LORT_HUB_CACHE=str(tmp_path / "cache"))
+        assert code == 0, said
+        files = hub.repo("me/photos").at("main").files
+    assert {"config.json", "model.safetensors", "head/model.safetensors", "metrics.json"} <= set(files)
+    card = files["README.md"].data.decode()
+    assert "3 classes with 9 down to 3 training images" in card
+    assert "It was made in Python" in card
+
+
 def test_a_baseline_is_optional_and_stands_first_in_whatever_order_it_is_given(made, tmp_path):
     backbone, data, fit, reports = made["parts"]
     save_output(tmp_path / "turned", backbone, data, fit, dict(reversed(reports.items())))
     first, turned = ((folder / "README.md").read_text() for folder in (made["folder"], tmp_path / "turned"))
     assert first == turned
-    save_output(tmp_path / "alone", backbone, data, fit, {"lort": reports["lort"]}, license="mit")
+    save_output(tmp_path / "alone", backbone, data, fit, reports["lort"], license="mit")
     metrics = json.loads((tmp_path / "alone" / "metrics.json").read_text())
     assert metrics["baseline"] is None
     card = (tmp_path / "alone" / "README.md").read_text()
