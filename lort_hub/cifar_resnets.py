@@ -1,4 +1,4 @@
-"""The CIFAR nets of the long-tailed literature, registered with timm: 3x3 stem, no pooling, 32-pixel input.
+"""Register the CIFAR ResNets of the long-tailed literature with timm: 3x3 stem, no pooling, 32-pixel input.
 
 `resnet32_cifar` is He et al.'s (arXiv 1512.03385, section 4.2) of 16, 32 and 64 channels with parameter-free
 shortcuts (option A), the field's usual one. `resnet34_cifar` is ResNet-34 of 64 to 512 channels, the LORT
@@ -85,7 +85,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, config: ByoModelCfg, **kwargs: Any) -> CifarResNet:
-    kwargs = {"num_classes": 100, "zero_init_last": False, **kwargs}
+    kwargs = {"zero_init_last": False, **kwargs}  # num_classes: timm's build knows whose comes first
     feature_cfg = {"flatten_sequential": True, "out_indices": tuple(range(len(config.blocks)))}
     model: CifarResNet = build_model_with_cfg(
         CifarResNet, variant, pretrained, model_cfg=config, feature_cfg=feature_cfg, **kwargs
