@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
@@ -81,8 +81,10 @@ def main() -> None:
     from accelerate.utils import set_seed
 
     from lort_hub.backbones.load import load_backbone
+    from lort_hub.backbones.save import check_saveable
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
+    from lort_hub.features.distributed import Processes, all_or_none
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import write_output
@@ -104,8 +106,13 @@ def main() -> None:
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
     accelerator.print(plan(args, backbone, data))
+    with phase("save check", timing), all_or_none(Processes.of(accelerator)):
+        if accelerator.is_main_process:
+            check_saveable(backbone, data.class_names, args.output_dir)
     if args.dry_run:
         return
+    if args.report_to != "none":
+        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
     with phase("features", timing):
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
@@ -116,15 +123,21 @@ def main() -> None:
     with phase("baseline", timing):
         baseline = task.kept_baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
+        settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
+        made_by = [args.method, settings, args.views, args.select_by, args.seed, baseline.fingerprint()]
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-        if args.method == "auto":
+        if args.resume and (before := task.kept(made_by)):
+            accelerator.print("going on from the head that the interrupted run has kept")
+            fit = before
+        elif args.method == "auto":
             fit = fit_best(training, **how)
-            accelerator.print(fit.why)
         elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline
         else:
-            settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
             fit = fit_head(training, args.method, views=task.views, **settings, **how)
+        if fit.why:
+            accelerator.print(fit.why)
+        kept = "features and head" if task.keep(fit, made_by) else "the features"
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
@@ -141,7 +154,7 @@ def main() -> None:
             )
             for name, head in ((baseline.method, baseline), (fit.method, fit))
         }
-    with phase("output", timing):
+    with phase("output", timing), kept_on_failure(f"{kept} are in the cache"):
         write_output(
             args.output_dir,
             overwrite=args.overwrite,
@@ -154,7 +167,6 @@ def main() -> None:
             environment=environment(recorded_command()),
         )
     if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
         accelerator.log({k: v for k, v in reports[fit.method].items() if isinstance(v, float)})
         accelerator.end_training()
 

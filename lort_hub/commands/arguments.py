@@ -93,8 +93,6 @@ class RunArguments:
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
         self.output_dir = Path(self.output_dir)
-        if self.resume and self.overwrite:
-            raise ConfigError("--resume continues the run that --overwrite would delete; give one of them.")
         for name, (least, most) in self.RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

@@ -148,14 +148,18 @@ class FeatureStore:
         self._write(f"{view}-{part:05d}", save_safetensors(tensors))
 
     def keep(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Keep a result of this store's features beside them, atomically.
+        """Keep a result of this store's features beside them, atomically, in place of an older one.
 
         Args:
             name: Its name, which tells it from results that were made otherwise.
             tensors: Its tensors.
             about: JSON-ready values.
         """
-        self._write(f"result-{name}", save_safetensors(tensors, metadata={"about": json.dumps(about)}))
+        data = save_safetensors(tensors, metadata={"about": json.dumps(about)})
+        written = self._write(f"result-{name}", data)
+        for older in self.folder.glob(f"result-{name}-*.safetensors"):
+            if older != written:
+                older.unlink(missing_ok=True)
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `keep` has kept under this name; None if nothing, or if it is damaged."""
@@ -167,8 +171,10 @@ class FeatureStore:
             path.unlink(missing_ok=True)
         return None
 
-    def _write(self, name: str, data: bytes) -> None:
-        write_atomically(self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
+    def _write(self, name: str, data: bytes) -> Path:
+        path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors"
+        write_atomically(path, data)
+        return path
 
     def load(self, view: str = EVAL_VIEW) -> Features:
         """Read one complete view into memory.

@@ -1,7 +1,8 @@
-"""Re-training a head by a method's name: choose its settings, fit it, and say how it came about."""
+"""Re-train a head by a method's name: choose its settings, fit it, and record how it came about."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,12 +71,17 @@ class Fit:
         """The point of the objective's family that was minimised; plain cross-entropy for closed forms."""
         return objective_of(self.settings)
 
+    def fingerprint(self) -> str:
+        """sha256 of W and b."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + self.bias.numpy().tobytes()).hexdigest()
+
     def to_keep(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-ready values that `restored` takes, for a linear head of a given method."""
+        """Tensors and JSON-ready values that `restored` takes, for a linear head."""
         about = {
             "method": self.method,
             "settings": self.settings,
             "selection": self.selection and self.selection.to_dict(),
+            "choice": self.choice and self.choice.to_dict(),
             "iterations": self.linear.iterations,
             "relative_gradient": self.linear.relative_gradient,
         }
@@ -87,7 +93,8 @@ class Fit:
         solved = about["iterations"], about["relative_gradient"]
         head = LinearHead(tensors["weight"], tensors["bias"], *solved)
         selection = Selection(**about["selection"]) if about["selection"] else None
-        return cls(head, about["method"], about["settings"], selection)
+        choice = Choice.from_dict(about["choice"]) if about["choice"] else None
+        return cls(head, about["method"], about["settings"], selection, choice)
 
     def describe(self) -> str:
         """What was fitted, and how it was chosen and solved, in a line."""

@@ -1,4 +1,4 @@
-"""Choosing a method's settings, and the method, from the training features alone."""
+"""Choose a method's settings, and the method, by predictions of held-out training samples."""
 
 from __future__ import annotations
 
@@ -196,6 +196,17 @@ class Choice:
             f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
             f"best, {best}, which has {self._told(self.scores[best])}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as JSON-ready values."""
+        selections = {name: selection.to_dict() for name, selection in self.selections.items()}
+        return {**vars(self), "selections": selections}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Choice:
+        """The choice of which `to_dict` gave these, but for what heads said of held-out samples."""
+        selections = {name: Selection(**selection) for name, selection in values["selections"].items()}
+        return cls(**{**values, "selections": selections})
 
     def _told(self, score: float) -> str:
         return f"NLL {abs(score):.3f}" if self.by == "nll" else f"{self.by} {100 * score:.1f}"

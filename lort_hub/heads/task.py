@@ -1,4 +1,4 @@
-"""What stage 2 works on: the features of a data set's training and test images."""
+"""Extract the features that stage 2 fits and tests heads on, and keep the heads beside them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import Fit, fit_head, own_head, stage1_fit
 from lort_hub.heads.methods import STAGE1
-from lort_hub.heads.search import Selection
+from lort_hub.heads.search import Choice, Selection
 from lort_hub.heads.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -115,28 +115,46 @@ class RetrainingTask:
 
     def kept_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """The same, kept beside the features: cross-entropy takes longer than most heads that follow it."""
-        processes, held_out = self.training.processes, self.training.held_out
-        unseen = None if held_out is None else processes.gather(held_out).nonzero().flatten().tolist()
-        how = json.dumps(
-            [
-                __version__,
-                torch.__version__,
-                [field.name for field in fields(Selection)],  # what is kept has another form without them
-                self.data.class_names,
-                backbone.class_names,
-                select_by,
-                seed,
-                unseen,
-            ]
-        )
-        name = hashlib.sha256(how.encode()).hexdigest()[:16]
-        kept = self.train_store.kept(name)
+        made_by = [backbone.class_names, select_by, seed]
+        fit = self.kept(made_by)
+        if fit is None:
+            fit = self.baseline(backbone, select_by=select_by, seed=seed)
+            if fit.method != STAGE1:
+                self.keep(fit, made_by)
+        return fit
+
+    def keep(self, fit: Fit, made_by: list[Any]) -> bool:
+        """Keep a linear head beside the features; every process calls this, and the first one writes.
+
+        Args:
+            fit: The head.
+            made_by: JSON-ready values that tell it from heads made otherwise.
+
+        Returns:
+            Whether there was room for it.
+        """
+        name = self._name(made_by)
+        try:
+            if self.training.processes.index == 0:
+                self.train_store.keep(name, *fit.to_keep())
+        except OSError:
+            return False
+        return True
+
+    def kept(self, made_by: list[Any]) -> Fit | None:
+        """The head that `keep` has kept beside these features; None unless every process finds it."""
+        processes = self.training.processes
+        kept = self.train_store.kept(self._name(made_by))
         found = torch.tensor(int(kept is not None))
         processes.total(found)
-        if kept and found == processes.count:
-            processes.agree(*(kept[0][name] for name in sorted(kept[0])))
-            return Fit.restored(*kept)
-        fit = self.baseline(backbone, select_by=select_by, seed=seed)
-        if processes.index == 0 and fit.method != STAGE1:
-            self.train_store.keep(name, *fit.to_keep())
-        return fit
+        if kept is None or found < processes.count:
+            return None
+        processes.agree(*(kept[0][name] for name in sorted(kept[0])))
+        return Fit.restored(*kept)
+
+    def _name(self, made_by: list[Any]) -> str:
+        processes, held_out = self.training.processes, self.training.held_out
+        unseen = None if held_out is None else processes.gather(held_out).nonzero().flatten().tolist()
+        forms = [[field.name for field in fields(form)] for form in (Selection, Choice)]  # of what is kept
+        how = json.dumps([__version__, torch.__version__, forms, self.data.class_names, unseen, made_by])
+        return hashlib.sha256(how.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one folder an epoch, whole and checksummed, or not there at all.
+"""Save and load the checkpoints of a training run: one folder an epoch, whole and checksummed, or not there.
 
 The last two are kept, and the best by the images held out. A checkpoint is written under another name and
 renamed when everything in it is on the disk, its manifest last: whenever the process dies, the newest folder
@@ -144,6 +144,28 @@ def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> 
             f"{folder} holds an interrupted run.\n"
             "Add --resume to go on from there, or --overwrite to start anew."
         )
+
+
+def remove_finished(folder: Path, output_dir: Path) -> None:
+    """Delete the checkpoints of a run that has written its output.
+
+    Args:
+        folder: Where the checkpoints of the run lie, if it was ended before it deleted them itself.
+        output_dir: Its output folder.
+
+    Raises:
+        CheckpointError: They are newer than that: of a run that was to replace it.
+
+    Example:
+        >>> remove_finished(Path("out/stage1-training"), Path("out/stage1"))  # doctest: +SKIP
+    """
+    written = (output_dir / "run.json").stat().st_mtime
+    if any(manifest.stat().st_mtime > written for manifest in folder.glob(f"epoch_*/{MANIFEST}")):
+        raise CheckpointError(
+            f"{folder} holds an interrupted run that was to replace {output_dir}.\n"
+            "Go on with it by `resume=True` together with `overwrite=True`, or delete it."
+        )
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:

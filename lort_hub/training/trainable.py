@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,8 +67,10 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
 
 
 def merged(model: Any) -> nn.Module:
-    """The plain model after training, low-rank updates added to the weights they update."""
-    plain: nn.Module = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    """The plain model, low-rank updates added to the weights they update: in a copy, where there are any."""
+    plain: nn.Module = model
+    if hasattr(model, "merge_and_unload"):
+        plain = copy.deepcopy(model).merge_and_unload()
     return plain
 
 
