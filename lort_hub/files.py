@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from lort_hub.errors import CheckpointError
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
 """What the user can mend of what the system says of a file that cannot be written."""
 
 
@@ -62,7 +62,7 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 raise CheckpointError(f"Cannot put {folder} in place: {cause}.") from cause
             raise CheckpointError(
                 f"{folder} was filled by another process meanwhile; it is left as it is.\n"
-                "Move it away, name another folder, or pass `overwrite=True`."
+                "Move it away, or pass `overwrite=True`."
             ) from cause
         sync(folder.parent)
         with suppress(FileNotFoundError):

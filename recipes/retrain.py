@@ -97,7 +97,7 @@ def main() -> None:
             print(push_output(args.output_dir, args.push_to_hub, private=args.private))
         return
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private)
+        check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed)
 
     timing = start_timing()

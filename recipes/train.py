@@ -72,7 +72,7 @@ def main() -> None:
         return
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private)
+        check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed, device_specific=True)
 
     timing = start_timing()

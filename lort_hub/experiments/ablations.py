@@ -155,8 +155,9 @@ STUDIES: dict[str, Callable[[Bench], Series]] = {
 second, and what else is told goes into the table alone."""
 
 
-def _relative_spread(row: dict[str, Any]) -> float:
-    return float(row["logits_magnitude_std"] / row["logits_magnitude_mean"])
+def _relative_spread(row: dict[str, Any]) -> float | None:
+    spread, mean = row["logits_magnitude_std"], row["logits_magnitude_mean"]
+    return spread / mean if mean else None  # None where one class alone has test images
 
 
 def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -165,13 +166,16 @@ def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     Args:
         rows: Of `lort_hub.evaluation.tables.result_row`, of at least three heads.
 
+    Returns:
+        Spearman's rho by name, without the numbers that are not defined or the same for all heads.
+
     Example:
         >>> rows = [{"balanced_accuracy": k, "logits_magnitude_mean": k, "logits_magnitude_std": 3 - k,
         ...     "regularized_std_mean": 1, "weight_norm_spread": 1} for k in range(1, 4)]
         >>> rank_correlations(rows)["mean of LoMa"]
         1.0
     """
-    numbers: dict[str, Callable[[dict[str, Any]], float]] = {
+    numbers: dict[str, Callable[[dict[str, Any]], float | None]] = {
         "mean of LoMa": lambda row: row["logits_magnitude_mean"],
         "spread of LoMa over classes": _relative_spread,
         "mean of RSD": lambda row: row["regularized_std_mean"],
@@ -180,8 +184,10 @@ def rank_correlations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     found = {}
     for name, number in numbers.items():
         pairs = [
-            (number(row), row["balanced_accuracy"]) for row in rows if row["weight_norm_spread"] is not None
+            (value, row["balanced_accuracy"])
+            for row in rows
+            if row["weight_norm_spread"] is not None and (value := number(row)) is not None
         ]
-        if all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
+        if pairs and all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
             found[name] = round(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)
     return found

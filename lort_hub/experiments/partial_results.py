@@ -1,4 +1,4 @@
-"""What an interrupted comparison has done already: one file for each data cell and seed."""
+"""Keep what an interrupted comparison or sweep has done: one file for each data cell, or study, and seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OURS = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
 
 @dataclass(frozen=True)
 class SeedResults:
-    """All methods on one cell with one seed.
+    """All methods on one cell, or all heads of one study, with one seed.
 
     Attributes:
         made_from: Checksums of the backbone and of the images.
@@ -57,7 +57,7 @@ class SeedResults:
         )
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
-            np.savez_compressed(file, told=told, labels=self.labels, right=np.stack([*self.right.values()]))
+            np.savez_compressed(file, told=told, labels=self.labels, right=np.array([*self.right.values()]))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -81,7 +81,7 @@ class SeedResults:
 
 
 def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
-    """The folder beside the output folder that keeps finished seeds, made where it does not exist.
+    """Make the folder beside the output folder that keeps finished seeds, or find it to go on from there.
 
     Args:
         output_dir: The output folder.
@@ -105,7 +105,7 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
             f"{folder} holds files that are not lort_hub's ({', '.join(foreign[:3])}).\n"
             "It is where finished seeds are kept; move them, or use another --output-dir."
         )
-    if arguments["overwrite"]:
+    if arguments["overwrite"] and not arguments["resume"]:
         shutil.rmtree(folder, ignore_errors=True)
     record = folder / "arguments.json"
     if any(folder.glob("*.npz")):
