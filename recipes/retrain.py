@@ -111,8 +111,7 @@ def main() -> None:
             check_saveable(backbone, data.class_names, args.output_dir)
     if args.dry_run:
         return
-    if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
     with phase("features", timing):
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}

@@ -82,8 +82,7 @@ def main() -> None:
         return
     if accelerator.is_main_process:
         kept = partial_results_folder(args.output_dir, arguments)
-    if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("features", timing):
         views = args.views if "views" in args.studies else 0
         options = {"views": views, "seed": args.seed, **args.extraction_options()}

@@ -99,16 +99,16 @@ def main() -> None:
             check_saveable(replace(backbone, model=merged(model)), data.class_names, args.output_dir)
     if args.dry_run:
         return
-    if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
     with phase("images", timing):
         data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
-        accumulation = args.gradient_accumulation_steps
-        batches = Batches(kept, backbone, seed=args.seed, accumulation=accumulation, **options)
+        batches = Batches(
+            kept, backbone, seed=args.seed, accumulation=args.gradient_accumulation_steps, **options
+        )
 
     if args.overwrite and not args.resume and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -119,9 +119,7 @@ def main() -> None:
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None
     trained, optimizer = accelerator.prepare(model, optimizer)
     scored = accelerator.prepare_model(average.module, evaluation_mode=True) if average else trained
-    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
-    if checkpoint:
-        accelerator.print(f"going on from {checkpoint}")
+    _, history = resume_from(accelerator, checkpoints, arguments=arguments)
 
     with phase("training", timing):
         while not has_ended(history, epochs, args.patience):
@@ -129,7 +127,7 @@ def main() -> None:
             scheduler.step(epoch)
             train_mode(trained, args.tune)
             loss_sum = torch.zeros((), device=accelerator.device)
-            total = len(batches) * accumulation
+            total = len(batches) * args.gradient_accumulation_steps
             shown = {"leave": False, "disable": not sys.stderr.isatty()}
             for batch in tqdm(batches.epoch(epoch), total=total, **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)

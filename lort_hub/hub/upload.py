@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,8 +89,8 @@ def check_push(
         license: What the card will say, where it is known.
 
     Raises:
-        ConfigError: The id is not valid, there is no token, the token may not write there, the Hub does not know
-            the license, or the repository is public and `private` is set.
+        ConfigError: The id is not valid, there is no token, the token may not write there, the repository is
+            public and `private` is set, or the Hub does not know the license.
         HubUnavailableError: The Hub does not answer.
 
     Example:

@@ -228,6 +228,7 @@ def resume_from(
                 f"--resume found {checkpoint} of {manifest['processes']} processes, got "
                 f"{accelerator.num_processes}.\nStart as many, or --overwrite to start anew."
             )
+        accelerator.print(f"going on from {checkpoint}")
         accelerator.load_state(str(checkpoint))
         return checkpoint, manifest["history"]
     return None, []
