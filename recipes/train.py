@@ -92,8 +92,7 @@ def main() -> None:
         raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
     model = choose_trained(backbone, args.tune, lora_rank=args.lora_rank)
     model.to(memory_format=torch.channels_last)
-    decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
-    optimizer = create_optimizer_v2(model, args.opt, lr=args.lr, **decays)
+    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
     with phase("save check", timing), all_or_none(Processes.of(accelerator)):
         if accelerator.is_main_process:
             check_saveable(replace(backbone, model=merged(model)), data.class_names, args.output_dir)
@@ -106,9 +105,8 @@ def main() -> None:
         data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
-        batches = Batches(
-            kept, backbone, seed=args.seed, accumulation=args.gradient_accumulation_steps, **options
-        )
+        accumulation = args.gradient_accumulation_steps
+        batches = Batches(kept, backbone, seed=args.seed, accumulation=accumulation, **options)
 
     if args.overwrite and not args.resume and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -127,7 +125,7 @@ def main() -> None:
             scheduler.step(epoch)
             train_mode(trained, args.tune)
             loss_sum = torch.zeros((), device=accelerator.device)
-            total = len(batches) * args.gradient_accumulation_steps
+            total = len(batches) * accumulation
             shown = {"leave": False, "disable": not sys.stderr.isatty()}
             for batch in tqdm(batches.epoch(epoch), total=total, **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
