@@ -86,7 +86,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, config: ByoModelCfg, **kwargs: Any) -> CifarResNet:
-    kwargs = {"num_classes": 100, "zero_init_last": False, **kwargs}
+    kwargs = {"zero_init_last": False, **kwargs}  # num_classes: timm's build knows whose comes first
     feature_cfg = {"flatten_sequential": True, "out_indices": tuple(range(len(config.blocks)))}
     model: CifarResNet = build_model_with_cfg(
         CifarResNet, variant, pretrained, model_cfg=config, feature_cfg=feature_cfg, **kwargs

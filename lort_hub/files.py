@@ -19,6 +19,9 @@ from safetensors import SafetensorError
 
 from lort_hub.errors import CheckpointError
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
+"""What the user can mend of what the system says of a file that cannot be written."""
+
 
 @contextmanager
 def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -60,15 +63,14 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 raise CheckpointError(f"Cannot put {folder} in place: {cause}.") from cause
             raise CheckpointError(
                 f"{folder} was filled by another process meanwhile; it is left as it is.\n"
-                "Name another folder, or pass `overwrite=True`."
+                "Move it away, or pass `overwrite=True`."
             ) from cause
         sync(folder.parent)
         with suppress(FileNotFoundError):
             replaced.rename(staged)  # half deleted it must not be taken for the old folder
     except SafetensorError as cause:  # its I/O errors are no OSErrors
         raise CheckpointError(
-            f"Cannot write {folder}: {cause}.\n"
-            "Nothing is left behind: make room or name another place, then run again."
+            f"Cannot write {folder}: {cause}.\nNothing is left behind: make room, then run again."
         ) from cause
     finally:
         shutil.rmtree(staged, ignore_errors=True)

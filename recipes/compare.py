@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
@@ -130,10 +130,13 @@ def main() -> None:
     accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:
         return
-    with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
+    with (
+        kept_on_failure(f"the results are in {kept}"),
+        atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
+    ):
         write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
-        (staged / "results.md").write_text(f"{text}\n")
+        (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")
         plot_comparison(staged / "comparison.png", rows)
         software = environment(recorded_command()).to_json()
         record = {"arguments": arguments, "environment": software, "timing": timing}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
@@ -81,8 +81,10 @@ def main() -> None:
     from accelerate.utils import set_seed
 
     from lort_hub.backbones.load import load_backbone
+    from lort_hub.backbones.save import check_saveable
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
+    from lort_hub.features.distributed import Processes, fail_together
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import save_output
@@ -95,7 +97,7 @@ def main() -> None:
             print(push_output(args.output_dir, args.push_to_hub, private=args.private))
         return
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private)
+        check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed)
 
     timing = start_timing()
@@ -104,8 +106,12 @@ def main() -> None:
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
     accelerator.print(plan(args, backbone, data))
+    with phase("save check", timing), fail_together(Processes.of(accelerator)):
+        if accelerator.is_main_process:
+            check_saveable(backbone, data.class_names, args.output_dir)
     if args.dry_run:
         return
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
     with phase("features", timing):
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
@@ -116,15 +122,22 @@ def main() -> None:
     with phase("baseline", timing):
         baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)
     with phase("head", timing):
+        settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-        if args.method == "auto":
+        made_by = {"method": args.method, "views": args.views, **settings, **how}
+        made_by["baseline"] = baseline.fingerprint()
+        if args.resume and (saved := task.load_head(made_by)):
+            accelerator.print("going on from the head that the interrupted run has saved")
+            fit = saved
+        elif args.method == "auto":
             fit = fit_best(training, **how)
-            accelerator.print(fit.reason)
         elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline
         else:
-            settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
             fit = fit_head(training, args.method, views=task.views, **settings, **how)
+        if fit.reason:
+            accelerator.print(fit.reason)
+        saved_parts = "features and head" if task.save_head(fit, made_by) else "the features"
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
@@ -141,7 +154,7 @@ def main() -> None:
             )
             for name, head in ((baseline.method, baseline), (fit.method, fit))
         }
-    with phase("output", timing):
+    with phase("output", timing), kept_on_failure(f"{saved_parts} are in the cache"):
         save_output(
             args.output_dir,
             overwrite=args.overwrite,
@@ -155,7 +168,6 @@ def main() -> None:
             environment=environment(recorded_command()),
         )
     if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
         accelerator.log({k: v for k, v in reports[fit.method].to_json().items() if isinstance(v, float)})
         accelerator.end_training()
 

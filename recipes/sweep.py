@@ -4,20 +4,26 @@ lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/swee
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
 """
 
+import shutil
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
+from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
+
+if TYPE_CHECKING:
+    from lort_hub.experiments.ablations import Bench
+    from lort_hub.heads.task import RetrainingTask
 
 STUDIES = ("delta", "lr", "weight-decay", "views", "scale", "noise", "path")
 
@@ -54,10 +60,9 @@ def main() -> None:
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.plots import plot_study
-    from lort_hub.evaluation.tables import result_row, study_table
+    from lort_hub.evaluation.tables import study_table
     from lort_hub.experiments import ablations
     from lort_hub.files import write_csv, write_json
-    from lort_hub.heads.base import LinearHead
     from lort_hub.heads.task import RetrainingTask
 
     accelerator = make_accelerator(args)
@@ -75,6 +80,9 @@ def main() -> None:
     )
     if args.dry_run:
         return
+    if accelerator.is_main_process:
+        kept = partial_results_folder(args.output_dir, arguments)
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("features", timing):
         views = args.views if "views" in args.studies else 0
         options = {"views": views, "seed": args.seed, **args.extraction_options()}
@@ -82,40 +90,63 @@ def main() -> None:
     if task is None:
         return
     print(*task.notes, sep="\n", end="\n" * bool(task.notes))
-    counts, test = task.training.class_counts, task.test
-    baseline = task.baseline(backbone, seed=args.seed)
+    baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
-    if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
+    made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]
     rows: list[ResultRow] = []
     tables = {}
-    for study in args.studies:
-        start, first = time.perf_counter(), len(rows)
-        for varied, head in ablations.STUDIES[study](bench):
-            seconds = time.perf_counter() - start
-            weight = head.weight if isinstance(head, LinearHead) else None
-            report = evaluate(head.logits(test.x), test.y, counts, weight=weight)
-            columns = {"method": study, "seed": args.seed, "seconds": seconds, "chosen": varied}
-            rows.append(result_row(report, counts, **columns))
-            accelerator.log({f"{study}/balanced_accuracy": report.balanced_accuracy}, step=len(rows))
-            start = time.perf_counter()
-        tables[study] = study_table(rows[first:])
+    for number, study in enumerate(args.studies):
+        path = kept / f"{number}-{args.seed}.npz"
+        results = SeedResults.load(path, made_from)
+        if results:
+            print("done before the interruption")
+        else:
+            results = SeedResults(
+                made_from, one_study(study, bench, task, args.seed), {}, task.test.y.numpy(), {}
+            )
+            results.save(path)
+        for row in results.rows:
+            rows.append(row)
+            accelerator.log({f"{study}/balanced_accuracy": row.balanced_accuracy}, step=len(rows))
+        tables[study] = study_table(results.rows)
         print(f"\n{study}\n\n{tables[study]}", flush=True)
     correlations = ablations.rank_correlations(rows)
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
     tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))
     accelerator.end_training()
-    with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
+    with (
+        kept_on_failure(f"the results are in {kept}"),
+        atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
+    ):
         write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
-        (staged / "results.md").write_text(f"{text}\n")
+        (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")
         for study in args.studies:
             plot_study(staged / f"{study}.png", study, [row for row in rows if row.method == study])
         software = environment(recorded_command()).to_json()
         record = {"arguments": arguments, "environment": software, "timing": timing}
         write_json(staged / "run.json", record)
+    shutil.rmtree(kept)
     print(f"Wrote {args.output_dir}")
+
+
+def one_study(study: str, bench: "Bench", task: "RetrainingTask", seed: int) -> list[ResultRow]:
+    """Make the heads of one study and test them: a row for each."""
+    from lort_hub.evaluation.tables import result_row
+    from lort_hub.experiments.ablations import STUDIES
+    from lort_hub.heads.base import LinearHead
+
+    counts, test, rows = task.training.class_counts, task.test, list[ResultRow]()
+    start = time.perf_counter()
+    for varied, head in STUDIES[study](bench):
+        seconds = time.perf_counter() - start
+        weight = head.weight if isinstance(head, LinearHead) else None
+        report = evaluate(head.logits(test.x), test.y, counts, weight=weight)
+        columns = {"method": study, "seed": seed, "seconds": seconds, "chosen": varied}
+        rows.append(result_row(report, counts, **columns))
+        start = time.perf_counter()
+    return rows
 
 
 if __name__ == "__main__":

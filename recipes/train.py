@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import start_run
+from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
@@ -27,6 +27,7 @@ from lort_hub.training.checkpoints import (
     best_epoch,
     check_no_interrupted_run,
     load_epoch,
+    remove_finished,
     resume_from,
     save_epoch,
     training_folder,
@@ -50,9 +51,11 @@ def main() -> None:
     from lort_hub.backbones.backbone import logits_of
     from lort_hub.backbones.load import load_backbone
     from lort_hub.backbones.predict import predict
+    from lort_hub.backbones.save import check_saveable
     from lort_hub.data.image_loader import check_images
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
+    from lort_hub.features.distributed import Processes, fail_together
     from lort_hub.heads.fit import stage1_fit
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -63,13 +66,13 @@ def main() -> None:
     arguments, checkpoints = start_run(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
         if accelerator.is_main_process:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            remove_finished(checkpoints, args.output_dir)
             if args.push_to_hub:
                 print(push_output(args.output_dir, args.push_to_hub, private=args.private))
         return
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private)
+        check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed, device_specific=True)
 
     timing = start_timing()
@@ -84,8 +87,18 @@ def main() -> None:
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
         f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, into {args.output_dir}"
     )
+    backbone = backbone.with_new_classifier(data.class_names)
+    if args.layer_decay and backbone.library == "transformers":
+        raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
+    model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank)
+    model.to(memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
+    with phase("save check", timing), fail_together(Processes.of(accelerator)):
+        if accelerator.is_main_process:
+            check_saveable(replace(backbone, model=merge_lora(model)), data.class_names, args.output_dir)
     if args.dry_run:
         return
+    accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
     with phase("images", timing):
@@ -95,29 +108,17 @@ def main() -> None:
         accumulation = args.gradient_accumulation_steps
         batches = Batches(kept, backbone, seed=args.seed, gradient_accumulation_steps=accumulation, **options)
 
-    if args.overwrite and accelerator.is_main_process:
+    if args.overwrite and not args.resume and accelerator.is_main_process:
         shutil.rmtree(checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
-    backbone = backbone.with_new_classifier(data.class_names)
-    if args.layer_decay and backbone.library == "transformers":
-        raise ConfigError("--layer-decay needs a timm model; transformers' do not say what their layers are.")
-    model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank).to(
-        memory_format=torch.channels_last
-    )
-    decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
-    optimizer = create_optimizer_v2(model, args.opt, lr=args.lr, **decays)
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
     mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None
     trained, optimizer = accelerator.prepare(model, optimizer)
     scored = accelerator.prepare_model(average.module, evaluation_mode=True) if average else trained
-    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
-    if checkpoint:
-        accelerator.print(f"going on from {checkpoint}")
+    _, history = resume_from(accelerator, checkpoints, arguments=arguments)
 
-    if args.report_to != "none":
-        accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("training", timing):
         while not has_ended(history, epochs, args.patience):
             epoch, start, step = len(history), time.perf_counter(), 0
@@ -176,7 +177,7 @@ def main() -> None:
     fit = stage1_fit(backbone.weight, backbone.bias)
     shown = {"weight": fit.weight, "bootstrap": args.bootstrap, "seed": args.seed}
     report = evaluate(logits, labels, data.class_counts, **shown)
-    with phase("output", timing):
+    with phase("output", timing), kept_on_failure(f"the trained weights are in {checkpoints}"):
         save_output(
             args.output_dir,
             overwrite=args.overwrite,

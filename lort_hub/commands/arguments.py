@@ -77,7 +77,10 @@ class RunArguments:
     )
     output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
-    resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
+    resume: bool = flag(
+        False,
+        "Continue an interrupted run; a finished one is left as it is, unless --overwrite is given too.",
+    )
     seed: int = flag(0, "Seed of everything random.")
     batch_size: int = flag(64, "Images in a batch, in each process.")
     num_workers: int = flag(
@@ -93,8 +96,6 @@ class RunArguments:
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
         self.output_dir = Path(self.output_dir)
-        if self.resume and self.overwrite:
-            raise ConfigError("--resume continues the run that --overwrite would delete; give one of them.")
         for name, (least, most) in self.RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

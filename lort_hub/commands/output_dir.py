@@ -1,15 +1,18 @@
-"""Check the output folder before a run, and whether the run is finished already."""
+"""Check the output folder before a run, and say how to continue a run that could not write it at the end."""
 
 from __future__ import annotations
 
 import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import RunArguments
-from lort_hub.errors import CheckpointError
-from lort_hub.files import check_output_dir
+from lort_hub.errors import CheckpointError, LortHubError
+from lort_hub.files import DISK_ERRORS, check_output_dir
 from lort_hub.records import changed_arguments
 
 if TYPE_CHECKING:
@@ -61,8 +64,40 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         0
     """
     arguments: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
-    if args.resume and is_finished(args.output_dir, arguments):
+    if args.resume and not args.overwrite and is_finished(args.output_dir, arguments):
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     return arguments
+
+
+@contextmanager
+def kept_on_failure(kept: str) -> Iterator[None]:
+    """Say what is kept of a run whose output could not be written, and the command that goes on from there.
+
+    Args:
+        kept: What was computed, and where it is.
+
+    Raises:
+        CheckpointError: In place of whatever was raised; an error of our own keeps its traceback on stderr.
+
+    Example:
+        >>> with kept_on_failure("the head is in the cache"):
+        ...     raise CheckpointError("out was filled by another process meanwhile.")
+        Traceback (most recent call last):
+        lort_hub.errors.CheckpointError: out was filled by another process meanwhile.
+        Nothing is lost: the head is in the cache. The same command with --resume goes on from there.
+    """
+    try:
+        yield
+    except Exception as cause:
+        if isinstance(cause, LortHubError):
+            reason = str(cause)
+        elif isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            reason = f"Cannot write {cause.filename or 'a file'}: {cause.strerror}."
+        else:
+            traceback.print_exc()
+            reason = f"The output could not be written: {type(cause).__name__}: {cause}"
+        raise CheckpointError(
+            f"{reason}\nNothing is lost: {kept}. The same command with --resume goes on from there."
+        ) from cause

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import gc
 import json
 import os
@@ -20,6 +19,7 @@ from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags
 from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.files import DISK_ERRORS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -172,7 +172,7 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
         next_step = "Add --resume to the same command to go on from the finished parts."
         _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+        if error.errno not in DISK_ERRORS:
             raise
         place = "--output-dir or LORT_HUB_CACHE" if "output_dir" in names else "LORT_HUB_CACHE"
         _exit(

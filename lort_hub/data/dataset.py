@@ -163,7 +163,15 @@ class LongTailedData:
         return np.bincount(self.train.labels, minlength=self.num_classes)
 
     def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
-        """The data without the images at these positions, which `source["left_out"]` names."""
+        """The data without the images at these positions, which `source["left_out"]` names.
+
+        Args:
+            train: Positions of training images that cannot be decoded.
+            test: Positions of such test images.
+
+        Raises:
+            DatasetError: A class has no training image left, or there is no test image left.
+        """
         record, splits = [], []
         for split, positions in ((self.train, sorted(train)), (self.test, sorted(test))):
             names = [split.class_names[split.labels[k]] for k in positions]
@@ -173,7 +181,16 @@ class LongTailedData:
             ]
             stays = np.delete(np.arange(len(split)), positions)
             splits.append(split.take(stays) if positions else split)
-        return replace(self, train=splits[0], test=splits[1], source={**self.source, "left_out": record})
+        data = replace(self, train=splits[0], test=splits[1], source={**self.source, "left_out": record})
+        empty = [name for name, count in zip(self.class_names, data.class_counts, strict=True) if not count]
+        if empty:
+            raise DatasetError(
+                f"No training image of {', '.join(map(repr, empty[:5]))} can be decoded.\n"
+                "Mend their images, or remove the classes from the data set."
+            )
+        if not len(data.test):
+            raise DatasetError(f"No test image of split '{self.test.name}' can be decoded.\nMend them.")
+        return data
 
     def left_out(self) -> list[str]:
         """A line for each image that `leave_out` has left out."""

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from lort_hub.data.dataset import BadImageError, Encoded, ImageSplit, LongTailedData
 from lort_hub.data.transforms import EVAL_VIEW, Transform, split_transform
-from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -235,7 +234,7 @@ def check_images(
 
     Raises:
         BadImageError: An image cannot be decoded.
-        DatasetError: A class has no training image left.
+        DatasetError: A class has no training image left, or there is no test image left.
 
     Example:
         >>> from accelerate import Accelerator
@@ -256,14 +255,7 @@ def check_images(
     if on_bad_image == "error":
         for _, error in errors[0] + errors[1]:
             raise error
-    data = data.leave_out(*([row for row, _ in of_split] for of_split in errors))
-    if not data.class_counts.all():
-        empty = [name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count]
-        raise DatasetError(
-            f"No training image of {', '.join(map(repr, empty[:5]))} can be decoded.\n"
-            "Repair their images, or remove the classes from the data set."
-        )
-    return data
+    return data.leave_out(*([row for row, _ in of_split] for of_split in errors))
 
 
 def _size(image: pillow.Image) -> Tensor:

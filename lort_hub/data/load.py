@@ -107,6 +107,10 @@ def _split(
 
 
 def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:
+    if not len(test):
+        raise DatasetError(
+            f"Split '{test.name}' holds no image to measure on.\nName another one with `test_split`."
+        )
     trained = np.bincount(train.labels, minlength=len(names)) > 0
     tested = np.bincount(test.labels, minlength=len(names)) > 0
     if unknown := _named(names, tested & ~trained):

@@ -42,6 +42,7 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
         accuracy = 100 * _defined(report.per_class_accuracy)
         axes.scatter(counts, accuracy, s=14, color=color, alpha=0.45, linewidths=0)
         axes.plot(*_trend(counts, accuracy), color=color, linewidth=2, label=_plain(name))
+    axes.update_datalim([(counts.min(), 0), (counts.max(), 100)])  # classes without a test image too
     _mark_groups(axes, counts, next(iter(reports.values())).thresholds)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -55,8 +56,9 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
     order = np.argsort(-counts, kind="stable")
     for (name, report), color in named:
         magnitude = _defined(report.logits_magnitude.per_class)[order]
-        label = f"{_plain(name)} (mean {np.nanmean(magnitude):.3g})"
-        axes.plot(magnitude / np.nanmean(magnitude), color=color, linewidth=1.5, label=label)
+        mean = magnitude[np.isfinite(magnitude)].mean() if np.isfinite(magnitude).any() else np.nan
+        label = f"{_plain(name)} (mean {mean:.3g})"
+        axes.plot(magnitude / mean, color=color, linewidth=1.5, label=label)
     axes.axhline(1, color="black", linewidth=0.5)
     axes.set(xlabel="class, most training images first", ylabel="logits magnitude / its mean")
     axes.set_title("Logits magnitude of each class, relative to its mean")

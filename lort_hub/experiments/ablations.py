@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,9 +156,9 @@ STUDIES: dict[str, Callable[[Bench], Series]] = {
 along the second; a third is in the table only."""
 
 
-def _relative_spread(row: ResultRow) -> float:
+def _relative_spread(row: ResultRow) -> float | None:
     mean, std = row.logits_magnitude_mean, row.logits_magnitude_std
-    return std / mean if mean and std is not None else math.nan
+    return std / mean if mean and std is not None else None  # None where one class alone has test images
 
 
 def rank_correlations(rows: Sequence[ResultRow]) -> dict[str, float]:
@@ -169,13 +168,13 @@ def rank_correlations(rows: Sequence[ResultRow]) -> dict[str, float]:
         rows: Rows of at least three linear heads; others are ignored.
 
     Returns:
-        Rho of each number that is not the same for all heads.
+        Rho of each number that is defined and not the same for all heads.
 
     Example:
         >>> rank_correlations(rows)  # doctest: +SKIP
         {'mean of LoMa': -0.6, 'spread of LoMa over classes': -0.9, 'mean of RSD': -0.8}
     """
-    numbers: dict[str, Callable[[ResultRow], Any]] = {
+    numbers: dict[str, Callable[[ResultRow], float | None]] = {
         "mean of LoMa": lambda row: row.logits_magnitude_mean,
         "spread of LoMa over classes": _relative_spread,
         "mean of RSD": lambda row: row.regularized_std_mean,
@@ -184,7 +183,7 @@ def rank_correlations(rows: Sequence[ResultRow]) -> dict[str, float]:
     linear = [row for row in rows if row.weight_norm_spread is not None]
     correlations = {}
     for name, number in numbers.items():
-        pairs = [(number(row), row.balanced_accuracy) for row in linear]
-        if all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
+        pairs = [(value, row.balanced_accuracy) for row in linear if (value := number(row)) is not None]
+        if pairs and all(len(set(column)) > 1 for column in zip(*pairs, strict=True)):
             correlations[name] = round(float(spearmanr(*zip(*pairs, strict=True)).statistic), 3)
     return correlations

@@ -1,4 +1,4 @@
-"""Keep the finished seeds of a comparison, so that an interrupted one goes on from them."""
+"""Keep the finished parts of an interrupted comparison or sweep: a file for each cell, or study, and seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN_FILES = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
 
 @dataclass(frozen=True)
 class SeedResults:
-    """The results of all methods on one data cell with one seed.
+    """The results of all methods on one data cell, or of all heads of one study, with one seed.
 
     Attributes:
         made_from: Checksums of the backbone and of the images.
@@ -57,7 +57,7 @@ class SeedResults:
         record = json.dumps(
             {"from": self.made_from, "rows": rows, "methods": list(self.right), "how": self.how}
         )
-        temporary, right = path.with_suffix(".tmp"), np.stack([*self.right.values()])
+        temporary, right = path.with_suffix(".tmp"), np.array([*self.right.values()])
         with temporary.open("wb") as file:
             np.savez_compressed(file, record=record, labels=self.labels, right=right)
             file.flush()
@@ -116,7 +116,7 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
             f"{folder} holds files that are not lort_hub's ({', '.join(foreign[:3])}).\n"
             "Finished seeds are kept there: move the files, or name another `output_dir`."
         )
-    if arguments["overwrite"]:
+    if arguments["overwrite"] and not arguments["resume"]:
         shutil.rmtree(folder, ignore_errors=True)
     record = folder / "arguments.json"
     if any(folder.glob("*.npz")):

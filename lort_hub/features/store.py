@@ -167,14 +167,18 @@ class FeatureStore:
         self._write(f"{view}-{part:05d}", save_safetensors(tensors))
 
     def save_result(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Save a result that was computed from the features beside them, atomically.
+        """Save a result of the features beside them, atomically, in place of an older one.
 
         Args:
             name: Name of the result; a hash of everything else that it depends on.
             tensors: Its tensors by name.
             about: Its other values, JSON-ready.
         """
-        self._write(f"result-{name}", save_safetensors(tensors, metadata={"about": json.dumps(about)}))
+        data = save_safetensors(tensors, metadata={"about": json.dumps(about)})
+        written = self._write(f"result-{name}", data)
+        for older in self.folder.glob(f"result-{name}-*.safetensors"):
+            if older != written:
+                older.unlink(missing_ok=True)
 
     def load_result(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Load the tensors and values of a saved result; None where it is absent or damaged."""
@@ -186,8 +190,10 @@ class FeatureStore:
             path.unlink(missing_ok=True)
         return None
 
-    def _write(self, name: str, data: bytes) -> None:
-        write_atomically(self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
+    def _write(self, name: str, data: bytes) -> Path:
+        path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors"
+        write_atomically(path, data)
+        return path
 
     def load(self, view: str = EVAL_VIEW) -> Features:
         """Read one complete view into memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,12 +71,17 @@ class Fit:
         """The objective that was minimised; plain cross-entropy for closed forms."""
         return objective_of(self.settings)
 
+    def fingerprint(self) -> str:
+        """Return the sha256 of W and b."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + self.bias.numpy().tobytes()).hexdigest()
+
     def to_cache(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Split the fit of a linear head into tensors and JSON-ready values, without held-out predictions."""
         values = {
             "method": self.method,
             "settings": self.settings,
             "selection": self.selection and self.selection.to_dict(),
+            "choice": self.choice and self.choice.to_dict(),
             "iterations": self.linear.iterations,
             "relative_gradient": self.linear.relative_gradient,
         }
@@ -88,7 +94,8 @@ class Fit:
             tensors["weight"], tensors["bias"], values["iterations"], values["relative_gradient"]
         )
         selection = Selection.from_dict(values["selection"]) if values["selection"] else None
-        return cls(head, values["method"], values["settings"], selection)
+        choice = Choice.from_dict(values["choice"]) if values["choice"] else None
+        return cls(head, values["method"], values["settings"], selection, choice)
 
     def describe(self) -> str:
         """Describe settings, solver and selection in one line."""

@@ -234,6 +234,19 @@ class Choice:
             f"best, {best}, which has {self._format(self.scores[best])}"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choice as JSON-ready values, without predictions."""
+        selections = {name: selection.to_dict() for name, selection in self.selections.items()}
+        return {**vars(self), "selections": selections}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Choice:
+        """Restore a choice from the values of `to_dict`."""
+        selections = {
+            name: Selection.from_dict(selection) for name, selection in values["selections"].items()
+        }
+        return cls(**{**values, "selections": selections})
+
     def _format(self, score: float) -> str:
         return f"NLL {abs(score):.3f}" if self.scorer == "nll" else f"{self.scorer} {100 * score:.1f}"
 

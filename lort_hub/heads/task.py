@@ -1,4 +1,4 @@
-"""Define the re-training task: a data set's training and test features, and the baseline head."""
+"""Extract the features that heads are fitted and tested on, and keep heads beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-BASELINE_FORMAT = 2
+HEAD_FORMAT = 3
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 
@@ -135,33 +135,55 @@ class RetrainingTask:
 
         Cross-entropy takes longer to fit than most heads that are compared with it.
         """
-        processes = self.training.processes
-        key = self._baseline_key(backbone, select_by, seed)
-        cached = self.train_store.load_result(key)
-        num_cached = torch.tensor(int(cached is not None))
-        processes.all_reduce(num_cached)
-        if cached and num_cached == processes.count:
-            tensors, values = cached
-            processes.broadcast(*(tensors[name] for name in sorted(tensors)))
-            return Fit.from_cache(tensors, values)
-        fit = self.baseline(backbone, select_by=select_by, seed=seed)
-        if processes.index == 0 and fit.method != STAGE1:
-            self.train_store.save_result(key, *fit.to_cache())
+        made_by = {"backbone_class_names": backbone.class_names, "select_by": select_by, "seed": seed}
+        fit = self.load_head(made_by)
+        if fit is None:
+            fit = self.baseline(backbone, select_by=select_by, seed=seed)
+            if fit.method != STAGE1:
+                self.save_head(fit, made_by)
         return fit
 
-    def _baseline_key(self, backbone: Backbone, select_by: str | None, seed: int) -> str:
-        """Hash everything that the baseline depends on beside the features of the store."""
+    def save_head(self, fit: Fit, made_by: dict[str, Any]) -> bool:
+        """Save a linear head beside the features; every process calls this, and the first one writes.
+
+        Args:
+            fit: The head.
+            made_by: JSON-ready values that tell it from heads made otherwise.
+
+        Returns:
+            Whether there was room for it.
+        """
+        key = self._head_key(made_by)
+        try:
+            if self.training.processes.index == 0:
+                self.train_store.save_result(key, *fit.to_cache())
+        except OSError:
+            return False
+        return True
+
+    def load_head(self, made_by: dict[str, Any]) -> Fit | None:
+        """Load the head that `save_head` saved beside these features; None unless every process finds it."""
+        processes = self.training.processes
+        cached = self.train_store.load_result(self._head_key(made_by))
+        num_cached = torch.tensor(int(cached is not None))
+        processes.all_reduce(num_cached)
+        if cached is None or num_cached < processes.count:
+            return None
+        tensors, values = cached
+        processes.broadcast(*(tensors[name] for name in sorted(tensors)))
+        return Fit.from_cache(tensors, values)
+
+    def _head_key(self, made_by: dict[str, Any]) -> str:
+        """Hash everything that a head depends on beside the features of the store."""
         held_out = self.training.held_out
         if held_out is not None:
             held_out = self.training.processes.gather(held_out).nonzero().flatten()
         content = {
             "lort_hub": __version__,
             "torch": torch.__version__,
-            "format": BASELINE_FORMAT,
+            "format": HEAD_FORMAT,
             "class_names": self.data.class_names,
-            "backbone_class_names": backbone.class_names,
-            "select_by": select_by,
-            "seed": seed,
             "held_out": None if held_out is None else held_out.tolist(),
+            **made_by,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

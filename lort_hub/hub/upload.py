@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,12 @@ def push_to_hub(
 
 
 def check_push(
-    repo_id: str, *, private: bool = False, revision: str | None = None, create_pr: bool = False
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    license: str | None = None,
 ) -> None:
     """Refuse, before any compute, a push that cannot succeed.
 
@@ -80,10 +86,11 @@ def check_push(
         private: As in `push_to_hub`.
         revision: As in `push_to_hub`.
         create_pr: As in `push_to_hub`.
+        license: What the card will say, where it is known.
 
     Raises:
-        ConfigError: The id is not valid, there is no token, the token may not write there, or the repository
-            is public and `private` is set.
+        ConfigError: The id is not valid, there is no token, the token may not write there, the repository is
+            public and `private` is set, or the Hub does not know the license.
         HubUnavailableError: The Hub does not answer.
 
     Example:
@@ -118,6 +125,8 @@ def check_push(
         _check_role(me, repo_id, refused=existing is not None)
     if private and existing is not None and not existing.private:
         raise ConfigError(f"'{repo_id}' exists and is public.\nLeave out `private`, or use another name.")
+    if license:
+        _check_license(license, repo_id)
 
 
 def _may_write(api: Any, repo_id: str) -> bool:
@@ -152,6 +161,20 @@ def _check_role(me: dict[str, Any], repo_id: str, *, refused: bool) -> None:
             f"You ({me['name']}) may not write to '{namespace}', only to {', '.join(places)}."
             f"{did_you_mean(namespace, places)}\nUse {me['name']}/{name}, or `create_pr=True`."
         )
+
+
+def _check_license(license: str, repo_id: str) -> None:
+    """Refuse a license that the Hub would not take on a card."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(f"---\nlicense: {json.dumps(license)}\n---\n")
+    try:
+        with translate_errors(repo_id):
+            retry(card.validate)
+    except PublishError as cause:
+        raise ConfigError(
+            f"The Hub does not take the license '{license}'. {cause}\nUse one that it knows, or `other`."
+        ) from cause
 
 
 def _new_token() -> str:

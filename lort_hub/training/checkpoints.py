@@ -149,6 +149,28 @@ def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> 
         )
 
 
+def remove_finished(folder: Path, output_dir: Path) -> None:
+    """Delete the checkpoints of a run that has written its output.
+
+    Args:
+        folder: Where the checkpoints of the run lie, if it was ended before it deleted them itself.
+        output_dir: Its output folder.
+
+    Raises:
+        CheckpointError: They are newer than that: of a run that was to replace it.
+
+    Example:
+        >>> remove_finished(Path("out/stage1-training"), Path("out/stage1"))  # doctest: +SKIP
+    """
+    written = (output_dir / "run.json").stat().st_mtime
+    if any(manifest.stat().st_mtime > written for manifest in folder.glob(f"epoch_*/{MANIFEST}")):
+        raise CheckpointError(
+            f"{folder} holds an interrupted run that was to replace {output_dir}.\n"
+            "Go on with it by `resume=True` together with `overwrite=True`, or delete it."
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
     """Load the checkpoint of one epoch into the prepared model and optimiser.
 
@@ -214,6 +236,7 @@ def resume_from(
                 f"{accelerator.num_processes}.\nStart {manifest['processes']} processes, or use "
                 "`overwrite=True` to start again."
             )
+        accelerator.print(f"going on from {checkpoint}")
         accelerator.load_state(str(checkpoint))
         return checkpoint, manifest["history"]
     return None, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,8 +73,10 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
 
 
 def merge_lora(model: Any) -> nn.Module:
-    """Add the low-rank updates of a trained model to its weights; other models are returned as they are."""
-    plain: nn.Module = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    """Add the low-rank updates of a trained model to its weights, in a copy; return others as they are."""
+    plain: nn.Module = model
+    if hasattr(model, "merge_and_unload"):
+        plain = copy.deepcopy(model).merge_and_unload()
     return plain
 
 

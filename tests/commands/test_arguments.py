@@ -161,8 +161,3 @@ def test_retrain_refuses_what_is_out_of_range(words):
 def test_a_misspelt_choice_is_one_message_with_a_suggestion():
     with pytest.raises(ConfigError, match="Did you mean 'shuffle'"):
         parse_arguments(RunArguments, ["--subset", "shufle"])
-
-
-def test_resume_and_overwrite_are_refused_together():
-    with pytest.raises(ConfigError, match="give one of them"):
-        parse_arguments(RunArguments, ["--resume", "--overwrite"])

@@ -1,9 +1,11 @@
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from lort_hub.commands.output_dir import check_output_dir, is_finished
+from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure
 from lort_hub.errors import CheckpointError
 from tests.support.files import fill
 
@@ -17,6 +19,8 @@ def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="not lort_hub's"):
         check_output_dir(tmp_path / "full", overwrite=True)
+    with pytest.raises(CheckpointError, match="is a mount point"):
+        check_output_dir(Path("/proc"), overwrite=True)
     for name in ("ours", "empty", "new/deep"):
         check_output_dir(tmp_path / name, overwrite=name == "ours")
     assert not (tmp_path / "new").exists()
@@ -35,3 +39,21 @@ def test_finished_run_is_recognised_by_its_arguments(tmp_path):
     with pytest.raises(CheckpointError, match="method lort -> ce, seed 0 -> 1, views None -> 2\\."):
         is_finished(tmp_path, {**ran, "method": "ce", "seed": 1, "views": 2})
     assert not is_finished(tmp_path / "run.json", ran)
+
+
+TROUBLES = {
+    "ours": (CheckpointError("out was filled\nmove it away"), "out was filled\nmove it away"),
+    "the disk's": (OSError(errno.ENOSPC, "No space left", "a.png"), "Cannot write a.png: No space left."),
+    "a bug's": (KeyError("plot"), "The output could not be written: KeyError: 'plot'"),
+}
+
+
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, capsys):
+    trouble, said = TROUBLES[kind]
+    with pytest.raises(CheckpointError) as raised, kept_on_failure("the weights are in x"):
+        raise trouble
+    assert str(raised.value) == (
+        f"{said}\nNothing is lost: the weights are in x. The same command with --resume goes on from there."
+    )
+    assert ("Traceback" in capsys.readouterr().err) == (kind == "a bug's")

@@ -240,3 +240,25 @@ def test_leaving_images_out_takes_and_names_just_those(photos):
     again = left.leave_out([0], [])
     assert again.source["left_out"] == [{"split": "train", "row": 1, "class": "ant"}]
     assert again.train.rows.tolist() == left.train.rows[1:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (range(15, 18), [], "No training image of 'cat' can be decoded"),
+        ([], range(12), "No test image of split 'test' can be decoded"),
+    ],
+)
+def test_a_class_without_images_and_a_test_set_without_any_are_refused(photos, train, test, message):
+    data = load_long_tailed(str(photos))
+    data.leave_out(train[1:], test[1:])
+    with pytest.raises(DatasetError, match=message):
+        data.leave_out(train, test)
+
+
+def test_an_empty_test_split_is_refused(tmp_path):
+    kinds = features(["a", "b"])
+    parquet(tmp_path / "d", {"picture": images(4), "kind": [0, 1, 0, 1]}, features=kinds)
+    parquet(tmp_path / "d", {"picture": [], "kind": []}, features=kinds, split="test")
+    with pytest.raises(DatasetError, match="Split 'test' holds no image"):
+        load_long_tailed(str(tmp_path / "d"))

@@ -52,6 +52,7 @@ def check(folder):
         ([500, 400, 300], None),  # medium and few are empty
         ([50, 50], None),  # no long tail at all, and many and few are empty
         ([500, 300, 60, 5], [0, 2]),  # classes without test images: None in the report
+        ([9, 6, 1], [0]),  # one class alone: no logits magnitude is defined
         ([1, 1, 1], None),
         (list(range(1000, 0, -10)), None),
     ],

@@ -199,3 +199,9 @@ def test_rank_correlations_equal_scipy_s_and_leave_out_what_does_not_vary():
 
 def test_heads_that_are_all_equally_good_correlate_with_nothing():
     assert rank_correlations([row(0.9, 1.0, norms=0.1), row(0.9, 2.0, norms=0.2), row(0.9, 3.0)]) == {}
+
+
+def test_numbers_that_one_test_class_alone_leaves_undefined_are_left_out():
+    rows = [row(accuracy, None, None, None, norms=accuracy) for accuracy in (0.5, 0.6, 0.8)]
+    assert rank_correlations(rows) == {"spread of weight norms over classes": 1.0}
+    assert rank_correlations([row(accuracy, 1.0, norms=None) for accuracy in (0.5, 0.6, 0.8)]) == {}

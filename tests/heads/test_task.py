@@ -1,3 +1,5 @@
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.data.holdout import hold_out, record_training
 from lort_hub.data.load import load_long_tailed
 from lort_hub.features.extract import extract_features
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_best, fit_head, stage1_fit
 from lort_hub.heads.task import RetrainingTask
 
 
@@ -86,3 +88,37 @@ def test_a_backbone_s_own_head_is_not_kept(backbone, task, fits):
     known = backbone.with_classifier(torch.eye(10, 96), torch.zeros(10), names)
     assert task.cached_baseline(known).weight.equal(torch.eye(10, 96))
     assert (fits, results(task)) == ([], [])
+
+
+@pytest.mark.parametrize("method", ["auto", "lort-published", "crt", "ncm", "maxnorm", "lws"])
+def test_a_kept_head_is_the_head_with_all_that_its_record_says(task, method):
+    baseline = fit_head(task.training, "ce")
+    how = {"baseline": baseline}
+    fit = fit_best(task.training, **how) if method == "auto" else fit_head(task.training, method, **how)
+    assert task.load_head({"method": method}) is None
+    assert task.save_head(fit, {"method": method})
+    kept = task.load_head({"method": method})
+    assert kept.fingerprint() == fit.fingerprint()
+    assert (kept.method, kept.settings, kept.reason, kept.describe()) == (
+        fit.method, fit.settings, fit.reason, fit.describe(),
+    )  # fmt: skip
+    for one, other in ((kept.selection, fit.selection), (kept.choice, fit.choice)):
+        assert (one and one.to_dict()) == (other and other.to_dict())
+    assert task.load_head({"method": method, "seed": 1}) is None
+
+
+def test_a_head_is_kept_in_place_of_an_older_one_and_not_at_all_where_there_is_no_room(task):
+    older, newer = (stage1_fit(scale * torch.eye(10, 96), torch.zeros(10)) for scale in (1, 2))
+    for fit in (older, newer):
+        assert task.save_head(fit, {"method": "head"})
+    assert task.load_head({"method": "head"}).weight.equal(newer.weight)
+    assert len(results(task)) == 1
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert not task.save_head(older, {"method": "head"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert task.load_head({"method": "head"}).weight.equal(newer.weight)

@@ -307,6 +307,8 @@ def test_a_card_that_the_hub_does_not_take_is_said(lfs, outputs, tmp_path):
         ("lab/public", {}, FINE, "its role is fineGrained"),
         ("lab/public", {"private": True}, WRITE, "exists and is public"),
         ("me/name", {"create_pr": True, "revision": "x"}, WRITE, "not both"),
+        ("me/name", {"license": "mit"}, WRITE, None),
+        ("me/name", {"license": "my own: [x"}, WRITE, "does not take the license 'my own: [x'"),
     ],
 )
 def test_a_push_that_cannot_succeed_is_refused_before_any_compute(lfs, repo_id, options, token, says):
@@ -317,7 +319,8 @@ def test_a_push_that_cannot_succeed_is_refused_before_any_compute(lfs, repo_id, 
     code, said = lfs.client.run(CHECK, repo_id, json.dumps(options), HF_TOKEN=token)
     assert (code, said) == (0, "") if says is None else (code == 1 and "ConfigError" in said and says in said)
     assert "hf_unknown" not in said
-    assert {method for method, _ in lfs.hub.asked} <= {"GET"}
+    changing = {path for method, path in lfs.hub.asked if method != "GET"}
+    assert changing <= {"/api/validate-yaml"}
 
 
 def test_a_hub_that_does_not_answer_is_said_before_any_compute(lfs):

@@ -1,9 +1,12 @@
-"""Stage 1 killed anywhere and started again ends with the weights of a run that was left alone."""
+"""Runs that were killed, or could not write their output, go on and end as if they had been left alone."""
 
 import json
+import shutil
 
+import pytest
 from safetensors.torch import load_file
 
+from tests.support.comparisons import rows_of, without_seconds
 from tests.support.models import timm_folder
 from tests.support.recipe_server import serve
 from tests.support.recipes import SMALL
@@ -81,6 +84,135 @@ def test_a_full_disk_leaves_the_last_checkpoint(photos, tmp_path):
     assert resumed["code"] == 0, resumed
     assert "going on from" in resumed["said"]
     assert weights(tmp_path / "b") == weights(tmp_path / "alone")
+
+
+AGAIN = "The same command with --resume goes on from there."
+KEPT = f"Nothing is lost: the trained weights are in out-training. {AGAIN}"
+
+
+@pytest.fixture(scope="module")
+def alone(photos, tmp_path_factory):
+    """The weights of a run of train.py that was left alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    finished = serve([{"flags": flags_for(photos, "out")}], folder)[0]
+    assert finished["code"] == 0, finished
+    return weights(folder / "out")
+
+
+def test_trained_weights_outlive_a_disk_that_is_full_at_the_end(photos, alone, tmp_path):
+    full, resumed = serve(
+        [
+            {"flags": flags_for(photos, "out"), "at_output": "full disk"},
+            {"flags": flags_for(photos, "out", "--resume")},
+        ],
+        tmp_path,
+    )
+    assert (full["code"], resumed["code"]) == (1, 0), (full, resumed)
+    message = full["said"].partition("error: ")[2].splitlines()
+    assert message[0].startswith(f"Cannot write {tmp_path / 'out'}: ")
+    assert message[-1] == KEPT
+    assert "Traceback" not in full["said"]
+    assert "going on from out-training/epoch_0003" in resumed["said"]
+    assert "loss" not in resumed["said"]
+    assert weights(tmp_path / "out") == alone
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_trained_weights_outlive_another_process_that_fills_the_folder(photos, alone, tmp_path):
+    filled, refused = serve(
+        [
+            {"flags": flags_for(photos, "out"), "at_output": "filled"},
+            {"flags": flags_for(photos, "out", "--resume")},
+        ],
+        tmp_path,
+    )
+    assert (filled["code"], refused["code"]) == (1, 1)
+    assert "out was filled by another process meanwhile; it is left as it is." in filled["said"]
+    assert filled["said"].splitlines()[-1] == KEPT
+    assert "out is not empty" in refused["said"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs.txt"]
+    (tmp_path / "out").rename(tmp_path / "theirs")
+    resumed = serve([{"flags": flags_for(photos, "out", "--resume")}], tmp_path)[0]
+    assert resumed["code"] == 0, resumed
+    assert "loss" not in resumed["said"]
+    assert weights(tmp_path / "out") == alone
+
+
+def test_a_run_that_was_to_replace_another_goes_on_to_do_so(photos, tmp_path):
+    first, full, without, resumed, finished = serve(
+        [
+            {"flags": flags_for(photos, "out", "--holdout", "0")},
+            {"flags": flags_for(photos, "out", "--holdout", "0", "--overwrite"), "at_output": "full disk"},
+            {"flags": flags_for(photos, "out", "--holdout", "0", "--resume")},
+            {"flags": flags_for(photos, "out", "--holdout", "0", "--overwrite", "--resume")},
+            {"flags": flags_for(photos, "out", "--holdout", "0", "--resume")},
+        ],
+        tmp_path,
+    )
+    assert (first["code"], full["code"], without["code"]) == (0, 1, 1), without
+    assert full["said"].splitlines()[-1] == KEPT
+    # The old output is of the same arguments: taken for this run's, it would cost this one its checkpoints.
+    assert "out-training holds an interrupted run that was to replace out" in without["said"]
+    assert resumed["code"] == 0, resumed
+    assert "going on from out-training/epoch_0003" in resumed["said"]
+    assert "loss" not in resumed["said"]
+    assert (finished["code"], "nothing to do" in finished["said"]) == (0, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("trouble", "method"), [("full disk", "auto"), ("filled", "crt")])
+def test_a_fitted_head_outlives_an_output_that_cannot_be_written(photos, tmp_path, trouble, method):
+    flags = ["--backbone", str(timm_folder(tmp_path / "b")), "--dataset", str(photos), "--num-workers", "0"]
+    flags += ["--method", method, "--bootstrap", "0", "--seed", "7", "--output-dir"]
+    alone, stopped = serve(
+        [
+            {"flags": [*flags, "alone"], "recipe": "retrain.py"},
+            {"flags": [*flags, "out"], "recipe": "retrain.py", "at_output": trouble},
+        ],
+        tmp_path,
+    )
+    assert (alone["code"], stopped["code"]) == (0, 1), stopped
+    kept = stopped["said"].splitlines()[-1]
+    assert kept == f"Nothing is lost: features and head are in the cache. {AGAIN}"
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": "retrain.py"}], tmp_path)[0]
+    assert resumed["code"] == 0, resumed
+    assert "going on from the head that the interrupted run has kept" in resumed["said"]
+    assert weights(tmp_path / "out") == weights(tmp_path / "alone")
+    same = []
+    for name in ("out", "alone"):
+        metrics, run = (
+            json.loads((tmp_path / name / f"{file}.json").read_text()) for file in ("metrics", "run")
+        )
+        same.append([metrics["test"], metrics["baseline"], metrics["selection"], run["head"]])
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("recipe", ["compare.py", "sweep.py"])
+def test_results_outlive_an_output_that_cannot_be_written(photos, tmp_path, recipe):
+    chosen = {"compare.py": ["--methods", "ce", "lort"], "sweep.py": ["--studies", "delta", "path"]}[recipe]
+    flags = [*SMALL, "--dataset", str(photos), *chosen, "--output-dir"]
+    plan = [{"flags": [*flags, "out"], "at_output": "filled"}, {"flags": [*flags, "alone"]}]
+    stopped, alone = serve([{**step, "recipe": recipe} for step in plan], tmp_path)
+    assert (stopped["code"], alone["code"]) == (1, 0), stopped
+    assert stopped["said"].splitlines()[-1].startswith("Nothing is lost: the results are in out-unfinished.")
+    shutil.rmtree(tmp_path / "out")
+    resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": recipe}], tmp_path)[0]
+    assert resumed["code"] == 0, resumed
+    assert resumed["said"].count("done before the interruption") == {"compare.py": 1, "sweep.py": 2}[recipe]
+    rows = [without_seconds(rows_of(tmp_path / name)) for name in ("out", "alone")]
+    assert rows[0] == rows[1]
+    assert not (tmp_path / "out-unfinished").exists()
+
+
+@pytest.mark.parametrize("recipe", ["train.py", "retrain.py"])
+def test_a_disk_that_is_full_from_the_start_ends_a_run_before_any_image_is_decoded(tmp_path, recipe):
+    flags = [*SMALL, "--dataset", "digits", "--output-dir", "out"]
+    stopped = serve([{"flags": flags, "recipe": recipe, "full_at": 0}], tmp_path)[0]
+    assert stopped["code"] == 1, stopped
+    assert f"error: Cannot write the model beside {tmp_path / 'out'}: " in stopped["said"]
+    assert not {"images:", "features:"} & set(stopped["said"].split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pre_trained_backbone_resumes_too(photos, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,10 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.backbones.predict import predict
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.load import load_long_tailed
+from lort_hub.hub.head_file import read_head
 from lort_hub.training.batches import Batches
+from tests.support import ROOT
+from tests.support.images import noise_image
 from tests.support.models import timm_folder, transformers_folder
 from tests.support.recipe_server import serve, train_all
 from tests.support.recipes import SMALL, retrain, train
@@ -81,6 +85,59 @@ def test_two_stages_on_digits(tmp_path):
     fewer = load_long_tailed("digits", imbalance="exp:20").train
     unseen = len(set(fewer.rows) - set(seen))
     assert f"the {unseen} images held out of the backbone's training" in other.stdout, other.stderr
+
+
+PLAIN_CIFAR = """
+import json, sys
+import lort_hub.cifar_resnets  # as its card says
+import timm, torch
+from PIL import Image
+model = timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+with torch.inference_mode():
+    images = [Image.open(file).convert("RGB") for file in json.loads(sys.argv[2])]
+    said = model(torch.stack([transform(image) for image in images]))
+ours = sorted(name for name in sys.modules if name.startswith("lort_hub."))
+print(json.dumps([said.tolist(), list(model.pretrained_cfg["label_names"]), ours]))
+"""
+
+
+def test_a_cifar_net_of_ten_classes_is_saved_and_loaded_by_timm_with_its_architecture_alone(tmp_path):
+    flags = ("--backbone", "resnet32_cifar", "--no-pretrained", "--dataset", "digits", "--epochs", "1")
+    said = train_all(tmp_path, (*flags, "--num-workers", "0", "--output-dir", "out"))[0]
+    assert said.index("save check: ") < said.index("images: ")
+    test = load_long_tailed("digits").test
+    files = [str(tmp_path / f"{k}.png") for k in range(len(test))]
+    for k, file in enumerate(files):
+        test.image(k).save(file)
+    command = [sys.executable, "-c", PLAIN_CIFAR, str(tmp_path / "out"), json.dumps(files)]
+    plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert plain.returncode == 0, plain.stderr
+    logits, names, ours = json.loads(plain.stdout)
+    assert names == [str(digit) for digit in range(10)]
+    assert ours == ["lort_hub.cifar_resnets", "lort_hub.lazy"]
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.from_numpy(test.labels)).item()
+    assert metrics_of(tmp_path / "out")["test"]["nll"] == pytest.approx(loss, abs=2e-5)
+
+
+def test_class_names_of_any_characters_are_saved(tmp_path):
+    names = ["a|b <i>\n# x", "", "日本 🐝 $x_{$"]
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    for split, labels in {"train": [0, 0, 0, 0, 1, 1, 1, 2, 2], "test": [0, 1, 2]}.items():
+        columns = {"image": [noise_image(label) for label in labels], "label": labels}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        rows = datasets.Dataset.from_dict(columns, features=kinds)
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    flags = ("--dataset", "data", "--epochs", "1", "--num-workers", "0", *QUICK)
+    own = ("--backbone", transformers_folder(tmp_path / "vit"))
+    train_all(
+        tmp_path, (*SMALL, *flags, "--output-dir", "timm"), (*own, *flags, "--output-dir", "transformers")
+    )
+    for library in ("timm", "transformers"):
+        assert load_backbone(str(tmp_path / library)).class_names == tuple(names)
+        assert read_head(tmp_path / library / "head", "head")[2]["class_names"] == names
+        with (tmp_path / library / "per_class.csv").open(newline="") as file:
+            assert [row["name"] for row in csv.DictReader(file)] == names
 
 
 def test_the_same_seed_trains_the_same_weights(tmp_path):
@@ -401,7 +458,6 @@ def test_bad_flags_exit_2_with_what_would_be_right(photos, tmp_path):
         ("--mixupp", "0.2"): "Did you mean '--mixup'",
         ("--ema-decay", "2"): "expected 0 to 1",
         ("--holdout", "1.5"): "--holdout is 1.5, expected 0 to 0.9",
-        ("--resume", "--overwrite"): "give one of them",
     }
     flags = [*SMALL, "--dataset", str(photos), "--output-dir", "out"]
     results = serve([{"flags": [*flags, *given]} for given in wrong], tmp_path)

@@ -232,6 +232,8 @@ def validate_yaml(request):
     try:
         card = yaml.safe_load(text.split("---\n")[1])
         problem = None if isinstance(card, dict) else "metadata must be a mapping"
+        if not problem and card.get("license") not in (None, "apache-2.0", "cc-by-nc-4.0", "mit", "other"):
+            problem = '"license" must be one of [apache-2.0, mit, ...]'
     except yaml.YAMLError as error:
         problem = str(error)
     errors = [{"message": problem}] if problem else []

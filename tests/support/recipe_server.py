@@ -9,8 +9,8 @@ import sys
 
 from tests.support import ROOT
 
-SERVER = """
-import contextlib, io, json, os, resource, runpy, signal, sys
+SERVER = r"""
+import contextlib, io, json, os, re, resource, runpy, signal, sys
 import lort_hub.training.batches, lort_hub.hub.output, lort_hub.commands.training_arguments
 import matplotlib.figure, peft, timm, torch, transformers
 
@@ -19,17 +19,32 @@ EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtr
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
-def child(flags, report, recipe="train.py", kill_at=None, full_at=None):
+def fill_disk(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def fill_folder(name):
+    os.makedirs(name)
+    with open(os.path.join(name, "theirs.txt"), "w") as file:
+        file.write("theirs")
+
+def child(flags, report, recipe="train.py", kill_at=None, full_at=None, at_output=None):
     signal.alarm(300)
     seen = 0
+    if full_at == 0:
+        fill_disk(4096)
     def hook(event, arguments):
-        nonlocal seen
+        nonlocal seen, at_output
+        if at_output and event == "os.mkdir":
+            staged = re.fullmatch(r"\.(.*)\.\d+\.tmp", os.path.basename(str(arguments[0])))
+            if staged:  # the output folder is about to be written
+                trouble, at_output = at_output, None
+                fill_disk(20_000) if trouble == "full disk" else fill_folder(staged[1])
         if event in EVENTS and any(kept in str(arguments[0]) for kept in ("-training", "-unfinished")):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             if seen == full_at:  # the disk is full from here on
-                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+                fill_disk(4096)
     sys.addaudithook(hook)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     sys.argv = [os.path.join(sys.argv[1], recipe), *flags]
@@ -78,9 +93,12 @@ def _server():
 
 
 def serve(plan, cwd):
-    """Run a list of {flags, recipe, kill_at, full_at} one after the other; each one's exit code and output.
+    """Run a list of {flags, recipe, ...} one after the other; each one's exit code and output.
 
-    Exit code 3 stands for an exception that the recipe does not turn into a message.
+    `kill_at` and `full_at` number the file operation on checkpoints at which the process is killed, or from
+    which on the disk is full, 0 for the start; `at_output` is what happens when the output is about to be
+    written: "full disk", or "filled" by another process. Exit code 3 stands for an exception that the recipe
+    does not turn into a message.
     """
     server = _server()
     server.stdin.write(json.dumps([str(cwd), plan]) + "\n")

@@ -8,6 +8,7 @@ from torch import nn
 
 from lort_hub.backbones.backbone import logits_of
 from lort_hub.backbones.load import load_backbone
+from lort_hub.backbones.save import check_saveable
 from lort_hub.errors import BackboneError, ConfigError
 from lort_hub.training.trainable import merge_lora, select_trainable, train_mode
 from tests.support.models import transformers_folder
@@ -95,7 +96,7 @@ def test_training_changes_what_is_trained_and_not_a_bit_of_the_rest(name, tune, 
 
 
 @pytest.mark.parametrize("name", [*NETS, "test_efficientnet", "test_byobnet", "test_convnext"])
-def test_low_rank_updates_merge_into_the_same_function(name, folder):
+def test_low_rank_updates_merge_into_the_same_function_that_can_be_saved(name, folder, tmp_path):
     backbone, pixels = new(name, folder)
     with torch.inference_mode():
         plain = backbone.logits(pixels)
@@ -111,6 +112,8 @@ def test_low_rank_updates_merge_into_the_same_function(name, folder):
         assert (wanted - plain).abs().max() > 1e-3
         after = merge_lora(model)
         assert (logits_of(after(pixels)) - wanted).abs().max() < 1e-5
+        assert logits_of(model(pixels)).equal(wanted)  # the model in training is left as it is
+    check_saveable(replace(backbone, model=after), ["a", "b", "c"], tmp_path / "out")
     assert after.state_dict().keys() == keys
     assert type(after) is type(new(name, folder)[0].model)
 
