@@ -87,7 +87,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         overwrite: Whether its content may be replaced.
 
     Raises:
-        CheckpointError: The folder is not empty, or is a file, or its parent cannot be written.
+        CheckpointError: The folder is not empty, is a file or a mount point, or its parent cannot be written.
 
     Example:
         >>> import tempfile
@@ -99,6 +99,11 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         replaced.rename(folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file, expected a folder.")
+    if folder.is_mount():
+        raise CheckpointError(
+            f"{folder} is a mount point, in whose place no finished folder can be put.\n"
+            f"Name a folder in it, such as {folder / 'run'}."
+        )
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise CheckpointError(
             f"{folder} is not empty.\nPass `overwrite=True` to replace its content, or name another folder."
