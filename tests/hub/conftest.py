@@ -40,7 +40,7 @@ def made(tmp_path_factory):
             reports={name: evaluate(logits, data.test.labels, data.class_counts) for name in ("ce", "lort")},
             timing={"head": 0.5},
             arguments={},
-            environment=environment(),
+            environment=environment("python recipes/retrain.py"),
         )
     patch.undo()
     shutil.copytree(root / "models" / "me" / "full" / "head", root / "models" / "me" / "head")

@@ -21,8 +21,7 @@ from lort_hub.data.holdout import hold_out
 from lort_hub.data.load import load_long_tailed
 from lort_hub.training.batches import Batches
 from tests.support.models import timm_folder, transformers_folder
-from tests.support.recipe_server import serve, train_all
-from tests.support.recipes import SMALL, retrain, train
+from tests.support.recipes import SMALL, retrain, serve, train, train_all
 
 DIGITS = (*SMALL, "--dataset", "digits")
 VIT = ("--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0")

@@ -28,6 +28,6 @@ def write_digits_output(folder, backbone):
         reports={"ncm": evaluate(logits, data.test.labels, data.class_counts, weight=fit.weight.numpy())},
         timing={},
         arguments={},
-        environment=environment(),
+        environment=environment("python recipes/retrain.py"),
     )
     return folder
