@@ -1,10 +1,7 @@
 """Loading from a Hub, over the wire: the loopback one of hub_server."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import datasets
 import numpy as np
@@ -15,12 +12,11 @@ import torch
 from lort_hub.backbones.load import load_backbone
 from lort_hub.download import download_model, license_of
 from lort_hub.errors import CheckpointError
-from tests.support import ROOT
 from tests.support.hub_client import Client, point_to
 from tests.support.hub_server import WRITE, commit_of, serve
 from tests.support.images import png
 from tests.support.models import timm_folder, transformers_folder
-from tests.support.recipes import retrain
+from tests.support.recipes import start
 
 LOAD = """
 import sys
@@ -36,20 +32,20 @@ for statement in sys.argv[1:]:
 
 def load(endpoint, home, *statements, **environment):
     """Run statements in a process that knows only this Hub; what they printed."""
-    environment |= {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", LOAD, *statements]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = Client(endpoint, home).fork(LOAD, *statements, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """timm/resnet50.a1_in1k with random weights, a transformers model, and a small cifar100."""
+    """A thin timm/resnet50.a1_in1k with random weights, a transformers model, and a small cifar100."""
     root = tmp_path_factory.mktemp("hub")
     torch.manual_seed(0)
     resnet = root / "models" / "timm" / "resnet50.a1_in1k"
-    timm.models.save_for_hf(timm.create_model("resnet50"), str(resnet), safe_serialization=True)
+    small = {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)}
+    model = timm.create_model("resnet50", **small)
+    timm.models.save_for_hf(model, str(resnet), {"model_args": small}, safe_serialization=True)
     (resnet / "pytorch_model.bin").write_bytes(b"a pickle nobody may fetch")
     transformers_folder(root / "models" / "org" / "vit")
     pickled = root / "models" / "org" / "pickled"
@@ -75,8 +71,8 @@ def hub(tmp_path_factory):
 
 def test_the_readme_s_command_with_a_hub(hub, tmp_path):
     with serve(hub) as (endpoint, asked):
-        finished = retrain(
-            "--backbone", "resnet50", "--image-size", "32", "--num-workers", "0",
+        finished = start(
+            "retrain.py", "--backbone", "resnet50", "--image-size", "32", "--num-workers", "0",
             "--output-dir", tmp_path / "out",
             cache=tmp_path / "cache", HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "home"),
         )  # fmt: skip
@@ -113,10 +109,10 @@ def test_what_was_loaded_once_works_offline(hub, tmp_path):
 
 @pytest.fixture(scope="module")
 def user(hub, tmp_path_factory):
-    """A Hub and a warm process that loads from it, each time into a new cache."""
+    """A Hub and a client that loads from it, each time into a new cache."""
     home = tmp_path_factory.mktemp("home")
-    with serve(hub) as server, Client(server.endpoint, home) as client:
-        yield server, client
+    with serve(hub) as server:
+        yield server, Client(server.endpoint, home)
 
 
 @pytest.fixture
@@ -125,7 +121,7 @@ def load_from(user):
     server, client = user
     server.faults.clear()
     server.asked.clear()
-    shutil.rmtree(client.said.parent / "hub", ignore_errors=True)
+    shutil.rmtree(client.home / "hub", ignore_errors=True)
 
     def load_from(statement, **environment):
         code, said = client.run(LOAD, statement, **environment)

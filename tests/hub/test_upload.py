@@ -1,10 +1,7 @@
 """Publishing over the wire to the loopback Hub, through both of huggingface_hub's ways to upload."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +13,7 @@ from lort_hub.data.load import load_long_tailed
 from tests.support.files import flip
 from tests.support.hub_client import Client
 from tests.support.hub_server import FINE, READ, WRITE, serve
+from tests.support.recipes import WITHOUT_LORT_HUB
 
 PUSH = """
 import json, sys
@@ -38,7 +36,6 @@ except LortHubError as error:
 """
 PLAIN = """
 import json, sys
-sys.modules["lort_hub"] = None  # any import of it fails
 import timm, torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
@@ -85,8 +82,8 @@ def places(tmp_path_factory):
     homes = [tmp_path_factory.mktemp(name) for name in ("lfs", "regular")]
     with serve(root, lfs=True) as lfs, serve(root) as regular:
         first = Client(lfs.endpoint, homes[0], HF_HUB_DISABLE_XET="1")
-        with first, Client(regular.endpoint, homes[1]) as second:
-            yield {"lfs": Place(lfs, first), "regular": Place(regular, second)}
+        second = Client(regular.endpoint, homes[1])
+        yield {"lfs": Place(lfs, first), "regular": Place(regular, second)}
 
 
 @pytest.fixture(params=["lfs", "regular"])
@@ -124,11 +121,7 @@ def test_what_is_pushed_loads_in_plain_libraries_without_lort_hub(mode, places, 
         )
     image = load_long_tailed("digits").test.image(0)
     image.save(tmp_path / "0.png")
-    environment = {**os.environ, "HF_ENDPOINT": place.hub.endpoint, "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", PLAIN, str(tmp_path / "0.png"), "me/timm", "me/transformers"]
-    plain = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
-    )
+    plain = place.client.fork(WITHOUT_LORT_HUB + PLAIN, tmp_path / "0.png", "me/timm", "me/transformers")
     assert plain.returncode == 0, plain.stderr
     found = json.loads(plain.stdout.splitlines()[-1])
     for name, folder in outputs.items():

@@ -19,8 +19,7 @@ from lort_hub.heads.search import Choice, setting_paths
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.hub.output import save_output
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
-from tests.support.recipe_server import serve
-from tests.support.recipes import SMALL, run
+from tests.support.recipes import SMALL, run, serve
 
 
 @pytest.fixture(scope="module")

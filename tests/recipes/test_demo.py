@@ -36,8 +36,8 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    with serve(tmp_path_factory.mktemp("hub")) as hub, Client(hub.endpoint, home) as client:
-        yield client
+    with serve(tmp_path_factory.mktemp("hub")) as hub:
+        yield Client(hub.endpoint, home)
 
 
 @pytest.fixture
@@ -80,10 +80,10 @@ def test_a_head_alone_answers_as_the_complete_model(library, outputs):
 
 def test_a_head_keeps_the_image_size_it_was_made_at(head):
     folder, config = head
-    config["backbone"]["preprocessing"]["input_size"] = [3, 64, 64]
+    config["backbone"]["preprocessing"]["input_size"] = [3, 96, 96]
     (folder / "config.json").write_text(json.dumps(config))
     pixels = load_classifier(str(folder))[0].transform(noise_image(1))
-    backbone = load_backbone(config["backbone"]["source"], image_size=64)
+    backbone = load_backbone(config["backbone"]["source"], image_size=96)
     assert torch.equal(pixels, backbone.transform(noise_image(1)))
 
 

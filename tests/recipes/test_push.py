@@ -1,26 +1,24 @@
 """recipes/push.py as a user runs it, against the loopback Hub."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from lort_hub.backbones.load import load_backbone
+from tests.support.fork_server import run_forks
 from tests.support.hub_client import Client
 from tests.support.hub_server import READ, WRITE, serve
 from tests.support.models import timm_folder
-from tests.support.recipes import run
+from tests.support.recipes import run, start
 
 
 @pytest.fixture(scope="module")
 def hub_and_client(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    with serve(tmp_path_factory.mktemp("hub")) as hub, Client(hub.endpoint, home) as client:
-        yield hub, client
+    with serve(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub, Client(hub.endpoint, home)
 
 
 @pytest.fixture
@@ -166,7 +164,7 @@ def test_exit_codes(outputs, hub, push, tmp_path):
 
 
 def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
-    helped = run("push.py", "--help")
+    helped = start("push.py", "--help")
     assert helped.returncode == 0
     assert "Make the repository private." in helped.stdout
     gone = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": WRITE}
@@ -175,6 +173,6 @@ def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
     assert "error: Cannot push to 'me/name' on http://127.0.0.1:9 (ConnectError" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     check = "from lort_hub.hub.upload import check_push; check_push('me/name')"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITE}
-    offline = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment)
+    environment = {"HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITE}
+    [offline] = run_forks({"code": check, "argv": ["-c"], "environment": environment})
     assert "ConfigError: HF_HUB_OFFLINE is set" in offline.stderr

@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 
 from tests.support.comparisons import rows_of, without_seconds
 from tests.support.models import timm_folder
-from tests.support.recipe_server import serve
-from tests.support.recipes import SMALL
+from tests.support.recipes import SMALL, serve
 
 
 def flags_for(photos, out, *more):

@@ -25,8 +25,7 @@ from lort_hub.training.batches import Batches
 from tests.support import ROOT
 from tests.support.images import noise_image
 from tests.support.models import timm_folder, transformers_folder
-from tests.support.recipe_server import serve, train_all
-from tests.support.recipes import SMALL, retrain, train
+from tests.support.recipes import SMALL, retrain, serve, train, train_all
 
 DIGITS = (*SMALL, "--dataset", "digits")
 VIT = ("--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0")

@@ -3,8 +3,7 @@
 import csv
 import html
 
-from tests.support.recipe_server import serve
-from tests.support.recipes import SMALL
+from tests.support.recipes import SMALL, serve
 
 DIGITS = (*SMALL, "--dataset", "digits")
 COLUMNS = (

@@ -18,11 +18,12 @@ def as_if_trained(model):
 
 
 def timm_folder(folder):
-    """A small timm model with weights, so that several runs share one backbone."""
+    """A small timm model for images of 64 pixels, with weights, so that several runs share one backbone."""
     import timm
 
     torch.manual_seed(1)
-    model = timm.create_model("test_resnet", num_classes=5)
+    sizes = dict.fromkeys(("input_size", "test_input_size"), (3, 64, 64))
+    model = timm.create_model("test_resnet", num_classes=5, pretrained_cfg_overlay=sizes)
     timm.models.save_for_hf(model, str(folder), safe_serialization=True)
     return folder
 
