@@ -103,7 +103,7 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(plan(args, backbone, data))
+    accelerator.print(plan(args, backbone, data), *data.notes, sep="\n")
     if args.dry_run:
         return
 

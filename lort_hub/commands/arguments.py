@@ -75,6 +75,9 @@ class RunArguments:
     test_split: str | None = flag(
         None, "Split to test on (default: test, else validation, else a part of train)."
     )
+    class_folder: Literal["first", "last"] | None = flag(
+        None, "Which of the folders below the split is the class, where there are several."
+    )
     output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
     resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
@@ -103,7 +106,7 @@ class RunArguments:
 
     def data_options(self) -> dict[str, Any]:
         """Return the options of `load_long_tailed`."""
-        names = ("image_column", "label_column", "train_split", "test_split")
+        names = ("image_column", "label_column", "train_split", "test_split", "class_folder")
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
 
 

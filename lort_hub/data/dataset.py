@@ -142,6 +142,7 @@ class LongTailedData:
         test: Test images, all of them.
         class_names: Names of the K classes.
         source: JSON description of where it is from and how it was cut.
+        notes: Lines for the user: what was not read, and what the numbers cannot tell.
     """
 
     name: str
@@ -149,6 +150,7 @@ class LongTailedData:
     test: ImageSplit
     class_names: tuple[str, ...]
     source: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lort_hub.data.dataset import ImageSplit, LongTailedData
 from lort_hub.data.holdout import hold_out
+from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.imbalance import long_tailed_indices
 from lort_hub.data.sources import PRESETS, find_columns, open_source, read_labels
 from lort_hub.errors import DatasetError
@@ -29,6 +30,7 @@ def load_long_tailed(
     label_column: str | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
+    class_folder: ClassFolder | None = None,
 ) -> LongTailedData:
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
@@ -41,6 +43,8 @@ def load_long_tailed(
         label_column: Column of the labels; None to find it by its type.
         train_split: None for `train`.
         test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
+        class_folder: Whether a picture's class is the first or the last of the folders below its split, in an
+            image folder; None where it makes no difference.
 
     Returns:
         The data set.
@@ -55,7 +59,10 @@ def load_long_tailed(
         ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
     """
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
-    splits, origin = open_source(spec, train_split, test_split)
+    splits, origin = open_source(
+        spec, train_split, test_split, class_folder=class_folder, label_column=label_column
+    )
+    notes = origin.pop("notes", [])
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = find_columns(
         train_rows,
@@ -88,7 +95,7 @@ def load_long_tailed(
         "subset": subset,
         "subset_seed": subset_seed if subset == "shuffle" else None,
     }
-    return LongTailedData(origin["name"], train, test, names, source)
+    return LongTailedData(origin["name"], train, test, names, source, tuple(notes))
 
 
 def _split(
