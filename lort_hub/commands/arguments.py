@@ -78,6 +78,9 @@ class RunArguments:
     class_folder: Literal["first", "last"] | None = flag(
         None, "Which of the folders below the split is the class, where there are several."
     )
+    on_duplicate: Literal["keep", "drop"] = flag(
+        "keep", "What to do with training images that are test images too, byte for byte."
+    )
     output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
     resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
@@ -106,7 +109,7 @@ class RunArguments:
 
     def data_options(self) -> dict[str, Any]:
         """Return the options of `load_long_tailed`."""
-        names = ("image_column", "label_column", "train_split", "test_split", "class_folder")
+        names = ("image_column", "label_column", "train_split", "test_split", "class_folder", "on_duplicate")
         return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
 
 

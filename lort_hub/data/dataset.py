@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,8 @@ class ImageSplit:
         image_column: Column of the images.
         name: Name of the original split.
         class_names: Names of the K classes.
+        contents: Numbers (N,), the same for images of the same bytes; None where nobody has looked.
+        groups: Numbers (N,), the same for images that belong together; None where each is alone.
     """
 
     images: datasets.Dataset
@@ -66,6 +68,8 @@ class ImageSplit:
     image_column: str
     name: str
     class_names: tuple[str, ...]
+    contents: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,6 +116,8 @@ class ImageSplit:
             images=self.images.select(indices),
             labels=self.labels[indices],
             rows=self.rows[indices],
+            contents=None if self.contents is None else self.contents[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def fingerprint(self) -> str:
@@ -132,6 +138,26 @@ class ImageSplit:
         return digest.hexdigest()
 
 
+class Duplicate(NamedTuple):
+    """An image whose bytes are among the training images and among the test images.
+
+    Attributes:
+        sha256: Of its bytes.
+        used_for: "training" or "test".
+        split: Name of its split.
+        row: Its row there.
+        file: Its file, below the data folder; empty where it is none.
+        class_name: Its class there.
+    """
+
+    sha256: str
+    used_for: str
+    split: str
+    row: int
+    file: str
+    class_name: str
+
+
 @dataclass(frozen=True)
 class LongTailedData:
     """A long-tailed training set and its test set.
@@ -143,6 +169,7 @@ class LongTailedData:
         class_names: Names of the K classes.
         source: JSON description of where it is from and how it was cut.
         notes: Lines for the user: what was not read, and what the numbers cannot tell.
+        duplicates: Images that are used for training and for the test.
     """
 
     name: str
@@ -151,6 +178,7 @@ class LongTailedData:
     class_names: tuple[str, ...]
     source: dict[str, Any]
     notes: tuple[str, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
 
     @property
     def num_classes(self) -> int:

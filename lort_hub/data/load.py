@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.imbalance import long_tailed_indices
+from lort_hub.data.overlap import (
+    OnDuplicate,
+    are_in,
+    count_duplicates,
+    list_duplicates,
+    number_contents,
+)
 from lort_hub.data.sources import PRESETS, find_columns, open_source, read_labels
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
+
+ENOUGH = 30
+"""Test images a class from which on the numbers of single classes are steady."""
 
 
 def load_long_tailed(
@@ -31,6 +42,7 @@ def load_long_tailed(
     train_split: str | None = None,
     test_split: str | None = None,
     class_folder: ClassFolder | None = None,
+    on_duplicate: OnDuplicate = "keep",
 ) -> LongTailedData:
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
@@ -45,6 +57,7 @@ def load_long_tailed(
         test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
         class_folder: Whether a picture's class is the first or the last of the folders below its split, in an
             image folder; None where it makes no difference.
+        on_duplicate: "keep" or "drop" training images that are test images too, byte for byte.
 
     Returns:
         The data set.
@@ -72,7 +85,7 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
     if test_rows is None:
-        train, test = hold_out(train, 0.2)
+        train, test = hold_out(_numbered(train)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
@@ -81,12 +94,17 @@ def load_long_tailed(
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
+        train, test = _numbered(train, test)
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
     _check_classes(train, test, names)
+    if on_duplicate == "drop":
+        train = _without_copies(train, test, notes)
+    duplicates = list_duplicates(train, test, origin["dataset"])
+    notes += _test_notes(test, duplicates)
     source = {
         **origin,
         "image_column": image_column,
@@ -94,8 +112,10 @@ def load_long_tailed(
         "imbalance": imbalance,
         "subset": subset,
         "subset_seed": subset_seed if subset == "shuffle" else None,
+        "on_duplicate": on_duplicate,
+        "duplicates": count_duplicates(duplicates),
     }
-    return LongTailedData(origin["name"], train, test, names, source, tuple(notes))
+    return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
 
 
 def _split(
@@ -105,6 +125,47 @@ def _split(
 
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
     return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
+
+
+def _numbered(*splits: ImageSplit) -> list[ImageSplit]:
+    """The splits with numbers of their images' contents, which are their groups too."""
+    contents = number_contents(*splits)
+    return [replace(one, contents=own, groups=own) for one, own in zip(splits, contents, strict=True)]
+
+
+def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> ImageSplit:
+    """The training images that are no test images."""
+    stays = ~are_in(train, test)
+    left = np.bincount(train.labels[stays], minlength=len(train.class_names))
+    if lost := _named(train.class_names, left == 0):
+        raise DatasetError(
+            f'All training images of {lost} are test images too, so `on_duplicate="drop"` would leave none.\n'
+            "Add training images, or remove the copies from the test split."
+        )
+    if number := int((~stays).sum()):
+        notes.append(f"{number:,} training images were left out: they are test images too, byte for byte.")
+    return train.take(np.flatnonzero(stays))
+
+
+def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
+    """What the numbers on a test split cannot tell."""
+    notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
+    found, average = count_duplicates(duplicates), len(test) / len(counts)
+    if found["test"]:
+        other = f" ({found['other_class']:,} in another class)" if found["other_class"] else ""
+        notes.append(
+            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: the "
+            "results are too rosy. They are kept, and listed in duplicates.csv in the output folder; "
+            '`on_duplicate="drop"` leaves the copies out of the training.'
+        )
+    if untested := _named(test.class_names, counts == 0):
+        notes.append(
+            f"{(counts == 0).sum():,} of {len(counts):,} classes have no test image: nothing will be known of "
+            f"them, and means over classes are over the others. They are {untested}."
+        )
+    if average < ENOUGH:
+        notes.append(f"With about {average:.0f} test images a class, single classes' numbers are rough.")
+    return notes
 
 
 def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:
