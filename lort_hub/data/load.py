@@ -150,21 +150,23 @@ def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> Im
 def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
     """What the numbers on a test split cannot tell."""
     notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
-    found, average = count_duplicates(duplicates), len(test) / len(counts)
+    found = count_duplicates(duplicates)
     if found["test"]:
         other = f" ({found['other_class']:,} in another class)" if found["other_class"] else ""
         notes.append(
-            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: the "
-            "results are too rosy. They are kept, and listed in duplicates.csv in the output folder; "
+            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
+            "the results are too rosy. They are kept, and duplicates.csv in the output folder lists them; "
             '`on_duplicate="drop"` leaves the copies out of the training.'
         )
     if untested := _named(test.class_names, counts == 0):
         notes.append(
-            f"{(counts == 0).sum():,} of {len(counts):,} classes have no test image: nothing will be known of "
-            f"them, and means over classes are over the others. They are {untested}."
+            f"{(counts == 0).sum():,} of {len(counts):,} classes have no test image, so that nothing will be "
+            f"known of them, and means over classes are over the others. They are {untested}."
         )
-    if average < ENOUGH:
-        notes.append(f"With about {average:.0f} test images a class, single classes' numbers are rough.")
+    if len(test) < ENOUGH * len(counts):
+        notes.append(
+            f"{len(test):,} test images for {len(counts):,} classes: single classes' numbers will be rough."
+        )
     return notes
 
 

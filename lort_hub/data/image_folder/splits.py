@@ -156,7 +156,7 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     trains = [one for one in folders if kinds[one.name] == "train"]
     rest = [one for one in folders if kinds[one.name] != "train"]
     classes = {inner.name for one in trains for inner in class_folders(one)}
-    if not classes and not all(kinds.values()):
+    if len(classes) < 2 and not all(kinds.values()):
         return []
     fits = all(_shares(one, classes) in (None, bool(kinds[one.name])) for one in rest)
     return trains if fits and any(kinds[one.name] for one in rest) else []
