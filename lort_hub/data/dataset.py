@@ -109,6 +109,12 @@ class ImageSplit:
             "Mend or remove the image, or leave all such images out with --on-bad-image skip."
         )
 
+    def files(self) -> list[str | None]:
+        """Paths (N,) of the images, or the names that go with their bytes; None where there is none."""
+        images = self.images.select_columns(self.image_column).with_format("arrow")
+        columns = (batch.column(0).combine_chunks() for batch in images.iter(batch_size=1000))
+        return [path for column in columns for path in column.field("path").to_pylist()]
+
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """The images at these positions."""
         return replace(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
+from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.imbalance import long_tailed_indices
@@ -43,6 +44,9 @@ def load_long_tailed(
     test_split: str | None = None,
     class_folder: ClassFolder | None = None,
     on_duplicate: OnDuplicate = "keep",
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    group_file: str | Path | None = None,
 ) -> LongTailedData:
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
@@ -58,6 +62,9 @@ def load_long_tailed(
         class_folder: Whether a picture's class is the first or the last of the folders below its split, in an
             image folder; None where it makes no difference.
         on_duplicate: "keep" or "drop" training images that are test images too, byte for byte.
+        group_column: Column of groups: images of one group, as the frames of a clip, are held out together.
+        group_pattern: The same by a regular expression with one pair of parentheses, searched in file names.
+        group_file: The same by a CSV with the columns file and group.
 
     Returns:
         The data set.
@@ -71,6 +78,7 @@ def load_long_tailed(
         >>> data.class_counts.tolist(), len(data.test)
         ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
     """
+    grouping = Grouping(group_column, group_pattern, group_file)
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
     splits, origin = open_source(
         spec, train_split, test_split, class_folder=class_folder, label_column=label_column
@@ -85,7 +93,7 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin["train_split"], names)
     if test_rows is None:
-        train, test = hold_out(_numbered(train)[0], 0.2)
+        train, test = hold_out(_numbered([train], [train_rows], grouping, origin)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
@@ -94,7 +102,7 @@ def load_long_tailed(
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = _split(test_rows, test_labels, image_column, origin["test_split"], names)
-        train, test = _numbered(train, test)
+        train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
@@ -104,7 +112,7 @@ def load_long_tailed(
     if on_duplicate == "drop":
         train = _without_copies(train, test, notes)
     duplicates = list_duplicates(train, test, origin["dataset"])
-    notes += _test_notes(test, duplicates)
+    notes += [*_group_notes(train, test, grouping), *_test_notes(test, duplicates)]
     source = {
         **origin,
         "image_column": image_column,
@@ -114,6 +122,7 @@ def load_long_tailed(
         "subset_seed": subset_seed if subset == "shuffle" else None,
         "on_duplicate": on_duplicate,
         "duplicates": count_duplicates(duplicates),
+        "groups": grouping.given,
     }
     return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
 
@@ -127,10 +136,37 @@ def _split(
     return ImageSplit(undecoded, labels, np.arange(len(labels)), image_column, name, names)
 
 
-def _numbered(*splits: ImageSplit) -> list[ImageSplit]:
-    """The splits with numbers of their images' contents, which are their groups too."""
-    contents = number_contents(*splits)
-    return [replace(one, contents=own, groups=own) for one, own in zip(splits, contents, strict=True)]
+def _numbered(
+    splits: Sequence[ImageSplit],
+    rows: Sequence[datasets.Dataset],
+    grouping: Grouping,
+    origin: dict[str, Any],
+) -> list[ImageSplit]:
+    """The splits with numbers of their images' contents and groups; copies belong together."""
+    contents = groups = number_contents(*splits)
+    if grouping.given:
+        root = Path(origin["dataset"])
+        names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
+        if not any(name is not None for name in names[0]):
+            raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.")
+        groups = number_groups(names, contents)
+    numbers = zip(splits, contents, groups, strict=True)
+    return [replace(one, contents=content, groups=group) for one, content, group in numbers]
+
+
+def _group_notes(train: ImageSplit, test: ImageSplit, grouping: Grouping) -> list[str]:
+    if not grouping.given or train.groups is None or test.groups is None:
+        return []
+    number = len(np.unique(train.groups))
+    notes = [
+        f"{len(train):,} training images in {number:,} groups by {grouping.given}, held out group by group."
+    ]
+    if shared := int(np.isin(test.groups, train.groups).sum()):
+        notes.append(
+            f"{shared:,} of {len(test):,} test images are of groups that are trained on: for new groups "
+            "the results are too rosy."
+        )
+    return notes
 
 
 def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> ImageSplit:

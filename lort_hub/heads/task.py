@@ -103,11 +103,12 @@ class RetrainingTask:
         names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
         unseen = backbone.trained_on.unseen_mask(data) if backbone.trained_on else None
         held_out = None if unseen is None else torch.from_numpy(unseen)[rows]
+        groups = None if data.train.groups is None else torch.from_numpy(data.train.groups)[rows]
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
         if backbone.trained_on and unseen is None:
             notes.append(f"note: {backbone.trained_on.unknown_data_warning()}")
-        training = TrainingSet(matrix, labels, data.num_classes, held_out)
+        training = TrainingSet(matrix, labels, data.num_classes, held_out, groups)
         view_matrices = [train_store.open(name, processes)[0] for name in names]
         return cls(data, training, view_matrices, train_store, test_store, notes)
 
@@ -140,6 +141,7 @@ class RetrainingTask:
         held_out = self.training.held_out
         if held_out is not None:
             held_out = self.training.processes.gather(held_out).nonzero().flatten()
+        groups = self.training.all_groups
         content = {
             "lort_hub": __version__,
             "torch": torch.__version__,
@@ -149,5 +151,6 @@ class RetrainingTask:
             "select_by": select_by,
             "seed": seed,
             "held_out": None if held_out is None else held_out.tolist(),
+            "groups": None if groups is None else hashlib.sha256(groups.numpy().tobytes()).hexdigest(),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
