@@ -93,6 +93,7 @@ def main() -> None:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows: list[ResultRow] = []
     tables: dict[str, str] = {}
+    noted: set[str] = set()
     for number, imbalance in enumerate(cuts):
         found = []
         for seed in seeds:
@@ -100,9 +101,9 @@ def main() -> None:
                 cut = {"imbalance": imbalance, "subset_seed": args.subset_seed + seed}
                 data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
             cell = f"{Path(backbone.source).name}, {data.name}, {data.source['imbalance']}"
-            accelerator.print(
-                f"{cell}, seed {seed}: {len(data.train)} training, {len(data.test)} test images"
-            )
+            sizes = f"{cell}, seed {seed}: {len(data.train)} training, {len(data.test)} test images"
+            accelerator.print(sizes, *(note for note in data.notes if note not in noted), sep="\n")
+            noted |= set(data.notes)
             if args.dry_run:
                 continue
             with phase("features", timing):

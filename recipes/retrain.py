@@ -105,7 +105,7 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(plan(args, backbone, data))
+    accelerator.print(plan(args, backbone, data), *data.notes, sep="\n")
     with phase("save check", timing), fail_together(Processes.of(accelerator)):
         if accelerator.is_main_process:
             check_saveable(backbone, data.class_names, args.output_dir)

@@ -76,7 +76,9 @@ def main() -> None:
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
     accelerator.print(
-        f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}"
+        f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}",
+        *data.notes,
+        sep="\n",
     )
     if args.dry_run:
         return

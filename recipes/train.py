@@ -85,7 +85,10 @@ def main() -> None:
         f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
         f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
-        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, into {args.output_dir}"
+        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, into "
+        f"{args.output_dir}",
+        *data.notes,
+        sep="\n",
     )
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":

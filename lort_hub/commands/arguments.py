@@ -75,6 +75,18 @@ class RunArguments:
     test_split: str | None = flag(
         None, "Split to test on (default: test, else validation, else a part of train)."
     )
+    class_folder: Literal["first", "last"] | None = flag(
+        None, "Which of the folders below the split is the class, where there are several."
+    )
+    on_duplicate: Literal["keep", "drop"] = flag(
+        "keep", "What to do with training images that are test images too, byte for byte."
+    )
+    group_column: str | None = flag(None, "Column of groups of images, which are held out together.")
+    group_pattern: str | None = flag(
+        None,
+        "The same by a regular expression, searched in file names; (clip\\d+)_ finds clip12 in clip12_3.jpg.",
+    )
+    group_file: Path | None = flag(None, "The same by a CSV with the columns file and group.")
     output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
     resume: bool = flag(
@@ -104,8 +116,10 @@ class RunArguments:
 
     def data_options(self) -> dict[str, Any]:
         """Return the options of `load_long_tailed`."""
-        names = ("image_column", "label_column", "train_split", "test_split")
-        return {name: getattr(self, name) for name in ("imbalance", "subset", "subset_seed", *names)}
+        cut = ("imbalance", "subset", "subset_seed")
+        names = ("image_column", "label_column", "train_split", "test_split", "class_folder")
+        groups = ("group_column", "group_pattern", "group_file")
+        return {name: getattr(self, name) for name in (*cut, *names, "on_duplicate", *groups)}
 
 
 @dataclass

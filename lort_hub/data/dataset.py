@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ class ImageSplit:
         name: Name of the original split.
         class_names: Names of the K classes.
         dataset: Hub id or folder that it is from.
+        contents: Numbers (N,), the same for images of the same bytes; None where nobody has looked.
+        groups: Numbers (N,), the same for images that belong together; None where each is alone.
     """
 
     images: datasets.Dataset
@@ -68,6 +70,8 @@ class ImageSplit:
     name: str
     class_names: tuple[str, ...]
     dataset: str = ""
+    contents: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,6 +111,12 @@ class ImageSplit:
             "Mend or remove the image, or leave all such images out with --on-bad-image skip."
         )
 
+    def files(self) -> list[str | None]:
+        """Paths (N,) of the images, or the names that go with their bytes; None where there is none."""
+        images = self.images.select_columns(self.image_column).with_format("arrow")
+        columns = (batch.column(0).combine_chunks() for batch in images.iter(batch_size=1000))
+        return [path for column in columns for path in column.field("path").to_pylist()]
+
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """The images at these positions."""
         return replace(
@@ -114,6 +124,8 @@ class ImageSplit:
             images=self.images.select(indices),
             labels=self.labels[indices],
             rows=self.rows[indices],
+            contents=None if self.contents is None else self.contents[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def fingerprint(self) -> str:
@@ -134,6 +146,26 @@ class ImageSplit:
         return digest.hexdigest()
 
 
+class Duplicate(NamedTuple):
+    """An image whose bytes are among the training images and among the test images.
+
+    Attributes:
+        sha256: Of its bytes.
+        used_for: "training" or "test".
+        split: Name of its split.
+        row: Its row there.
+        file: Its file, below the data folder; empty where it is none.
+        class_name: Its class there.
+    """
+
+    sha256: str
+    used_for: str
+    split: str
+    row: int
+    file: str
+    class_name: str
+
+
 @dataclass(frozen=True)
 class LongTailedData:
     """A long-tailed training set and its test set.
@@ -144,6 +176,8 @@ class LongTailedData:
         test: Test images, all of them.
         class_names: Names of the K classes.
         source: JSON description of where it is from and how it was cut.
+        notes: Lines for the user: what was not read, and what the numbers cannot tell.
+        duplicates: Images that are used for training and for the test.
     """
 
     name: str
@@ -151,6 +185,8 @@ class LongTailedData:
     test: ImageSplit
     class_names: tuple[str, ...]
     source: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -12,6 +12,9 @@ from lort_hub.records import TrainedOn
 def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSplit, ImageSplit]:
     """Split off a share of each class: at least one image of a class that has two or more.
 
+    Images of one group stay together, though more of a class may be held out then, or fewer where that
+    would take a class's last image.
+
     Args:
         split: The images.
         share: Share of each class to hold out, rounded down to whole images; 0 holds out nothing.
@@ -27,10 +30,22 @@ def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSp
         array([12, 10,  7,  6,  4,  3,  2,  2,  1,  1])
     """
     rng, held_out = np.random.default_rng(seed), np.zeros(len(split), dtype=bool)
+    groups = np.arange(len(split)) if split.groups is None else split.groups
+    number = np.unique(groups, return_inverse=True)[1]
+    members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    left = np.bincount(split.labels, minlength=len(split.class_names))
+    counts = left.copy()
     for label in range(len(split.class_names)):
         rows = rng.permutation(np.flatnonzero(split.labels == label))
-        at_least = int(share > 0 and len(rows) > 1)
-        held_out[rows[: max(int(len(rows) * share), at_least)]] = True
+        wanted = max(int(len(rows) * share), int(share > 0 and len(rows) > 1))
+        for row in rows:
+            if counts[label] - left[label] >= wanted:
+                break
+            group = members[number[row]]
+            labels, taken = np.unique(split.labels[group], return_counts=True)
+            if not held_out[row] and (taken < left[labels]).all():
+                held_out[group] = True
+                left[labels] -= taken
     return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
 
 

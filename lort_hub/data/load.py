@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lort_hub.data.dataset import ImageSplit, LongTailedData
+from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
+from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
+from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.imbalance import long_tailed_indices
+from lort_hub.data.overlap import (
+    OnDuplicate,
+    are_in,
+    count_duplicates,
+    list_duplicates,
+    number_contents,
+)
 from lort_hub.data.sources import PRESETS, find_columns, open_source, read_labels
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
+
+ENOUGH = 30
+"""Test images a class from which on the numbers of single classes are steady."""
 
 
 def load_long_tailed(
@@ -29,6 +42,11 @@ def load_long_tailed(
     label_column: str | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
+    class_folder: ClassFolder | None = None,
+    on_duplicate: OnDuplicate = "keep",
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    group_file: str | Path | None = None,
 ) -> LongTailedData:
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
@@ -41,6 +59,12 @@ def load_long_tailed(
         label_column: Column of the labels; None to find it by its type.
         train_split: None for `train`.
         test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
+        class_folder: Whether a picture's class is the first or the last of the folders below its split, in an
+            image folder; None where it makes no difference.
+        on_duplicate: "keep" or "drop" training images that are test images too, byte for byte.
+        group_column: Column of groups: images of one group, as the frames of a clip, are held out together.
+        group_pattern: The same by a regular expression with one pair of parentheses, searched in file names.
+        group_file: The same by a CSV with the columns file and group.
 
     Returns:
         The data set.
@@ -54,8 +78,12 @@ def load_long_tailed(
         >>> data.class_counts.tolist(), len(data.test)
         ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
     """
+    grouping = Grouping(group_column, group_pattern, group_file)
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
-    splits, origin = open_source(spec, train_split, test_split)
+    splits, origin = open_source(
+        spec, train_split, test_split, class_folder=class_folder, label_column=label_column
+    )
+    notes = origin.pop("notes", [])
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = find_columns(
         train_rows,
@@ -65,7 +93,7 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
-        train, test = hold_out(train, 0.2)
+        train, test = hold_out(_numbered([train], [train_rows], grouping, origin)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
@@ -74,12 +102,17 @@ def load_long_tailed(
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = _split(test_rows, test_labels, image_column, origin, "test_split", names)
+        train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
     _check_classes(train, test, names)
+    if on_duplicate == "drop":
+        train = _without_copies(train, test, notes)
+    duplicates = list_duplicates(train, test, origin["dataset"])
+    notes += [*_group_notes(train, test, grouping), *_test_notes(test, duplicates)]
     source = {
         **origin,
         "image_column": image_column,
@@ -87,8 +120,11 @@ def load_long_tailed(
         "imbalance": imbalance,
         "subset": subset,
         "subset_seed": subset_seed if subset == "shuffle" else None,
+        "on_duplicate": on_duplicate,
+        "duplicates": count_duplicates(duplicates),
+        "groups": grouping.given,
     }
-    return LongTailedData(origin["name"], train, test, names, source)
+    return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
 
 
 def _split(
@@ -104,6 +140,76 @@ def _split(
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
     each = np.arange(len(labels))
     return ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
+
+
+def _numbered(
+    splits: Sequence[ImageSplit],
+    rows: Sequence[datasets.Dataset],
+    grouping: Grouping,
+    origin: dict[str, Any],
+) -> list[ImageSplit]:
+    """The splits with numbers of their images' contents and groups; copies belong together."""
+    contents = groups = number_contents(*splits)
+    if grouping.given:
+        root = Path(origin["dataset"])
+        names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
+        if not any(name is not None for name in names[0]):
+            raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.")
+        groups = number_groups(names, contents)
+    numbers = zip(splits, contents, groups, strict=True)
+    return [replace(one, contents=content, groups=group) for one, content, group in numbers]
+
+
+def _group_notes(train: ImageSplit, test: ImageSplit, grouping: Grouping) -> list[str]:
+    if not grouping.given or train.groups is None or test.groups is None:
+        return []
+    number = len(np.unique(train.groups))
+    notes = [
+        f"{len(train):,} training images in {number:,} groups by {grouping.given}, held out group by group."
+    ]
+    if shared := int(np.isin(test.groups, train.groups).sum()):
+        notes.append(
+            f"{shared:,} of {len(test):,} test images are of groups that are trained on: for new groups "
+            "the results are too rosy."
+        )
+    return notes
+
+
+def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> ImageSplit:
+    """The training images that are no test images."""
+    stays = ~are_in(train, test)
+    left = np.bincount(train.labels[stays], minlength=len(train.class_names))
+    if lost := _named(train.class_names, left == 0):
+        raise DatasetError(
+            f'All training images of {lost} are test images too, so `on_duplicate="drop"` would leave none.\n'
+            "Add training images, or remove the copies from the test split."
+        )
+    if number := int((~stays).sum()):
+        notes.append(f"{number:,} training images were left out: they are test images too, byte for byte.")
+    return train.take(np.flatnonzero(stays))
+
+
+def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
+    """What the numbers on a test split cannot tell."""
+    notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
+    found = count_duplicates(duplicates)
+    if found["test"]:
+        other = f" ({found['other_class']:,} in another class)" if found["other_class"] else ""
+        notes.append(
+            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
+            "the results are too rosy. They are kept, and duplicates.csv in the output folder lists them; "
+            '`on_duplicate="drop"` leaves the copies out of the training.'
+        )
+    if untested := _named(test.class_names, counts == 0):
+        notes.append(
+            f"{(counts == 0).sum():,} of {len(counts):,} classes have no test image, so that nothing will be "
+            f"known of them, and means over classes are over the others. They are {untested}."
+        )
+    if len(test) < ENOUGH * len(counts):
+        notes.append(
+            f"{len(test):,} test images for {len(counts):,} classes: single classes' numbers will be rough."
+        )
+    return notes
 
 
 def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.download import WITHOUT_THE_HUB, pin_revision
 from lort_hub.errors import DatasetError, HubUnavailableError, did_you_mean
 
@@ -49,7 +51,12 @@ PRESETS = {
 
 
 def open_source(
-    spec: str, train_split: str | None, test_split: str | None
+    spec: str,
+    train_split: str | None,
+    test_split: str | None,
+    *,
+    class_folder: ClassFolder | None = None,
+    label_column: str | None = None,
 ) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
     """Open a data set's training and test rows.
 
@@ -57,9 +64,12 @@ def open_source(
         spec: As in `load_long_tailed`.
         train_split: Name of the training split, or None.
         test_split: Name of the test split, or None.
+        class_folder: As in `load_long_tailed`.
+        label_column: The named label column, or None.
 
     Returns:
-        {"train": rows, "test": rows or None where there is no such split}, and a JSON description.
+        {"train": rows, "test": rows or None where there is no such split}, and a JSON description, with lines
+        for the user as "notes".
 
     Raises:
         DatasetError: It cannot be found or has no such split.
@@ -75,6 +85,15 @@ def open_source(
         name, source, opened = spec, spec, _digits()
     elif folder.is_dir():
         name, source = folder.resolve().name, str(folder.resolve())
+        reading = read_image_folder(
+            folder,
+            train_split=train_split,
+            test_split=test_split,
+            class_folder=class_folder,
+            label_column=label_column,
+        )
+        if reading:
+            return {"train": reading.train, "test": reading.test}, reading.origin()
         opened = _load(source, None)
     elif spec.startswith((".", "/", "~")):
         raise DatasetError(f"No folder '{spec}' (from --dataset).")

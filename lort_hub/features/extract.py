@@ -97,6 +97,7 @@ def extract_features(
         for view in (EVAL_VIEW, *(augmented_view(seed, number + 1) for number in range(views))):
             if parts := store.missing(view, share):
                 extraction.extract_parts(view, parts)
+    store.groups = split.groups
     store.unseen = unseen_images(backbone.trained_on, split) if backbone.trained_on else None
     return store
 

@@ -46,12 +46,14 @@ class Features:
         y: Labels (N,), int64.
         rows: Position (N,) of each sample in its `ImageSplit`; images that were left out are missing.
         unseen: True for samples (N,) that the backbone was not trained on; None where it was trained on none.
+        groups: Group numbers (N,) of samples that belong together; None if each is alone.
     """
 
     x: Tensor
     y: Tensor
     rows: Tensor
     unseen: Tensor | None = None
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -65,6 +67,7 @@ class FeatureStore:
     Attributes:
         unseen: True for samples of the split that the backbone was not trained on; None where the split is
             not known to be of the data set that it was trained on.
+        groups: Group numbers of the samples of the split; None if each is alone.
 
     Example:
         >>> import tempfile
@@ -80,6 +83,7 @@ class FeatureStore:
         """Open an existing store; `FeatureStore.create` makes a new one."""
         self.folder, self._intact = folder, set[tuple[str, int, int]]()
         self.unseen: NDArray[np.bool_] | None = None
+        self.groups: NDArray[np.int64] | None = None
         try:
             description = json.loads((folder / "store.json").read_text())
             self.content: dict[str, Any] = description["content"]
@@ -202,11 +206,15 @@ class FeatureStore:
             FeatureError: A part is absent or damaged; extract the features again.
         """
         matrix, y, rows = self.open(view)
-        return Features(matrix.whole(), y, rows, self.unseen_rows(rows))
+        return Features(matrix.whole(), y, rows, self.unseen_rows(rows), self.group_rows(rows))
 
     def unseen_rows(self, rows: Tensor) -> Tensor | None:
         """Which samples at these positions (n,) in the split the backbone was not trained on."""
         return None if self.unseen is None else torch.from_numpy(self.unseen)[rows]
+
+    def group_rows(self, rows: Tensor) -> Tensor | None:
+        """Look up the group numbers (n,) of the samples at these positions (n,) in the split."""
+        return None if self.groups is None else torch.from_numpy(self.groups)[rows]
 
     @cached_property
     def _features(self) -> Features:

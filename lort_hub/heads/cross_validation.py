@@ -19,9 +19,10 @@ from lort_hub.features.distributed import Processes
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
+from lort_hub.heads.folds import stratified_folds
 from lort_hub.heads.methods import Method
 from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood
-from lort_hub.heads.solvers.eigenbasis import leave_one_out
+from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
 
@@ -81,6 +82,8 @@ class Validator:
             return images + self._describe_scoring()
         closed_form = self.uses_closed_form(method, settings)
         text = "leave-one-out in closed form" if closed_form else f"stratified {FOLDS}-fold cross-validation"
+        if self.training.groups is not None:
+            text += ", groups kept together"
         if self.training.held_out is not None:
             text += " on images the backbone was trained on (none held out), over-optimistic for tail classes"
         return text + self._describe_scoring()
@@ -94,7 +97,7 @@ class Validator:
     def uses_closed_form(self, method: Method, settings: Settings) -> bool:
         """Decide whether these settings are validated by leave-one-out in closed form."""
         if self._unseen is not None or method.fitter == "discriminant":
-            return self._unseen is None
+            return self._unseen is None and self.training.groups is None
         return (
             method.fitter in ("exact", "closed-form")
             and not settings["tau"]
@@ -138,7 +141,8 @@ class Validator:
         if self._unseen is not None:
             held_out = [self._unseen]
         else:
-            fold_of = stratified_folds(self.training.all_labels, FOLDS, seed=self.seed)
+            groups = self.training.all_groups
+            fold_of = stratified_folds(self.training.all_labels, FOLDS, seed=self.seed, groups=groups)
             held_out = [self.training.own_rows(fold_of == fold) for fold in range(FOLDS)]
         inputs = [
             FitInputs(self.training, ~mask, base=self.base_head, tolerance=FOLD_TOLERANCE, seed=self.seed)
@@ -159,10 +163,10 @@ class Validator:
 def predict_leave_one_out(
     training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
 ) -> Iterator[Predictions]:
-    """Predict each sample by LORT's closed-form limit fitted without it, once for each setting of a path.
+    """Predict each sample by LORT's closed-form limit fitted without its group, for each setting of a path.
 
     Args:
-        training: Features and labels.
+        training: Features and labels; without groups, each sample is left out alone.
         path: Settings that differ in weight decay alone.
         likelihood: Whether to compute likelihoods too, which costs more than the predictions.
 
@@ -171,14 +175,25 @@ def predict_leave_one_out(
         >>> next(predict_leave_one_out(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
         tensor([0, 0, 1, 1])
     """
-    gamma, mask = path[0]["gamma"], training.scoring_mask
-    basis = training.basis(gamma)
+    gamma, mask, processes = path[0]["gamma"], training.scoring_mask, training.processes
+    basis, groups = training.basis(gamma), training.groups
+    if groups is not None:  # a group is needed whole, in whatever process its samples are
+        mask = torch.isin(groups, processes.gather(groups[mask]))
     sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(mask))
     labels, omega = training.labels[mask], training.weights(gamma)[mask]
+    if groups is None:
+        for settings in path:
+            ridge = training.num_classes * settings["weight_decay"]
+            logits = leave_one_out(basis, x, labels, omega, sums, ridge)
+            yield _gather_predictions(logits, labels, processes, likelihood=likelihood)
+        return
+    first = int(processes.gather(torch.tensor([len(labels)]))[: processes.index].sum())
+    own = first + training.scoring_mask[mask].nonzero().flatten()
+    x, labels, omega, groups = (processes.gather(one) for one in (x, labels, omega, groups[mask]))
     for settings in path:
         ridge = training.num_classes * settings["weight_decay"]
-        logits = leave_one_out(basis, x, labels, omega, sums, ridge)
-        yield _gather_predictions(logits, labels, training.processes, likelihood=likelihood)
+        logits = leave_group_out(basis, x, labels, omega, groups, sums, ridge)[own]
+        yield _gather_predictions(logits, labels[own], processes, likelihood=likelihood)
 
 
 def predict_discriminant(
@@ -202,26 +217,6 @@ def predict_discriminant(
     for settings in path:
         logits = replace(model, sphericity=settings["sphericity"]).leave_one_out(x, labels)
         yield _gather_predictions(logits, labels, training.processes, likelihood=likelihood)
-
-
-def stratified_folds(labels: Tensor, folds: int, *, seed: int) -> Tensor:
-    """Assign samples (N,) to folds, each class spread evenly; -1 for the only sample of a class.
-
-    Args:
-        labels: Labels (N,).
-        folds: Number of folds.
-        seed: Seed of the order within a class.
-
-    Example:
-        >>> stratified_folds(torch.tensor([0, 0, 1, 2, 2, 2]), 2, seed=0).sort().values
-        tensor([-1,  0,  0,  1,  1,  1])
-    """
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = shuffled[labels[shuffled].argsort(stable=True)]
-    fold_of = torch.empty_like(labels)
-    fold_of[order] = torch.arange(len(labels)) % folds
-    fold_of[torch.bincount(labels)[labels] == 1] = -1
-    return fold_of
 
 
 def _gather_predictions(

@@ -178,6 +178,7 @@ class RetrainingTask:
         held_out = self.training.held_out
         if held_out is not None:
             held_out = self.training.processes.gather(held_out).nonzero().flatten()
+        groups = self.training.all_groups
         content = {
             "lort_hub": __version__,
             "torch": torch.__version__,
@@ -185,5 +186,6 @@ class RetrainingTask:
             "class_names": self.data.class_names,
             "held_out": None if held_out is None else held_out.tolist(),
             **made_by,
+            "groups": None if groups is None else hashlib.sha256(groups.numpy().tobytes()).hexdigest(),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -30,6 +30,7 @@ class TrainingSet:
             was trained on no sample.
         num_unseen: Number of held-out samples over all processes; 0 if the backbone was trained on no sample
             or on all.
+        groups: Group numbers (N,) of samples that belong together; None if each is a group of its own.
         class_counts: Samples of each class (K,), over all processes.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
@@ -45,9 +46,14 @@ class TrainingSet:
     """
 
     def __init__(
-        self, x: Tensor | FeatureMatrix, labels: Tensor, num_classes: int, held_out: Tensor | None = None
+        self,
+        x: Tensor | FeatureMatrix,
+        labels: Tensor,
+        num_classes: int,
+        held_out: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> None:
-        """Check features (N, D), labels (N,) and held-out samples (N,), in one pass over the features."""
+        """Check features (N, D), labels, held-out samples and groups (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
         self.labels, self.processes = labels, self.matrix.processes
         if len(self.matrix) != len(labels):
@@ -65,6 +71,9 @@ class TrainingSet:
         all_unseen = int(unseen) == int(self.class_counts.sum())
         self.held_out = None if all_unseen else held_out
         self.num_unseen = 0 if all_unseen else int(unseen)
+        all_groups = None if groups is None else self.processes.gather(groups)
+        are_alone = all_groups is None or len(all_groups.unique()) == len(all_groups)
+        self.groups = None if are_alone else groups
         self.sums = class_sums(self.matrix, labels, torch.ones(len(labels)), num_classes)
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
@@ -87,10 +96,11 @@ class TrainingSet:
         """
         if isinstance(features, FeatureStore):
             matrix, labels, rows = features.open(processes=processes)
-            unseen = features.unseen_rows(rows)
+            unseen, groups = features.unseen_rows(rows), features.group_rows(rows)
         else:
-            matrix, labels, unseen = FeatureMatrix.of(features.x), features.y, features.unseen
-        return cls(matrix, labels, num_classes or int(labels.max()) + 1, unseen)
+            matrix, labels = FeatureMatrix.of(features.x), features.y
+            unseen, groups = features.unseen, features.groups
+        return cls(matrix, labels, num_classes or int(labels.max()) + 1, unseen, groups)
 
     @property
     def num_classes(self) -> int:
@@ -148,6 +158,11 @@ class TrainingSet:
     def all_labels(self) -> Tensor:
         """Labels of all processes, in their order."""
         return self.processes.gather(self.labels)
+
+    @cached_property
+    def all_groups(self) -> Tensor | None:
+        """Group numbers of all processes, in their order; None if each sample is a group of its own."""
+        return None if self.groups is None else self.processes.gather(self.groups)
 
     def own_rows(self, values: Tensor) -> Tensor:
         """Select this process's rows of values that have a row for each sample of all processes."""

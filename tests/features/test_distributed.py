@@ -32,12 +32,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 COUNTS = torch.tensor([70, 40, 24, 12, 8])
 SAMPLES = int(COUNTS.sum())
-PARTS_OF = {"uneven": 22, "empty": 77, "held out": 22}
+PARTS_OF = {"uneven": 22, "empty": 77, "held out": 22, "groups": 22}
 """Rows of each part: 7 parts over 4 processes, or 2, so that two processes have none."""
 CHOSEN = {
     "uneven": ("ce", "lort", "logit-adjust", "eb-lda"),
     "empty": ("lort", "eb-lda"),
     "held out": ("ce", "lort", "eb-lda", "balanced-softmax", "tau-norm", "lort-path"),
+    "groups": ("ce", "lort", "eb-lda"),
 }
 GIVEN = {
     "ce": {"weight_decay": 0.01},
@@ -81,7 +82,8 @@ def training_set(folder, kind):
     matrix, labels, rows = FeatureStore(next((folder / kind).iterdir())).open(processes=everyone())
     # Two parts hold all that is held out: processes without any are the last ones of four.
     held_out = (rows < 2 * PARTS_OF[kind]) & (rows % 2 == 0) if kind == "held out" else None
-    return TrainingSet(matrix, labels, len(COUNTS), held_out)
+    groups = rows % 40 if kind == "groups" else None  # each has samples in several processes
+    return TrainingSet(matrix, labels, len(COUNTS), held_out, groups)
 
 
 def all_heads(folder, kind):
@@ -93,7 +95,7 @@ def all_heads(folder, kind):
     fits["closed form"] = fit_head(training, "lort", gamma=0.5, weight_decay=0.01, solver="closed-form")
     told = {name: (vars(fit.head), fit.selection.to_dict()) for name, fit in fits.items() if fit.selection}
     told["closed form"] = vars(fits["closed form"].head), None
-    for name, settings in GIVEN.items() if kind != "held out" else ():
+    for name, settings in GIVEN.items() if kind in ("uneven", "empty") else ():
         inputs = FitInputs(training, base=(baseline.weight, baseline.bias))
         told[name] = vars(fit_method(METHODS[name], inputs, settings)), None
     return told, len(training.labels), int(training.held_out.sum()) if kind == "held out" else None

@@ -1,3 +1,4 @@
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -95,6 +96,68 @@ def test_closed_form_is_ridge_regression_that_left_the_sample_out(training):
         predicted.append(int(ridge.predict(x[k : k + 1]).argmax()))
     assert said.predicted.tolist() == predicted
     assert ACCURACY(said) == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
+def in_groups(training, groups):
+    return TrainingSet(training.x, training.labels, 4, groups=groups)
+
+
+def test_closed_form_leaves_the_group_of_a_sample_out(training):
+    x, labels, groups = training.x, training.labels, torch.arange(48) // 3
+    settings = {**DEFAULTS, "delta": 0.98, "weight_decay": 0.02}
+    said = next(Validator(in_groups(training, groups)).predict(METHODS["lort"], [settings]))
+    for group in range(16):
+        kept = groups != group
+        ridge = Ridge(alpha=4 * 0.02 * len(labels)).fit(x[kept], torch.eye(4)[labels[kept]])
+        assert said.predicted[~kept].tolist() == ridge.predict(x[~kept]).argmax(axis=1).tolist()
+
+
+def test_closed_form_leaves_all_of_a_group_out_where_some_of_it_is_not_scored(training, monkeypatch):
+    groups, path = torch.arange(48) % 12, [{**DEFAULTS, "delta": 0.98, "weight_decay": 0.02}]
+    every = next(predict_leave_one_out(in_groups(training, groups), path, likelihood=True))
+    monkeypatch.setattr("lort_hub.heads.training_set.SCORING_NUMBERS", 150)
+    few = in_groups(training, groups)
+    assert few.num_scored < 48
+    some = next(predict_leave_one_out(few, path, likelihood=True))
+    assert some.predicted.equal(every.predicted[few.scoring_mask])
+
+
+@pytest.mark.parametrize(("name", "delta"), [("ce", 0.0), ("lort", 0.9)])
+def test_a_copy_beside_each_sample_makes_choices_rosy_unless_copies_are_a_group(name, delta):
+    random = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(60, 59, generator=random).repeat(2, 1), torch.arange(120) % 2
+    path = [{**DEFAULTS, "delta": delta, "weight_decay": 1e-4}]
+    accuracies = []
+    for groups in (None, torch.arange(60).repeat(2)):
+        validator = Validator(TrainingSet(x, labels, 2, groups=groups))
+        accuracies.append(ACCURACY(next(validator.predict(METHODS[name], path))))
+    assert accuracies[0] > 0.8
+    assert accuracies[1] < 0.6
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    st.lists(st.integers(0, 5), min_size=8, max_size=60),
+    st.lists(st.integers(0, 14), min_size=60, max_size=60),
+    st.integers(0, 3),
+)
+def test_folds_tear_no_group_and_leave_every_class_to_learn_from(labels, groups, seed):
+    labels, groups = torch.tensor(labels), torch.tensor(groups[: len(labels)])
+    fold_of = stratified_folds(labels, FOLDS, seed=seed, groups=groups)
+    for group in groups.unique():
+        assert len(fold_of[groups == group].unique()) == 1
+    for label in labels.unique():
+        assert len(fold_of[labels == label].unique()) > 1 or (fold_of[labels == label] == -1).all()
+    alone = torch.arange(len(labels))
+    ungrouped = stratified_folds(labels, FOLDS, seed=seed)
+    assert stratified_folds(labels, FOLDS, seed=seed, groups=alone).equal(ungrouped)
+
+
+def test_groups_of_one_class_are_spread_over_the_folds_evenly():
+    labels, groups = torch.arange(400) // 100, torch.arange(400) // 4
+    fold_of = stratified_folds(labels, FOLDS, seed=0, groups=groups)
+    for label in range(4):
+        assert torch.bincount(fold_of[labels == label], minlength=FOLDS).tolist() == [20] * FOLDS
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "maxnorm" not in name])

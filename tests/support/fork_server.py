@@ -136,7 +136,7 @@ def _run(folder, code, argv, cwd, environment, merged=False, kill_at=None, full_
         _read_environment_again()
     seen = 0
     if full_at == 0:
-        _fill_disk(4096)
+        _fill_disk()
 
     def count(event, arguments):
         nonlocal seen, at_output
@@ -144,13 +144,13 @@ def _run(folder, code, argv, cwd, environment, merged=False, kill_at=None, full_
             staged = re.fullmatch(r"\.(.*)\.\d+\.tmp", os.path.basename(str(arguments[0])))  # noqa: PTH119
             if staged:
                 trouble, at_output = at_output, None
-                _fill_disk(20_000) if trouble == "full disk" else _fill_folder(Path(staged[1]))
+                _fill_disk() if trouble == "full disk" else _fill_folder(Path(staged[1]))
         if event in FILE_OPERATIONS and any(kept in str(arguments[0]) for kept in KEPT):
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             if seen == full_at:
-                _fill_disk(4096)
+                _fill_disk()
 
     sys.addaudithook(count)
     exit_code = 0
@@ -170,7 +170,7 @@ def _run(folder, code, argv, cwd, environment, merged=False, kill_at=None, full_
     os._exit(exit_code)
 
 
-def _fill_disk(size):
+def _fill_disk(size=2**16):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 

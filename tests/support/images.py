@@ -23,6 +23,16 @@ def noise_image(seed, size=(48, 40), mode="RGB"):
     return Image.fromarray(pixels).convert(mode)
 
 
+def fill(folder, counts, suffix=".jpg", start=0):
+    """Fill class folders with pictures of 8 x 8 pixels, no two of them the same unless they start alike."""
+    kinds = {".avif": "AVIF", ".png": "PNG", ".tif": "TIFF", ".webp": "WEBP"}
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            picture = noise_image(start + 100 * label + k, (8, 8))
+            picture.save(folder / name / f"{k}{suffix}", kinds.get(suffix.lower(), "JPEG"))
+
+
 def split_of(encoded):
     images = datasets.Dataset.from_dict(
         {"image": [{"bytes": data, "path": f"{k}.png"} for k, data in enumerate(encoded)]},

@@ -187,3 +187,61 @@ def leave_one_out(
         z[torch.arange(len(y)), y] -= leverage.to(z)
         z /= (1 - leverage).to(z)[:, None]
     return logits
+
+
+def leave_group_out(
+    basis: Eigenbasis, x: Tensor, labels: Tensor, omega: Tensor, groups: Tensor, sums: Tensor, ridge: float
+) -> Tensor:
+    """Compute exact leave-one-group-out logits of ridge regression: heads are fitted without the group.
+
+    With the hat matrix H_ij = omega_j (1 + x_i' (Lambda + ridge)^-1 x_j) and a group G, z_loo - y =
+    (I - H_GG)^-1 (z - y): the head fitted without the group is the one fitted on all samples where the
+    group's targets are replaced by its own predictions of them. The other samples keep their weights.
+
+    Args:
+        basis: Eigenbasis of all training samples.
+        x: Features (M, D) of all samples of some or all groups in the basis, from `Eigenbasis.rotate`.
+        labels: Labels (M,) of these samples.
+        omega: Weights (M,) of these samples.
+        groups: Group numbers (M,) of these samples.
+        sums: Weighted class sums (K, D + 1) of all training samples in the basis.
+        ridge: Ridge, > 0.
+
+    Returns:
+        Logits (M, K), float32, in the units of the one-hot labels.
+
+    Example:
+        >>> matrix, labels = FeatureMatrix.of(torch.tensor([[0.0], [1.0], [2.0]])), torch.tensor([0, 0, 1])
+        >>> third = torch.full((3,), 1 / 3, dtype=torch.float64)
+        >>> basis = eigenbasis(torch.ones(1), covariance(matrix, third, torch.ones(1)))
+        >>> sums, groups = basis.rotate_sums(class_sums(matrix, labels, third, 2)), torch.tensor([0, 1, 1])
+        >>> z = leave_group_out(basis, basis.rotate(matrix), labels, third, groups, sums, ridge=1e9)
+        >>> z.round(decimals=3)  # only the intercept of the other group is left
+        tensor([[0.5000, 0.5000],
+                [1.0000, 0.0000],
+                [1.0000, 0.0000]])
+    """
+    logits = leave_one_out(basis, x, labels, omega, sums, ridge)
+    weight, bias = (tensor.to(x) for tensor in ridge_head(basis, sums, ridge))
+    spread = (basis.values + ridge).rsqrt()
+    _, number, sizes = groups.unique(return_inverse=True, return_counts=True)
+    order = number.argsort(stable=True)
+    for size in sizes.unique().tolist():
+        members = order[sizes[number[order]] == size].view(-1, size)
+        for some in members.split(max(1, BLOCK // size)) if size > 1 else ():
+            y = torch.nn.functional.one_hot(labels[some], len(bias))
+            rest = (x[some] @ weight.T + bias - y).double()
+            # roots (I - H_GG) = (I - F F') roots, with the rows F_i = sqrt(omega_i) [1, spread x_i]
+            roots = omega[some].double().sqrt()[..., None]
+            factor = roots * torch.cat([torch.ones_like(roots), x[some] * spread], dim=-1)
+            logits[some] = (_solve_less(factor, roots * rest) / roots + y).to(logits)
+    return logits
+
+
+def _solve_less(factor: Tensor, right: Tensor) -> Tensor:
+    """Solve (I - F F') u = right for factors F (G, n, D) of few rows, or of few columns."""
+    if factor.shape[-2] > factor.shape[-1]:
+        return right + factor @ _solve_less(factor.mT, factor.mT @ right)
+    matrix = -factor @ factor.mT
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1 + 1e-9)  # a group that is all there is leaves nothing to fit
+    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))

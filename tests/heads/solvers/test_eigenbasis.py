@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from lort_hub.errors import FeatureError
-from lort_hub.heads.solvers.eigenbasis import leave_one_out, ridge_head
+from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out, ridge_head
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.heads.training_set import TrainingSet
@@ -60,6 +60,36 @@ def test_leave_one_out_equals_refitting_without_each_sample(seed, gamma, ridge):
         kept = np.arange(len(x)) != left_out
         model = Ridge(alpha=ridge).fit(x[kept], np.eye(4)[labels[kept]], sample_weight=omega[kept])
         np.testing.assert_allclose(got[left_out].numpy(), model.predict(x[left_out][None])[0], atol=2e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([1e-3, 1e-1, 10.0]),
+    st.lists(st.integers(0, 6), min_size=40, max_size=40).filter(lambda groups: len(set(groups)) > 1),
+)
+def test_leave_group_out_equals_refitting_without_each_group(seed, gamma, ridge, groups):
+    x, training, basis, sums = setting(seed, gamma)  # of 5 features: groups are smaller and larger than that
+    labels, omega, groups = training.labels, training.weights(gamma), torch.tensor(groups)
+    got = leave_group_out(basis, basis.rotate(training.matrix), labels, omega, groups, sums, ridge)
+    for group in groups.unique():
+        kept = (groups != group).numpy()
+        model = Ridge(alpha=ridge).fit(x[kept], np.eye(4)[labels[kept]], sample_weight=omega[kept])
+        np.testing.assert_allclose(got[~kept].numpy(), model.predict(x[~kept]), atol=1e-3, rtol=1e-4)
+
+
+def test_groups_of_one_are_left_out_as_samples_are():
+    _, training, basis, sums = setting()
+    told = basis, basis.rotate(training.matrix), training.labels, training.weights(0.5)
+    single = leave_group_out(*told, torch.arange(40).flip(0), sums, 0.1)
+    assert single.equal(leave_one_out(*told, sums, 0.1))
+
+
+def test_a_group_that_is_all_there_is_leaves_nothing_to_fit_but_no_error():
+    _, training, basis, sums = setting()
+    told = basis, basis.rotate(training.matrix), training.labels, training.weights(0.5)
+    assert leave_group_out(*told, torch.zeros(40, dtype=torch.int64), sums, 0.1).isfinite().all()
 
 
 def test_the_objective_s_optimum_tends_to_ridge_as_delta_tends_to_one():

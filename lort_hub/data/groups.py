@@ -1,0 +1,153 @@
+"""Number the groups of images that belong together: frames of one clip, photographs of one object."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lort_hub.data.dataset import ImageSplit
+from lort_hub.errors import ConfigError, DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class Grouping:
+    r"""What says which images belong together: at most one of a column, a pattern and a file.
+
+    Attributes:
+        column: Column of the groups.
+        pattern: Regular expression, searched in the file's path below the data folder; what it finds in its
+            parentheses is the group.
+        file: CSV with the columns file and group.
+
+    Raises:
+        ConfigError: More than one is given, or the pattern has no parentheses.
+
+    Example:
+        >>> Grouping(pattern=r"(clip\d+)_").pattern
+        '(clip\\d+)_'
+    """
+
+    column: str | None = None
+    pattern: str | None = None
+    file: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be right before anything is loaded."""
+        given = [f"`group_{name}`" for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} each say what the groups are; give one of them.")
+        if self.pattern is None:
+            return
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as cause:
+            raise ConfigError(
+                f"`group_pattern={self.pattern!r}` is no regular expression: {cause}."
+            ) from cause
+        if groups != 1:
+            raise ConfigError(
+                f"`group_pattern={self.pattern!r}` has {groups} pairs of parentheses, expected one.\n"
+                r"For files as clip12_003.jpg it could be `group_pattern='(clip\d+)_'`."
+            )
+
+    @property
+    def given(self) -> str | None:
+        """What was given, for messages; None where nothing was."""
+        return next((f"`group_{name}={value!r}`" for name, value in vars(self).items() if value), None)
+
+
+def name_groups(
+    grouping: Grouping, split: ImageSplit, rows: datasets.Dataset, root: Path
+) -> list[str | None]:
+    """Find the names of the groups of a split's images.
+
+    Args:
+        grouping: What says so.
+        split: The images.
+        rows: Their rows, with all columns.
+        root: The data folder.
+
+    Returns:
+        Names (N,); None for an image without a group.
+
+    Raises:
+        DatasetError: There is no such column or file, or no image has a name.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> few = load_long_tailed("digits").test.take(range(2))
+        >>> rows = few.images.add_column("patient", ["p1", "p2"])
+        >>> name_groups(Grouping(column="patient"), few, rows, Path("."))
+        ['p1', 'p2']
+    """
+    if grouping.column is not None:
+        if grouping.column not in rows.column_names:
+            raise DatasetError(
+                f"No column '{grouping.column}'.{did_you_mean(grouping.column, rows.column_names)}\n"
+                f"`group_column` expects one of: {', '.join(rows.column_names)}."
+            )
+        return [None if value in (None, "") else str(value) for value in rows[grouping.column][:]]
+    files = [file and file.removeprefix(f"{root}/") for file in split.files()]
+    if not any(files):
+        raise DatasetError(
+            f"The images of split '{split.name}' have no file names, which {grouping.given} needs.\n"
+            "Name a column of the groups with `group_column`."
+        )
+    if grouping.pattern is not None:
+        found = (file and re.search(grouping.pattern, file) for file in files)
+        return [match[1] if match else None for match in found]
+    known = _read_file(Path(grouping.file or ""))
+    return [file and known.get(file, known.get(Path(file).name)) for file in files]
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    """Groups by file, from a CSV."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"file", "group"} <= set(reader.fieldnames or ()):
+                raise DatasetError(
+                    f"'{path}' has the columns {', '.join(reader.fieldnames or ())}, expected file and group."
+                )
+            return {row["file"].strip(): row["group"].strip() for row in reader if row["group"]}
+    except (OSError, UnicodeDecodeError, csv.Error) as cause:
+        raise DatasetError(f"Cannot read `group_file={str(path)!r}`: {cause}.") from cause
+
+
+def number_groups(
+    names: Sequence[Sequence[str | None]], contents: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.int64]]:
+    """Number the groups of several splits' images; images of the same content belong together too.
+
+    Args:
+        names: Names (N,) of the groups of each split; None for an image without.
+        contents: Numbers (N,) of the contents of each split's images.
+
+    Returns:
+        Numbers (N,) of each split.
+
+    Example:
+        >>> number_groups([["a", "b", None, "a"], ["c"]], [np.array([0, 1, 2, 3]), np.array([2])])
+        [array([0, 1, 2, 0]), array([2])]
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    flat, content = [name for split in names for name in split], np.concatenate(contents)
+    first: dict[str, int] = {}
+    same = [at if name is None else first.setdefault(name, at) for at, name in enumerate(flat)]
+    each, size = np.arange(len(flat)), int(max(len(flat), content.max() + 1))
+    pairs = np.concatenate([each, each]), np.concatenate([same, content])
+    edges = coo_matrix((np.ones(2 * len(flat)), pairs), shape=(size, size))
+    number = connected_components(edges, directed=False)[1][: len(flat)].astype(np.int64)
+    return np.split(number, np.cumsum([len(split) for split in names])[:-1])

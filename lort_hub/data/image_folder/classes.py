@@ -1,0 +1,113 @@
+"""Find the class folders of a split, or refuse those that could be read in two ways."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from lort_hub.data.image_folder.names import COMPANIONS, PICTURES, fold, kind_of, names_of, quoted
+from lort_hub.data.image_folder.tree import Folder
+from lort_hub.errors import DatasetError
+
+ClassFolder = Literal["first", "last"]
+
+
+def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
+    """The class folders of a split: the folders in it, or in a lone folder inside it.
+
+    Args:
+        split: The split.
+        known: Names of classes.
+
+    Returns:
+        Folders that have pictures; none where the split holds pictures alone.
+
+    Example:
+        >>> classes = [Folder(name, "", ["0.jpg"], total=1) for name in ("ant", "bee")]
+        >>> inner = Folder("seg_train", "", folders=classes, total=2)
+        >>> [one.name for one in class_folders(Folder("seg_train", "", folders=[inner], total=2))]
+        ['ant', 'bee']
+    """
+    first = inner = without_companions(split.filled)
+    while len(inner) == 1 and inner[0].name not in known:
+        inner = without_companions(inner[0].filled)
+    return inner or first
+
+
+def without_companions(folders: Sequence[Folder]) -> list[Folder]:
+    """Folders without masks and the like, where a folder of pictures is beside them."""
+    rest = [one for one in folders if fold(one.name) not in COMPANIONS]
+    return rest if len(rest) == 1 and fold(rest[0].name) in PICTURES else list(folders)
+
+
+def classes_of(
+    split: Folder, name: str, class_folder: ClassFolder | None, known: Collection[str] = ()
+) -> dict[str, list[Folder]]:
+    """The classes of a split, each with the folders whose pictures are read.
+
+    Args:
+        split: The split.
+        name: Its name.
+        class_folder: "first" or "last" of the folders on the way from the split to a picture; None where it
+            makes no difference.
+        known: Names of classes.
+
+    Raises:
+        DatasetError: It makes a difference, or the last folders of two classes have the same name.
+
+    Example:
+        >>> inner = [Folder(name, "", ["0.jpg"], total=1) for name in ("images", "masks")]
+        >>> split = Folder("train", "", folders=[Folder(n, "", folders=inner, total=2) for n in "ab"])
+        >>> {name: [one.name for one in read] for name, read in classes_of(split, "train", None).items()}
+        {'a': ['a', 'images'], 'b': ['b', 'images']}
+    """
+    folders = class_folders(split, known)
+    read = {one.name: _read_with(one) for one in folders}
+    deep = [leaf for one in folders for leaf in read[one.name] if leaf.pictures and leaf is not one]
+    if class_folder == "last" and deep:
+        leaves = [leaf for one in folders for leaf in read[one.name] if leaf.pictures]
+        names = Counter(leaf.name for leaf in leaves)
+        if twice := [leaf for leaf in leaves if names[leaf.name] > 1]:
+            raise DatasetError(
+                f"Several folders of '{name}' are called '{twice[0].name}': they cannot be one class by "
+                '`class_folder="last"`.\nGive each class a folder of its own name.'
+            )
+        return {leaf.name: [leaf] for leaf in leaves}
+    if class_folder is None:
+        _refuse_two_readings(name, folders, read)
+    return read
+
+
+def _read_with(folder: Folder) -> list[Folder]:
+    """A class folder and those below it, without masks and the like beside its pictures."""
+    beside = bool(folder.pictures) or any(fold(one.name) in PICTURES for one in folder.filled)
+    inner = [one for one in folder.filled if not (beside and fold(one.name) in COMPANIONS)]
+    return [folder, *(below for one in inner for below in one.below())]
+
+
+def _refuse_two_readings(name: str, folders: Sequence[Folder], read: Mapping[str, Sequence[Folder]]) -> None:
+    """Refuse class folders with several folders in them, which could be the classes as well."""
+    inside = {one.name: [leaf for leaf in read[one.name][1:] if leaf.pictures] for one in folders}
+    names = {leaf.name for leaves in inside.values() for leaf in leaves}
+    counts = {
+        one.name: sum(len(leaf.pictures) for leaf in inside[one.name]) - len(one.pictures) for one in folders
+    }
+    if len(names) < 2 or not any(len(inside[one]) > 1 and counts[one] >= 0 for one in counts):
+        return
+    first, last = names_of(folders), quoted(sorted(names))
+    if all(kind_of(one) for one in names):
+        raise DatasetError(
+            f"The class folders of '{name}', {first}, each hold splits: {last}.\n"
+            "Expected the split first, then the class: train/CLASS and test/CLASS (links will do)."
+        )
+    if all({leaf.name for leaf in leaves} == names for leaves in inside.values()):
+        raise DatasetError(
+            f"The folders of '{name}', {first}, each hold the same folders: {last}.\n"
+            f"Where they are splits, name them: `train_split={folders[0].name!r}`, and `test_split` if one "
+            'of them is it. Where they are the classes: `class_folder="first"`.'
+        )
+    raise DatasetError(
+        f"The folders of '{name}' hold folders again: the classes could be {first}, or {last}.\n"
+        'Choose `class_folder="first"` or `class_folder="last"`, or name a split\'s folder: `train_split`.'
+    )

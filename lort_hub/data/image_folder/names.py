@@ -1,0 +1,88 @@
+"""Read the names of folders: which are splits, which are masks, and which look the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from lort_hub.data.image_folder.tree import Folder
+
+KINDS = {
+    "train": ("train", "training", "trainset"),
+    "test": ("test", "testing", "testset"),
+    "validation": ("validation", "valid", "val", "valset", "dev", "eval", "evaluation"),
+}
+KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
+PICTURES = frozenset(
+    ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages")
+)
+COMPANIONS = frozenset(
+    ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
+)
+PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether folders are parts of one heap of pictures by their names, and no classes.
+
+    Example:
+        >>> are_parts(["HAM_images_part_1", "HAM_images_part_2"]), are_parts(["images", "masks"])
+        (True, True)
+        >>> are_parts(["class_1", "class_2"]), are_parts(["photo", "sketch"])
+        (False, False)
+    """
+    words = [_words(name) for name in names]
+    common = set.intersection(*words) if words else set()
+    return all(one & PARTS and not one - PARTS - common for one in words)
+
+
+def kind_of(name: str) -> str | None:
+    """Which kind of split a folder's name is of: "train", "test", "validation", or None.
+
+    Example:
+        >>> kind_of("Training"), kind_of("test-tube")
+        ('train', None)
+    """
+    return KIND_OF.get(fold(name))
+
+
+def longer_kind_of(name: str) -> str | None:
+    """The same for a name that holds the word of one split beside others.
+
+    Example:
+        >>> longer_kind_of("seg_train"), longer_kind_of("val2017"), longer_kind_of("train-test")
+        ('train', 'validation', None)
+    """
+    kinds = {KIND_OF[word] for word in _words(name) if word in KIND_OF}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def fold(name: str) -> str:
+    """A name without what people do not see: capitals, blanks, and the Unicode form of its letters.
+
+    Example:
+        >>> fold(" Black  Bear"), fold("Cafe\u0301") == fold("caf\u00e9")
+        ('black bear', True)
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z]+", fold(name)) if word}
+
+
+def names_of(folders: Iterable[Folder]) -> str:
+    """Names of the first folders, for a message."""
+    return quoted([one.name for one in folders])
+
+
+def quoted(names: Sequence[str], most: int = 5) -> str:
+    """The first names, for a message.
+
+    Example:
+        >>> quoted(["ant", "bee", "cat"], most=2)
+        "'ant', 'bee' and 1 more"
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

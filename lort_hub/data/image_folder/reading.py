@@ -1,0 +1,140 @@
+"""What was read of a folder of pictures, and what was not: a record, and its lines for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lort_hub.data.image_folder.tree import SYSTEM
+
+if TYPE_CHECKING:
+    import datasets
+
+MOST_LINES = 20
+
+
+class LeftOut(NamedTuple):
+    """Files that were not read, of one extension, for one reason.
+
+    Attributes:
+        split: Name of their split, or of their folder where it is no split; empty above the splits.
+        class_name: Name of their class folder; empty above the class folders.
+        extension: In lower case with its dot; "folder" for a folder that was not looked into.
+        reason: Why.
+        files: How many.
+        example: One of them, below the data folder.
+    """
+
+    split: str
+    class_name: str
+    extension: str
+    reason: str
+    files: int
+    example: str
+
+
+@dataclass(frozen=True)
+class FolderReading:
+    """What was read of a folder of pictures, and what was not.
+
+    Attributes:
+        folder: The data folder.
+        train: Training rows, with columns `image` and `label`.
+        test: Test rows; None where there is no test split with class folders.
+        train_split: Name of the training split.
+        test_split: Name of the test split.
+        left_out: Files that were not read.
+        empty_classes: Class folders without a picture, as SPLIT/CLASS.
+        alike: Classes whose names differ only in capitals, blanks or the Unicode form of a letter.
+    """
+
+    folder: Path
+    train: datasets.Dataset
+    test: datasets.Dataset | None
+    train_split: str
+    test_split: str | None
+    left_out: tuple[LeftOut, ...] = ()
+    empty_classes: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
+
+    def origin(self) -> dict[str, Any]:
+        """Where the rows are from, JSON-ready; what was not read is counted over all classes."""
+        rows = [row._asdict() for row in _over_classes(self.left_out)]
+        return {
+            "name": self.folder.name,
+            "dataset": str(self.folder),
+            "revision": None,
+            "train_split": self.train_split,
+            "test_split": self.test_split,
+            "not_read": [{key: value for key, value in row.items() if key != "class_name"} for row in rows],
+            "empty_classes": list(self.empty_classes),
+            "notes": self.lines(),
+        }
+
+    def lines(self) -> list[str]:
+        """What the user has to know, a line each, with a table where files were left out."""
+        lines = list[str]()
+        rows = _over_classes(self.left_out)
+        if any(row.reason != SYSTEM for row in rows):
+            total = sum(row.files for row in rows)
+            lines.append(f"Files in '{self.folder.name}' that were not read: {total:,}")
+            lines += _table(rows)
+        if self.empty_classes:
+            told = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
+            lines.append(f"Class folders without a picture that could be read: {shortened(told)}.")
+        lines += [
+            f"Classes whose names look the same: {', '.join(map(repr, names))}." for names in self.alike
+        ]
+        return lines
+
+    def _instead(self, name: str) -> str:
+        """What lies in a class folder without a picture."""
+        rows = [row for row in self.left_out if f"{row.split}/{row.class_name}" == name]
+        return "; ".join(f"{row.files} {row.extension or 'files'}: {row.reason}" for row in rows) or "empty"
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names, and how many more there are.
+
+    Example:
+        >>> shortened(["ant", "bee", "cat"], most=2)
+        'ant, bee and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _over_classes(rows: Sequence[LeftOut]) -> list[LeftOut]:
+    """One row for all classes, the most files first."""
+    files, examples = Counter[tuple[str, str, str]](), dict[tuple[str, str, str], str]()
+    for row in rows:
+        kind = (row.split, row.extension, row.reason)
+        files[kind] += row.files
+        examples.setdefault(kind, row.example)
+    return [
+        LeftOut(split, "", extension, reason, number, examples[split, extension, reason])
+        for (split, extension, reason), number in files.most_common()
+    ]
+
+
+def _table(rows: Sequence[LeftOut]) -> list[str]:
+    cells = [("in", "files", "type", "why", "such as")]
+    cells += [
+        (
+            row.split or ".",
+            f"{row.files:,}",
+            row.extension or "none",
+            row.reason,
+            row.example.encode("unicode_escape").decode(),
+        )
+        for row in rows[:MOST_LINES]
+    ]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    return lines + ([f"  and {len(rows) - MOST_LINES} kinds more"] if len(rows) > MOST_LINES else [])

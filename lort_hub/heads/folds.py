@@ -1,0 +1,52 @@
+"""Assign training samples to the folds of cross-validation: classes spread evenly, groups kept together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def stratified_folds(labels: Tensor, folds: int, *, seed: int, groups: Tensor | None = None) -> Tensor:
+    """Assign samples (N,) to folds, each class spread evenly; -1 for the only sample of a class.
+
+    Args:
+        labels: Labels (N,).
+        folds: Number of folds.
+        seed: Seed of the order within a class.
+        groups: Group numbers (N,): samples of one group get the same fold, or -1 where a class would be in
+            one fold alone; None if each sample is a group of its own.
+
+    Example:
+        >>> stratified_folds(torch.tensor([0, 0, 1, 2, 2, 2]), 2, seed=0).sort().values
+        tensor([-1,  0,  0,  1,  1,  1])
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    fold_of = torch.empty_like(labels)
+    shared = torch.zeros(len(labels), dtype=torch.bool)
+    if groups is not None:
+        _, number, sizes = groups.unique(return_inverse=True, return_counts=True)
+        shared = sizes[number] > 1
+        _fold_groups(fold_of, labels, number, shuffled[shared[shuffled]], folds)
+    alone = shuffled[~shared[shuffled]]
+    order = alone[labels[alone].argsort(stable=True)]
+    fold_of[order] = torch.arange(len(order)) % folds
+    counts = torch.zeros(int(labels.max()) + 1, folds, dtype=torch.int64)
+    counts.index_put_((labels, fold_of), torch.tensor(1), accumulate=True)
+    for label in ((counts > 0).sum(dim=1) == 1).nonzero().flatten():  # a class in one fold alone
+        first = (labels == label).nonzero()[0]
+        fold_of[first if groups is None else groups == groups[first]] = -1
+    return fold_of
+
+
+def _fold_groups(fold_of: Tensor, labels: Tensor, number: Tensor, rows: Tensor, folds: int) -> None:
+    """Assign groups, the largest first, to the fold with the fewest samples of their rarest class."""
+    order = rows[number[rows].argsort(stable=True)]
+    groups = order.split(torch.bincount(number[order])[number[order].unique()].tolist())
+    counts = torch.bincount(labels)
+    load = torch.zeros(len(counts), folds, dtype=torch.int64)
+    for members in sorted(groups, key=len, reverse=True):
+        own = labels[members]
+        rarest = own[counts[own].argmin()]
+        fold = int((load[rarest] * len(labels) + load.sum(dim=0)).argmin())
+        fold_of[members] = fold
+        load[:, fold] += torch.bincount(own, minlength=len(counts))
