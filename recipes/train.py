@@ -32,7 +32,7 @@ from lort_hub.training.checkpoints import (
     training_folder,
 )
 from lort_hub.training.stopping import explain_divergence, has_ended
-from lort_hub.training.trainable import merge_lora, select_trainable, train_mode
+from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
 
 
 def main() -> None:
@@ -107,6 +107,8 @@ def main() -> None:
     model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank).to(
         memory_format=torch.channels_last
     )
+    if args.batch_size == 1:
+        check_batches_of_one(model, args.tune, backbone.image_size)
     decays = {"weight_decay": args.weight_decay, "layer_decay": args.layer_decay}
     optimizer = create_optimizer_v2(model, args.opt, lr=args.lr, **decays)
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ from lort_hub.errors import ConfigError, LortHubError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR)
+"""Reasons why a file cannot be written that the user can mend."""
 
 
 def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
@@ -161,6 +165,9 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
     # Imported objects stay. Collecting garbage among them, as Python does after every 700 new objects and
     # before it exits, took a quarter of the start and half a second at the end.
     gc.set_threshold(10_000)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know no letters but ASCII's
     names = {field.name for field in fields(arguments)} if arguments else set()
     try:
         main()
@@ -172,7 +179,7 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
         next_step = "Add --resume to the same command to go on from the finished parts."
         _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+        if error.errno not in UNWRITABLE:
             raise
         place = "--output-dir or LORT_HUB_CACHE" if "output_dir" in names else "LORT_HUB_CACHE"
         _exit(
