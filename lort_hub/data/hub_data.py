@@ -33,7 +33,7 @@ def open_hub(repo_id: str, revision: str | None, request: Request) -> tuple[Open
         >>> open_hub("uoft-cs/cifar10", None, Request("uoft-cs/cifar10"))  # doctest: +SKIP
         (Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[]), '0b271...')
     """
-    folder, commit = download_dataset(repo_id, revision, files=["README.md"])
+    folder, commit = download_dataset(repo_id, revision, files=["README.md", ".gitattributes"])
     names = list_dataset_files(repo_id, folder)
     script = f"{repo_id.rpartition('/')[2]}.py"
     if script in names and not any(name.endswith(".parquet") for name in names):
