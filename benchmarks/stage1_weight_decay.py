@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def split(args: Arguments, folder: Path) -> None:
-    rows = open_source(args.dataset, None, None)[0]["train"]
+    rows = open_source(args.dataset, label_column=args.label_column)[0]["train"]
     assert rows is not None
     labels = np.asarray(rows[args.label_column][:])
     validation = np.zeros(len(labels), dtype=bool)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from lort_hub.errors import HubUnavailableError, LortHubError
+from lort_hub.errors import DatasetError, HubUnavailableError, LortHubError
 
 CONNECT_SECONDS = 5.0
 MODEL_FILES = [
@@ -133,15 +133,71 @@ def download_model(
         >>> download_model("timm/resnet18.a1_in1k", None, error=LortHubError)  # doctest: +SKIP
         (PosixPath('.../snapshots/491b4...'), '491b4...')
     """
+    return _download("model", repo_id, revision, error, files, token, cache_dir)
+
+
+def download_dataset(repo_id: str, revision: str | None, *, files: Sequence[str]) -> tuple[Path, str]:
+    """Download files of one commit of a data set.
+
+    Args:
+        repo_id: `org/name`.
+        revision: Branch, tag or commit; None for the default branch.
+        files: Patterns of the files wanted.
+
+    Returns:
+        The folder in the Hub's cache and the commit its files are from.
+
+    Raises:
+        DatasetError: The Hub answers that the data set cannot be had.
+        HubUnavailableError: The Hub did not answer and the cache does not hold the files.
+
+    Example:
+        >>> download_dataset("uoft-cs/cifar10", None, files=["README.md"])  # doctest: +SKIP
+        (PosixPath('.../snapshots/0b271...'), '0b271...')
+    """
+    return _download("dataset", repo_id, revision, DatasetError, files)
+
+
+def list_dataset_files(repo_id: str, folder: Path) -> list[str]:
+    """List the files of a data set of which `download_dataset` has downloaded some.
+
+    Args:
+        repo_id: `org/name`.
+        folder: What `download_dataset` returned.
+
+    Example:
+        >>> list_dataset_files("org/name", Path("/nonexistent"))
+        []
+    """
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        tree = get_cached_repo_tree(repo_id, repo_type="dataset", revision=folder.name)
+        return sorted(entry.path for entry in tree)
+    except (CachedRepoTreeNotFoundError, ValueError, OSError):  # cached by an older library
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _download(
+    kind: Literal["model", "dataset"],
+    repo_id: str,
+    revision: str | None,
+    error: type[LortHubError],
+    files: Sequence[str],
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> tuple[Path, str]:
     import httpx2
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    pin_revision(repo_id, revision, kind="model", error=error, token=token)
+    pin_revision(repo_id, revision, kind=kind, error=error, token=token)
     try:
         folder = Path(
             snapshot_download(
                 repo_id,
+                repo_type=kind,
                 revision=revision,  # pinned to one commit in there, which keeps the name for offline use
                 allow_patterns=list(files),
                 token=token,
@@ -150,7 +206,7 @@ def download_model(
             )
         )
     except (LocalEntryNotFoundError, httpx2.HTTPError, HfHubHTTPError) as cause:
-        if refusal := refusal_reason(cause, "model", repo_id, revision):
+        if refusal := refusal_reason(cause, kind, repo_id, revision):
             raise error(refusal) from cause
         reason = str(cause).splitlines()[0]
         raise HubUnavailableError(

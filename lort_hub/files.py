@@ -17,9 +17,10 @@ from uuid import uuid4
 
 from safetensors import SafetensorError
 
-from lort_hub.errors import CheckpointError
+from lort_hub.errors import CheckpointError, did_you_mean
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+DISK_ERRORS += (errno.ENAMETOOLONG, errno.ENOTDIR)
 """What the user can mend of what the system says of a file that cannot be written."""
 
 
@@ -121,6 +122,50 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} cannot be made: {existing} is a file.")
     if not os.access(existing, os.W_OK):
         raise CheckpointError(f"{folder} cannot be made: no permission to write in {existing}.")
+
+
+def cache_folder(name: str) -> Path:
+    """Make a folder below lort_hub's cache: `$LORT_HUB_CACHE`, else `~/.cache/lort_hub`.
+
+    Args:
+        name: What is kept in it, such as "features".
+
+    Raises:
+        CheckpointError: It cannot be made.
+
+    Example:
+        >>> cache_folder("features").is_dir()
+        True
+    """
+    folder = Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise CheckpointError(
+            f"Cannot write the cache folder {folder}: {cause.strerror}.\n"
+            "Name another place in the environment variable LORT_HUB_CACHE."
+        ) from cause
+    return folder
+
+
+def missing_path(path: Path, spec: str, argument: str) -> str:
+    r"""Say which part of a path does not exist, and what lies beside it.
+
+    Args:
+        path: The path.
+        spec: The path as the user wrote it.
+        argument: Name of the argument it was given as.
+
+    Example:
+        >>> missing_path(Path("/nope/photos"), "/nope/photos", "dataset")
+        "No folder '/nope/photos' (from `dataset`).\nThere is no '/nope'."
+    """
+    path = path.absolute()
+    missing = next(part for part in (*reversed(path.parents), path) if not part.exists())
+    message = f"No {'file' if path.suffix else 'folder'} '{spec}' (from `{argument}`)."
+    beside = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    hint = did_you_mean(missing.name, beside)
+    return f"{message}{hint}" if missing == path else f"{message}\nThere is no '{missing}'.{hint}"
 
 
 def replaced_folder(folder: Path) -> Path:

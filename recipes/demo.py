@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.runtime import run
-from lort_hub.data.dataset import to_rgb
+from lort_hub.data.decoding import to_rgb
 from lort_hub.download import MODEL_FILES, download_model
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.evaluation.markdown import code

@@ -33,7 +33,7 @@ from lort_hub.training.checkpoints import (
     training_folder,
 )
 from lort_hub.training.stopping import explain_divergence, has_ended
-from lort_hub.training.trainable import merge_lora, select_trainable, train_mode
+from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
 
 
 def main() -> None:
@@ -95,6 +95,8 @@ def main() -> None:
         raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
     model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank)
     model.to(memory_format=torch.channels_last)
+    if args.batch_size == 1:
+        check_batches_of_one(model, args.tune, backbone.image_size)
     optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
     with phase("save check", timing), fail_together(Processes.of(accelerator)):
         if accelerator.is_main_process:

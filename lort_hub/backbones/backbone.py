@@ -108,6 +108,7 @@ class Backbone:
             classifier.out_features = len(weight)
             model.config.id2label = dict(enumerate(class_names))
             model.config.label2id = {name: k for k, name in enumerate(class_names)}
+            model.config.problem_type = "single_label_classification"  # or pipeline scores each class alone
         shape = (*weight.shape, *classifier.weight.shape[2:])
         classifier.weight = nn.Parameter(weight.detach().reshape(shape).clone(), requires_grad=False)
         classifier.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
@@ -149,6 +150,12 @@ def logits_of(output: Any) -> Tensor:
 def check_features(backbone: Backbone) -> None:
     """Refuse a model whose logits are not `classifier(features)`: a new head would not fit back in."""
     image = pillow.effect_noise((64, 64), 64).convert("RGB")
+    shapes = {tuple(backbone.transform(image.resize(size)).shape) for size in ((64, 64), (96, 48), (48, 96))}
+    if len(shapes) > 1:
+        raise BackboneError(
+            f"The processor of '{backbone.spec}' does not crop: images of 3 shapes become {sorted(shapes)}.\n"
+            f"Give `image_size` to crop to a square, e.g. {min(min(shape[1:]) for shape in shapes)}."
+        )
     pixels = torch.stack([backbone.transform(image), backbone.transform(image.rotate(90))])
     try:
         features, logits = backbone.features(pixels), backbone.logits(pixels)

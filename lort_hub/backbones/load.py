@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image as pillow
-from torch import Tensor, nn
+from torch import nn
 
 from lort_hub import cifar_resnets  # noqa: F401  registers the CIFAR nets with timm
 from lort_hub.backbones.backbone import Backbone, check_features
+from lort_hub.backbones.load_transformers import is_named, load_transformers
 from lort_hub.data.transforms import augmentation
 from lort_hub.download import download_model
 from lort_hub.errors import BackboneError, did_you_mean
+from lort_hub.files import missing_path
 from lort_hub.records import read_trained_on
 
 
@@ -37,25 +37,27 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
         HubUnavailableError: The Hub is needed and does not answer.
 
     Example:
+        >>> import torch
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=64)
         >>> backbone.features(torch.zeros(2, 3, 64, 64)).shape, backbone.num_features
         (torch.Size([2, 96]), 96)
     """
     forced = spec.startswith("transformers:")
-    name = spec.removeprefix("transformers:")
+    name = hub_name(spec.removeprefix("transformers:"))
     revision = None
     if name.startswith("local-dir:") or Path(name).is_dir():
         source = name.removeprefix("local-dir:")
         folder = Path(source)
-    elif name.startswith((".", "/", "~")):
-        raise BackboneError(f"No folder '{name}' (backbone '{spec}').")
+    elif refusal := _no_folder(name):
+        raise BackboneError(refusal)
     elif "/" in name:
         source, _, branch = name.removeprefix("hf-hub:").partition("@")
         folder, revision = download_model(source, branch or None, error=BackboneError)
     else:
         return _load_timm_name(spec, pretrained, image_size)
     config = _read_config(folder, spec, weights=pretrained)
-    is_timm = "architecture" in config and not forced
+    # transformers' own wrapper of timm models is read, and written, as timm does.
+    is_timm = "architecture" in config and (not forced or config.get("model_type") == "timm_wrapper")
     if not is_timm and "model_type" not in config:
         lacks = (
             "transformers' 'model_type'" if forced else "timm's 'architecture' and transformers' 'model_type'"
@@ -67,8 +69,45 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     if is_timm:
         backbone = _timm_backbone(f"local-dir:{folder}", spec, source, revision, pretrained, image_size)
     else:
-        backbone = _transformers_backbone(folder, spec, source, revision, pretrained, image_size)
+        backbone = load_transformers(folder, spec, source, revision, pretrained, image_size)
     return replace(backbone, trained_on=read_trained_on(folder) if pretrained else None)
+
+
+def hub_name(spec: str) -> str:
+    """Return the `org/name` of a model's address on the Hub; other specs as they are.
+
+    Example:
+        >>> hub_name("https://huggingface.co/microsoft/resnet-50"), hub_name("resnet50")
+        ('microsoft/resnet-50', 'resnet50')
+    """
+    address = re.match(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://|models/)(.+)", spec)
+    if not address:
+        return spec
+    found = re.fullmatch(r"(?:models/)?([^/]+/[^/]+?)(?:/(?:tree|blob|resolve)/([^/]+))?/?", address[1])
+    return spec if not found else f"{found[1]}@{found[2]}" if found[2] else found[1]
+
+
+def _no_folder(name: str) -> str | None:
+    """What to say of a spec that is a file, an address or a mistyped folder; None for other ones."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return (
+            f"'{name}' is a file (from `backbone`); expected a folder of config.json and model.safetensors.\n"
+            "Pickled weights are never read: load them in Python, and save the model with transformers' "
+            "save_pretrained or timm.models.save_for_hf(model, folder, safe_serialization=True)."
+        )
+    if "://" in name or name.startswith("datasets/"):
+        return (
+            f"'{name}' is {'a web address' if '://' in name else 'a data set'} (from `backbone`).\n"
+            "Expected a timm name, org/name on the Hub, or a folder with config.json and model.safetensors."
+        )
+    missing = missing_path(path, name, "backbone")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return missing
+    in_a_folder = "/" in name and path.absolute().parent.is_dir() and not name.startswith("hf-hub:")
+    return (
+        f"{missing}\nFor a model on the Hub: hf-hub:{name}." if in_a_folder and "Did you" in missing else None
+    )
 
 
 def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Backbone:
@@ -150,7 +189,7 @@ def _timm_backbone(
         library="timm",
         model=model,
         classifier_name=_linear_name(model, spec),
-        class_names=tuple(names) if names and len(names) == model.num_classes else None,
+        class_names=tuple(names) if names and is_named(names, model.num_classes) else None,
         transform=timm.data.create_transform(**data),
         augment=augmentation(data),
         image_size=data["input_size"][1],
@@ -160,71 +199,9 @@ def _timm_backbone(
     return backbone
 
 
-def _transformers_backbone(
-    folder: Path, spec: str, source: str, revision: str | None, pretrained: bool, image_size: int | None
-) -> Backbone:
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-
-    load = partial(AutoImageProcessor.from_pretrained, folder, trust_remote_code=False)
-    try:
-        processor = load()
-        if image_size:
-            square = {"height": image_size, "width": image_size}
-            size = {"shortest_edge": image_size} if "shortest_edge" in dict(processor.size) else square
-            processor = load(size=size, crop_size=square)
-        transform = partial(_process, processor)
-        pixels = transform(pillow.new("RGB", (64, 64)))
-        if pretrained:
-            model, info = AutoModelForImageClassification.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
-            )
-        else:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            model, info = AutoModelForImageClassification.from_config(config, trust_remote_code=False), {}
-    except Exception as cause:  # an unknown config can make the library raise anything
-        raise BackboneError(f"transformers cannot load '{spec}': {type(cause).__name__}: {cause}") from cause
-    model.float().eval().requires_grad_(False)  # transformers keeps a file's half precision
-
-    name = _final_linear(model, pixels[None], spec)
-    missing = [key for key in info.get("missing_keys", ()) if not key.startswith(f"{name}.")]
-    if missing:
-        raise BackboneError(
-            f"'{spec}' lacks {len(missing)} weights of its own architecture, the first '{missing[0]}'.\n"
-            "The file is incomplete or of another model; features from random weights would be worthless."
-        )
-    names = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
-    default_names = [f"LABEL_{k}" for k in range(len(names))]
-    has_names = pretrained and not info.get("missing_keys") and names != default_names
-    data = {
-        "input_size": tuple(pixels.shape),
-        "mean": tuple(processor.image_mean),
-        "std": tuple(processor.image_std),
-        "interpolation": "bicubic",
-    }
-    backbone = Backbone(
-        spec=spec,
-        source=source,
-        revision=revision,
-        library="transformers",
-        model=model,
-        classifier_name=name,
-        class_names=tuple(names) if has_names else None,
-        transform=transform,
-        augment=augmentation(data, partial(_process, processor, do_resize=False)),
-        image_size=data["input_size"][1],
-        preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
-        processor=processor,
-    )
-    check_features(backbone)
-    return backbone
-
-
-def _process(processor: Any, image: pillow.Image, **options: bool) -> Tensor:
-    pixels: Tensor = processor(image, return_tensors="pt", **options)["pixel_values"][0]
-    return pixels
-
-
 def _linear_name(model: nn.Module, spec: str) -> str:
+    import timm
+
     classifier = model.get_classifier()  # type: ignore[operator]
     if isinstance(classifier, nn.Linear) or (
         isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)
@@ -232,37 +209,10 @@ def _linear_name(model: nn.Module, spec: str) -> str:
         names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         return names[classifier]
     got = "two heads" if isinstance(classifier, tuple) else type(classifier).__name__
+    plain = spec.partition(".")[0].replace("_distilled", "")
+    sibling = plain if plain != spec.partition(".")[0] and timm.is_model(plain) else None
+    instead = f"its undistilled sibling {sibling}" if sibling else "another family"
     raise BackboneError(
         f"'{spec}' ends in {got}, expected one linear classifier that (W, b) can replace.\n"
-        "Use the undistilled sibling (deit_small_patch16_224, not deit_small_distilled_patch16_224) "
-        "or another family, e.g. resnet50, convnext_tiny, vit_small_patch16_224."
+        f"Use {instead}, e.g. {'' if sibling else 'resnet50, '}convnext_tiny, vit_small_patch16_224."
     )
-
-
-@torch.inference_mode()
-def _final_linear(model: nn.Module, pixels: Tensor, spec: str) -> str:
-    """Find the name of the one `nn.Linear` whose output is the model's logits."""
-    outputs: dict[str, Tensor] = {}
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    hooks = [
-        module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
-        for name, module in linears.items()
-    ]
-    try:
-        logits = model(pixels).logits
-    except (AssertionError, RuntimeError, ValueError) as cause:
-        raise BackboneError(
-            f"'{spec}' refuses an input of {tuple(pixels.shape)}: {cause}\nTry another `image_size`."
-        ) from cause
-    finally:
-        for hook in hooks:
-            hook.remove()
-    final = [name for name, output in outputs.items() if output is logits]
-    if len(final) != 1:
-        candidates = [name for name, module in linears.items() if module.out_features == logits.shape[-1]]
-        raise BackboneError(
-            f"'{spec}' does not end in one linear classifier (linear layers of {logits.shape[-1]} outputs: "
-            f"{', '.join(candidates) or 'none'}).\n"
-            "Two-headed models (...WithTeacher) cannot take one (W, b); use plain ...ForImageClassification."
-        )
-    return final[0]

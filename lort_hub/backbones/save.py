@@ -82,7 +82,8 @@ def check_saved(
         images: A few RGB images.
 
     Raises:
-        CheckpointError: It has another number of classes, or its logits differ by more than 1e-4.
+        CheckpointError: It has another number of classes, its logits differ by more than 1e-4, or pipeline's
+            scores do not sum to one.
 
     Example:
         >>> import tempfile
@@ -109,6 +110,7 @@ def check_saved(
             f"The saved model's logits differ from ours by {error:.2g}, expected at most 1e-4.\n"
             "Nothing was written; please report the backbone as an issue."
         )
+    _check_scores(folder, images)
 
 
 def check_saveable(backbone: Backbone, class_names: Sequence[str], folder: Path) -> None:
@@ -151,3 +153,22 @@ def check_saveable(backbone: Backbone, class_names: Sequence[str], folder: Path)
             f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}\n"
             "Nothing was computed yet: use another backbone, and please report this one as an issue."
         ) from cause
+
+
+def _check_scores(folder: Path, images: Sequence[Any]) -> None:
+    """Refuse a saved model, of timm's too, whose scores in transformers' pipeline do not sum to one."""
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    classify = pipeline("image-classification", model=str(folder), top_k=None, device="cpu")
+    if shown:
+        logging.enable_progress_bar()
+    for scores in classify(list(images)):
+        total = sum(each["score"] for each in scores)
+        if not abs(total - 1) < 1e-3:
+            raise CheckpointError(
+                f"The saved model's scores in transformers' pipeline sum to {total:.3f}, expected 1.\n"
+                "Nothing was written; please report the backbone as an issue."
+            )

@@ -60,7 +60,12 @@ class RunArguments:
     )
     pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
     image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's).")
-    dataset: str = flag("cifar100", "digits, cifar10, cifar100, org/name on the Hub, or a local folder.")
+    dataset: str = flag(
+        "cifar100",
+        "digits, cifar10, cifar100, org/name[:configuration][@revision] on the Hub, a folder, or a file: "
+        "a CSV of image files and labels, a parquet table, an archive.",
+    )
+    image_root: str | None = flag(None, "Folder of the images that a CSV names (default: found beside it).")
     imbalance: str | None = flag(
         None,
         "none, exp:IR, pareto:IR, step:IR, humps:IR, tail:IR (default: cifar exp:100, digits exp:10).",
@@ -117,7 +122,7 @@ class RunArguments:
     def data_options(self) -> dict[str, Any]:
         """Return the options of `load_long_tailed`."""
         cut = ("imbalance", "subset", "subset_seed")
-        names = ("image_column", "label_column", "train_split", "test_split", "class_folder")
+        names = ("image_column", "label_column", "train_split", "test_split", "class_folder", "image_root")
         groups = ("group_column", "group_pattern", "group_file")
         return {name: getattr(self, name) for name in (*cut, *names, "on_duplicate", *groups)}
 

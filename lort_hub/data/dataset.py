@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,39 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from lort_hub.data.decoding import MACHINE_ERRORS, Encoded, decode, is_empty, why_not
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
 
 
-DECODING_ERRORS = (
-    OSError, ValueError, SyntaxError, TypeError, UnidentifiedImageError, Image.DecompressionBombError
-)  # fmt: skip
-
-Encoded = dict[str, Any]
-"""The bytes of an image, or the path of its file: a cell of datasets' image column."""
-
-
 class BadImageError(DatasetError):
     """An image that cannot be decoded."""
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB.
-
-    Args:
-        image: The image.
-
-    Example:
-        >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
-        (255, 255, 255)
-    """
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
-        image = image.point(lambda value: value / 256).convert("L")
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -87,28 +64,25 @@ class ImageSplit:
         """
         return self.decode(index, *self.encoded([index]))
 
-    def encoded(self, indices: Sequence[int]) -> list[Encoded]:
+    def encoded(self, indices: Sequence[int]) -> list[Encoded | None]:
         """The images at these positions, not decoded: one look into the table for all of them."""
-        rows: list[Encoded] = self.images[[int(index) for index in indices]][self.image_column]
+        rows: list[Encoded | None] = self.images[[int(index) for index in indices]][self.image_column]
         return rows
 
-    def decode(self, index: int, encoded: Encoded) -> Image.Image:
+    def decode(self, index: int, encoded: Encoded | None) -> Image.Image:
         """What `image` returns, of what `encoded` has read."""
-        import datasets
-
         try:
-            image: Image.Image = datasets.Image().decode_example(encoded)
-            return to_rgb(image)
-        except DECODING_ERRORS as cause:
-            if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
-                raise  # the machine's trouble, not the image's
-            reason = str(cause)
+            return decode(encoded)
+        except Exception as cause:  # decoders raise anything at a damaged file
+            if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
+                raise
+            reason = why_not(cause, encoded)
         # Raised here, and not from its cause, whose traceback would keep the file open.
         path = encoded.get("path") if encoded else None
         raise BadImageError(
             f"Cannot decode row {self.rows[index]} of split '{self.name}'"
-            f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {reason}\n"
-            "Mend or remove the image, or leave all such images out with --on-bad-image skip."
+            f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {reason}.\n"
+            'Mend or remove the image, or leave all such images out with `on_bad_image="skip"`.'
         )
 
     def files(self) -> list[str | None]:
@@ -138,11 +112,10 @@ class ImageSplit:
         digest = hashlib.sha256(self.labels.tobytes())
         for batch in self.images.select_columns(self.image_column).iter(batch_size=1000):
             for encoded in batch[self.image_column]:
-                if encoded is not None and encoded["bytes"] is not None:
-                    digest.update(encoded["bytes"])
-                elif encoded is not None:
-                    file = Path(encoded["path"])
-                    digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+                if not is_empty(encoded):
+                    digest.update(
+                        encoded["bytes"] if encoded["bytes"] is not None else _state(encoded["path"])
+                    )
         return digest.hexdigest()
 
 
@@ -164,6 +137,53 @@ class Duplicate(NamedTuple):
     row: int
     file: str
     class_name: str
+
+
+def _state(path: str) -> bytes:
+    """Name, size and time of a file; its name alone where it is missing."""
+    file = Path(path)
+    try:
+        found = file.stat()
+    except OSError:
+        return f"{file.name} missing".encode()
+    return f"{file.name} {found.st_size} {found.st_mtime_ns}".encode()
+
+
+def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
+    """Decode a sample of the images, and note where they use under a tenth of the range from black to white.
+
+    Args:
+        split: The images.
+        sample: How many to decode, evenly spaced.
+
+    Returns:
+        The note; None where the range is used.
+
+    Raises:
+        BadImageError: None of the sample can be decoded: the first one's error.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> brightness_note(load_long_tailed("digits").train) is None
+        True
+    """
+    darkest, brightest, errors = 255, 0, []
+    chosen = np.linspace(0, len(split) - 1, min(sample, len(split))).astype(int)
+    for index in chosen:
+        try:
+            least, most = zip(*split.image(int(index)).getextrema(), strict=True)
+        except BadImageError as error:
+            errors.append(error)
+        else:
+            darkest, brightest = min(darkest, *least), max(brightest, *most)
+    if errors and len(errors) == len(chosen):
+        raise errors[0]
+    if brightest - darkest >= 256 / 10:
+        return None
+    return (
+        f"the pixels of {len(chosen) - len(errors)} sampled images of '{split.name}' lie between {darkest} "
+        f"and {brightest}, of 0 (black) to 255 (white): are the images nearly blank, or of 12 bits in 16?"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from PIL import Image as pillow
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lort_hub.data.dataset import BadImageError, Encoded, ImageSplit, LongTailedData
+from lort_hub.data.dataset import BadImageError, ImageSplit, LongTailedData
+from lort_hub.data.decoding import Encoded
 from lort_hub.data.transforms import EVAL_VIEW, Transform, split_transform
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class ImageViews(Dataset[LoadedImage]):
         encoded = self.split.encoded([row for _, row in keys])
         return [self._load(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
 
-    def _load(self, view: str, row: int, encoded: Encoded) -> LoadedImage:
+    def _load(self, view: str, row: int, encoded: Encoded | None) -> LoadedImage:
         try:
             image = self.split.decode(row, encoded)
         except BadImageError as error:

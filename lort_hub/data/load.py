@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
+from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightness_note
 from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
@@ -22,7 +22,9 @@ from lort_hub.data.overlap import (
     list_duplicates,
     number_contents,
 )
-from lort_hub.data.sources import PRESETS, find_columns, open_source, read_labels
+from lort_hub.data.presets import PRESETS
+from lort_hub.data.sources import open_source
+from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def load_long_tailed(
     train_split: str | None = None,
     test_split: str | None = None,
     class_folder: ClassFolder | None = None,
+    image_root: str | Path | None = None,
     on_duplicate: OnDuplicate = "keep",
     group_column: str | None = None,
     group_pattern: str | None = None,
@@ -51,7 +54,7 @@ def load_long_tailed(
     """Load a data set and cut its training part to a long tail; everything but the pixels is checked.
 
     Args:
-        spec: `digits`, a preset, `org/name[@revision]` on the Hub, or a folder (imagefolder or parquet).
+        spec: `digits`, a preset, `org/name[:configuration][@revision]` on the Hub, a folder or a file.
         imbalance: As in `long_tailed_counts`; None for the preset's own, else none.
         subset: Which images of a class to keep.
         subset_seed: Seed of `subset="shuffle"`.
@@ -61,6 +64,7 @@ def load_long_tailed(
         test_split: None for `test`, else `validation`, else a fifth of each class of the training split.
         class_folder: Whether a picture's class is the first or the last of the folders below its split, in an
             image folder; None where it makes no difference.
+        image_root: Folder of the images that a CSV or another list names; None for the list's own.
         on_duplicate: "keep" or "drop" training images that are test images too, byte for byte.
         group_column: Column of groups: images of one group, as the frames of a clip, are held out together.
         group_pattern: The same by a regular expression with one pair of parentheses, searched in file names.
@@ -81,15 +85,18 @@ def load_long_tailed(
     grouping = Grouping(group_column, group_pattern, group_file)
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
     splits, origin = open_source(
-        spec, train_split, test_split, class_folder=class_folder, label_column=label_column
+        spec,
+        train_split,
+        test_split,
+        image_column=image_column,
+        label_column=label_column,
+        image_root=image_root,
+        class_folder=class_folder,
+        group_column=group_column,
     )
-    notes = origin.pop("notes", [])
+    notes = origin.pop("notes")
     train_rows, test_rows = splits["train"], splits["test"]
-    image_column, label_column = find_columns(
-        train_rows,
-        image_column or (preset.image_column if preset else None),
-        label_column or (preset.label_column if preset else None),
-    )
+    image_column, label_column = origin["image_column"], origin["label_column"]
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = _split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
@@ -109,14 +116,14 @@ def load_long_tailed(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
     _check_classes(train, test, names)
+    if note := brightness_note(train):
+        notes.append(note)
     if on_duplicate == "drop":
         train = _without_copies(train, test, notes)
     duplicates = list_duplicates(train, test, origin["dataset"])
     notes += [*_group_notes(train, test, grouping), *_test_notes(test, duplicates)]
     source = {
         **origin,
-        "image_column": image_column,
-        "label_column": label_column,
         "imbalance": imbalance,
         "subset": subset,
         "subset_seed": subset_seed if subset == "shuffle" else None,

@@ -18,7 +18,8 @@ from lort_hub.data.holdout import unseen_images
 from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes, fail_together
-from lort_hub.features.store import FeatureStore, cache_folder
+from lort_hub.features.store import FeatureStore
+from lort_hub.files import cache_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,7 +83,7 @@ def extract_features(
     }
     if dtype != torch.float32:  # float32 has no entry, so stores from before this option stay valid
         content["dtype"] = str(dtype).removeprefix("torch.")
-    store = FeatureStore.create(folder or cache_folder() / "features", content, num_samples=len(split))
+    store = FeatureStore.create(folder or cache_folder("features"), content, num_samples=len(split))
     extraction = _Extraction(
         backbone=backbone,
         images=ImageViews(split, backbone.transform, backbone.augment),

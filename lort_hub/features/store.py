@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -301,8 +300,3 @@ def _read(path: Path, name: str) -> Tensor:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def cache_folder() -> Path:
-    """Return the folder of all feature stores: `$LORT_HUB_CACHE`, else `~/.cache/lort_hub`."""
-    return Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS
 from lort_hub.heads.methods import METHODS, Method
@@ -79,6 +79,7 @@ def setting_paths(
 
     Raises:
         ConfigError: The method has no setting of that name.
+        FeatureError: All features are equal, so weight decays have no unit.
 
     Example:
         >>> import torch
@@ -105,13 +106,24 @@ def setting_paths(
         common = {**fixed, **overrides, **dict(zip(outer, values, strict=True))}
         steps = grid[along]
         if "weight_decay" in grid:
-            unit = float(training.basis(common.get("gamma", 0.0)).values.mean()) / num_classes
+            unit = _mean_variance(training, common.get("gamma", 0.0)) / num_classes
             if along == "weight_decay":
                 steps = tuple(unit * decay for decay in steps[::decay_stride])
             else:
                 common["weight_decay"] *= unit
         paths.append([{**common, along: step} for step in steps])
     return paths
+
+
+def _mean_variance(training: TrainingSet, gamma: float) -> float:
+    """Compute the mean variance of the features, the unit of weight decays."""
+    basis = training.basis(gamma)
+    if basis.values.sum() <= 1e-12 * basis.mean.square().sum():  # rounding alone
+        raise FeatureError(
+            "All features are equal: are the images blank?\n"
+            "Look at some of them; no head can tell such images apart."
+        )
+    return float(basis.values.mean())
 
 
 def select(validator: Validator, method: Method, overrides: Settings | None = None) -> Selection:

@@ -72,6 +72,35 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
             module.train(tune == "full")
 
 
+def check_batches_of_one(model: nn.Module, tune: Tune, image_size: int) -> None:
+    """Refuse to train on one image at a time where batch normalisation then has one value a channel.
+
+    Args:
+        model: The model; it is left as it is.
+        tune: What is trained.
+        image_size: Side of its images in pixels.
+
+    Raises:
+        ConfigError: It cannot.
+
+    Example:
+        >>> from torch import nn
+        >>> check_batches_of_one(nn.Conv2d(3, 4, 1), "full", 8)
+    """
+    import torch
+
+    tried = copy.deepcopy(model)
+    train_mode(tried, tune)
+    try:
+        with torch.no_grad():
+            tried(torch.zeros(1, 3, image_size, image_size))
+    except ValueError as cause:
+        raise ConfigError(
+            f"Batches of one image leave batch normalisation a single value to normalise: {cause}\n"
+            "Raise `batch_size` to 2 or more, or `image_size`."
+        ) from cause
+
+
 def merge_lora(model: Any) -> nn.Module:
     """Add the low-rank updates of a trained model to its weights, in a copy; return others as they are."""
     plain: nn.Module = model

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from lort_hub.data.decoding import register_heif
 from lort_hub.errors import DatasetError
 
 USUAL = frozenset(
@@ -256,16 +257,6 @@ def _formats() -> dict[str, Callable[[bytes], bool | str]]:
 
 _UNMARKED = {".tga": ["TGA"], ".pcd": ["PCD"], ".im": ["IM"]}
 """Formats that have no first bytes of their own, by extension."""
-
-
-def register_heif() -> bool:
-    """Let Pillow open .heic files where pillow-heif is installed; False where it is not."""
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return False
-    register_heif_opener()
-    return True
 
 
 def printable(name: str) -> str:

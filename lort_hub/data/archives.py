@@ -1,0 +1,173 @@
+"""Unpack zip and tar archives of pictures into the cache: once, whole or not at all, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.tables.splits import split_in_name
+from lort_hub.errors import CheckpointError, DatasetError
+from lort_hub.files import cache_folder, sha256
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is an archive, by its name.
+
+    Example:
+        >>> is_archive(Path("photos.tar.gz")), is_archive(Path("photos.gz"))
+        (True, False)
+    """
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def is_webdataset(path: Path) -> bool:
+    """Return whether a .tar file is a WebDataset shard: members with one stem that lie one after the other.
+
+    Example:
+        >>> is_webdataset(Path("photos.zip"))
+        False
+    """
+    if not path.name.lower().endswith(".tar"):
+        return False
+    try:
+        with tarfile.open(path) as archive:
+            names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
+    except tarfile.TarError:
+        return False
+    keys = [name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0] for name in names]
+    return len(keys) > 1 and any(one == other for one, other in pairwise(keys))
+
+
+def unpack(archives: Sequence[Path]) -> Path:
+    """Unpack archives into one folder of the cache, or return the folder where that was done before.
+
+    Of several archives, train.zip becomes train/ in it; what a folder holds alone is lifted out of it.
+
+    Args:
+        archives: The archives.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: An archive is damaged, encrypted, or holds paths that lead out of it.
+        CheckpointError: The disk has no room for it.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "photos.zip"
+        >>> with zipfile.ZipFile(file, "w") as archive:
+        ...     archive.writestr("photos/train/ant/0.txt", "")
+        >>> [path.name for path in unpack([file]).iterdir()]
+        ['train']
+    """
+    digest = hashlib.sha256()
+    for archive in archives:
+        digest.update(f"{archive.name} {_content_key(archive)} ".encode())
+    folder = cache_folder("archives") / digest.hexdigest()[:32]
+    if not folder.exists():
+        staged = folder.with_name(f"{folder.name}.{uuid4().hex}.tmp")
+        try:
+            for archive in archives:
+                split = split_in_name(_stem(archive))
+                _unpack(archive, staged / split if split and len(archives) > 1 else staged)
+            _lift(staged)
+            with suppress(OSError):  # another process was faster
+                staged.rename(folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def _stem(archive: Path) -> str:
+    name = archive.name.lower()
+    return archive.name[: -max(len(end) for end in ARCHIVES if name.endswith(end))]
+
+
+def _content_key(archive: Path) -> str:
+    """Checksum of an archive's content; a zip's own list of checksums stands for its members."""
+    if not archive.name.lower().endswith(".zip"):
+        return sha256(archive)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [(member.filename, member.file_size, member.CRC) for member in opened.infolist()]
+    except zipfile.BadZipFile as cause:
+        raise _damaged(archive, cause) from cause
+    return hashlib.sha256(repr(members).encode(errors="surrogateescape")).hexdigest()
+
+
+def _damaged(archive: Path, cause: object) -> DatasetError:
+    return DatasetError(
+        f"Cannot unpack '{archive}': {cause}.\nDownload or pack it again, or unpack it and give the folder."
+    )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as opened:
+                members = [member for member in opened.infolist() if _is_data(member.filename)]
+                for member in members:
+                    member.filename = member.filename.replace("\\", "/")  # as Windows may write them
+                if any(member.flag_bits & 1 for member in members):
+                    raise _damaged(archive, "it is encrypted, and a password is never asked for")
+                _check(archive, [member.filename for member in members], folder)
+                _check_room(archive, folder, sum(member.file_size for member in members))
+                for member in members:
+                    if not stat.S_ISLNK(member.external_attr >> 16):
+                        opened.extract(member, folder)
+        else:
+            with tarfile.open(archive) as opened:
+                files = [member for member in opened if _is_data(member.name)]
+                _check(archive, [member.name for member in files], folder)
+                _check_room(archive, folder, sum(member.size for member in files))
+                opened.extractall(folder, members=files, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as cause:
+        raise _damaged(archive, cause) from cause
+
+
+def _is_data(name: str) -> bool:
+    return "__MACOSX" not in PurePosixPath(name).parts
+
+
+def _check(archive: Path, names: Iterable[str], folder: Path) -> None:
+    root = folder.resolve()
+    for name in names:
+        if name.startswith("/") or not (root / name).resolve().is_relative_to(root):
+            raise DatasetError(
+                f"'{archive}' holds the path '{name}', which leads out of the archive.\n"
+                "Such an archive is not unpacked; pack it again with paths below its own folder."
+            )
+
+
+def _check_room(archive: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CheckpointError(
+            f"Unpacking '{archive}' needs {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB "
+            "free.\nMake room, name another cache folder in LORT_HUB_CACHE, or unpack it and give the folder."
+        )
+
+
+def _lift(folder: Path) -> None:
+    """Lift what lies in a folder's only folder out of it, unless that one's name tells the split."""
+    for outer in [folder, *(path for path in folder.iterdir() if kind_of(path.name))]:
+        while outer.is_dir() and len(found := list(outer.iterdir())) == 1 and found[0].is_dir():
+            if outer == folder and kind_of(found[0].name):
+                break
+            inner = found[0].rename(outer / uuid4().hex)
+            for path in list(inner.iterdir()):
+                path.rename(outer / path.name)
+            inner.rmdir()

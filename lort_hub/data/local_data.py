@@ -1,0 +1,226 @@
+"""Open a local folder or file of any layout: tables, lists of image files, archives, class folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lort_hub.data.archives import is_archive, is_webdataset, unpack
+from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.read import read_image_folder
+from lort_hub.data.request import Opened, Request
+from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
+from lort_hub.data.tables.encoded import (
+    has_images,
+    is_saved_to_disk,
+    read_parquet,
+    read_saved,
+    read_webdataset,
+)
+from lort_hub.data.tables.image_files import ImageFiles
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.listed import open_lists
+from lort_hub.data.tables.lists import LISTS
+from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard
+from lort_hub.errors import DatasetError
+
+DEPTH = 4
+"""Folders below the data folder in which tables are looked for."""
+
+
+def open_folder(folder: Path, request: Request) -> Opened | None:
+    """Open a folder as tables, as lists of image files or as archives of them.
+
+    Args:
+        folder: The folder.
+        request: What the user said of it.
+
+    Returns:
+        Its rows; None where it holds no tables, so that class folders are what is left.
+
+    Raises:
+        DatasetError: Tables that cannot be read, or that contradict the class folders.
+
+    Example:
+        >>> import datasets, tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> rows = datasets.Dataset.from_dict({"image": [b""], "label": [0]})
+        >>> _ = rows.to_parquet(folder / "train.parquet")
+        >>> list(open_folder(folder, Request(str(folder))).splits)
+        ['train']
+    """
+    if is_saved_to_disk(folder):
+        return Opened(read_saved(folder))
+    files = _table_files(folder)
+    if (script := folder / f"{folder.name}.py").is_file() and not any(
+        file.suffix == ".parquet" for file in files
+    ):
+        raise script_error(request.spec, script.name)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
+    folder = folder / configuration.folder
+    return _open_tables(
+        [file for file in files if file.is_relative_to(folder)], folder, configuration, request
+    )
+
+
+def _open_tables(
+    files: Sequence[Path], folder: Path, configuration: Configuration, request: Request
+) -> Opened | None:
+    parquet = [file for file in files if file.suffix.lower() == ".parquet"]
+    tables = [file for file in parquet if has_images(file, request.image_column)]
+    shards = [file for file in files if is_webdataset(file)]
+    if tables:
+        splits = _by_split(tables, folder, configuration)
+        return Opened({name: read_parquet(of, configuration.features) for name, of in splits.items()})
+    if shards:
+        splits = _by_split(shards, folder, configuration)
+        return Opened({name: read_webdataset(of) for name, of in splits.items()})
+    lists = [file for file in files if file.suffix.lower() in LISTS[:3]]
+    archives = [file for file in files if is_archive(file) and file.parent == folder]
+    opened = open_lists(lists + parquet, folder, request, archives=archives)
+    opened = opened or _open_archives(archives, folder, request)
+    if opened or not parquet or ImageFiles([folder]).files:
+        return opened
+    return Opened({"train": read_parquet(parquet)})  # for what is said of tables without images
+
+
+def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
+    if not archives or ImageFiles([folder]).files:
+        return None
+    opened = open_any(unpack(archives), request)
+    opened.notes.append(f"read from the cache, where {shown([path.name for path in archives])} were unpacked")
+    return opened
+
+
+def open_any(folder: Path, request: Request) -> Opened:
+    """Open a folder as tables, else by its class folders.
+
+    Args:
+        folder: The folder.
+        request: What the user said of it.
+
+    Raises:
+        DatasetError: It holds no data set, or one that can be read in two ways.
+
+    Example:
+        >>> open_any(Path("photos"), Request("photos"))  # doctest: +SKIP
+        Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[])
+    """
+    if opened := open_folder(folder, request):
+        return opened
+    options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
+    reading = read_image_folder(folder, **options)
+    if reading is None:
+        found = shown(sorted(path.name for path in folder.iterdir()))
+        raise DatasetError(
+            f"'{folder}' holds no data set that can be read: {found or 'it is empty'}.\n"
+            "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
+            "or a CSV with a column of image files and one of labels."
+        )
+    splits = {reading.train_split: reading.train}
+    if reading.test is not None and reading.test_split is not None:
+        splits[reading.test_split] = reading.test
+    origin = reading.origin()
+    record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+
+
+def open_file(file: Path, request: Request) -> Opened:
+    """Open a file: a table with the other splits beside it, a list of image files, or an archive.
+
+    Args:
+        file: The file.
+        request: What the user said of it.
+
+    Raises:
+        DatasetError: It is none of these.
+
+    Example:
+        >>> import datasets, tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "train.parquet"
+        >>> _ = datasets.Dataset.from_dict({"image": [b""], "label": [0]}).to_parquet(file)
+        >>> list(open_file(file, Request(str(file))).splits)
+        ['train']
+    """
+    suffix, folder = file.suffix.lower(), file.parent
+    beside = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == suffix and path != file]
+    others: dict[str, list[Path]] = {}
+    for path in beside:
+        split = split_in_name(stem_of_shard(path.name))
+        if split in ("test", "validation") and "submission" not in path.name.lower():
+            others.setdefault(split, []).append(path)
+    if suffix == ".parquet" and has_images(file, request.image_column):
+        shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
+        splits = {"train": sorted([file, *shards]), **others}
+        return Opened({name: read_parquet(files) for name, files in splits.items()})
+    if suffix in LISTS or suffix == ".parquet":
+        lists = [file, *(path for split in others.values() for path in split)]
+        return open_lists(lists, folder, request, only=True) or Opened({"train": read_parquet([file])})
+    if is_webdataset(file):
+        return Opened({"train": read_webdataset([file])})
+    if is_archive(file):
+        return open_any(unpack([file]), request)
+    if suffix in image_suffixes():
+        raise DatasetError(
+            f"'{file}' is a single image.\n"
+            "A data set is a folder with the images of each class in a folder: train/CLASS/*.jpg."
+        )
+    raise DatasetError(
+        f"'{file}' is a file that is not read as a data set.\n"
+        "Expected a folder, a .parquet, .csv, .tsv or .jsonl table, a .txt list of images, or an archive."
+    )
+
+
+def script_error(spec: str, script: str) -> DatasetError:
+    """Refuse a data set with a loading script, and say what to use instead.
+
+    Example:
+        >>> "refs/convert/parquet" in str(script_error("org/name", "name.py"))
+        True
+    """
+    repo_id = spec if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", spec) else f"org/{script.removesuffix('.py')}"
+    return DatasetError(
+        f"'{spec}' is a data set with a loading script, {script}, which is not run.\n"
+        f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
+        f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
+    )
+
+
+def _table_files(folder: Path) -> list[Path]:
+    """The tables, lists and archives in a folder and not far below it, sorted."""
+    found, seen = [], set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        here = Path(path)
+        depth = len(here.relative_to(folder).parts)
+        real = os.path.realpath(path)
+        is_output = depth and "run.json" in names and "metrics.json" in names
+        if real in seen or depth > DEPTH or is_output:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            file = here / name
+            if not name.startswith(".") and (
+                file.suffix.lower() in (".parquet", *LISTS[:3]) or is_archive(file)
+            ):
+                found.append(file)
+    return found
+
+
+def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
+    names = {str(file.relative_to(folder)): file for file in files}
+    below = {f"{configuration.folder}/{name}".strip("/"): file for name, file in names.items()}
+    if (listed := configuration.files(below)) is not None and any(listed.values()):
+        return {split: [below[name] for name in of] for split, of in listed.items() if of}
+    splits: dict[str, list[Path]] = {}
+    for name, file in names.items():
+        splits.setdefault(split_of_file(Path(name)) or "", []).append(file)
+    if set(splits) == {""}:
+        return {"train": splits[""]}
+    for file in splits.pop("", []):
+        splits.setdefault(stem_of_shard(file.name), []).append(file)
+    return splits

@@ -1,0 +1,54 @@
+"""Keep together what was asked of a data set, and what was opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lort_hub.data.image_folder.classes import ClassFolder
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user said of a data set.
+
+    Attributes:
+        spec: The data set, as written.
+        configuration: Name of its configuration, or None.
+        image_column: Column of the images, or None.
+        label_column: Column of the labels, or None.
+        image_root: Folder of the images that a list names, or None.
+        train_split: Name of the training split, or None.
+        test_split: Name of the test split, or None.
+        class_folder: Which folder below the split of an image folder is the class, or None.
+    """
+
+    spec: str
+    configuration: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    image_root: Path | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+    class_folder: ClassFolder | None = None
+
+
+@dataclass
+class Opened:
+    """What was opened of a data set.
+
+    Attributes:
+        splits: Rows of each split.
+        notes: Lines for the user on how they were read.
+        record: More of that for the run's record, JSON-ready.
+        chosen: Names of the training and the test split, where reading has chosen them already.
+    """
+
+    splits: dict[str, datasets.Dataset]
+    notes: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    chosen: tuple[str, str | None] | None = None

@@ -1,0 +1,119 @@
+"""Tell what the user calls a data set by: a name, a folder, a file, a web address, or a Hub id."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lort_hub.data.presets import PRESETS
+from lort_hub.errors import DatasetError, did_you_mean
+from lort_hub.files import missing_path
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a data set's name says.
+
+    Attributes:
+        source: Where it is: "digits", a Hub id, or the path of a folder or file.
+        name: Its short name.
+        repo_id: Its Hub id, where it is on the Hub.
+        revision: Branch, tag or commit that was asked for, or None.
+        configuration: Name of the configuration that was asked for, or None.
+        preset: Its name among `PRESETS`, or None.
+    """
+
+    source: str
+    name: str
+    repo_id: str | None = None
+    revision: str | None = None
+    configuration: str | None = None
+    preset: str | None = None
+
+
+def parse_spec(spec: str) -> DatasetSpec:
+    """Tell what a data set's name says, without opening it.
+
+    Args:
+        spec: `digits`, a preset, `org/name[:configuration][@revision]`, its address on the Hub, or the path
+            of a folder or file.
+
+    Raises:
+        DatasetError: It is none of these.
+
+    Example:
+        >>> parse_spec("org/photos:small@main").configuration
+        'small'
+        >>> parse_spec("https://huggingface.co/datasets/org/photos").repo_id
+        'org/photos'
+    """
+    path = Path(spec).expanduser()
+    outer, _, configuration = spec.rpartition(":")
+    if path.exists():
+        return _local(path)
+    if spec in PRESETS:
+        return _preset(spec)
+    if outer and Path(outer).expanduser().is_dir():
+        return _local(Path(outer).expanduser(), configuration)
+    hub = _on_the_hub(spec)
+    if hub is None and "://" in spec:
+        raise DatasetError(
+            f"'{spec}' is a web address, which is not downloaded.\n"
+            "Download it and give the folder or file, or give org/name for a data set on the Hub."
+        )
+    parts = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?::([^@]+))?(?:@(.+))?", hub or spec)
+    if hub is None and (parts is None or spec.startswith((".", "/", "~"))):
+        if "/" not in spec and not path.suffix:
+            raise DatasetError(
+                f"Unknown data set '{spec}'.{did_you_mean(spec, [*PRESETS, *_beside(path)])}\n"
+                f"Expected {', '.join(PRESETS)}, org/name on the Hub, or a folder or file that exists."
+            )
+        raise DatasetError(missing_path(path, spec, "dataset"))
+    if parts is None:
+        raise DatasetError(
+            f"'{spec}' is no address of a data set on the Hub.\nExpected org/name or hf://datasets/org/name."
+        )
+    in_a_folder = hub is None and path.absolute().parent.is_dir()
+    if in_a_folder and "Did you mean" in (missing := missing_path(path, spec, "dataset")):
+        raise DatasetError(f"{missing}\nFor a data set on the Hub: hf://datasets/{spec}.")
+    repo_id, configuration, revision = parts.groups()
+    return DatasetSpec(repo_id, repo_id.rpartition("/")[2], repo_id, revision, configuration)
+
+
+def _local(path: Path, configuration: str | None = None) -> DatasetSpec:
+    path = path.resolve()
+    if path.is_dir():
+        return DatasetSpec(str(path), path.name, configuration=configuration)
+    name = path.parent.name if path.suffix in (".csv", ".tsv", ".jsonl", ".txt", ".parquet") else path.stem
+    return DatasetSpec(str(path), name)
+
+
+def _preset(spec: str) -> DatasetSpec:
+    repo_id = PRESETS[spec].repo_id
+    if repo_id is None and spec != "digits":
+        raise DatasetError(
+            f"'{spec}' has no official copy on the Hub that lort_hub could point at.\n"
+            "Give its published list of training images, with the folder of the images as `image_root`, or "
+            "prepare an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg) or a data set on the Hub."
+        )
+    return DatasetSpec(repo_id or spec, (repo_id or spec).rpartition("/")[2], repo_id, preset=spec)
+
+
+def _on_the_hub(spec: str) -> str | None:
+    """The `org/name` of an address on the Hub, with its configuration and revision; None for other names."""
+    address = re.match(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/(.+)", spec)
+    address = address or re.match(r"(?:hf://)?datasets/(.+/.+)", spec)
+    if address is None:
+        return None
+    found = address[1].split("?")[0].split("#")[0].rstrip("/")
+    if viewer := re.fullmatch(r"([^/]+/[^/]+)/viewer/([^/]+)(?:/.*)?", found):
+        return f"{viewer[1]}:{viewer[2]}"
+    tree = re.fullmatch(r"([^/]+/[^/]+)/(?:tree|blob|resolve)/([^/]+)", found)
+    return f"{tree[1]}@{tree[2]}" if tree else found
+
+
+def _beside(path: Path) -> list[str]:
+    return (
+        [entry.name for entry in path.absolute().parent.iterdir()] if path.absolute().parent.is_dir() else []
+    )

@@ -1,0 +1,160 @@
+"""Choose one of the configurations that the README.md of a data set lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lort_hub.data.image_folder.names import kind_of
+from lort_hub.errors import DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read the YAML at the head of a data set's README.md; empty where there is none.
+
+    Example:
+        >>> read_card(Path("/nonexistent"))
+        {}
+    """
+    import yaml
+
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
+        head = text.split("\n---", 1)[0].removeprefix("---") if text.startswith("---") else ""
+        card = yaml.safe_load(head)
+    except (OSError, yaml.YAMLError):  # a stranger's card may be anything
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One of the tables of a data set.
+
+    Attributes:
+        name: Its name.
+        folder: The folder that holds it, below the data set's; "" for all of it.
+        patterns: Patterns of the files of each split; None where the split is in their names.
+        features: Types of its columns as README.md tells them, or None.
+    """
+
+    name: str
+    folder: str = ""
+    patterns: dict[str, tuple[str, ...]] | None = None
+    features: datasets.Features | None = None
+
+    def files(self, names: Iterable[str]) -> dict[str, list[str]] | None:
+        """Sort file names into splits by the patterns; None where there are none.
+
+        Example:
+            >>> Configuration("a", patterns={"train": ("a/*.parquet",)}).files(["a/0.parquet", "b/0.parquet"])
+            {'train': ['a/0.parquet']}
+        """
+        if self.patterns is None:
+            return None
+        names = list(names)
+        return {
+            split: [name for name in names if any(_matches(name, pattern) for pattern in patterns)]
+            for split, patterns in self.patterns.items()
+        }
+
+
+def _matches(name: str, pattern: str) -> bool:
+    pattern = pattern.removeprefix("./")
+    return fnmatchcase(name, pattern) or fnmatchcase(name, pattern.replace("**/", ""))
+
+
+def choose_configuration(
+    card: dict[str, Any], names: Iterable[str], asked: str | None, spec: str
+) -> Configuration:
+    """Choose the configuration that was asked for, or the only one, or the default.
+
+    Args:
+        card: What `read_card` returned.
+        names: Files of the data set.
+        asked: Its name, or None.
+        spec: The data set as the user wrote it, for messages.
+
+    Returns:
+        The configuration; one of the whole folder where none is listed.
+
+    Raises:
+        DatasetError: There are several and none was asked for, or none of that name.
+
+    Example:
+        >>> choose_configuration({}, ["a/train/0.parquet", "b/train/0.parquet"], "a", "org/name").folder
+        'a'
+    """
+    listed = {config.name: config for config in map(_configuration, card.get("configs") or []) if config}
+    listed = listed or {name: Configuration(name, name) for name in _folders_of_splits(names)}
+    if asked is None and not listed:
+        return Configuration("default", features=_features(card, None))
+    example = f"{spec}:{next(iter(listed), 'name')}"
+    if asked is not None and asked not in listed:
+        raise DatasetError(
+            f"No configuration '{asked}' in '{spec}'.{did_you_mean(asked, listed)}\n"
+            + (f"Expected one of: {', '.join(listed)}." if listed else "It has none: leave out its name.")
+        )
+    defaults = [entry["config_name"] for entry in card.get("configs") or [] if _is_default(entry)]
+    name = asked or (next(iter(listed)) if len(listed) == 1 else next(iter(defaults), None))
+    if name is None:
+        raise DatasetError(
+            f"'{spec}' has {len(listed)} configurations: {', '.join(listed)}.\n"
+            f'Name one after a colon: `dataset="{example}"`.'
+        )
+    chosen = listed[name]
+    return Configuration(chosen.name, chosen.folder, chosen.patterns, _features(card, name))
+
+
+def _is_default(entry: Any) -> bool:
+    return isinstance(entry, dict) and (entry.get("default") is True or entry.get("config_name") == "default")
+
+
+def _configuration(entry: Any) -> Configuration | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
+        return None
+    folder, files = entry.get("data_dir") or "", entry.get("data_files")
+    if isinstance(files, str) or (
+        isinstance(files, list) and not any(isinstance(one, dict) for one in files)
+    ):
+        files = [{"split": "train", "path": files}]
+    patterns = {
+        item["split"]: tuple(_below(folder, path) for path in _listed(item["path"]))
+        for item in files or []
+        if isinstance(item, dict) and "split" in item and "path" in item
+    }
+    return Configuration(entry["config_name"], str(folder).strip("./"), patterns or None)
+
+
+def _listed(value: Any) -> Sequence[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _below(folder: str, path: str) -> str:
+    return str(PurePosixPath(str(folder).strip("./")) / path)
+
+
+def _features(card: dict[str, Any], name: str | None) -> datasets.Features | None:
+    """Types of the columns as the card's `dataset_info` tells them, which class names may be in alone."""
+    import datasets
+
+    infos = card.get("dataset_info")
+    for info in infos if isinstance(infos, list) else [infos]:
+        if isinstance(info, dict) and "features" in info and name in (None, info.get("config_name", name)):
+            try:
+                return datasets.Features._from_yaml_list(info["features"])
+            except Exception:  # a stranger's card may be anything
+                return None
+    return None
+
+
+def _folders_of_splits(names: Iterable[str]) -> list[str]:
+    """Folders that hold folders of splits, which hold parquet files: the layout of a Hub's parquet branch."""
+    parts = [PurePosixPath(name).parts for name in names if name.endswith(".parquet")]
+    return sorted({of[0] for of in parts if len(of) == 3 and kind_of(of[1]) and not kind_of(of[0])})

@@ -1,0 +1,228 @@
+"""Find the files that a list of images names, with or without their folders and extensions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.tables.lists import FileList, typed
+from lort_hub.data.tables.splits import split_in_name
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class ImageFiles:
+    """The image files below some folders, found by the names that lists give them.
+
+    A name may be a path, absolute or below one of the folders, or its last parts, and may lack the extension.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "imgs").mkdir()
+        >>> (folder / "imgs" / "7.png").touch()
+        >>> images = ImageFiles([folder])
+        >>> [Path(images.find(name)).name for name in ("7", "7.png", "imgs/7.png")]
+        ['7.png', '7.png', '7.png']
+        >>> images.find("elsewhere/7.png") is None, images.find("elsewhere/7.png", skip=1) is None
+        (True, False)
+    """
+
+    def __init__(self, roots: Iterable[Path], listed_by: ImageFiles | None = None) -> None:
+        """Take the folders, the likeliest first; they are listed when a name is not found directly."""
+        self.roots, self.listed_by = [root.resolve() for root in roots], listed_by
+
+    @cached_property
+    def by_name(self) -> dict[str, list[str]]:
+        """Paths of the files by their last part, with extension and without."""
+        if self.listed_by:
+            return self.listed_by.by_name
+        suffixes = image_suffixes()
+        found: dict[str, list[str]] = {}
+        for path in self.files:
+            name = os.path.basename(path)  # noqa: PTH119
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122
+            found.setdefault(name, []).append(path)
+            if suffix.lower() in suffixes:
+                found.setdefault(stem, []).append(path)
+        return found
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Paths of the files with the extension of an image."""
+        suffixes, found, seen = image_suffixes(), dict[str, None](), set[str]()
+        for root in self.roots:
+            for folder, folders, names in os.walk(root, followlinks=True):
+                if (real := os.path.realpath(folder)) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+                for name in sorted(names):
+                    if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
+                        found[f"{folder}/{name}"] = None
+        return list(found)
+
+    def find(self, name: str, split: str | None = None, skip: int = 0) -> str | list[str] | None:
+        """Find the file of a name.
+
+        Args:
+            name: What a list gives.
+            split: Where several fit, those below a folder of this split come first.
+            skip: Leading parts of the name to leave out, such as those of another machine's folder.
+
+        Returns:
+            Its path; all paths where several fit equally; None where none does.
+        """
+        if not skip:
+            for direct in (*(f"{root}/{name}" for root in self.roots), name if name[:1] == "/" else ""):
+                if os.path.isfile(direct):  # noqa: PTH113
+                    return os.path.normpath(direct)
+        parts = parts_of(name)[skip:]
+        tail = "/" + "/".join(parts)
+        fitting = [
+            path
+            for path in (self.by_name.get(parts[-1], []) if parts else [])
+            if path.endswith(tail) or os.path.splitext(path)[0].endswith(tail)  # noqa: PTH122
+        ]
+        if len(fitting) > 1 and split:
+            fitting = [path for path in fitting if split == self._split_of(path)] or fitting
+        return fitting[0] if len(fitting) == 1 else fitting or None
+
+    def _split_of(self, path: str) -> str | None:
+        root = next(root for root in reversed(self.roots) if path.startswith(f"{root}/"))
+        return split_in_name(path[len(f"{root}/") :].split("/")[0]) or split_in_name(root.name)
+
+    def beside(self, folder: Path) -> ImageFiles:
+        """The same files, for a list in this folder, from which its names may start."""
+        return ImageFiles([folder, *self.roots], listed_by=self)
+
+    def expected(self, name: str | None) -> str:
+        """Where a file that was not found would lie."""
+        return str(Path(self.roots[0] if self.roots else ".") / (name or ""))
+
+
+def parts_of(name: str) -> list[str]:
+    r"""Return the folders and the file of a name, written with slashes or backslashes.
+
+    Example:
+        >>> parts_of("./imgs\\7.png")
+        ['imgs', '7.png']
+    """
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+
+
+@dataclass(frozen=True)
+class ListedImages:
+    """Rows of a list with the image file of each.
+
+    Attributes:
+        rows: The columns, of which the one of files holds the images.
+        column: Name of that column.
+        files: The files that were found.
+        missing: What rows name whose file was not found.
+    """
+
+    rows: datasets.Dataset
+    column: str
+    files: frozenset[str]
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FileColumn:
+    """The column of a list that names image files.
+
+    Attributes:
+        name: Its name.
+        skip: Leading parts of its paths that are of another machine, left out.
+        found: Share of the cells whose file is there.
+    """
+
+    name: str
+    skip: int = 0
+    found: float = 0.0
+
+
+def find_file_column(
+    listed: FileList, images: ImageFiles, asked: str | None = None, split: str | None = None
+) -> FileColumn | None:
+    """Find the column whose cells name image files, each a file of its own.
+
+    Args:
+        listed: The list.
+        images: The image files.
+        asked: Name of the column, or None.
+        split: The list's split, whose folder comes first where a name is there several times.
+
+    Returns:
+        The column; None where none names a file.
+
+    Example:
+        >>> find_file_column(FileList(Path("a.csv"), {"label": ["ant"]}), ImageFiles([])) is None
+        True
+    """
+    best, best_score = None, 0.0
+    for name, cells in listed.columns.items():
+        sample = [cell for cell in cells[:: max(1, len(cells) // 1000)] if cell]
+        if (asked in listed.columns and name != asked) or not sample:
+            continue
+        deepest = max(len(parts_of(cell)) for cell in sample)
+        for skip in range(deepest):
+            found = sum(images.find(cell, split, skip) is not None for cell in sample) / len(sample)
+            score = found * len(set(sample)) / len(sample)
+            if score > best_score:
+                best, best_score = FileColumn(name, skip, found), score
+            if found > 0.5:  # fewer parts would fit other files of the same name
+                break
+    return best
+
+
+def with_images(
+    listed: FileList, column: FileColumn, images: ImageFiles, split: str | None = None
+) -> ListedImages:
+    """Put the image files in the place of their names.
+
+    Args:
+        listed: The list.
+        column: The column that names files.
+        images: The image files.
+        split: The list's split.
+
+    Raises:
+        DatasetError: A name fits several files.
+
+    Example:
+        >>> with_images(FileList(Path("a.csv"), {"f": ["0.jpg"]}), FileColumn("f"), ImageFiles([])).missing
+        ['0.jpg']
+    """
+    import datasets
+
+    cells, missing, files = [], [], set()
+    for row, name in enumerate(listed.columns[column.name]):
+        found = images.find(name, split, column.skip) if name else None
+        if isinstance(found, list):
+            raise DatasetError(
+                f"Row {row} of '{listed.path}' names '{name}', which fits {len(found)} files: "
+                f"{found[0]}, {found[1]}.\nName the folder of the images with `image_root`."
+            )
+        if name and not found:
+            missing.append(name)
+        files.update([found] if found else [])
+        cells.append({"bytes": None, "path": found or images.expected(name)} if name else None)
+    others = {name: typed(values) for name, values in listed.columns.items() if name != column.name}
+    kinds = {column.name: datasets.Image(decode=False)}
+    rows = datasets.Dataset.from_dict(
+        {column.name: cells, **{name: values for name, (values, _) in others.items()}},
+        features=datasets.Features(
+            kinds | {name: datasets.Value(kind) for name, (_, kind) in others.items()}
+        ),
+    )
+    return ListedImages(rows, column.name, frozenset(files), missing)

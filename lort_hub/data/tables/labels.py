@@ -1,0 +1,236 @@
+"""Read labels as class numbers, with the class names of every file of a data set agreeing by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+MISSING = -1
+"""Code of a row without a label."""
+
+
+@dataclass(frozen=True)
+class CodedLabels:
+    """Labels of some rows as numbers.
+
+    Attributes:
+        codes: Position (N,) of each row's label in `names`, or `MISSING`.
+        names: Names of the classes, in the order of the file or, where it has none, sorted.
+        unknown: Rows whose number has no name, and those numbers.
+    """
+
+    codes: NDArray[np.int64]
+    names: tuple[str, ...]
+    unknown: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def none_known(self) -> bool:
+        """Whether no row has a label: all cells are empty, or hold the -1 of unlabelled data sets."""
+        return bool((self.codes == MISSING).all()) and all(number == -1 for _, number in self.unknown)
+
+    @property
+    def used(self) -> list[str]:
+        """The names that some row has."""
+        return [self.names[k] for k in np.unique(self.codes[self.codes != MISSING])]
+
+
+def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
+    """Read a column of labels as numbers.
+
+    Class labels keep their names and order. Texts are stripped, whole floats are numbers, lists of one are
+    unwrapped; classes are then sorted, as numbers where all are.
+
+    Args:
+        rows: The rows.
+        column: Column of the labels.
+
+    Raises:
+        DatasetError: It holds no labels, or several for a row.
+
+    Example:
+        >>> import datasets
+        >>> coded = code_labels(datasets.Dataset.from_dict({"label": [2.0, None, 10.0]}), "label")
+        >>> coded.codes.tolist(), coded.names
+        ([0, -1, 1], ('2', '10'))
+    """
+    import datasets
+
+    kind, values = rows.features[column], rows[column][:]
+    if isinstance(kind, datasets.List | datasets.LargeList):
+        values, kind = _unwrapped(values, column), kind.feature
+    if isinstance(kind, datasets.ClassLabel):
+        empty = np.array([value is None for value in values], dtype=bool)
+        codes = np.array([MISSING if value is None else value for value in values], dtype=np.int64)
+        outside = np.flatnonzero(~empty & ((codes < 0) | (codes >= len(kind.names))))
+        unknown = tuple((int(row), int(codes[row])) for row in outside)
+        codes[outside] = MISSING
+        return CodedLabels(codes, tuple(kind.names), unknown)
+    plain = [_plain(value, column, kind) for value in values]
+    names = sorted_names({value for value in plain if value is not None})
+    _check_single(names, column)
+    number = {name: k for k, name in enumerate(names)}
+    codes = np.array([MISSING if value is None else number[value] for value in plain], dtype=np.int64)
+    return CodedLabels(codes, tuple(names))
+
+
+def _unwrapped(values: list[Any], column: str) -> list[Any]:
+    several = next((row for row, value in enumerate(values) if value and len(value) > 1), None)
+    if several is not None:
+        raise DatasetError(
+            f"Column '{column}' holds several labels a row: row {several} has {str(values[several])[:60]}.\n"
+            "Expected one class per image: multi-label and one-hot labels are not read. Write the one class "
+            "of each image in a column of its own, or leave out the images that have several."
+        )
+    return [value[0] if value else None for value in values]
+
+
+def _check_single(names: Sequence[str], column: str) -> None:
+    """Refuse texts such as "ant|bee" beside "ant" and "bee"."""
+    known = set(names)
+    for name in names:
+        for separator in "|;,":
+            parts = [part.strip() for part in name.split(separator)]
+            if len(parts) > 1 and set(parts) <= known:
+                raise DatasetError(
+                    f"Column '{column}' holds several labels a row: '{name}', where {' and '.join(parts)} "
+                    "are classes of their own.\nExpected one class per image; multi-label data are not read. "
+                    "Write the one class of each image in a column of its own."
+                )
+
+
+def _plain(value: Any, column: str, kind: Any) -> str | None:
+    """A label as text; None where there is none."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    raise DatasetError(
+        f"Column '{column}' holds {value!r} ({getattr(kind, 'dtype', kind)}), expected class labels, whole "
+        "numbers or texts.\nName another column with `label_column`, or put the values into classes."
+    )
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Sort class names: as numbers where all are whole numbers, else as texts.
+
+    Example:
+        >>> sorted_names({"10", "9"}), sorted_names({"10", "9", "ant"})
+        (['9', '10'], ['10', '9', 'ant'])
+    """
+    names = sorted(names)
+    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return sorted(names, key=int) if numbers else names
+
+
+def agree(parts: Sequence[CodedLabels], places: Sequence[str]) -> CodedLabels:
+    """Number the labels of several files by the names of the first, whatever their own order.
+
+    Args:
+        parts: Labels of each file.
+        places: Where each is from, for messages.
+
+    Returns:
+        The labels of all, one after the other; names that only later files use follow the first's.
+
+    Raises:
+        DatasetError: The names of two files have nothing in common.
+
+    Example:
+        >>> one = CodedLabels(np.array([0, 1]), ("ant", "bee"))
+        >>> other = CodedLabels(np.array([0, 1]), ("bee", "ant"))
+        >>> agree([one, other], ["train", "test"]).codes.tolist()
+        [0, 1, 1, 0]
+    """
+    names, codes = list(parts[0].names), [parts[0].codes]
+    for part, place in zip(parts[1:], places[1:], strict=True):
+        used = part.used
+        if used and names and not set(used) & set(names):
+            raise DatasetError(
+                f"The label names of '{places[0]}' and '{place}' have nothing in common.\n"
+                f"{places[0]}: {shown(names)}. {place}: {shown(used)}.\n"
+                "Write the same names into both; numbers cannot be told from each other without them."
+            )
+        names += [name for name in used if name not in set(names)]
+        number = {name: k for k, name in enumerate(names)}
+        table = np.array([*(number.get(name, MISSING) for name in part.names), MISSING], dtype=np.int64)
+        codes.append(table[part.codes])
+    return CodedLabels(np.concatenate(codes), tuple(names))
+
+
+def shown(names: Sequence[str], most: int = 8) -> str:
+    """Join names for a message, the first few of them.
+
+    Example:
+        >>> shown(["ant", "bee", "cat"], most=2)
+        'ant, bee and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def read_labels(
+    train: datasets.Dataset, test: datasets.Dataset | None, column: str, origin: dict[str, Any]
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+    """Read labels as numbers 0..K-1 and check every one of them.
+
+    Args:
+        train: Training rows.
+        test: Test rows, or None.
+        column: Column of the labels.
+        origin: Names of the splits, for messages.
+
+    Returns:
+        Names of the K classes, training labels (N,), test labels (M,) or an empty array.
+
+    Raises:
+        DatasetError: A label is missing, outside the names, or only in the test split.
+
+    Example:
+        >>> from lort_hub.data.sources import open_source
+        >>> splits, origin = open_source("digits")
+        >>> names, train, test = read_labels(splits["train"], splits["test"], "label", origin)
+        >>> names[:3], train[:3]
+        (('0', '1', '2'), array([0, 1, 2]))
+    """
+    places = [str(origin[f"{name}_split"]) for name in ("train", "test")]
+    parts = [code_labels(rows, column) for rows in (train, test) if rows is not None]
+    for part, place in zip(parts, places, strict=False):
+        _check_complete(part, column, place)
+    whole = agree(parts, places[: len(parts)])
+    if unknown := whole.names[len(parts[0].names) :]:
+        raise DatasetError(
+            f"Classes with test images but no training image: {shown([repr(name) for name in unknown], 5)}.\n"
+            f"The {len(parts[0].names)} training classes: {shown(parts[0].names)}.\n"
+            "A head cannot know them: add training images, or remove them from the test split."
+        )
+    return whole.names, whole.codes[: len(train)], whole.codes[len(train) :]
+
+
+def _check_complete(labels: CodedLabels, column: str, place: str) -> None:
+    if labels.unknown:
+        row, number = labels.unknown[0]
+        raise DatasetError(
+            f"Row {row} of split '{place}' has label {number}, expected 0..{len(labels.names) - 1}, the "
+            f"{len(labels.names)} names of column '{column}' ({len(labels.unknown)} such rows).\n"
+            "Mend the labels, or name another column with `label_column` or split with `test_split`."
+        )
+    missing = np.flatnonzero(labels.codes == MISSING)
+    if missing.size:
+        raise DatasetError(
+            f"Row {missing[0]} of split '{place}' has no label in column '{column}' "
+            f"({missing.size} of {len(labels.codes)} rows).\n"
+            "Fill in the labels, remove the rows, or name another column with `label_column`."
+        )

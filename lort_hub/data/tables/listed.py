@@ -1,0 +1,285 @@
+"""Join lists of image files and the files they name into the splits of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lort_hub.data.archives import unpack
+from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.names import are_parts
+from lort_hub.data.request import Opened, Request
+from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.encoded import join, read_parquet
+from lort_hub.data.tables.image_files import (
+    FileColumn,
+    ImageFiles,
+    find_file_column,
+    with_images,
+)
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.lists import FileList, read_list
+from lort_hub.data.tables.splits import split_in_name, split_of_file
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A list whose files were found."""
+
+    listed: FileList
+    column: FileColumn
+    images: ImageFiles
+    split: str
+
+
+def open_lists(
+    files: Sequence[Path],
+    folder: Path,
+    request: Request,
+    *,
+    archives: Sequence[Path] = (),
+    only: bool = False,
+) -> Opened | None:
+    """Open lists of image files as the splits of a data set.
+
+    Args:
+        files: The lists; the first is the training split's where no name tells the split.
+        folder: The data folder, below which images are looked for where `image_root` is not given.
+        request: What the user said.
+        archives: Archives that hold the images where no folder does.
+        only: Whether the user named the first list itself, so that class folders say nothing.
+
+    Returns:
+        Its rows; None where no list names images, or where class folders tell the classes.
+
+    Raises:
+        DatasetError: A list that was named finds no image, or lists and class folders contradict each other.
+
+    Example:
+        >>> open_lists([], Path("/nonexistent"), Request("photos")) is None
+        True
+    """
+    lists, notes = _read(files, folder, only=only)
+    roots = _roots(request.image_root, folder)
+    found = _find(lists, roots, request, only=only)
+    if not found and archives:
+        found = _find(lists, [unpack(archives), *roots], request, only=only)
+    found = _with_splits(found, notes)
+    if not found:
+        table = lists and lists[0][0].path.suffix.lower() == ".parquet"  # a table may hold something else
+        if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
+            raise _nothing_found(lists[0], roots[0])
+        return None
+    if not only and request.label_column is None and (classes := _class_folders(found, folder)):
+        return _folders_win(found, classes, folder)
+    named: set[Path] = set()
+    names = list(dict.fromkeys(one.split for one in found))
+    splits = {split: _join(split, found, request, notes, named) for split in names}
+    if unnamed := _unnamed(named):
+        of = shown([one.listed.path.name for one in found])
+        notes.append(f"{len(unnamed):,} images have no row in {of}, the first {unnamed[0]}")
+    opened = Opened(splits, notes)
+    return opened if len(splits) > 1 else _by_folder(opened, roots)
+
+
+def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:
+    """Read lists with their splits, without those that are none."""
+    lists, notes = [], []
+    for number, file in enumerate(files):
+        named = only and number == 0
+        if "submission" in file.name.lower() and not named:
+            notes.append(f"{file.name} is not read: the labels of a submission are not the true ones")
+            continue
+        try:
+            listed = _from_parquet(file) if file.suffix.lower() == ".parquet" else read_list(file)
+        except DatasetError:
+            if named:
+                raise
+            continue
+        split = "train" if named else split_of_file(file.relative_to(folder)) or ""
+        lists.append((listed, split))
+        notes += listed.notes
+    return lists, notes
+
+
+def _with_splits(found: Sequence[_Found], notes: list[str]) -> list[_Found]:
+    """Lists whose names tell no split are the training split's, unless another one is called that."""
+    if any(one.split == "train" for one in found):
+        notes += [
+            f"{one.listed.path.name} is not read: its name tells no split" for one in found if not one.split
+        ]
+        return [one for one in found if one.split]
+    return [replace(one, split=one.split or "train") for one in found]
+
+
+def _from_parquet(file: Path) -> FileList:
+    import datasets
+
+    rows = read_parquet([file])
+    columns: dict[str, list[str | None]] = {}
+    for name, kind in rows.features.items():
+        if isinstance(kind, datasets.ClassLabel):
+            columns[name] = [None if value is None else kind.int2str(value) for value in rows[name][:]]
+        elif isinstance(kind, datasets.Value) and kind.dtype != "binary":
+            columns[name] = [None if value is None else str(value) for value in rows[name][:]]
+    return FileList(file, columns)
+
+
+def _roots(asked: Path | None, folder: Path) -> list[Path]:
+    """Folders in which to look for images: the one that was named, or the data folder."""
+    if asked is None:
+        return [folder]
+    root = next((path for path in (asked.expanduser(), folder / asked) if path.is_dir()), None)
+    if root is None:
+        raise DatasetError(f"No folder '{asked}'.\n`image_root` expects the folder of the images of a list.")
+    return [root]
+
+
+def _find(
+    lists: Sequence[tuple[FileList, str]], roots: Sequence[Path], request: Request, *, only: bool
+) -> list[_Found]:
+    found, images = [], ImageFiles(roots)
+    for number, (listed, split) in enumerate(lists):
+        own = images if request.image_root else images.beside(listed.path.parent)
+        if siblings := _siblings(request.image_root and roots[-1], split):
+            own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
+        column = find_file_column(listed, own, request.image_column, split)
+        if column:
+            found.append(_Found(listed, column, own, split))
+        elif number == 0 and only:
+            return []
+    return found
+
+
+def _siblings(root: Path | None, split: str) -> list[Path]:
+    """Folders of another split beside the one of the images that was named for the training split."""
+    own = split_in_name(root.resolve().name) if root else None
+    if root is None or own in (None, split):
+        return []
+    beside = [path for path in sorted(root.resolve().parent.iterdir()) if path.is_dir()]
+    return [path for path in beside if split_in_name(path.name) == split]
+
+
+def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
+    listed, _ = first
+    names = {name: next((cell for cell in cells if cell), "") for name, cells in listed.columns.items()}
+    suffixes = image_suffixes()
+    likely = [name for name, cell in names.items() if Path(cell).suffix.lower() in suffixes]
+    if urls := [name for name, cell in names.items() if "://" in cell]:
+        return DatasetError(
+            f"Column '{urls[0]}' of '{listed.path}' holds web addresses, such as {names[urls[0]][:60]}.\n"
+            "Download the images first; a list then names their files."
+        )
+    if len(names) > 50 and not likely:
+        return DatasetError(
+            f"'{listed.path}' has {len(names)} columns and none of files: are they pixels?\n"
+            "Write each image as a file (PIL.Image.fromarray(array).save('0.png')) and a list of them."
+        )
+    looked = f"Column '{likely[0]}' names files such as '{names[likely[0]]}', none" if likely else "No column"
+    return DatasetError(
+        f"{looked} of '{listed.path}' {'of which is' if likely else 'names an image file'} below '{root}'.\n"
+        f"Its columns: {shown(list(names))}. Name the folder of the images with `image_root`."
+    )
+
+
+def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
+    """The class folder of each listed file, where all files lie in two or more folders that name no split."""
+    classes: dict[str, str] = {}
+    for one in found:
+        for name in one.listed.columns[one.column.name]:
+            path = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(path, str):
+                if not Path(path).is_relative_to(folder.resolve()):
+                    return {}
+                parts = Path(path).relative_to(folder.resolve()).parts[:-1]
+                inner = [part for part in parts if not split_in_name(part)]
+                if not inner:
+                    return {}
+                classes[path] = inner[0]
+    names = sorted(set(classes.values()))
+    return classes if len(names) > 1 and not are_parts(names) else {}
+
+
+def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path) -> Opened | None:
+    """Leave the classes to the folders, unless a list has a label of its own that contradicts them."""
+    for one in found:
+        label = next((name for name in one.listed.columns if name.lower() in LABEL_NAMES), None)
+        if label is None:
+            continue
+        pairs = set()
+        for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
+            path = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(path, str):
+                pairs.add((classes[path], value))
+        if len(pairs) > len({pair[0] for pair in pairs}) or len(pairs) > len({pair[1] for pair in pairs}):
+            file = one.listed.path.relative_to(folder)
+            raise DatasetError(
+                f"Column '{label}' of '{file}' and the folders {shown(sorted(set(classes.values())), 4)} "
+                "tell different classes of the same images.\n"
+                f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
+            )
+    return None
+
+
+def _join(
+    split: str, found: Sequence[_Found], request: Request, notes: list[str], named: set[Path]
+) -> datasets.Dataset:
+    """Rows of the lists of a split, with notes of missing files, and the files that are there."""
+    own = [one for one in found if one.split == split]
+    if len({tuple(one.listed.columns) for one in own}) > 1:
+        wanted = {request.label_column} if request.label_column else set(LABEL_NAMES)
+        labelled = [one for one in own if {name.lower() for name in one.listed.columns} & wanted]
+        if len(labelled) != 1:
+            names = shown([str(one.listed.path.name) for one in own])
+            raise DatasetError(
+                f"{len(own)} lists name the images of '{split}': {names}.\n"
+                f'Give the one with the labels, e.g. `dataset="{own[0].listed.path}"`.'
+            )
+        own = labelled
+    parts = []
+    for one in own:
+        listed = with_images(one.listed, one.column, one.images, one.split)
+        rows = listed.rows
+        if listed.column != own[0].column.name:
+            rows = rows.rename_column(listed.column, own[0].column.name)
+        parts.append(rows)
+        name = one.listed.path.name
+        if listed.missing:
+            count = f"{len(listed.missing):,} of {len(rows):,} rows"
+            notes.append(f"{count} of {name} name a file that is not there, the first {listed.missing[0]}")
+        named |= {Path(path) for path in listed.files}
+    return join(parts, [str(one.listed.path) for one in own])
+
+
+def _unnamed(known: set[Path]) -> list[str]:
+    """Images beside the named ones that no row names."""
+    suffixes = image_suffixes()
+    folders = sorted({file.parent for file in known})
+    beside = (path for folder in folders for path in sorted(folder.iterdir()))
+    return [
+        path.name
+        for path in beside
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path not in known
+    ]
+
+
+def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
+    """Rows of one list in the splits whose folders their files lie in, where all lie in such folders."""
+    (rows,) = opened.splits.values()
+    column = next(key for key, kind in rows.features.items() if type(kind).__name__ == "Image")
+    splits: dict[str, list[int]] = {}
+    for row, cell in enumerate(rows[column][:]):
+        path = Path(cell["path"]) if cell else Path()
+        root = next((root.resolve() for root in roots if path.is_relative_to(root.resolve())), None)
+        part = path.relative_to(root).parts[0] if root and path != root else ""
+        splits.setdefault(split_in_name(part) or "", []).append(row)
+    if "" in splits or len(splits) < 2:
+        return opened
+    opened.notes.append(f"the folders of the images tell the splits: {', '.join(splits)}")
+    return Opened({split: rows.select(chosen) for split, chosen in splits.items()}, opened.notes)

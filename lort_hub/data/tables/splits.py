@@ -1,0 +1,47 @@
+"""Tell the training, test and validation split of files and folders by their names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from lort_hub.data.image_folder.names import KIND_OF
+
+_SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
+
+
+def split_in_name(name: str) -> str | None:
+    """Return the split that one of the words of a name stands for, where only one split is named.
+
+    Example:
+        >>> split_in_name("train_labels"), split_in_name("testImages"), split_in_name("train_test_split")
+        ('train', 'test', None)
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
+    return found.pop() if len(found) == 1 else None
+
+
+def split_of_file(path: PurePath) -> str | None:
+    """Return the split of a table by its path below the data folder: of its name, else of its folders.
+
+    Example:
+        >>> names = ("data/train-00-of-02.parquet", "dev/0.parquet", "extra-0-of-1.parquet", "0.parquet")
+        >>> [split_of_file(PurePath(name)) for name in names]
+        ['train', 'validation', 'extra', None]
+    """
+    if split := split_in_name(stem_of_shard(path.name)):
+        return split
+    if stem_of_shard(path.name) != path.name.partition(".")[0]:
+        return stem_of_shard(path.name)
+    return next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
+
+
+def stem_of_shard(name: str) -> str:
+    """Return a file name without its extension and its number among others.
+
+    Example:
+        >>> stem_of_shard("train-00000-of-00002.parquet"), stem_of_shard("photos.csv")
+        ('train', 'photos')
+    """
+    return _SHARD.sub("", name.rpartition(".")[0] if "." in name else name)

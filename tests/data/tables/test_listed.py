@@ -1,0 +1,443 @@
+"""Lists of image files in the forms that people bring: each is read right, or refused with the reason."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lort_hub.data.dataset import BadImageError
+from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, picture, write_csv, write_pictures
+
+FORMS = Forms()
+read, refused = FORMS.read, FORMS.refused
+HELD_OUT = {"counts": (10, 6, 4), "tested": (2, 1, 1)}
+
+
+def stems(rows):
+    return [(Path(name).stem, label) for name, label in rows]
+
+
+def competition(folder, rows=lambda rows: rows, **options):
+    """train.csv beside train_images/ and test_images/, the second without labels."""
+    listed = write_pictures(folder / "train_images", TRAIN)
+    write_pictures(folder / "test_images", TEST)
+    write_csv(folder / "train.csv", rows(listed), **options)
+    return folder
+
+
+@read("p10", "p10-folder", **HELD_OUT)
+def train_csv_beside_folders(folder):
+    return competition(folder)
+
+
+read("p10-file", **HELD_OUT)(lambda folder: competition(folder) / "train.csv")
+read("p10-root", image_root=lambda folder: folder / "train_images", **HELD_OUT)(
+    lambda folder: competition(folder) / "train.csv"
+)
+read("p10-relative-root", image_root="train_images", **HELD_OUT)(
+    lambda folder: competition(folder) / "train.csv"
+)
+read("p10-ids", **HELD_OUT)(lambda folder: competition(folder, stems))
+read("p20", **HELD_OUT)(lambda folder: competition(folder, delimiter=";"))
+read("p19", **HELD_OUT)(lambda folder: competition(folder, encoding="utf-8-sig"))
+read("p22", **HELD_OUT)(lambda folder: competition(folder, header=("filename", "label")))
+read("p10-utf16", **HELD_OUT)(lambda folder: competition(folder, encoding="utf-16"))
+read("p10-no-header", **HELD_OUT)(lambda folder: competition(folder, header=None))
+read("p10-kaggle-paths", **HELD_OUT)(
+    lambda folder: competition(
+        folder, lambda rows: [(f"/kaggle/input/x/train_images/{name}", label) for name, label in rows]
+    )
+)
+read("p10-windows-paths", **HELD_OUT)(
+    lambda folder: competition(folder, lambda rows: [(f"train_images\\{n}", label) for n, label in rows])
+)
+read("p10-jpg-ids-that-are-numbers", names=("0", "1", "2"), **HELD_OUT)(
+    lambda folder: competition(folder, lambda rows: [(Path(n).stem, NAMES.index(k)) for n, k in rows])
+)
+read("p10-spaces", **HELD_OUT)(
+    lambda folder: competition(folder, lambda rows: [(f" {name} ", f" {label}") for name, label in rows])
+)
+read("p10-more-columns", **HELD_OUT)(
+    lambda folder: competition(
+        folder,
+        lambda rows: [(name, label, k % 2, f"photo {k}") for k, (name, label) in enumerate(rows)],
+        header=("image_id", "label", "source", "caption"),
+    )
+)
+
+
+@read("p10-tsv", **HELD_OUT)
+def tsv(folder):
+    rows = write_pictures(folder / "imgs", TRAIN)
+    write_csv(folder / "labels.tsv", rows, delimiter="\t")
+    return folder
+
+
+@read("p26", names=("ant", "bee", "café"), notes=["metadata.csv is not UTF-8"], **HELD_OUT)
+def latin_1(folder):
+    rows = [(name, label.replace("cat", "café")) for name, label in write_pictures(folder, TRAIN)]
+    write_csv(folder / "metadata.csv", rows, header=("file_name", "label"), encoding="latin-1")
+    return folder
+
+
+def with_test_csv(folder, test):
+    competition(folder)
+    write_csv(
+        folder / "test.csv", test(write_pictures(folder / "test_images", TEST)), header=("image_id", "label")
+    )
+    return folder
+
+
+@read("p10-test-csv")
+def labelled_test_csv(folder):
+    return with_test_csv(folder, lambda rows: rows)
+
+
+read("p10-test-csv-file")(lambda folder: labelled_test_csv(folder) / "train.csv")
+read("p10-test-csv-root", image_root=lambda folder: folder / "train_images")(
+    lambda folder: labelled_test_csv(folder) / "train.csv"
+)
+read("p10-empty-test", notes=["9 images of 'test' have no labels"], **HELD_OUT)(
+    lambda folder: with_test_csv(folder, lambda rows: [(name, "") for name, _ in rows])
+)
+
+
+@read("p10-unlabelled-test", notes=["9 images of 'test' have no labels"], **HELD_OUT)
+def unlabelled_test_csv(folder):
+    competition(folder)
+    names = write_pictures(folder / "test_images", TEST)
+    write_csv(
+        folder / "test.csv", [(name, k) for k, (name, _) in enumerate(names)], header=("image_id", "width")
+    )
+    return folder
+
+
+@read("p10-submission", notes=["sample_submission.csv is not read"], **HELD_OUT)
+def submission(folder):
+    competition(folder)
+    write_csv(
+        folder / "sample_submission.csv",
+        [(name, "ant") for name, _ in write_pictures(folder / "test_images", TEST)],
+    )
+    return folder
+
+
+@read("p11", **HELD_OUT)
+def paths_relative_to_the_list(folder):
+    rows = write_pictures(folder, TRAIN, "imgs/{row}.png")
+    write_csv(folder / "train.csv", rows, header=("path", "species"))
+    return folder
+
+
+@read("p11b", **HELD_OUT)
+def absolute_paths(folder):
+    rows = [(str(folder / "far" / name), label) for name, label in write_pictures(folder / "far", TRAIN)]
+    write_csv(folder / "near" / "train.csv", rows, header=("path", "label"))
+    return folder / "near"
+
+
+@read(
+    "p11c",
+    counts=(11, 6, 4),
+    tested=(2, 1, 1),
+    notes=["1 of 25 rows of train.csv name a file that is not there"],
+)
+def a_file_that_is_not_there(folder):
+    return competition(folder, lambda rows: [*rows, ("gone.png", "ant")])
+
+
+@read(
+    "p21",
+    notes=["5 images have no row in metadata.csv, the first 19.png"],
+    names=("ant", "bee"),
+    counts=(10, 6),
+    tested=(2, 1),
+)
+def images_without_a_row(folder):
+    rows = write_pictures(folder, TRAIN)
+    write_csv(folder / "metadata.csv", rows[:19], header=("file_name", "label"))
+    return folder
+
+
+@read("p12")
+def metadata_of_each_split(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels)
+        write_csv(folder / split / "metadata.csv", rows, header=("file_name", "label"))
+    return folder
+
+
+@read("p23", names=("1", "2", "3"))
+def json_lines(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels)
+        lines = [json.dumps({"file_name": name, "label": NAMES.index(label) + 1}) for name, label in rows]
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@read("p12-one-list", notes=["the folders of the images tell the splits"])
+def one_list_of_two_folders(folder):
+    rows = [(f"train/{name}", label) for name, label in write_pictures(folder / "train", TRAIN)]
+    rows += [(f"test/{name}", label) for name, label in write_pictures(folder / "test", TEST)]
+    write_csv(folder / "metadata.csv", rows, header=("file_name", "label"))
+    return folder
+
+
+@read("p12b", notes=["a table: the class folders are the labels, unless `label_column` is given"])
+def class_folders_and_metadata(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels, "{label}/{row}.png")
+        ages = [(name, k) for k, (name, _) in enumerate(rows)]
+        write_csv(folder / split / "metadata.csv", ages, header=("file_name", "age"))
+    return folder
+
+
+@read(
+    "p12b-label",
+    names=("new", "old"),
+    counts=(12, 12),
+    tested=(5, 4),
+    label_column="age",
+    told_by_pixels=False,
+)
+def class_folders_and_a_named_column(folder):
+    class_folders_and_metadata(folder)
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels, "{label}/{row}.png")
+        ages = [(name, ("new", "old")[k % 2]) for k, (name, _) in enumerate(rows)]
+        write_csv(folder / split / "metadata.csv", ages, header=("file_name", "age"))
+    return folder
+
+
+@refused("p12b-two", says="'label' of 'metadata.csv' and the folders ant, bee, cat.*label_column")
+def class_folders_and_other_labels(folder):
+    rows = write_pictures(folder, TRAIN, "{label}/{row}.png")
+    write_csv(
+        folder / "metadata.csv",
+        [(n, ("new", "old")[k % 2]) for k, (n, _) in enumerate(rows)],
+        header=("file_name", "label"),
+    )
+    return folder
+
+
+@read("p30-list", names=("0", "1", "2"))
+def a_published_list(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / "images" / split, labels, "{label}/{row}.png")
+        lines = [f"{split}/{name} {NAMES.index(label)}" for name, label in rows]
+        (folder / f"Photos_LT_{split}.txt").write_text("\n".join(lines))
+    return folder / "Photos_LT_train.txt"
+
+
+FORMS.reads["p30-list"] = (*FORMS.reads["p30-list"][:5], {"image_root": lambda folder: folder / "images"})
+
+
+@refused("p30-url", says="'url' of .* holds web addresses.*Download")
+def addresses(folder):
+    folder.mkdir()
+    write_csv(
+        folder / "train.csv", [(f"https://x.org/{k}.jpg", "ant") for k in range(9)], header=("url", "label")
+    )
+    return folder
+
+
+@refused("p30-pixels", says="has 65 columns and none of files: are they pixels")
+def pixels(folder):
+    write_csv(
+        folder / "train.csv", [[k % 2] + [0] * 64 for k in range(9)], header=["label", *map(str, range(64))]
+    )
+    return folder
+
+
+@refused("p11-root", says="'image_id' names files such as '0.png'.*`image_root`")
+def images_elsewhere(folder):
+    rows = write_pictures(folder / "far", TRAIN)
+    write_csv(folder / "near" / "train.csv", rows)
+    return folder / "near"
+
+
+@refused("p11-no-root", says="No folder 'imgs'", image_root="imgs")
+def no_such_root(folder):
+    return competition(folder)
+
+
+@refused("p11-two", says="Row 0 of .* names '0.png', which fits 2 files.*`image_root`")
+def two_files_of_a_name(folder):
+    rows = write_pictures(folder / "a", TRAIN)
+    shutil.copytree(folder / "a", folder / "b")
+    write_csv(folder / "train.csv", rows)
+    return folder
+
+
+@refused("p11-hot", says="one-hot columns: ant, bee, cat")
+def one_hot(folder):
+    flags = lambda label: [int(label == name) for name in NAMES]  # noqa: E731
+    return competition(folder, lambda rows: [(n, *flags(k)) for n, k in rows], header=("image_id", *NAMES))
+
+
+@refused("p11-cells", says="Row 3 of .* has 3 cells, expected 2")
+def a_row_with_a_cell_too_many(folder):
+    return competition(folder, lambda rows: [*rows[:3], (*rows[3], "x"), *rows[4:]]) / "train.csv"
+
+
+@read("p32-parts", label_column="dx", **HELD_OUT)
+def folders_of_parts(folder):
+    rows = write_pictures(folder / "HAM_images_part_1", TRAIN[:13], "a{row}.png")
+    rows += write_pictures(folder / "HAM_images_part_2", TRAIN[13:], "b{row}.png")
+    table = [(Path(n).stem, label, k % 7) for k, (n, label) in enumerate(rows)]
+    write_csv(folder / "HAM_metadata.csv", table, header=("image_id", "dx", "age"))
+    return folder
+
+
+refused("p32-which", says="Several columns could be the label: dx, age.*`label_column=.dx.`")(
+    folders_of_parts
+)
+
+
+@read("p33-signs", names=("0", "1", "2"), notes=["Meta.csv is not read: its name tells no split"])
+def class_folders_of_training_images_and_lists_of_all(folder):
+    for split, labels, name in (("Train", TRAIN, "{label}/{row}.png"), ("Test", TEST, "{row}.png")):
+        rows = write_pictures(folder / split, labels, name)
+        table = [(12, NAMES.index(label), f"{split}/{path}") for path, label in rows]
+        write_csv(folder / f"{split}.csv", table, header=("Width", "ClassId", "Path"))
+    rows = write_pictures(folder / "Meta", [0, 1, 2])
+    write_csv(
+        folder / "Meta.csv",
+        [(f"Meta/{n}", k, 3) for k, (n, _) in enumerate(rows)],
+        header=("Path", "ClassId", "Shape"),
+    )
+    return folder
+
+
+@refused("p34-rows", says="Row 24 gives '.*0.png' the label 'cat', and an earlier row 'ant'.*multi-label")
+def an_image_in_two_rows(folder):
+    return competition(folder, lambda rows: [*rows, ("0.png", "cat")])
+
+
+def zipped(file, folder):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+
+
+def class_folders(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        write_pictures(folder / split, labels, "{label}/{row}.png")
+    return folder
+
+
+@read("d22", notes=["test.zip, train.zip were unpacked"])
+def two_archives(folder):
+    class_folders(folder / "raw")
+    for split in ("train", "test"):
+        zipped(folder / "in" / f"{split}.zip", folder / "raw" / split)
+    return folder / "in"
+
+
+@read("d22b", notes=["photos.zip were unpacked"])
+def one_archive(folder):
+    class_folders(folder / "raw" / "photos")
+    zipped(folder / "in" / "photos.zip", folder / "raw")
+    return folder / "in"
+
+
+read("x1")(lambda folder: one_archive(folder) / "photos.zip")
+
+
+@read("d22-tar")
+def a_tar(folder):
+    class_folders(folder / "photos")
+    with tarfile.open(folder / "photos.tar.gz", "w:gz") as archive:
+        archive.add(folder / "photos", "photos")
+    return folder / "photos.tar.gz"
+
+
+@read("d22-competition", **HELD_OUT)
+def archives_beside_a_list(folder):
+    competition(folder / "raw")
+    for split in ("train", "test"):
+        zipped(folder / "in" / f"{split}.zip", folder / "raw" / f"{split}_images")
+    shutil.copy(folder / "raw" / "train.csv", folder / "in")
+    return folder / "in"
+
+
+@refused("d22-damaged", says="Cannot unpack .*photos.zip")
+def damaged(folder):
+    archive = one_archive(folder) / "photos.zip"
+    archive.write_bytes(archive.read_bytes()[:-30])
+    return archive
+
+
+@refused("d22-outside", says="'../evil.txt', which leads out of the archive")
+def a_path_that_leads_out(folder):
+    archive = one_archive(folder) / "photos.zip"
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("../evil.txt", "")
+    return archive
+
+
+@refused("d22-encrypted", says="Cannot unpack .*password")
+def encrypted(folder):
+    archive = one_archive(folder) / "photos.zip"
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("another.txt", "so that this archive was not unpacked before")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    data[data.index(b"PK\x03\x04") + 6] |= 1
+    archive.write_bytes(data)
+    return archive
+
+
+@pytest.mark.parametrize("id", FORMS.reads)
+def test_list_is_read(id, tmp_path):
+    FORMS.check_read(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("id", FORMS.refusals)
+def test_list_is_refused_with_the_reason(id, tmp_path):
+    FORMS.check_refused(id, tmp_path / "in")
+
+
+def test_missing_file_is_a_bad_image_and_counts_in_the_fingerprint(tmp_path):
+    data = load_long_tailed(str(a_file_that_is_not_there(tmp_path)))
+    gone = [k for k, cell in enumerate(data.train.encoded(range(len(data.train)))) if "gone" in cell["path"]]
+    with pytest.raises(BadImageError, match=r"gone\.png\), class 'ant': no such file"):
+        data.train.image(gone[0])
+    before = data.train.fingerprint()
+    picture(1).save(tmp_path / "train_images" / "gone.png")
+    assert load_long_tailed(str(tmp_path)).train.fingerprint() != before
+
+
+def test_file_of_another_folder_is_not_taken_for_a_missing_one(tmp_path):
+    rows = write_pictures(tmp_path, TRAIN, "imgs/{label}/{row}.png")
+    (tmp_path / "imgs" / "ant" / "0.png").unlink()
+    picture(99).save(tmp_path / "imgs" / "cat" / "0.png")
+    write_csv(tmp_path / "train.csv", rows, header=("path", "species"))
+    data = load_long_tailed(str(tmp_path / "train.csv"))
+    paths = [
+        cell["path"]
+        for cell in (*data.train.encoded(range(len(data.train))), *data.test.encoded(range(len(data.test))))
+    ]
+    assert str(tmp_path / "imgs" / "ant" / "0.png") in paths
+    assert str(tmp_path / "imgs" / "cat" / "0.png") not in paths
+
+
+def test_archive_is_unpacked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LORT_HUB_CACHE", str(tmp_path / "cache"))
+    archive = one_archive(tmp_path) / "photos.zip"
+    load_long_tailed(str(archive))
+    (unpacked,) = (tmp_path / "cache" / "archives").iterdir()
+    (unpacked / "train" / "ant" / "0.png").unlink()
+    assert load_long_tailed(str(archive)).class_counts.tolist() == [11, 7, 5]
+    assert list((tmp_path / "cache" / "archives").iterdir()) == [unpacked]
+    zipped(archive, tmp_path / "in")  # other content
+    with pytest.raises(DatasetError):
+        load_long_tailed(str(archive))

@@ -1,0 +1,132 @@
+"""Small tables of images, and lists of image files, in the forms that people bring."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
+
+TRAIN = [0] * 12 + [1] * 7 + [2] * 5
+TEST = [0] * 3 + [1] * 3 + [2] * 3
+NAMES = ["ant", "bee", "cat"]
+
+
+def picture(seed, side=12):
+    """An image of noise, the redder the higher its class: `seed` is 100 times the class and more."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (side, side, 3), dtype=np.uint8)
+    pixels[..., 0] += 60 * (seed // 100 % 3)
+    return Image.fromarray(pixels)
+
+
+def encoded(label, row):
+    buffer = io.BytesIO()
+    picture(100 * label + row).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cells(labels):
+    """Image cells whose pixels tell the label, so that a test sees which label a picture got."""
+    return [{"bytes": encoded(label, row), "path": None} for row, label in enumerate(labels)]
+
+
+def class_of(image):
+    """The label that `picture` was made with."""
+    return round((np.asarray(image)[..., 0].mean() - 60) / 60)
+
+
+def write_parquet(file, labels, names=NAMES):
+    """A table as `datasets` writes it, with class labels."""
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    columns = {"image": cells(labels), "label": [names.index(NAMES[label]) for label in labels]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(columns, features=kinds).to_parquet(file)
+
+
+def write_plain(file, images, labels, **columns):
+    """A table as pandas or polars write it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": images, "label": labels, **columns}), file)
+
+
+def write_pictures(folder, labels, name="{row}.png"):
+    """Picture files; their paths below the folder, with their labels."""
+    found = []
+    for row, label in enumerate(labels):
+        path = folder / name.format(row=row, label=NAMES[label])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(100 * label + row).save(path)
+        found.append((str(path.relative_to(folder)), NAMES[label]))
+    return found
+
+
+def write_csv(file, rows, header=("image_id", "label"), delimiter=",", encoding="utf-8"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding=encoding) as opened:
+        writer = csv.writer(opened, delimiter=delimiter)
+        writer.writerows(([header] if header else []) + list(rows))
+
+
+class Forms:
+    """Forms of data by the ids of their reports, with what they shall be read as or why they are refused.
+
+    A form is a function that writes it into a folder and returns the data set's name.
+    """
+
+    def __init__(self):
+        self.reads, self.refusals = {}, {}
+
+    def read(self, *ids, counts=(12, 7, 5), tested=(3, 3, 3), names=tuple(NAMES), notes=(), **options):
+        def add(build):
+            self.reads |= dict.fromkeys(ids, (build, counts, tested, names, notes, options))
+            return build
+
+        return add
+
+    def refused(self, *ids, says, **options):
+        def add(build):
+            self.refusals |= dict.fromkeys(ids, (build, says, options))
+            return build
+
+        return add
+
+    def check_read(self, id, folder):
+        build, counts, tested, names, notes, options = self.reads[id]
+        spec = str(build(folder))
+        options = {name: value(folder) if callable(value) else value for name, value in options.items()}
+        told_by_pixels = options.pop("told_by_pixels", True)
+        data = load_long_tailed(spec, **options)
+        assert data.class_names == names
+        assert tuple(data.class_counts) == counts
+        assert tuple(np.bincount(data.test.labels, minlength=len(names))) == tested
+        for split in (data.train, data.test) if told_by_pixels else ():
+            there = [k for k, cell in enumerate(split.encoded(range(len(split)))) if is_there(cell)]
+            assert [class_of(split.image(k)) for k in there] == split.labels[there].tolist()
+        said = "\n".join(data.notes)
+        assert bool(said) == bool(notes), said
+        for expected in notes:
+            assert expected in said
+
+    def check_refused(self, id, folder):
+        build, says, options = self.refusals[id]
+        spec = str(build(folder))
+        options = {name: value(folder) if callable(value) else value for name, value in options.items()}
+        with pytest.raises(DatasetError) as error:
+            load_long_tailed(spec, **options)
+        message = str(error.value)
+        assert re.search(says, message, re.DOTALL), message
+        assert len(message.splitlines()) <= 4
+        assert " --" not in message
+
+
+def is_there(cell):
+    """Whether a cell holds an image, and not the path of a missing file."""
+    return cell is not None and (cell["bytes"] is not None or Path(cell["path"]).exists())
