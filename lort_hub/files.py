@@ -19,9 +19,16 @@ from safetensors import SafetensorError
 
 from lort_hub.errors import CheckpointError, did_you_mean
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
-DISK_ERRORS += (errno.ENAMETOOLONG, errno.ENOTDIR)
-"""What the user can mend of what the system says of a file that cannot be written."""
+DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+}
+"""Numbers of the system errors of writing a file that the user can mend."""
 
 
 @contextmanager
