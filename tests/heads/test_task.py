@@ -35,7 +35,7 @@ def results(task):
     return list(task.train_store.folder.glob("result-*.safetensors"))
 
 
-def test_the_kept_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
+def test_the_cached_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
     plain = task.baseline(backbone)
     first, second = task.cached_baseline(backbone), task.cached_baseline(backbone)
     assert len(fits) == 2
@@ -59,7 +59,7 @@ def test_another_seed_or_score_or_a_damaged_file_is_fitted_anew(backbone, task, 
     assert len(fits) == 4
 
 
-def test_a_backbone_s_own_head_is_not_kept(backbone, task, fits):
+def test_a_backbone_s_own_head_is_not_cached(backbone, task, fits):
     names = task.data.class_names
     known = backbone.with_classifier(torch.eye(10, 96), torch.zeros(10), names)
     assert task.cached_baseline(known).weight.equal(torch.eye(10, 96))
