@@ -49,8 +49,8 @@ def test_python_chooses_on_the_images_that_the_recipe_chooses_on(backbone, tmp_p
     task = RetrainingTask.extract(trained, data, Accelerator(cpu=True), folder=tmp_path)
     store = extract_features(trained, data.train, folder=tmp_path)
     fits = [fit_head(features, "lort") for features in (store, store.load(), task.training)]
-    assert len({fit.selection.how for fit in fits}) == 1
-    assert f"{len(held)} " in fits[0].selection.how
+    assert len({fit.selection.validation for fit in fits}) == 1
+    assert f"{len(held)} " in fits[0].selection.validation
     assert all(fit.weight.equal(fits[0].weight) for fit in fits)
     assert extract_features(backbone, data.train, folder=tmp_path).unseen is None
     cut = load_long_tailed("digits", imbalance="exp:20").train
@@ -59,7 +59,7 @@ def test_python_chooses_on_the_images_that_the_recipe_chooses_on(backbone, tmp_p
     assert extract_features(trained, data.test, folder=tmp_path).unseen is None
 
 
-def test_the_kept_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
+def test_the_cached_baseline_is_the_baseline_bit_for_bit(backbone, task, fits):
     plain = task.baseline(backbone)
     first, second = task.cached_baseline(backbone), task.cached_baseline(backbone)
     assert len(fits) == 2
@@ -83,7 +83,7 @@ def test_another_seed_or_score_or_a_damaged_file_is_fitted_anew(backbone, task, 
     assert len(fits) == 4
 
 
-def test_a_backbone_s_own_head_is_not_kept(backbone, task, fits):
+def test_a_backbone_s_own_head_is_not_cached(backbone, task, fits):
     names = task.data.class_names
     known = backbone.with_classifier(torch.eye(10, 96), torch.zeros(10), names)
     assert task.cached_baseline(known).weight.equal(torch.eye(10, 96))
