@@ -171,8 +171,15 @@ def rank_correlations(rows: Sequence[ResultRow]) -> dict[str, float]:
         Rho of each number that is defined and not the same for all heads.
 
     Example:
-        >>> rank_correlations(rows)  # doctest: +SKIP
-        {'mean of LoMa': -0.6, 'spread of LoMa over classes': -0.9, 'mean of RSD': -0.8}
+        >>> import numpy as np
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from lort_hub.evaluation.tables import result_row
+        >>> counts = np.array([200, 5])
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), counts, weight=np.eye(2))
+        >>> row = result_row(report, counts, method="scale", seed=0, seconds=0.1, chosen={})
+        >>> rows = [replace(row, balanced_accuracy=k / 3, logits_magnitude_mean=k) for k in (1, 2, 3)]
+        >>> rank_correlations(rows)["mean of LoMa"]
+        1.0
     """
     numbers: dict[str, Callable[[ResultRow], float | None]] = {
         "mean of LoMa": lambda row: row.logits_magnitude_mean,

@@ -17,7 +17,13 @@ LORT = "2403.00250"
 
 
 def source_name(backbone: BackboneRecord) -> str:
-    """Name a backbone by its Hub id, or by its architecture where it is from a folder: paths stay private."""
+    """Name a backbone by its Hub id, or by its architecture where it is from a folder: paths stay private.
+
+    Example:
+        >>> local = {"source": "/home/me/out", "library": "timm", "architecture": "resnet50"}
+        >>> source_name(BackboneRecord.from_json({**local, "sha256": "f00", "preprocessing": {}}))
+        'resnet50'
+    """
     return backbone.source if backbone.revision else backbone.architecture
 
 

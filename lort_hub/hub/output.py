@@ -225,7 +225,14 @@ def head_record(fit: Fit) -> HeadRecord:
 
 
 def selection_record(fit: Fit) -> SelectionRecord | None:
-    """Record how the settings of a head were chosen, and its method; None where both were given."""
+    """Record how the settings of a head were chosen, and its method; None where both were given.
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.heads.fit import stage1_fit
+        >>> selection_record(stage1_fit(torch.eye(2), torch.zeros(2))) is None
+        True
+    """
     if fit.selection is None and fit.choice is None:
         return None
     tried = fit.selection.to_dict() if fit.selection else {"chosen": fit.settings}
