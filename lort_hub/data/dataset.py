@@ -181,7 +181,7 @@ def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
     if brightest - darkest >= 256 / 10:
         return None
     return (
-        f"the pixels of {len(chosen) - len(errors)} sampled images of '{split.name}' lie between {darkest} "
+        f"The pixels of {len(chosen) - len(errors)} sampled images of '{split.name}' lie between {darkest} "
         f"and {brightest}, of 0 (black) to 255 (white): are the images nearly blank, or of 12 bits in 16?"
     )
 

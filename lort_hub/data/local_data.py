@@ -91,7 +91,9 @@ def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> 
     if not archives or ImageFiles([folder]).files:
         return None
     opened = open_any(unpack(archives), request)
-    opened.notes.append(f"read from the cache, where {shown([path.name for path in archives])} were unpacked")
+    opened.notes.append(
+        f"Read from the cache, where {shown([path.name for path in archives])} were unpacked."
+    )
     return opened
 
 

@@ -157,7 +157,7 @@ def _labelled(opened: Opened, train: str, label: str) -> str | None:
             continue
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
-        opened.notes.append(f"the {len(rows):,} images of '{name}' have no labels and are set aside")
+        opened.notes.append(f"The {len(rows):,} images of '{name}' have no labels and are set aside.")
     return None
 
 
@@ -179,7 +179,7 @@ def _note_order(train: datasets.Dataset, test: datasets.Dataset, label: str, ope
     one, other = (getattr(rows.features[label], "names", None) for rows in (train, test))
     if one and other and list(one) != list(other):
         opened.notes.append(
-            "the label names of the two splits differ in order or number; they are read by name"
+            "The label names of the two splits differ in order or number; they are read by name."
         )
 
 
@@ -207,6 +207,6 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         splits: dict[str, list[int]] = {}
         for row, cell in enumerate(cells):
             splits.setdefault(str(known[cell]), []).append(row)
-        opened.notes.append(f"column '{column}' tells the splits: {', '.join(splits)}")
+        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened

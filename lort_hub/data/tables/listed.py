@@ -83,7 +83,7 @@ def open_lists(
     splits = {split: _join(split, found, request, notes, named) for split in names}
     if unnamed := _unnamed(named):
         of = shown([one.listed.path.name for one in found])
-        notes.append(f"{len(unnamed):,} images have no row in {of}, the first {unnamed[0]}")
+        notes.append(f"{len(unnamed):,} images have no row in {of}, such as {unnamed[0]}.")
     opened = Opened(splits, notes)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
@@ -94,7 +94,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
     for number, file in enumerate(files):
         named = only and number == 0
         if "submission" in file.name.lower() and not named:
-            notes.append(f"{file.name} is not read: the labels of a submission are not the true ones")
+            notes.append(f"{file.name} is not read: the labels of a submission are not the true ones.")
             continue
         try:
             listed = _from_parquet(file) if file.suffix.lower() == ".parquet" else read_list(file)
@@ -112,7 +112,7 @@ def _with_splits(found: Sequence[_Found], notes: list[str]) -> list[_Found]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
     if any(one.split == "train" for one in found):
         notes += [
-            f"{one.listed.path.name} is not read: its name tells no split" for one in found if not one.split
+            f"{one.listed.path.name} is not read: its name tells no split." for one in found if not one.split
         ]
         return [one for one in found if one.split]
     return [replace(one, split=one.split or "train") for one in found]
@@ -252,7 +252,7 @@ def _join(
         name = one.listed.path.name
         if listed.missing:
             count = f"{len(listed.missing):,} of {len(rows):,} rows"
-            notes.append(f"{count} of {name} name a file that is not there, the first {listed.missing[0]}")
+            notes.append(f"{count} of {name} name a file that is not there, such as {listed.missing[0]}.")
         named |= {Path(path) for path in listed.files}
     return join(parts, [str(one.listed.path) for one in own])
 
@@ -281,5 +281,5 @@ def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
         splits.setdefault(split_in_name(part) or "", []).append(row)
     if "" in splits or len(splits) < 2:
         return opened
-    opened.notes.append(f"the folders of the images tell the splits: {', '.join(splits)}")
+    opened.notes.append(f"The folders of the images tell the splits: {', '.join(splits)}.")
     return Opened({split: rows.select(chosen) for split, chosen in splits.items()}, opened.notes)

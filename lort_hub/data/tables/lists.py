@@ -87,7 +87,9 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace"), (f"{path.name} is not UTF-8; it was read as Latin-1",)
+        return data.decode("cp1252", errors="replace"), (
+            f"{path.name} is not UTF-8; it was read as Latin-1.",
+        )
 
 
 def _cells(text: str, lines: Sequence[str], path: Path) -> list[list[str]]:

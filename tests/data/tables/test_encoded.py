@@ -272,7 +272,7 @@ def webdataset(folder):
         folder.mkdir(exist_ok=True)
         with tarfile.open(folder / f"{split}-000000.tar", "w") as archive:
             for row, label in enumerate(labels):
-                for suffix, data in (("png", encoded(label, row)), ("cls", str(label).encode())):
+                for suffix, data in (("png", encoded(label, row, len(labels))), ("cls", str(label).encode())):
                     member = tarfile.TarInfo(f"{row:06d}.{suffix}")
                     member.size = len(data)
                     archive.addfile(member, pa.BufferReader(data))
@@ -286,7 +286,7 @@ def webdataset_with_json(folder):
         with tarfile.open(folder / f"{split}.tar", "w") as archive:
             for row, label in enumerate(labels):
                 about = json.dumps({"label": NAMES[label], "width": 12}).encode()
-                for suffix, data in (("png", encoded(label, row)), ("json", about)):
+                for suffix, data in (("png", encoded(label, row, len(labels))), ("json", about)):
                     member = tarfile.TarInfo(f"{row:06d}.{suffix}")
                     member.size = len(data)
                     archive.addfile(member, pa.BufferReader(data))
@@ -337,7 +337,7 @@ def train_and_dev(folder):
     return folder
 
 
-@read("p24-column", notes=["column 'part' tells the splits: train, test"])
+@read("p24-column", notes=["Column 'part' tells the splits: train, test"])
 def a_column_of_splits(folder):
     part = ["train"] * len(TRAIN) + ["test"] * len(TEST)
     write_plain(folder / "all.parquet", cells(TRAIN) + cells(TEST), texts(TRAIN + TEST), part=part)

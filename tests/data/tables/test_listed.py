@@ -153,7 +153,7 @@ def a_file_that_is_not_there(folder):
 
 @read(
     "p21",
-    notes=["5 images have no row in metadata.csv, the first 19.png"],
+    notes=["5 images have no row in metadata.csv, such as 19.png"],
     names=("ant", "bee"),
     counts=(10, 6),
     tested=(2, 1),
@@ -181,7 +181,7 @@ def json_lines(folder):
     return folder
 
 
-@read("p12-one-list", notes=["the folders of the images tell the splits"])
+@read("p12-one-list", notes=["The folders of the images tell the splits"])
 def one_list_of_two_folders(folder):
     rows = [(f"train/{name}", label) for name, label in write_pictures(folder / "train", TRAIN)]
     rows += [(f"test/{name}", label) for name, label in write_pictures(folder / "test", TEST)]
