@@ -193,8 +193,8 @@ def test_no_test_module_imports_another():
                 assert not [name for name in named if re.search(r"(^|\.)(test_|conftest)", name)], path
 
 
-# To delete, one by one: folders whose messages still spell flags.
-SPELL_FLAGS = ("data", "backbones", "features", "training", "heads")
+# To delete: folders whose messages still spell flags.
+SPELL_FLAGS = ("data",)
 
 
 def test_the_library_names_arguments_and_only_the_commands_spell_flags():
