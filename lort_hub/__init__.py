@@ -1,4 +1,4 @@
-"""Long-tailed recognition for timm and Hugging Face: re-train the head, know how good it is, publish it."""
+"""Re-train the heads of timm and Hugging Face models for long-tailed data, measure them, publish them."""
 
 import time
 

@@ -110,7 +110,7 @@ def check_saved(
             f"The saved model's logits differ from ours by {error:.2g}, expected at most 1e-4.\n"
             "Nothing was written; please report the backbone as an issue."
         )
-    _check_scores(folder, images)
+    _check_scores(folder, images, len(weight))
 
 
 def check_saveable(backbone: Backbone, class_names: Sequence[str], folder: Path) -> None:
@@ -155,14 +155,14 @@ def check_saveable(backbone: Backbone, class_names: Sequence[str], folder: Path)
         ) from cause
 
 
-def _check_scores(folder: Path, images: Sequence[Any]) -> None:
+def _check_scores(folder: Path, images: Sequence[Any], num_classes: int) -> None:
     """Refuse a saved model, of timm's too, whose scores in transformers' pipeline do not sum to one."""
     from transformers import pipeline
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    classify = pipeline("image-classification", model=str(folder), top_k=None, device="cpu")
+    classify = pipeline("image-classification", model=str(folder), top_k=num_classes, device="cpu")
     if shown:
         logging.enable_progress_bar()
     for scores in classify(list(images)):

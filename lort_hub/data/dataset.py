@@ -1,4 +1,4 @@
-"""Data sets: presets, any Hub id, and local folders, as a long-tailed training set and a test set."""
+"""Define a split of labelled images and the long-tailed data set of two of them."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class ImageSplit:
         return self.decode(index, *self.encoded([index]))
 
     def encoded(self, indices: Sequence[int]) -> list[Encoded | None]:
-        """The images at these positions, not decoded: one look into the table for all of them."""
+        """Read the images at these positions, not decoded: one look into the table for all of them."""
         rows: list[Encoded | None] = self.images[[int(index) for index in indices]][self.image_column]
         return rows
 
     def decode(self, index: int, encoded: Encoded | None) -> Image.Image:
-        """What `image` returns, of what `encoded` has read."""
+        """Decode an image that `encoded` has read, to RGB and upright."""
         try:
             return decode(encoded)
         except Exception as cause:  # decoders raise anything at a damaged file
@@ -86,13 +86,13 @@ class ImageSplit:
         )
 
     def files(self) -> list[str | None]:
-        """Paths (N,) of the images, or the names that go with their bytes; None where there is none."""
+        """List the paths (N,) of the images, or the names that go with their bytes; None where there is none."""
         images = self.images.select_columns(self.image_column).with_format("arrow")
         columns = (batch.column(0).combine_chunks() for batch in images.iter(batch_size=1000))
         return [path for column in columns for path in column.field("path").to_pylist()]
 
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
-        """The images at these positions."""
+        """Take the images at these positions."""
         return replace(
             self,
             images=self.images.select(indices),
@@ -103,7 +103,7 @@ class ImageSplit:
         )
 
     def fingerprint(self) -> str:
-        """Checksum of the content, computed once."""
+        """Compute the checksum of the content, once."""
         return self._fingerprint
 
     @cached_property
@@ -219,7 +219,7 @@ class LongTailedData:
         return np.bincount(self.train.labels, minlength=self.num_classes)
 
     def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
-        """The data without the images at these positions, which `source["left_out"]` names.
+        """Leave out the images at these positions, and record them in `source["left_out"]`.
 
         Args:
             train: Positions of training images that cannot be decoded.
@@ -249,6 +249,6 @@ class LongTailedData:
         return data
 
     def left_out(self) -> list[str]:
-        """A line for each image that `leave_out` has left out."""
+        """List the images that `leave_out` left out, a line each."""
         line = "left out, not decodable: row {row} of '{split}', class '{class}'"
         return [line.format_map(row) for row in self.source.get("left_out", [])]

@@ -145,7 +145,7 @@ def register_heif() -> bool:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Extensions of images, of those that Pillow reads and of HEIC.
+    """List the extensions of images: those that Pillow reads, and HEIC.
 
     Example:
         >>> ".jpg" in image_suffixes()

@@ -104,7 +104,7 @@ def load_long_tailed(
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
-                "Add a test split (a 'test' folder or test.parquet), or name one with --test-split."
+                "Add a test split (a 'test' folder or test.parquet), or name one with `test_split`."
             )
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
@@ -236,7 +236,7 @@ def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) 
             f"Classes with no image at all: {empty}.\nAdd images, or remove them from the label names."
         )
     if len(names) < 2:
-        raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check --label-column.")
+        raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check `label_column`.")
 
 
 def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:

@@ -54,7 +54,7 @@ def number_contents(*splits: ImageSplit) -> list[NDArray[np.int64]]:
 
 
 def are_in(split: ImageSplit, other: ImageSplit) -> NDArray[np.bool_]:
-    """Which images (N,) of a split are in another one too, byte for byte."""
+    """Mark the images (N,) of a split that are in another one too, byte for byte."""
     assert split.contents is not None
     assert other.contents is not None
     return np.isin(split.contents, other.contents)

@@ -14,7 +14,7 @@ ClassFolder = Literal["first", "last"]
 
 
 def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
-    """The class folders of a split: the folders in it, or in a lone folder inside it.
+    """Find the class folders of a split: the folders in it, or in a lone folder inside it.
 
     Args:
         split: The split.
@@ -36,7 +36,7 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
 
 
 def without_companions(folders: Sequence[Folder]) -> list[Folder]:
-    """Folders without masks and the like, where a folder of pictures is beside them."""
+    """Leave out the folders of masks and the like where a folder of pictures is beside them."""
     rest = [one for one in folders if fold(one.name) not in COMPANIONS]
     return rest if len(rest) == 1 and fold(rest[0].name) in PICTURES else list(folders)
 
@@ -44,7 +44,7 @@ def without_companions(folders: Sequence[Folder]) -> list[Folder]:
 def classes_of(
     split: Folder, name: str, class_folder: ClassFolder | None, known: Collection[str] = ()
 ) -> dict[str, list[Folder]]:
-    """The classes of a split, each with the folders whose pictures are read.
+    """Find the classes of a split, each with the folders whose pictures are read.
 
     Args:
         split: The split.

@@ -24,7 +24,7 @@ PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "sh
 
 
 def are_parts(names: Sequence[str]) -> bool:
-    """Whether folders are parts of one heap of pictures by their names, and no classes.
+    """Tell by their names whether folders are parts of one heap of pictures, and no classes.
 
     Example:
         >>> are_parts(["HAM_images_part_1", "HAM_images_part_2"]), are_parts(["images", "masks"])
@@ -38,7 +38,7 @@ def are_parts(names: Sequence[str]) -> bool:
 
 
 def kind_of(name: str) -> str | None:
-    """Which kind of split a folder's name is of: "train", "test", "validation", or None.
+    """Find the kind of split of a folder's name: "train", "test", "validation", or None.
 
     Example:
         >>> kind_of("Training"), kind_of("test-tube")
@@ -48,7 +48,7 @@ def kind_of(name: str) -> str | None:
 
 
 def longer_kind_of(name: str) -> str | None:
-    """The same for a name that holds the word of one split beside others.
+    """Find the kind of split of a name that holds the word of one split beside other words.
 
     Example:
         >>> longer_kind_of("seg_train"), longer_kind_of("val2017"), longer_kind_of("train-test")
@@ -59,7 +59,7 @@ def longer_kind_of(name: str) -> str | None:
 
 
 def fold(name: str) -> str:
-    """A name without what people do not see: capitals, blanks, and the Unicode form of its letters.
+    """Fold what people do not see in a name: capitals, blanks, and the Unicode form of its letters.
 
     Example:
         >>> fold(" Black  Bear"), fold("Cafe\u0301") == fold("caf\u00e9")
@@ -73,12 +73,12 @@ def _words(name: str) -> set[str]:
 
 
 def names_of(folders: Iterable[Folder]) -> str:
-    """Names of the first folders, for a message."""
+    """Format the names of the first folders, for a message."""
     return quoted([one.name for one in folders])
 
 
 def quoted(names: Sequence[str], most: int = 5) -> str:
-    """The first names, for a message.
+    """Quote the first names, for a message.
 
     Example:
         >>> quoted(["ant", "bee", "cat"], most=2)

@@ -1,4 +1,4 @@
-"""What was read of a folder of pictures, and what was not: a record, and its lines for the terminal."""
+"""Record what was read of a folder of pictures, and what was not, with lines for the terminal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class FolderReading:
     alike: tuple[tuple[str, ...], ...] = ()
 
     def origin(self) -> dict[str, Any]:
-        """Where the rows are from, JSON-ready; what was not read is counted over all classes."""
+        """Describe the origin of the rows, JSON-ready; what was not read is counted over all classes."""
         rows = [row._asdict() for row in _over_classes(self.left_out)]
         return {
             "name": self.folder.name,
@@ -75,7 +75,7 @@ class FolderReading:
         }
 
     def lines(self) -> list[str]:
-        """What the user has to know, a line each, with a table where files were left out."""
+        """List what the user has to know, a line each, with a table where files were left out."""
         lines = list[str]()
         rows = _over_classes(self.left_out)
         if any(row.reason != SYSTEM for row in rows):
@@ -97,7 +97,7 @@ class FolderReading:
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
-    """The first few of some names, and how many more there are.
+    """Shorten a list of names to the first few, and how many more there are.
 
     Example:
         >>> shortened(["ant", "bee", "cat"], most=2)

@@ -99,7 +99,7 @@ class Folder:
         return [folder for folder in self.folders if folder.total]
 
     def below(self) -> Iterator[Folder]:
-        """The folder itself and all below it, each before those in it, in the order of their names."""
+        """Walk the folder itself and all below it, each before those in it, in the order of their names."""
         waiting = [self]
         while waiting:
             folder = waiting.pop()
@@ -213,7 +213,7 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
 
 
 def is_output(path: str) -> bool:
-    """Whether a folder was written by a recipe of lort_hub."""
+    """Tell whether a folder was written by a recipe of lort_hub."""
     try:
         with open(f"{path}/run.json", encoding="utf-8") as file:  # noqa: PTH123
             return "lort_hub" in json.load(file)["environment"]["versions"]
@@ -222,7 +222,7 @@ def is_output(path: str) -> bool:
 
 
 def extension_of(name: str) -> str:
-    """Extension of a file name, in lower case, with its dot; empty where there is none.
+    """Take the extension of a file name, in lower case, with its dot; empty where there is none.
 
     Example:
         >>> extension_of("a.b.JPG"), extension_of("README"), extension_of(".hidden")
@@ -260,7 +260,7 @@ _UNMARKED = {".tga": ["TGA"], ".pcd": ["PCD"], ".im": ["IM"]}
 
 
 def printable(name: str) -> str:
-    r"""A file name as text: bytes that are not UTF-8 are read as Latin-1, the other usual encoding of names.
+    r"""Decode a file name to text: bytes that are not UTF-8 as Latin-1, the other usual encoding of names.
 
     Example:
         >>> printable("caf\udce9"), printable("café")

@@ -101,11 +101,11 @@ class ImageFiles:
         return split_in_name(path[len(f"{root}/") :].split("/")[0]) or split_in_name(root.name)
 
     def beside(self, folder: Path) -> ImageFiles:
-        """The same files, for a list in this folder, from which its names may start."""
+        """Return the same files, for a list in this folder, from which its names may start."""
         return ImageFiles([folder, *self.roots], listed_by=self)
 
     def expected(self, name: str | None) -> str:
-        """Where a file that was not found would lie."""
+        """Describe where a file that was not found would lie."""
         return str(Path(self.roots[0] if self.roots else ".") / (name or ""))
 
 
