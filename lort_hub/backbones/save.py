@@ -160,11 +160,15 @@ def _check_scores(folder: Path, images: Sequence[Any], num_classes: int) -> None
     from transformers import pipeline
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    classify = pipeline("image-classification", model=str(folder), top_k=num_classes, device="cpu")
-    if shown:
-        logging.enable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        classify = pipeline("image-classification", model=str(folder), top_k=num_classes, device="cpu")
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
     for scores in classify(list(images)):
         total = sum(each["score"] for each in scores)
         if not abs(total - 1) < 1e-3:

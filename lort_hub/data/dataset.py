@@ -86,7 +86,7 @@ class ImageSplit:
         )
 
     def files(self) -> list[str | None]:
-        """List the paths (N,) of the images, or the names that go with their bytes; None where there is none."""
+        """List the paths (N,) of the images, or the names beside their bytes; None where there is none."""
         images = self.images.select_columns(self.image_column).with_format("arrow")
         columns = (batch.column(0).combine_chunks() for batch in images.iter(batch_size=1000))
         return [path for column in columns for path in column.field("path").to_pylist()]

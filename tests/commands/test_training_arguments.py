@@ -73,7 +73,8 @@ def unlike_default():
     given |= {"imbalance": "exp:7", "auto_augment": "rand-m3", "image_size": 48, "layer_decay": 0.5}
     given |= {f"{kind}_{part}": "x" for kind, part in (("image", "column"), ("label", "column"))}
     given |= {"train_split": "a", "test_split": "b", "backbone": "b", "dataset": "d", "holdout": 0.3}
-    given |= {"image_root": "r", "class_folder": "last"}
+    given |= {"image_root": "r", "class_folder": "last", "on_duplicate": "drop"}
+    given |= {"group_column": "g", "group_pattern": "(g)", "group_file": "g.csv"}
     given |= {"label_smoothing": 0.2, "ema_decay": 0.9, "mixed_precision": "bf16"}
     for name in set(SETTLED) - set(given):
         default = getattr(TrainingArguments(), name)

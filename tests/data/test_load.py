@@ -179,7 +179,7 @@ def test_unreachable_hub_is_said_within_seconds_and_leaves_nothing(tmp_path, nam
     )
     assert "HubUnavailableError: Cannot reach http://127.0.0.1:9" in result.stderr
     assert "ConnectError" in result.stderr
-    assert "--dataset" in result.stderr
+    assert "local-dir:FOLDER" in result.stderr
     assert time.monotonic() - start < 30
     assert not [path for path in Path(home).rglob("*") if path.is_file()]
 

@@ -35,7 +35,8 @@ class CodedLabels:
     @property
     def none_known(self) -> bool:
         """Whether no row has a label: all cells are empty, or hold the -1 of unlabelled data sets."""
-        return bool((self.codes == MISSING).all()) and all(number == -1 for _, number in self.unknown)
+        missing = len(self.codes) > 0 and bool((self.codes == MISSING).all())
+        return missing and all(number == -1 for _, number in self.unknown)
 
     @property
     def used(self) -> list[str]:
