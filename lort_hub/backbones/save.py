@@ -162,10 +162,10 @@ def _check_scores(folder: Path, images: Sequence[Any]) -> None:
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    classify = pipeline("image-classification", model=str(folder), top_k=None, device="cpu")
+    classify = pipeline("image-classification", model=str(folder), device="cpu")
     if shown:
         logging.enable_progress_bar()
-    for scores in classify(list(images)):
+    for scores in classify(list(images), top_k=classify.model.config.num_labels):  # None is taken for 5
         total = sum(each["score"] for each in scores)
         if not abs(total - 1) < 1e-3:
             raise CheckpointError(

@@ -208,7 +208,7 @@ class FeatureStore:
         return Features(matrix.whole(), y, rows, self.unseen_rows(rows), self.group_rows(rows))
 
     def unseen_rows(self, rows: Tensor) -> Tensor | None:
-        """Which samples at these positions (n,) in the split the backbone was not trained on."""
+        """Mark the samples at these positions (n,) in the split that the backbone was not trained on."""
         return None if self.unseen is None else torch.from_numpy(self.unseen)[rows]
 
     def group_rows(self, rows: Tensor) -> Tensor | None:

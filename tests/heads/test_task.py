@@ -49,8 +49,8 @@ def test_python_chooses_on_the_images_that_the_recipe_chooses_on(backbone, tmp_p
     task = RetrainingTask.extract(trained, data, Accelerator(cpu=True), folder=tmp_path)
     store = extract_features(trained, data.train, folder=tmp_path)
     fits = [fit_head(features, "lort") for features in (store, store.load(), task.training)]
-    assert len({fit.selection.how for fit in fits}) == 1
-    assert f"{len(held)} " in fits[0].selection.how
+    assert len({fit.selection.validation for fit in fits}) == 1
+    assert f"{len(held)} " in fits[0].selection.validation
     assert all(fit.weight.equal(fits[0].weight) for fit in fits)
     assert extract_features(backbone, data.train, folder=tmp_path).unseen is None
     cut = load_long_tailed("digits", imbalance="exp:20").train
