@@ -163,6 +163,11 @@ class DataRecord(Record):
         train_rows_sha256: Checksum of these rows.
         fingerprint: Checksum of the training images.
         test_fingerprint: Checksum of the test images.
+        not_read: Files of an image folder that were not read; None for other sources, as the next one.
+        empty_classes: Class folders without images.
+        on_duplicate: What was done with training images that are test images.
+        duplicates: Number of such images, by what they are used for.
+        groups: How the images that belong together were given; None where they were not.
     """
 
     name: str
@@ -181,6 +186,11 @@ class DataRecord(Record):
     train_rows_sha256: str
     fingerprint: str
     test_fingerprint: str
+    not_read: tuple[Any, ...] | None = None
+    empty_classes: tuple[Any, ...] | None = None
+    on_duplicate: str | None = None
+    duplicates: dict[str, int] | None = None
+    groups: str | None = None
 
 
 @dataclass(frozen=True)

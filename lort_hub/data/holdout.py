@@ -50,7 +50,7 @@ def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSp
 
 
 def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
-    """Record that a backbone was trained on a part of the training images.
+    """Return the record of a backbone that was trained on a part of the training images.
 
     Args:
         data: Data set.
@@ -67,7 +67,7 @@ def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
 
 
 def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | None:
-    """Find the images of a split that a backbone was not trained on.
+    """Mark the images of a split that a backbone was not trained on.
 
     Args:
         record: The images that it was trained on.

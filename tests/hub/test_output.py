@@ -24,6 +24,7 @@ from lort_hub import (
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.card import render_card
+from lort_hub.hub.output import data_record
 from lort_hub.hub.validate import validated_copy
 from lort_hub.records import RunRecord
 from tests.support import ROOT
@@ -91,7 +92,7 @@ def test_files_hold_the_reports_the_head_and_all_that_is_known_of_the_data(made)
     assert metrics.selection.chosen == fit.settings
     assert len(metrics.selection.candidates) == len(fit.selection.candidates) > 1
     assert (metrics.timing, metrics.history) == ({}, None)
-    source = json.loads(json.dumps(data.source))
+    source = {name: value for name, value in json.loads(json.dumps(data.source)).items() if value is not None}
     assert source.items() <= json.loads((folder / "run.json").read_text())["data"].items()
     assert run.data.class_counts == tuple(data.class_counts)
     assert (run.arguments, run.environment.command) == ({}, None)
@@ -132,7 +133,8 @@ def test_the_readme_s_python_makes_a_model_on_the_hub(photos, tmp_path):
     for name in ("hub", "home"):
         (tmp_path / name).mkdir()
     code = f"import os; os.chdir({str(tmp_path)!r})\n{block.replace('resnet50', str(backbone))}"
-    with serve(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home") as client:
+    with serve(tmp_path / "hub") as hub:
+        client = Client(hub.endpoint, tmp_path / "home")
         code, said = client.run(code, HF_TOKEN=WRITE, LORT_HUB_CACHE=str(tmp_path / "cache"))
         assert code == 0, said
         files = hub.repo("me/photos").at("main").files
@@ -169,7 +171,7 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_written(mad
         ((backbone, data, fit, {**reports, "ncm": report}), "at most one of a baseline"),
         ((backbone, data, fit, {"lort": report, "crtt": report}), "Did you mean 'crt'"),
         ((backbone, data, fit, {"lort": few}), "on 3 classes, expected 10"),
-        ((backbone, data, cosine, {"cosine": report}), "'cosine' does not end in a linear layer"),
+        ((backbone, data, cosine, {"cosine": report}), "The head of 'cosine' is not linear"),
     ]
     for parts, message in refused:
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
@@ -199,3 +201,10 @@ def test_features_are_as_good_on_disk_as_in_memory(made):
     assert again.weight.equal(fit.weight)
     assert train.x.equal(train.load().x)
     assert train.y.equal(torch.from_numpy(data.train.labels))
+
+
+def test_all_that_is_known_of_an_image_folder_is_recorded(photos):
+    data = load_long_tailed(str(photos))
+    source = {name: value for name, value in json.loads(json.dumps(data.source)).items() if value is not None}
+    assert "not_read" in source
+    assert source.items() <= data_record(data).to_json().items()
