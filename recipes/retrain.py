@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import kept_on_failure, start_run
+from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
@@ -81,10 +81,8 @@ def main() -> None:
     from accelerate.utils import set_seed
 
     from lort_hub.backbones.load import load_backbone
-    from lort_hub.backbones.save import check_saveable
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
-    from lort_hub.features.distributed import Processes, fail_together
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import save_output
@@ -106,9 +104,8 @@ def main() -> None:
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
     accelerator.print(plan(args, backbone, data), *data.notes, sep="\n")
-    with phase("save check", timing), fail_together(Processes.of(accelerator)):
-        if accelerator.is_main_process:
-            check_saveable(backbone, data.class_names, args.output_dir)
+    with phase("save check", timing):
+        check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
         return
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.output_dir import kept_on_failure, start_run
+from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
@@ -51,11 +51,9 @@ def main() -> None:
     from lort_hub.backbones.backbone import logits_of
     from lort_hub.backbones.load import load_backbone
     from lort_hub.backbones.predict import predict
-    from lort_hub.backbones.save import check_saveable
     from lort_hub.data.image_loader import check_images
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
-    from lort_hub.features.distributed import Processes, fail_together
     from lort_hub.heads.fit import stage1_fit
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -85,8 +83,7 @@ def main() -> None:
         f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
         f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
-        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, into "
-        f"{args.output_dir}",
+        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}",
         *data.notes,
         sep="\n",
     )
@@ -98,9 +95,9 @@ def main() -> None:
     if args.batch_size == 1:
         check_batches_of_one(model, args.tune, backbone.image_size)
     optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
-    with phase("save check", timing), fail_together(Processes.of(accelerator)):
-        if accelerator.is_main_process:
-            check_saveable(replace(backbone, model=merge_lora(model)), data.class_names, args.output_dir)
+    with phase("save check", timing):
+        as_saved = replace(backbone, model=merge_lora(model))
+        check_model(as_saved, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
         return
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
@@ -159,8 +156,7 @@ def main() -> None:
             row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
-                logits, labels = predict(scored, backbone, held, accelerator, **options)
-                report = evaluate(logits, labels, data.class_counts)
+                report = evaluate(*predict(scored, backbone, held, accelerator, **options), data.class_counts)
                 row["held_out_balanced_accuracy"] = report.balanced_accuracy
             history.append(row)
             accelerator.log(row, step=epoch + 1)
@@ -174,11 +170,9 @@ def main() -> None:
     accelerator.end_training()
     if not accelerator.is_main_process:
         return
-    model = merge_lora(
-        accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False).cpu()
-    )
-    trained_on = record_training(data, kept)
-    backbone = replace(backbone, model=model.eval().requires_grad_(False), trained_on=trained_on)
+    trained = accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False)
+    model = merge_lora(trained.cpu()).eval().requires_grad_(False)
+    backbone = replace(backbone, model=model, trained_on=record_training(data, kept))
     fit = stage1_fit(backbone.weight, backbone.bias)
     shown = {"weight": fit.weight, "bootstrap": args.bootstrap, "seed": args.seed}
     report = evaluate(logits, labels, data.class_counts, **shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,8 @@ from lort_hub.records import changed_arguments
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from lort_hub.backbones.backbone import Backbone
 
 
 def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
@@ -69,6 +71,34 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     return arguments
+
+
+def check_model(
+    backbone: Backbone, class_names: Sequence[str], folder: Path, accelerator: Accelerator
+) -> None:
+    """Check on the first process that a model can be saved at the end of a run; every process calls this.
+
+    Args:
+        backbone: The model as it will be saved, but for its classifier.
+        class_names: Names of the K classes.
+        folder: The output folder.
+        accelerator: The recipe's Accelerator.
+
+    Raises:
+        CheckpointError: On every process, where `check_saveable` refuses the model.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> backbone = load_backbone("test_resnet", pretrained=False)
+        >>> check_model(backbone, ["cat", "dog"], Path("/tmp/nowhere/out"), Accelerator(cpu=True))
+    """
+    from lort_hub.backbones.save import check_saveable
+    from lort_hub.features.distributed import Processes, fail_together
+
+    with fail_together(Processes.of(accelerator)):
+        if accelerator.is_main_process:
+            check_saveable(backbone, class_names, folder)
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         if changes := changed_arguments(arguments, json.loads(record.read_text())):
             raise CheckpointError(
                 f"`resume=True` found an interrupted run in {folder} with other arguments: {changes}.\n"
-                "Use the same arguments, another `output_dir`, or `overwrite=True`."
+                "Use the same arguments, another `output_dir`, or only `overwrite=True` to start anew."
             )
         return folder
     folder.mkdir(parents=True, exist_ok=True)

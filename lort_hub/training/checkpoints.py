@@ -228,13 +228,13 @@ def resume_from(
         if changes := changed_arguments(arguments, manifest["arguments"]):
             raise CheckpointError(
                 f"`resume=True` found {checkpoint} of a run with other arguments: {changes}.\n"
-                "Use the same arguments, another `output_dir`, or `overwrite=True` to start again."
+                "Use the same arguments, another `output_dir`, or only `overwrite=True` to start again."
             )
         if manifest["processes"] != accelerator.num_processes:
             raise CheckpointError(
                 f"`resume=True` found {checkpoint} of {manifest['processes']} processes, got "
                 f"{accelerator.num_processes}.\nStart {manifest['processes']} processes, or use "
-                "`overwrite=True` to start again."
+                "only `overwrite=True` to start again."
             )
         accelerator.print(f"going on from {checkpoint}")
         accelerator.load_state(str(checkpoint))
