@@ -207,7 +207,7 @@ def test_the_library_names_arguments_and_only_the_commands_spell_flags():
     assert {module: flags for module, flags in spelt.items() if flags} == {}
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML"}
+DISTRIBUTIONS = {"PIL": "pillow", "pillow_heif": "pillow-heif", "sklearn": "scikit-learn", "yaml": "PyYAML"}
 """Names on PyPI of the packages whose name differs from that of their module."""
 NOT_IMPORTED = {"Jinja2"}
 """Dependencies that another package imports for us: huggingface_hub, to fill the templates of cards."""
@@ -235,7 +235,7 @@ def test_declared_dependencies_are_those_imported():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11's")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = requirements([*extras["demo"], *extras["lora"]])
+    optional = requirements([*extras["demo"], *extras["heic"], *extras["lora"]])
     assert set(third_party_imports()) == requirements(project["dependencies"]) - NOT_IMPORTED | optional
 
 
