@@ -143,6 +143,40 @@ class LeftOut(Record):
 
 
 @dataclass(frozen=True)
+class NotRead(Record):
+    """Files of an image folder that were not read, of one extension, for one reason.
+
+    Attributes:
+        split: Name of their split, or of their folder where it is no split; empty above the splits.
+        extension: Extension in lower case, with its dot; "folder" for a folder that was not entered.
+        reason: Why they were not read.
+        files: How many.
+        example: Path of one of them below the data folder.
+    """
+
+    split: str
+    extension: str
+    reason: str
+    files: int
+    example: str
+
+
+@dataclass(frozen=True)
+class DuplicateCounts(Record):
+    """Numbers of images that are used for training and for the test, byte for byte the same.
+
+    Attributes:
+        training: Training images.
+        test: Test images.
+        other_class: Test images that have another class than all such training images.
+    """
+
+    training: int
+    test: int
+    other_class: int
+
+
+@dataclass(frozen=True)
 class DataRecord(Record):
     """A long-tailed data set: its source, its cut and its checksums.
 
@@ -163,11 +197,11 @@ class DataRecord(Record):
         train_rows_sha256: Checksum of these rows.
         fingerprint: Checksum of the training images.
         test_fingerprint: Checksum of the test images.
-        not_read: Files of an image folder that were not read; None for other sources, as the next one.
-        empty_classes: Class folders without images.
-        on_duplicate: What was done with training images that are test images.
-        duplicates: Number of such images, by what they are used for.
-        groups: How the images that belong together were given; None where they were not.
+        on_duplicate: "keep" or "drop" for training images that are test images too; None where nobody looked.
+        duplicates: How many of them are left.
+        groups: What said which images belong together; None where nothing did.
+        not_read: Files that were not read; None where it is no image folder.
+        empty_classes: Class folders without an image, as SPLIT/CLASS.
     """
 
     name: str
@@ -186,11 +220,11 @@ class DataRecord(Record):
     train_rows_sha256: str
     fingerprint: str
     test_fingerprint: str
-    not_read: tuple[Any, ...] | None = None
-    empty_classes: tuple[Any, ...] | None = None
     on_duplicate: str | None = None
-    duplicates: dict[str, int] | None = None
+    duplicates: DuplicateCounts | None = None
     groups: str | None = None
+    not_read: tuple[NotRead, ...] | None = None
+    empty_classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
-from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.data.imbalance import long_tailed_counts
@@ -102,7 +102,8 @@ def main() -> None:
                 data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
             cell = f"{Path(backbone.source).name}, {data.name}, {data.source['imbalance']}"
             sizes = f"{cell}, seed {seed}: {len(data.train)} training, {len(data.test)} test images"
-            accelerator.print(sizes, *(note for note in data.notes if note not in noted), sep="\n")
+            notes = [note for note in data.notes if note not in noted]
+            accelerator.print(sizes, *with_flags(notes, vars(args)), sep="\n")
             noted |= set(data.notes)
             if args.dry_run:
                 continue

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
-from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
@@ -103,7 +103,7 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(plan(args, backbone, data), *data.notes, sep="\n")
+    accelerator.print(plan(args, backbone, data), *with_flags(data.notes, vars(args)), sep="\n")
     with phase("save check", timing):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
-from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError, did_you_mean
@@ -77,7 +77,7 @@ def main() -> None:
         data = load_long_tailed(args.dataset, **args.data_options())
     accelerator.print(
         f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}",
-        *data.notes,
+        *with_flags(data.notes, vars(args)),
         sep="\n",
     )
     if args.dry_run:

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from lort_hub.commands.arguments import parse_arguments
-from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
@@ -84,7 +84,7 @@ def main() -> None:
         f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
         f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}",
-        *data.notes,
+        *with_flags(data.notes, vars(args)),
         sep="\n",
     )
     backbone = backbone.with_new_classifier(data.class_names)

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 LORT_HUB_COMMAND = "LORT_HUB_COMMAND"
@@ -88,6 +88,16 @@ def _repeated(words: Sequence[str]) -> list[str]:
         if repeated:
             kept.append(word)
     return kept
+
+
+def with_flags(lines: Iterable[str], arguments: Collection[str]) -> list[str]:
+    """Spell the arguments in several lines, as the notes on a data set, as `as_flags` does.
+
+    Example:
+        >>> with_flags(['`on_duplicate="drop"` leaves them out.'], ["on_duplicate"])
+        ['--on-duplicate drop leaves them out.']
+    """
+    return [as_flags(line, arguments) for line in lines]
 
 
 def as_flags(message: str, arguments: Collection[str]) -> str:

@@ -133,6 +133,11 @@ class Report(Record):
         """Return a part by its name in metrics.json."""
         return self.to_json()[name]
 
+    @property
+    def untested(self) -> int | None:
+        """Number of classes without test images; None where there is none."""
+        return self.per_class_accuracy.count(None) or None
+
 
 @dataclass(frozen=True)
 class Scores(Record):
@@ -150,6 +155,7 @@ class Scores(Record):
     groups: dict[str, GroupSize]
     thresholds: tuple[int, int]
     interval: Interval | None = None
+    untested: int | None = None
 
 
 @dataclass(frozen=True)

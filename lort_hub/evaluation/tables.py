@@ -45,6 +45,8 @@ PERCENT = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "ece")
 def results_table(reports: Mapping[str, Report | Scores]) -> str:
     """Render a Markdown table with one row for each head, aligned for a terminal too; rates in percent.
 
+    A line below it says where means over classes leave classes out, because they have no test image.
+
     Args:
         reports: Report of each head, by its name.
 
@@ -62,10 +64,13 @@ def results_table(reports: Mapping[str, Report | Scores]) -> str:
         rows.append([escape(name), *(_rate_cell(report, key) for key in REPORT_COLUMNS)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
+    lines = [
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
         for row in rows
-    )
+    ]
+    if untested := max(report.untested or 0 for report in reports.values()):
+        lines += ["", f"Balanced accuracy, groups and F1 leave out {untested} classes without a test image."]
+    return "\n".join(lines)
 
 
 def _rate_cell(report: Report | Scores, key: str) -> str:

@@ -122,6 +122,7 @@ def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
         "dataset": f"{code(config.data.name)} (imbalance {config.data.imbalance})",
         "num_classes": num_classes,
         "n_test": f"{scores.n:,}",
+        "copies": config.data.duplicates.test if config.data.duplicates else 0,
         "low": low,
         "high": high,
         "group_sizes": ", ".join(f"{scores.groups[group].classes} {group}" for group in GROUPS),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import MetricsRecord, Scores
-from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord
+from lort_hub.records import BackboneRecord, BaselineRecord, DuplicateCounts, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 
 
@@ -27,6 +27,7 @@ class DataSource(Record):
     revision: str | None
     imbalance: str
     test_split: str
+    duplicates: DuplicateCounts | None = None
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def save_output(
     """Save a backbone with its re-trained head as a folder that plain timm or transformers loads.
 
     The folder holds the complete model, the head alone, metrics.json, per_class.csv, run.json, plots and the
-    model card; `push_to_hub` publishes it. The saved model is loaded again and its logits are compared. Where
-    several processes run, call it on one.
+    model card, and duplicates.csv where test images are training images too; `push_to_hub` publishes it. The
+    saved model is loaded again and its logits are compared. Where several processes run, call it on one.
 
     Args:
         folder: Output folder.
@@ -119,6 +119,8 @@ def save_output(
         write_json(staged / "metrics.json", metrics.to_json())
         write_json(staged / "run.json", run.to_json())
         write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
+        if data.duplicates:
+            write_csv(staged / "duplicates.csv", [one._asdict() for one in data.duplicates])
         write_plots(staged / "plots", run.data.class_counts, reports)
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 

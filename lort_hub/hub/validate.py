@@ -20,6 +20,7 @@ from lort_hub.records import RunRecord
 
 OUTPUT_FILES = (
     *("README.md", "config.json", "preprocessor_config.json", "metrics.json", "run.json", "per_class.csv"),
+    "duplicates.csv",
     *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "plots/*.png"),
     *("head/README.md", "head/config.json", "head/model.safetensors"),
 )

@@ -121,7 +121,9 @@ def test_classifiers_that_are_not_one_linear_layer_are_refused(tmp_path):
     refuses("expected one linear.*sibling deit_tiny_patch16_224", distilled, pretrained=False)
     for name in ("levit_128s", "repvit_m1"):
         refuses("expected one linear.*\nUse another family, e.g. resnet50", name, pretrained=False)
-    refuses("differs from the model's logits", timm_folder(tmp_path, "efficientvit_m0"))  # a norm after the features
+    refuses(
+        "differs from the model's logits", timm_folder(tmp_path, "efficientvit_m0")
+    )  # a norm after the features
 
 
 @pytest.mark.parametrize(("family", "plain_names"), [("DeiT", None), ("Levit", tuple(NAMES))])

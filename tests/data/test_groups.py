@@ -132,10 +132,10 @@ def test_what_cannot_name_groups_is_refused_before_anything_is_read(options, mes
     [
         (
             {"group_pattern": "(patient)"},
-            "No image of split 'train' has a group by `group_pattern='\\(patient",
+            "No image of split 'train' has a group by `group_pattern` '\\(patient",
         ),
         ({"group_column": "lable"}, "No column 'lable'. Did you mean 'label'"),
-        ({"group_file": "/nowhere.csv"}, "Cannot read `group_file='/nowhere.csv'`"),
+        ({"group_file": "/nowhere.csv"}, "Cannot read `group_file` '/nowhere.csv'"),
     ],
 )
 def test_groups_that_are_not_there_are_refused(clip_folder, options, message):
@@ -150,10 +150,10 @@ def test_a_file_of_groups_without_its_columns_is_refused(clip_folder, tmp_path):
 
 
 def test_digits_have_no_file_names():
-    with pytest.raises(DatasetError, match="have no file names, which `group_pattern='\\(a\\)'` needs"):
+    with pytest.raises(DatasetError, match="have no file names, which `group_pattern` '\\(a\\)' needs"):
         load_long_tailed("digits", group_pattern="(a)")
 
 
 def test_grouping_says_what_was_given():
     assert Grouping().given is None
-    assert Grouping(column="patient").given == "`group_column='patient'`"
+    assert Grouping(column="patient").given == "`group_column` 'patient'"

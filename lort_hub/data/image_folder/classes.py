@@ -104,7 +104,7 @@ def _refuse_two_readings(name: str, folders: Sequence[Folder], read: Mapping[str
     if all({leaf.name for leaf in leaves} == names for leaves in inside.values()):
         raise DatasetError(
             f"The folders of '{name}', {first}, each hold the same folders: {last}.\n"
-            f"Where they are splits, name them: `train_split={folders[0].name!r}`, and `test_split` if one "
+            f"Where they are splits, name them: `train_split` {folders[0].name!r}, and `test_split` if one "
             'of them is it. Where they are the classes: `class_folder="first"`.'
         )
     raise DatasetError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
 from lort_hub.data.image_folder.names import are_parts, fold, kind_of
-from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
+from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
 from lort_hub.data.image_folder.tree import NOT_OPENED, Folder, extension_of, list_pictures, printable
 from lort_hub.errors import DatasetError
@@ -27,7 +27,6 @@ NO_LABELS = "no class folders"
 NOT_LISTED = "not in the list of labels"
 UNUSED = "another split"
 NO_SPLIT = "no split"
-TABLE = "a table: the class folders are the labels, unless `label_column` is given"
 
 
 @dataclass

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import datasets
 
 MOST_LINES = 20
+TABLE = "a table beside class folders"
 
 
 class LeftOut(NamedTuple):
@@ -82,6 +83,10 @@ class FolderReading:
             total = sum(row.files for row in rows)
             lines.append(f"Files in '{self.folder.name}' that were not read: {total:,}")
             lines += _table(rows)
+        if any(row.reason == TABLE for row in rows):
+            lines.append(
+                "The class folders are the labels; `label_column` takes a column of the table instead."
+            )
         if self.empty_classes:
             told = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
             lines.append(f"Class folders without a picture that could be read: {shortened(told)}.")

@@ -59,7 +59,7 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
     test = _named(root, test_split, "test_split")
     if any(one is test for one in layout.train.below()):
         raise DatasetError(
-            f"`test_split={test_split!r}` is a part of the training split '{layout.train_name}'.\n"
+            f"`test_split` {test_split!r} is a part of the training split '{layout.train_name}'.\n"
             f"Name the training split too: `train_split` expects one of: {names_of(root.filled)}."
         )
     others = [one for one in (*layout.tests, *layout.others) if one is not test]
@@ -99,7 +99,7 @@ def _search(root: Folder) -> Layout:
         if len(trains) > 1:
             raise DatasetError(
                 f"Several folders could be the training split: {names_of(trains)}.\n"
-                f"Choose one, e.g. `train_split={trains[0].name!r}`."
+                f"Choose one, e.g. `train_split` {trains[0].name!r}."
             )
         if trains:
             return _certain(_around(node, trains[0]))
@@ -117,13 +117,13 @@ def _certain(layout: Layout) -> Layout:
     if twins and not layout.tests:
         raise DatasetError(
             f"{names_of([layout.train, *twins])} hold the same folders: {quoted(sorted(classes))}.\n"
-            f"Name the splits: `train_split={layout.train.name!r}`, and `test_split` if one of them is it."
+            f"Name the splits: `train_split` {layout.train.name!r}, and `test_split` if one of them is it."
         )
     heaps = [one for one in layout.others if one.pictures]
     if len(heaps) > 1 and not layout.tests:
         raise DatasetError(
             f"'{layout.train.name}' could be a split, or a class as {names_of(heaps)} beside it.\n"
-            f"Give `train_split={layout.train.name!r}` where it is a split; else leave no folders in it."
+            f"Give `train_split` {layout.train.name!r} where it is a split; else leave no folders in it."
         )
     return layout
 
