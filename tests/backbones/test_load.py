@@ -1,8 +1,6 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -13,6 +11,7 @@ from safetensors.torch import load, load_file, save_file
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import BackboneError
+from tests.support.fork_server import run_forks
 from tests.support.models import as_if_trained
 
 TIMM = [
@@ -242,9 +241,8 @@ for spec in sys.argv[1:]:
 def test_without_the_hub(reason):
     switch = {"HF_HUB_OFFLINE": "0" if "reach" in reason else "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     specs = ["resnet50", "timm/unknown-name@rev", "transformers:org/name", "/no/such/folder"]
-    command = [sys.executable, "-c", OFFLINE, *specs]
-    output = subprocess.check_output(command, env=os.environ | switch, timeout=120)
-    *unavailable, (error, _, _) = map(json.loads, output.splitlines())
+    done = run_forks({"code": OFFLINE, "argv": ["-c", *specs], "environment": switch})[0]
+    *unavailable, (error, _, _) = map(json.loads, done.stdout.splitlines())
     names = ("resnet50", "timm/unknown-name", "org/name")
     for (kind, message, seconds), name in zip(unavailable, names, strict=True):
         assert (kind, seconds < 20) == ("HubUnavailableError", True)

@@ -1,7 +1,4 @@
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from PIL import Image
 from lort_hub.data.dataset import BadImageError
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import DatasetError
-from tests.support import ROOT
+from tests.support.hub_client import Client
 from tests.support.images import noise_image, png
 
 
@@ -172,10 +169,8 @@ def test_empty_folder_says_what_was_expected(tmp_path):
 @pytest.mark.parametrize("name", ["load_long_tailed('cifar100')", "load_backbone('resnet50')"])
 def test_unreachable_hub_is_said_within_seconds_and_leaves_nothing(tmp_path, name):
     home, start = tmp_path / "home", time.monotonic()
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(home)}
-    code = f"import lort_hub; from lort_hub import load_long_tailed, load_backbone; {name}"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    result = Client("http://127.0.0.1:9", home).fork(
+        f"from lort_hub import load_long_tailed, load_backbone; {name}"
     )
     assert "HubUnavailableError: Cannot reach http://127.0.0.1:9" in result.stderr
     assert "ConnectError" in result.stderr

@@ -4,8 +4,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -23,8 +21,8 @@ from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.errors import FeatureError
 from lort_hub.features.extract import extract_features
 from lort_hub.features.store import FeatureStore
-from tests.support import ROOT
 from tests.support.features import equal
+from tests.support.fork_server import ranks, run_forks
 from tests.support.images import NOISE_PNGS, split_of
 
 FORK = multiprocessing.get_context("fork")
@@ -282,12 +280,9 @@ attempt("disk")
 
 
 def test_an_error_of_one_process_is_raised_by_all_and_keeps_what_is_whole(tmp_path):
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    (tmp_path / "failing.py").write_text(FAILING)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(
-        [*launch, str(tmp_path / "failing.py"), str(tmp_path)], check=True, env=environment, timeout=240
-    )
+    job = {"code": FAILING, "argv": ["-c", tmp_path]}
+    for done in run_forks(*({**job, "environment": rank} for rank in ranks(2))):
+        assert done.returncode == 0, done.stderr
     said = {
         name: [(tmp_path / f"{name}-{process}").read_text() for process in range(2)]
         for name in ("image", "nan", "bug", "disk")

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ from lort_hub.features.matrix import BLOCK, FeatureMatrix
 from lort_hub.features.store import FeatureStore
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.training_set import TrainingSet
+from tests.support.fork_server import run_forks
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PARTS = (3, 3, 2, 3)
@@ -124,7 +124,7 @@ lort_hub.features.store.IN_MEMORY = int(sys.argv[2])
 matrix, labels, _ = lort_hub.features.store.FeatureStore(Path(sys.argv[1])).open()
 training = TrainingSet(matrix, labels, 10)
 closed_form(FitInputs(training), {"delta": 0.9, "gamma": 1.0, "weight_decay": 0.1})
-status = Path("/proc/self/status").read_text()  # the peak that getrusage has may be this process's parent's
+status = Path("/proc/self/status").read_text()  # the peak that getrusage has is this process's parent's
 print(status.split("VmHWM:")[1].split()[0])
 """
 
@@ -136,9 +136,7 @@ def test_features_on_disk_need_the_memory_of_a_block(tmp_path):
         x, labels = torch.randn(parts * BLOCK, 512).half(), torch.arange(parts * BLOCK) % 10
         stores[parts] = store_of(tmp_path, x, labels, sizes=parts * (BLOCK,)).folder
     runs = [(stores[2], 0), (stores[40], 0), (stores[40], 2**30)]
-    started = [
-        subprocess.Popen([sys.executable, "-c", PEAK, *map(str, run)], stdout=subprocess.PIPE) for run in runs
-    ]
-    small, large, kept = (int(process.communicate(timeout=300)[0]) / 2**10 for process in started)
+    jobs = [{"code": PEAK, "argv": ["-c", *run], "environment": {}} for run in runs]
+    small, large, kept = (int(done.stdout) / 2**10 for done in run_forks(*jobs))
     assert large - small < 32  # 18 seen: labels and weights of each sample, and what the allocator keeps
     assert kept - small > 70

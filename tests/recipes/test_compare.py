@@ -19,13 +19,13 @@ from lort_hub.heads.search import Choice, setting_paths
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.hub.output import save_output
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
-from tests.support.recipes import SMALL, run, serve
+from tests.support.recipes import SMALL, serve, start
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("compared") / "out"
-    finished = run("compare.py", *DIGITS, "--methods", "ce", "ncm", "lort", "auto", "--output-dir", out)
+    finished = start("compare.py", *DIGITS, "--methods", "ce", "ncm", "lort", "auto", "--output-dir", out)
     assert finished.returncode == 0, finished.stderr
     return out, finished.stdout
 
@@ -126,7 +126,8 @@ def test_cuts_make_a_table_each_and_seeds_draw_other_tails(tmp_path):
     assert alone == {**without_seconds(rows)[2], "seed": "0"}
 
 
-def test_a_comparison_killed_anywhere_goes_on_with_the_seeds_it_had(tmp_path):
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_comparison_killed_anywhere_goes_on_with_the_seeds_it_had(tmp_path, every):
     flags = [*DIGITS, "--methods", "ncm", "crt", "--seeds", "2", "--output-dir"]
 
     def step(folder, *more, **plan):
@@ -135,7 +136,7 @@ def test_a_comparison_killed_anywhere_goes_on_with_the_seeds_it_had(tmp_path):
     whole = serve([step("whole")], tmp_path)[0]
     assert whole["code"] == 0, whole["said"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole"]
-    points = [*range(1, whole["seen"], 3), whole["seen"]]
+    points = range(every + 1, whole["seen"] + 1, every)
     killed = serve([step(f"k{point}", kill_at=point) for point in points], tmp_path)
     assert {dead["code"] for dead in killed} == {-9}
     kept = {point: len([*(tmp_path / f"k{point}-unfinished").glob("*.npz")]) for point in points}

@@ -164,11 +164,11 @@ def test_exit_codes(outputs, hub, push, tmp_path):
 
 
 def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
-    helped = start("push.py", "--help")
+    helped = run("push.py", "--help")
     assert helped.returncode == 0
     assert "Make the repository private." in helped.stdout
     gone = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": WRITE}
-    stopped = run("push.py", outputs["timm"], "--to", "me/name", **gone)
+    stopped = start("push.py", outputs["timm"], "--to", "me/name", **gone)
     assert stopped.returncode == 1
     assert "error: Cannot push to 'me/name' on http://127.0.0.1:9 (ConnectError" in stopped.stderr
     assert "Traceback" not in stopped.stderr

@@ -13,7 +13,7 @@ from lort_hub.experiments.ablations import DELTAS, STUDIES
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.task import RetrainingTask
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
-from tests.support.recipes import SMALL, run
+from tests.support.recipes import SMALL, start
 
 FLAGS = (*DIGITS, "--imbalance", "exp:100", "--studies", "delta", "path", "--output-dir")
 CORRELATION = "rank correlation with balanced accuracy, over all heads above"
@@ -22,7 +22,7 @@ CORRELATION = "rank correlation with balanced accuracy, over all heads above"
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("swept") / "out"
-    finished = run("sweep.py", *FLAGS, out)
+    finished = start("sweep.py", *FLAGS, out)
     assert finished.returncode == 0, finished.stderr
     return out, finished.stdout
 

@@ -4,8 +4,6 @@ import copy
 import csv
 import json
 import shutil
-import subprocess
-import sys
 
 import datasets
 import numpy as np
@@ -22,19 +20,17 @@ from lort_hub.data.holdout import hold_out
 from lort_hub.data.load import load_long_tailed
 from lort_hub.hub.head_file import read_head
 from lort_hub.training.batches import Batches
-from tests.support import ROOT
+from tests.support.fork_server import run_forks
 from tests.support.images import noise_image
 from tests.support.models import timm_folder, transformers_folder
-from tests.support.recipes import SMALL, retrain, serve, train, train_all
+from tests.support.recipes import SMALL, retrain, run_plain, run_together, serve, start, train, train_all
 
 DIGITS = (*SMALL, "--dataset", "digits")
 VIT = ("--backbone", "test_vit", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
-TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
 QUICK = ("--batch-size", "8", "--bootstrap", "0")
 
 PLAIN = """
 import json, sys
-sys.modules["lort_hub"] = None
 import timm, torch
 from PIL import Image
 model = timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True).eval()
@@ -46,7 +42,7 @@ with torch.inference_mode():
 
 
 def test_two_stages_on_digits(tmp_path):
-    first = train(*DIGITS, "--epochs", "8", "--output-dir", tmp_path / "stage1")
+    first = start("train.py", *DIGITS, "--epochs", "8", "--output-dir", tmp_path / "stage1")
     assert first.returncode == 0, first.stderr
     assert "epoch 8, loss" in first.stdout
     metrics, record = (
@@ -58,8 +54,7 @@ def test_two_stages_on_digits(tmp_path):
     for k in range(len(data.test)):
         files.append(str(tmp_path / f"{k}.png"))
         data.test.image(k).save(files[-1])
-    command = [sys.executable, "-c", PLAIN, str(tmp_path / "stage1"), json.dumps(files)]
-    plain = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    plain = run_plain(PLAIN, tmp_path / "stage1", json.dumps(files), cwd=tmp_path)
     assert plain.returncode == 0, plain.stderr
     accuracy = np.mean(np.array(json.loads(plain.stdout)) == data.test.labels)
     assert accuracy == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
@@ -109,8 +104,8 @@ def test_a_cifar_net_of_ten_classes_is_saved_and_loaded_by_timm_with_its_archite
     files = [str(tmp_path / f"{k}.png") for k in range(len(test))]
     for k, file in enumerate(files):
         test.image(k).save(file)
-    command = [sys.executable, "-c", PLAIN_CIFAR, str(tmp_path / "out"), json.dumps(files)]
-    plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    argv = ["-c", tmp_path / "out", json.dumps(files)]
+    [plain] = run_forks({"code": PLAIN_CIFAR, "argv": argv, "environment": {}})
     assert plain.returncode == 0, plain.stderr
     logits, names, ours = json.loads(plain.stdout)
     assert names == [str(digit) for digit in range(10)]
@@ -178,7 +173,7 @@ TUNES = {"timm": ("full", "lora"), "transformers": ("head", "bias", "lora")}
 
 TUNED = """
 import json, sys
-sys.modules["lort_hub"] = sys.modules["peft"] = None  # any import of them fails
+sys.modules["peft"] = None  # any import of it fails
 import timm, torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -212,8 +207,7 @@ def test_plain_libraries_load_what_each_tuning_wrote_and_give_our_numbers(photos
 
     test = load_long_tailed(str(photos)).test
     files = [test.images[k]["image"]["path"] for k in range(len(test))]
-    command = [sys.executable, "-c", TUNED, json.dumps(files), json.dumps(libraries)]
-    plain = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    plain = run_plain(TUNED, json.dumps(files), json.dumps(libraries), cwd=tmp_path)
     assert plain.returncode == 0, plain.stderr
     for name, logits in json.loads(plain.stdout.splitlines()[-1]).items():
         said, labels = torch.tensor(logits), torch.from_numpy(test.labels)
@@ -318,9 +312,9 @@ def test_two_processes_train_as_one(photos, tmp_path):
     flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0")
     train_all(tmp_path, (*flags, "--batch-size", "16", "--output-dir", "one"))
     parts = ("--batch-size", "4", "--gradient-accumulation-steps", "2", "--output-dir", tmp_path / "two")
-    two = train(*flags, *parts, launcher=TWO)
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("epoch 20, loss") == 1
+    two = run_together(2, "train.py", *flags, *parts)
+    assert [done.returncode for done in two] == [0, 0], two
+    assert "".join(done.stdout for done in two).count("epoch 20, loss") == 1
     one, two = (metrics_of(tmp_path / name) for name in ("one", "two"))
     assert len(one["history"]) == 20
     for first, second in zip(one["history"], two["history"], strict=True):
@@ -335,8 +329,8 @@ def test_two_processes_train_as_one(photos, tmp_path):
 def test_two_processes_measure_the_model_that_they_publish(photos, tmp_path, average):
     """Each has batch statistics of its own; those of the first are published."""
     flags = ("--dataset", photos, "--epochs", "3", "--lr", "0.1", *QUICK, *average)
-    two = train(*SMALL, *flags, "--output-dir", tmp_path / "out", launcher=TWO)
-    assert two.returncode == 0, two.stderr
+    two = run_together(2, "train.py", *SMALL, *flags, "--output-dir", tmp_path / "out")
+    assert [done.returncode for done in two] == [0, 0], two
     backbone, data = load_backbone(str(tmp_path / "out")), load_long_tailed(str(photos))
     logits, labels = predict(backbone.model, backbone, data.test, Accelerator(cpu=True), batch_size=12)
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,15 @@ def run_forks(*jobs):
         server.stdin.flush()
         codes = json.loads(server.stdout.readline())
         return [_finished(code, place) for code, place in zip(codes, folders, strict=True)]
+
+
+def ranks(count):
+    """Environments of processes that know of each other, as torchrun sets them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
+    world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def _finished(code, folder):

@@ -1,7 +1,6 @@
 """Recipes, as forks of a process that has imported the libraries or started as a user does."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 
 from lort_hub.commands.runtime import run as run_main
 from tests.support import ROOT
-from tests.support.fork_server import run_forks
+from tests.support.fork_server import ranks, run_forks
 
 SMALL = ("--backbone", "test_resnet", "--no-pretrained", "--image-size", "32", "--num-workers", "0")
 WITHOUT_LORT_HUB = "import sys; sys.modules['lort_hub'] = None\n"
@@ -42,12 +41,7 @@ def run_plain(code, *argv, cwd):
 
 def run_together(count, recipe, *flags, **options):
     """Run a recipe as so many processes that know of each other, as torchrun starts them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
-    world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    return run_forks(*(job(recipe, *flags, **options, **world, **rank) for rank in ranks))
+    return run_forks(*(job(recipe, *flags, **options, **rank) for rank in ranks(count)))
 
 
 def start(recipe, *flags, launcher=(sys.executable,), cache=None, **environment):
