@@ -85,7 +85,9 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [["cell", "seeds", "best in hindsight", "its accuracy", "auto", "regret"]]
     regrets = []
     for name, cell in cells.items():
-        single = {m: row["balanced_accuracy"] for m, row in cell.items() if m not in ("auto", "stage 1")}
+        single = {
+            m: row["balanced_accuracy"] for m, row in cell.items() if m not in ("auto", "best", "stage 1")
+        }
         best, auto = max(single, key=single.__getitem__), cell["auto"]["balanced_accuracy"]
         regrets.append(100 * (single[best] - auto))
         numbers = [f"{100 * single[best]:.1f}", f"{100 * auto:.1f}", f"{regrets[-1]:.2f}"]
@@ -101,7 +103,9 @@ def shifts(cells: dict[str, dict[str, dict[str, float]]]) -> str:
     for name, cell in cells.items():
         row = [name]
         for prior in PRIORS:
-            single = {method: numbers[prior] for method, numbers in cell.items() if method != "auto"}
+            single = {
+                method: numbers[prior] for method, numbers in cell.items() if method not in ("auto", "best")
+            }
             best = max(single, key=single.__getitem__)
             rates = [
                 f"{best} {100 * single[best]:.1f}",

@@ -21,7 +21,7 @@ from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.cross_validation import FOLD_TOLERANCE
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import AUTO, METHODS
-from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.task import RetrainingTask
 
@@ -39,9 +39,7 @@ def main() -> None:
     kept, baseline = ~task.training.held_out, task.baseline(backbone)
     paths = []
     for name in AUTO:
-        inputs = FitInputs(
-            task.training, kept, base=(baseline.weight, baseline.bias), tolerance=FOLD_TOLERANCE
-        )
+        inputs = FitInputs(task.training, kept, base=baseline.as_solved, tolerance=FOLD_TOLERANCE)
         for path in setting_paths(METHODS[name], task.training, {}, decay_stride=2):
             logits = []
             dear = "weight_decay" in METHODS[name].grid  # the smallest are, and never the best
@@ -94,7 +92,8 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def told(logits: torch.Tensor, labels: torch.Tensor) -> Predictions:
-    return Predictions(labels, logits.argmax(dim=1), calibrated_log_likelihood(logits, labels))
+    likelihoods = log_likelihoods(calibration_scale(logits, labels) * logits, labels)
+    return Predictions(labels, logits.argmax(dim=1), likelihoods)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class HeadRecord(Record):
         tau: Strength of its logit adjustment.
         weight_decay: Its weight decay.
         label_aware: Whether its label smoothing falls with the count of the class.
+        scale: Factor in the exported weight and bias that calibrates the head; 1 for the head as solved.
     """
 
     method: str
@@ -112,6 +113,7 @@ class HeadRecord(Record):
     tau: float
     weight_decay: float
     label_aware: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
 from lort_hub.files import atomic_folder
-from lort_hub.heads.methods import METHODS, SELECT_BY
+from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Arguments(FeatureArguments):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {**FeatureArguments.RANGES, "seeds": (1, inf)}
 
     features_of: str | None = flag(None, "Backbone; the same as --backbone.")
-    methods: list[str] = flag(["all"], f"all, or some of: {', '.join(METHODS)}, auto.")
+    methods: list[str] = flag(["all"], f"all, or some of: {', '.join((*METHODS, *CHOICES))}.")
     imbalances: list[str] = flag(
         [], "Several imbalances, each with its own table (default: that of --imbalance)."
     )
@@ -51,7 +51,7 @@ class Arguments(FeatureArguments):
         """Refuse unknown methods before anything is loaded."""
         super().__post_init__()
         self.backbone = self.features_of or self.backbone
-        known = [*METHODS, "auto"]
+        known = [*METHODS, *CHOICES]
         self.methods = known if "all" in self.methods else list(dict.fromkeys(self.methods))
         for name in self.methods:
             if name not in known:
@@ -171,11 +171,11 @@ def one_seed(
         logits = fit.logits(test.x).numpy()
         weight = fit.weight if isinstance(fit.head, LinearHead) else None
         report = evaluate(logits, labels, counts, weight=weight)
-        chosen = {"method": fit.method, **fit.settings} if name == "auto" else fit.settings
+        chosen = {"method": fit.method, **fit.settings} if name in CHOICES else fit.settings
         columns = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
         rows.append(result_row(report, counts, **columns))
         right[name] = logits.argmax(axis=1) == labels
-        if fit.selection and name != "auto":
+        if fit.selection and name not in CHOICES:
             how[name] = f"{fit.selection.scorer} by {fit.selection.validation}"
         print(f"{name}: {100 * report.balanced_accuracy:.1f} in {seconds:.1f} s", flush=True)
     return SeedResults(made_from, rows, right, labels, how)

@@ -7,7 +7,7 @@ lort-hub retrain --backbone out/stage1 --dataset ./photos --num-processes 4 (on 
 From a checkout: accelerate launch recipes/retrain.py ...
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups, evaluate
-from lort_hub.heads.methods import METHODS, SELECT_BY
+from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lort_hub.data.dataset import LongTailedData
 
 CLOSED_FORM = ("lort", "crt+lort")
-EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), "auto")
+EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), *CHOICES)
 
 
 @dataclass
@@ -36,7 +36,9 @@ class Arguments(FeatureArguments, ModelArguments):
 
     RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
-    method: Literal[EXPORTABLE] = flag("lort", "Method that re-trains the head; auto chooses one.")  # type: ignore[valid-type]
+    method: Literal[EXPORTABLE] = flag(
+        "lort", "Method that re-trains the head; auto adds up heads, best takes one."
+    )  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
     weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
@@ -47,6 +49,7 @@ class Arguments(FeatureArguments, ModelArguments):
     select_by: Literal[SELECT_BY] | None = flag(
         None, "Score that chooses the settings (default: the method's)."
     )  # type: ignore[valid-type]
+    calibrate: bool = flag(True, "Scale the logits so that probabilities hold on a balanced test set.")
     bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
@@ -62,9 +65,11 @@ class Arguments(FeatureArguments, ModelArguments):
                 f"--solver closed-form is the limit of over-smoothed labels, which '{self.method}' has not.\n"
                 f"Use it with --method {' or '.join(CLOSED_FORM)}."
             )
-        if self.method == "auto" and self.sets_the_objective():
+        if self.method == "auto" and not self.calibrate:
+            raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
+        if self.method in CHOICES and self.sets_the_objective():
             raise ConfigError(
-                "--method auto chooses every setting.\n"
+                f"--method {self.method} chooses every setting.\n"
                 "Leave out --delta, --gamma, --weight-decay, --solver and --views."
             )
 
@@ -84,6 +89,7 @@ def main() -> None:
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fit import fit_best, fit_head
+    from lort_hub.heads.stack import fit_stack
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -121,17 +127,21 @@ def main() -> None:
     with phase("head", timing):
         settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-        made_by = {"method": args.method, "views": args.views, **settings, **how}
+        made_by = {"method": args.method, "views": args.views, "calibrate": args.calibrate, **settings, **how}
         made_by["baseline"] = baseline.fingerprint()
         if args.resume and (saved := task.load_head(made_by)):
             accelerator.print("going on from the head that the interrupted run has saved")
             fit = saved
         elif args.method == "auto":
-            fit = fit_best(training, **how)
+            fit = fit_stack(training, **how)
+        elif args.method == "best":
+            fit = fit_best(training, calibrate=args.calibrate, **how)
         elif args.method == baseline.method and not args.sets_the_objective():
-            fit = baseline
+            fit = baseline if args.calibrate else replace(baseline, scale=1.0)
         else:
-            fit = fit_head(training, args.method, views=task.views, **settings, **how)
+            fit = fit_head(
+                training, args.method, views=task.views, calibrate=args.calibrate, **settings, **how
+            )
         if fit.reason:
             accelerator.print(fit.reason)
         saved_parts = "features and head" if task.save_head(fit, made_by) else "the features"

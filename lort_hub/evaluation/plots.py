@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from lort_hub.evaluation.report import Number, Report, ResultRow
+from lort_hub.heads.methods import CHOICES
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 
@@ -105,7 +106,7 @@ def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
             scores = [
                 100 * row.balanced_accuracy for row in rows if (row.cell or "", row.method) == (cell, method)
             ]
-            color = ORANGE if method == "auto" else BLUE
+            color = ORANGE if method in CHOICES else BLUE
             axes.scatter(scores, [place] * len(scores), s=12, color=color, alpha=0.5, linewidths=0)
             axes.scatter(np.mean(scores), place, s=60, marker="|", color=color)
         axes.set_yticks(range(len(methods)), [_plain(method) for method in methods])

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lort_hub.heads.methods import CHOICES
+
 Array = npt.NDArray[Any]
 
 
@@ -80,10 +82,10 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
     present = np.unique(labels)
     score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
     columns = {}
-    best = max((name for name in score if name != "auto"), key=lambda name: float(score[name]))
+    best = max((name for name in score if name not in CHOICES), key=lambda name: float(score[name]))
     for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
         if rival in mean:
-            others = {name: value for name, value in mean.items() if name not in (rival, "auto")}
+            others = {name: value for name, value in mean.items() if name not in (rival, *CHOICES)}
             columns[title] = holm(
                 {n: paired_p_value(value, mean[rival], labels) for n, value in others.items()}
             )

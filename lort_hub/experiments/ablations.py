@@ -49,13 +49,13 @@ class Bench:
 
     def sgd(self, *, zero: bool = False, views: int = 0, **settings: float) -> LinearHead:
         """Fit LORT by the SGD of the paper, from the baseline head or from zero."""
-        base = None if zero else (self.baseline.weight, self.baseline.bias)
+        base = None if zero else self.baseline.as_solved
         sample = FitInputs(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
         return sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings})
 
     def lort(self, delta: float) -> Fit:
         """Fit LORT to its optimum with balanced classes and a chosen weight decay."""
-        return fit_head(self.training, "crt+lort", delta=delta, seed=self.seed)
+        return fit_head(self.training, "crt+lort", delta=delta, calibrate=False, seed=self.seed)
 
 
 Series = Iterator[tuple[dict[str, Any], Head]]
@@ -66,7 +66,9 @@ def delta_study(bench: Bench) -> Series:
     num_classes = len(bench.training.class_counts)
     for delta in DELTAS:
         gap = round(logit_gap(delta, num_classes), 3) if delta else None
-        fit = bench.lort(delta) if delta else fit_head(bench.training, "crt", seed=bench.seed)
+        fit = (
+            bench.lort(delta) if delta else fit_head(bench.training, "crt", calibrate=False, seed=bench.seed)
+        )
         yield {"by": "optimum, balanced", "delta": delta, "logit gap": gap}, fit.head
         yield {"by": "SGD", "delta": delta, "logit gap": gap}, bench.sgd(delta=delta)
 
@@ -130,7 +132,7 @@ def noise_study(bench: Bench) -> Series:
 
 def path_study(bench: Bench) -> Series:
     """Vary the strength of LORT's first step, of a bias linear in the counts, and of logit adjustment."""
-    sample = FitInputs(bench.training, base=(bench.baseline.weight, bench.baseline.bias))
+    sample = FitInputs(bench.training, base=bench.baseline.as_solved)
     for method, setting in (
         ("lort-path", "strength"),
         ("linear-adjust", "strength"),

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from lort_hub.heads.fit import Fit, fit_selected, make_validator
-from lort_hub.heads.methods import AUTO, METHODS, STAGE1
+from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACKED, STAGE1
 from lort_hub.heads.search import Selection, choose_method, select
+from lort_hub.heads.stack import choose_weights, combine
 from lort_hub.heads.training_set import TrainingSet
 
 
@@ -25,7 +26,7 @@ def each_method(
     Args:
         training: Features (N, D) and labels.
         baseline: Head that methods start from; if it is the backbone's own, it is the first to be yielded.
-        names: Names in `METHODS`, and "auto", which chooses among `AUTO`.
+        names: Names in `METHODS` and `CHOICES`: "auto" adds up heads of `STACKED`, "best" is one of `AUTO`.
         by: Score of the choices; None for the method's own.
         seed: Seed of the folds and of SGD.
         baseline_seconds: Seconds that the baseline took; it is not fitted again.
@@ -50,7 +51,9 @@ def each_method(
             return baseline
         start = time.perf_counter()
         selections[name] = select(validator, METHODS[name])
-        fit = fit_selected(training, name, selections[name], baseline=baseline, seed=seed)
+        fit = fit_selected(
+            training, name, selections[name], baseline=baseline, validator=validator, seed=seed
+        )
         seconds[name] = time.perf_counter() - start
         return fit
 
@@ -58,12 +61,18 @@ def each_method(
         yield STAGE1, baseline, 0.0
     fits = {}
     for name in names:
-        if name != "auto":
+        if name not in CHOICES:
             fits[name] = fitted(name)
             yield name, fits[name], seconds[name]
     if "auto" in names:
+        fits.update({name: fitted(name) for name in STACKED if name not in fits})
+        start = time.perf_counter()
+        weights = choose_weights(validator, {name: selections[name] for name in STACKED})
+        stack = combine(fits, weights)
+        yield "auto", stack, time.perf_counter() - start + sum(seconds[name] for name in STACKED)
+    if "best" in names:
         fits.update({name: fitted(name) for name in AUTO if name not in fits})
         start = time.perf_counter()
         choice = choose_method(validator, {name: selections[name] for name in AUTO})
         choosing = time.perf_counter() - start
-        yield "auto", fits[choice.method], choosing + sum(seconds[name] for name in AUTO)
+        yield "best", fits[choice.method], choosing + sum(seconds[name] for name in AUTO)

@@ -21,7 +21,7 @@ from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.folds import stratified_folds
 from lort_hub.heads.methods import Method
-from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood
+from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
@@ -71,9 +71,11 @@ class Validator:
         """Name the scorer that chooses a method's settings.
 
         The likelihood separates heads with far fewer samples than accuracy does (measured by
-        benchmarks/selection_noise.py), but the logits of over-smoothed labels are no log-odds.
+        benchmarks/selection_noise.py), but the logits of over-smoothed labels are no log-odds, nor are those
+        of the discriminant, whose Gaussian model no features obey.
         """
-        return self.select_by or ("balanced-accuracy" if method.over_smoothed else "nll")
+        by_accuracy = method.over_smoothed or method.fitter == "discriminant"
+        return self.select_by or ("balanced-accuracy" if by_accuracy else "nll")
 
     def describe(self, method: Method, settings: Settings) -> str:
         """Describe the source of a method's held-out predictions, for cards and records."""
@@ -106,13 +108,15 @@ class Validator:
             and logit_gap(settings["delta"], len(self.training.class_counts)) <= CLOSED_FORM_GAP
         )
 
-    def predict(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
-        """Predict the held-out samples once for each setting of a path.
+    def predict(
+        self, method: Method, path: Sequence[Settings], *, likelihood: bool = False
+    ) -> Iterator[Predictions]:
+        """Predict the held-out samples once for each setting of a path, on demand with likelihoods.
 
         Iterative solvers start from the heads of the setting before, and all folds share one eigenbasis.
         """
         if self.uses_closed_form(method, path[0]):
-            with_likelihood = self.scorer_of(method) == "nll"
+            with_likelihood = likelihood or self.scorer_of(method) == "nll"
             if method.fitter == "discriminant":
                 return predict_discriminant(self.training, path, likelihood=with_likelihood)
             return predict_leave_one_out(self.training, path, likelihood=with_likelihood)
@@ -120,6 +124,14 @@ class Validator:
 
     def cross_validate(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
         """Predict the held-out samples by heads fitted on folds, once for each setting of a path."""
+        for logits, labels in self._fold_logits(method, path):
+            yield _gather_predictions(logits, labels, self.training.processes)
+
+    def held_out_logits(self, method: Method, settings: Settings) -> tuple[Tensor, Tensor]:
+        """Compute logits (M, K) of this process's held-out samples by heads of folds, and labels (M,)."""
+        return next(self._fold_logits(method, [settings]))
+
+    def _fold_logits(self, method: Method, path: Sequence[Settings]) -> Iterator[tuple[Tensor, Tensor]]:
         inputs = [fold_inputs for fold_inputs, _ in self._folds]
         for settings in path:
             logits, labels = [], []
@@ -129,7 +141,7 @@ class Validator:
                     inputs[fold] = replace(inputs[fold], start=head)
                 logits.append(self.training.matrix.where(held_out).map(head.logits))
                 labels.append(self.training.labels[held_out])
-            yield _gather_predictions(torch.cat(logits), torch.cat(labels), self.training.processes)
+            yield torch.cat(logits), torch.cat(labels)
 
     @property
     def _unseen(self) -> Tensor | None:
@@ -223,7 +235,9 @@ def _gather_predictions(
     logits: Tensor, labels: Tensor, processes: Processes, *, likelihood: bool = True
 ) -> Predictions:
     """Gather the predictions of all processes, the same in each of them."""
-    own = [labels, logits.argmax(dim=1)]
-    if likelihood:
-        own.append(calibrated_log_likelihood(logits, labels, processes))
-    return Predictions(*(processes.gather(values) for values in own))
+    all_labels, predicted = processes.gather(labels), processes.gather(logits.argmax(dim=1))
+    if not likelihood:
+        return Predictions(all_labels, predicted)
+    scale = calibration_scale(logits, labels, processes)
+    likelihoods = processes.gather(log_likelihoods(scale * logits, labels))
+    return Predictions(all_labels, predicted, likelihoods, scale)

@@ -14,6 +14,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.base import FitInputs, Head, LinearHead
+from lort_hub.heads.calibration import calibration_of
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
 from lort_hub.heads.methods import AUTO, METHODS, STAGE1, Method
@@ -32,6 +33,7 @@ class Fit:
         settings: Value of each setting of the method.
         selection: Selection of the settings; None where there was nothing to choose.
         choice: Choice of the method; None where the caller named it.
+        scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
     """
 
     head: Head
@@ -39,6 +41,7 @@ class Fit:
     settings: dict[str, float]
     selection: Selection | None = None
     choice: Choice | None = None
+    scale: float = 1.0
 
     @property
     def reason(self) -> str | None:
@@ -58,13 +61,18 @@ class Fit:
 
     @property
     def weight(self) -> Tensor:
-        """Weight W (K, D), float32."""
-        return self.linear.weight
+        """Calibrated weight W (K, D), float32."""
+        return self.scale * self.linear.weight
 
     @property
     def bias(self) -> Tensor:
-        """Bias b (K,), float32."""
-        return self.linear.bias
+        """Calibrated bias b (K,), float32."""
+        return self.scale * self.linear.bias
+
+    @property
+    def as_solved(self) -> tuple[Tensor, Tensor]:
+        """Head (K, D), (K,) without calibration, from which other methods start."""
+        return self.linear.weight, self.linear.bias
 
     @property
     def objective(self) -> Objective:
@@ -84,8 +92,10 @@ class Fit:
             "choice": self.choice and self.choice.to_dict(),
             "iterations": self.linear.iterations,
             "relative_gradient": self.linear.relative_gradient,
+            "scale": self.scale,
         }
-        return {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, values
+        weight, bias = self.as_solved
+        return {"weight": weight.contiguous(), "bias": bias.contiguous()}, values
 
     @classmethod
     def from_cache(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Fit:
@@ -95,7 +105,7 @@ class Fit:
         )
         selection = Selection.from_dict(values["selection"]) if values["selection"] else None
         choice = Choice.from_dict(values["choice"]) if values["choice"] else None
-        return cls(head, values["method"], values["settings"], selection, choice)
+        return cls(head, values["method"], values["settings"], selection, choice, values["scale"])
 
     def describe(self) -> str:
         """Describe settings, solver and selection in one line."""
@@ -112,8 +122,8 @@ class Fit:
         return text
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute logits (N, K) of features (N, D)."""
-        return self.head.logits(x)
+        """Compute calibrated logits (N, K) of features (N, D)."""
+        return self.scale * self.head.logits(x)
 
 
 def fit_head(
@@ -127,6 +137,7 @@ def fit_head(
     baseline: Fit | None = None,
     views: Sequence[FeatureMatrix] = (),
     select_by: str | None = None,
+    calibrate: bool = True,
     seed: int = 0,
 ) -> Fit:
     """Re-train a head on frozen features.
@@ -145,6 +156,8 @@ def fit_head(
         views: Augmented features (N, D). The exact solver fits on them and the training features together,
             SGD on one of them per epoch, as in the paper. Settings are chosen without them.
         select_by: One of `lort_hub.heads.scorers.SCORERS`, to choose settings by; None for the method's own.
+        calibrate: Whether to scale the logits to the largest likelihood of held-out samples, in which all
+            classes count the same. If no setting is chosen, this needs held-out predictions of its own.
         seed: Seed of the folds and of SGD.
 
     Returns:
@@ -173,13 +186,14 @@ def fit_head(
         training = TrainingSet.of(training)
     if definition.needs_base and baseline is None:
         baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
-    selection = select(make_validator(training, baseline, select_by, seed), definition, overrides)
+    validator = make_validator(training, baseline, select_by, seed)
+    selection = select(validator, definition, overrides)
     if views and definition.fitter != "sgd":  # SGD uses one view per epoch, other solvers all at once
         labels = training.labels.repeat(len(views) + 1)
         training = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
         views = ()
     inputs = FitInputs(training, base=_base(baseline), views=tuple(views), seed=seed)
-    return _fit(method, definition, inputs, selection)
+    return _fit(method, definition, inputs, selection, validator if calibrate else None)
 
 
 def _with_solver(method: str, solver: str) -> Method:
@@ -197,22 +211,33 @@ def _with_solver(method: str, solver: str) -> Method:
 
 
 def _base(baseline: Fit | None) -> tuple[Tensor, Tensor] | None:
-    return (baseline.weight, baseline.bias) if baseline else None
+    return baseline.as_solved if baseline else None
 
 
-def _fit(name: str, method: Method, inputs: FitInputs, selection: Selection) -> Fit:
-    """Fit a method with its chosen settings."""
+def _fit(
+    name: str, method: Method, inputs: FitInputs, selection: Selection, validator: Validator | None
+) -> Fit:
+    """Fit a method with its chosen settings, and calibrate the head by a validator."""
     head = fit_method(method, inputs, selection.chosen)
-    return Fit(head, name, selection.chosen, selection if selection.candidates else None)
+    scale = calibration_of(validator, method, selection, head) if validator else 1.0
+    return Fit(head, name, selection.chosen, selection if selection.candidates else None, scale=scale)
 
 
-def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = None, seed: int = 0) -> Fit:
+def fit_best(
+    training: TrainingSet,
+    *,
+    baseline: Fit,
+    select_by: str | None = None,
+    calibrate: bool = True,
+    seed: int = 0,
+) -> Fit:
     """Re-train a head by the method that is best on held-out training samples.
 
     Args:
         training: Features (N, D) and labels.
         baseline: Head that methods start from: the backbone's own, or cross-entropy on the same features.
         select_by: One of `SCORERS`; None for each method's own to choose settings, and "nll" for the method.
+        calibrate: Whether to scale the logits to the largest likelihood of held-out samples.
         seed: Seed of the folds.
 
     Returns:
@@ -223,17 +248,24 @@ def fit_best(training: TrainingSet, *, baseline: Fit, select_by: str | None = No
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
         >>> fit_best(training, baseline=fit_head(training, "ce")).reason
-        'ce has NLL 0.000 on held-out training images, the best of 8 methods'
+        'ce has NLL 0.000 on held-out training images, the best of 9 methods'
     """
     validator = make_validator(training, baseline, select_by, seed)
     choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in AUTO})
     selection = choice.selections[choice.method]
-    fit = fit_selected(training, choice.method, selection, baseline=baseline, seed=seed)
+    validating = validator if calibrate else None
+    fit = fit_selected(training, choice.method, selection, baseline=baseline, validator=validating, seed=seed)
     return replace(fit, choice=choice)
 
 
 def fit_selected(
-    training: TrainingSet, method: str, selection: Selection, *, baseline: Fit, seed: int = 0
+    training: TrainingSet,
+    method: str,
+    selection: Selection,
+    *,
+    baseline: Fit,
+    validator: Validator | None = None,
+    seed: int = 0,
 ) -> Fit:
     """Re-train a head with settings that are already chosen.
 
@@ -242,6 +274,7 @@ def fit_selected(
         method: One of `METHODS`.
         selection: The chosen settings.
         baseline: Head that methods start from.
+        validator: Source of held-out predictions to calibrate the head by; None leaves it as solved.
         seed: Seed of SGD.
 
     Example:
@@ -253,7 +286,7 @@ def fit_selected(
                 [0., 1.]])
     """
     inputs = FitInputs(training, base=_base(baseline), seed=seed)
-    return _fit(method, METHODS[method], inputs, selection)
+    return _fit(method, METHODS[method], inputs, selection, validator)
 
 
 def make_validator(

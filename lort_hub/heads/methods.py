@@ -160,8 +160,14 @@ METHODS = {
     ),
 }  # fmt: skip
 """Methods by name, the simplest first: of equally good methods the earlier one is chosen."""
-AUTO = ("ce", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
-"""Candidates of `method="auto"`: the methods with a linear head, without their costly variants."""
+AUTO = ("ce", "eb-lda", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
+"""Candidates of `method="best"`: the methods with a linear head, without their costly variants."""
+STACKED = ("ce", "eb-lda", "tau-norm", "logit-adjust", "balanced-softmax", "lort")
+"""Candidates of `method="auto"`, which adds up heads: cheap ones that differ in what they assume."""
+STACK = "stack"
+"""Name of a sum of heads, in place of a method's."""
+CHOICES = ("auto", "best")
+"""Names of what is chosen among methods: the best sum of heads, and the best single one."""
 SELECT_BY = ("balanced-accuracy", "macro-f1", "nll")
 """Scorers of settings and methods: the names in `lort_hub.heads.scorers.SCORERS`."""
 

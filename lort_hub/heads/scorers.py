@@ -25,11 +25,13 @@ class Predictions:
         labels: True labels (M,).
         predicted: Predicted labels (M,).
         log_likelihood: Calibrated log-probability (M,) of the true label; None if the scorer does not use it.
+        scale: Factor that calibrates the logits; None without likelihoods.
     """
 
     labels: Tensor
     predicted: Tensor
     log_likelihood: Tensor | None = None
+    scale: float | None = None
 
     @property
     def correct(self) -> Tensor:
@@ -121,21 +123,24 @@ def standard_error(first: Predictions, second: Predictions, scorer: str) -> floa
     return float(error)
 
 
-def calibrated_log_likelihood(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> Tensor:
-    """Compute the log-probabilities (M,) of the true labels at the temperature of largest likelihood.
+def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> float:
+    """Find the factor on logits, the inverse temperature, that maximises the likelihood of the labels.
 
-    All classes count the same in that likelihood. The temperature makes heads of any logits magnitude, such
-    as LORT's, comparable by likelihood.
+    All classes count the same in that likelihood. The factor makes heads of any logits magnitude, such as
+    LORT's, comparable by likelihood.
 
     Args:
         logits: Logits (M, K).
         labels: Labels (M,).
         processes: Processes, each of which has logits of its own; None for this one alone.
 
+    Returns:
+        The factor, the same on all processes; 1 for constant logits.
+
     Example:
         >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
-        >>> calibrated_log_likelihood(1e-3 * logits, labels).exp().round(decimals=2)
-        tensor([0.6700, 0.6700, 0.3300])
+        >>> round(calibration_scale(1e-3 * logits, labels))  # log 2 over the difference of the logits
+        693
     """
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=logits.shape[1])
@@ -144,19 +149,26 @@ def calibrated_log_likelihood(logits: Tensor, labels: Tensor, processes: Process
     processes.all_reduce(counts, totals)
     deviation = float(totals[0] / totals[1].clamp_min(1))
     if not deviation:
-        return logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+        return 1.0
     from scipy.optimize import minimize_scalar  # 0.3 s, not needed by a run with nothing to choose
 
     weights = 1 / counts[labels].to(logits)
 
-    def log_likelihoods(log_deviation: float) -> Tensor:
-        scaled = logits * (math.exp(log_deviation) / deviation)
-        return scaled.gather(1, labels[:, None]).squeeze(1) - scaled.logsumexp(dim=1)
-
     def loss(log_deviation: float) -> float:
-        total = (weights @ log_likelihoods(log_deviation)).double()
+        scaled = logits * (math.exp(log_deviation) / deviation)
+        total = (weights @ log_likelihoods(scaled, labels)).double()
         processes.all_reduce(total)
         return -total.item()
 
     best = minimize_scalar(loss, bounds=LOG_DEVIATIONS, method="bounded", options={"xatol": 1e-4})
-    return log_likelihoods(best.x)
+    return math.exp(best.x) / deviation
+
+
+def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute the log-probabilities (M,) of the true labels (M,) under logits (M, K).
+
+    Example:
+        >>> log_likelihoods(torch.tensor([[1.0, 1.0]]), torch.tensor([0])).exp()
+        tensor([0.5000])
+    """
+    return logits.gather(1, labels[:, None]).squeeze(1) - logits.logsumexp(dim=1)

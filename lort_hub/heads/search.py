@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -224,6 +224,7 @@ class Choice:
         selections: Chosen settings of each method, by name.
         scores: Score of each method with its chosen settings, on the same samples.
         errors: Standard error of each score's difference to the best one, by name.
+        weights: Weight of each member of a sum of heads, by name; empty for a single method.
     """
 
     method: str
@@ -231,10 +232,13 @@ class Choice:
     selections: dict[str, Selection]
     scores: dict[str, float]
     errors: dict[str, float]
+    weights: dict[str, float] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
         """Reason for the choice, in one sentence."""
+        if self.weights:
+            return self._reason_for_sum()
         best = max(self.scores, key=lambda name: self.scores[name])
         score = self._format(self.scores[self.method])
         text = f"{self.method} has {score} on held-out training images"
@@ -244,6 +248,15 @@ class Choice:
         return (
             f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
             f"best, {best}, which has {self._format(self.scores[best])}"
+        )
+
+    def _reason_for_sum(self) -> str:
+        single = {name: score for name, score in self.scores.items() if name != self.method}
+        best = max(single, key=lambda name: single[name])
+        members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+        return (
+            f"{members} has {self._format(self.scores[self.method])} on held-out training images; the best "
+            f"of {len(single)} methods alone, {best}, has {self._format(single[best])}"
         )
 
     def to_dict(self) -> dict[str, Any]:

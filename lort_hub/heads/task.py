@@ -26,7 +26,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 3
+HEAD_FORMAT = 4
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 

@@ -222,6 +222,7 @@ def head_record(fit: Fit) -> HeadRecord:
         iterations=fit.linear.iterations,
         relative_gradient=fit.linear.relative_gradient,
         settings=fit.settings,
+        scale=fit.scale,
         **asdict(fit.objective),
     )
 

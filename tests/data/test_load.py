@@ -45,7 +45,7 @@ def test_cifar100_preset_columns_and_the_field_s_subset(test_data):
     data = load_long_tailed(folder, imbalance="exp:100", label_column="fine_label")
     assert (len(data.train), len(data.test)) == (10_847, 10_000)
     assert (data.class_counts.max(), data.class_counts.min()) == (500, 5)
-    with pytest.raises(DatasetError, match=r"fine_label, coarse_label(.|\n)*`label_column="fine_label"`"):
+    with pytest.raises(DatasetError, match=r'fine_label, coarse_label(.|\n)*`label_column="fine_label"`'):
         load_long_tailed(folder)
 
 

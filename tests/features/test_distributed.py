@@ -105,7 +105,7 @@ def all_heads(folder, kind):
     told = {name: (vars(fit.head), fit.selection.to_dict()) for name, fit in fits.items() if fit.selection}
     told["closed form"] = vars(fits["closed form"].head), None
     for name in sorted(FITTED.get(kind, ())):
-        inputs = FitInputs(training, base=(baseline.weight, baseline.bias))
+        inputs = FitInputs(training, base=baseline.as_solved)
         told[name] = vars(fit_method(METHODS[name], inputs, GIVEN[name])), None
     return told, len(training.labels), int(training.held_out.sum()) if kind == "held out" else None
 

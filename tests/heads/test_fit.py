@@ -19,7 +19,7 @@ from tests.support.features import clusters
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.fitter == "exact"])
 def test_exact_heads_are_at_the_minimum_of_what_they_report(method):
     training, _ = clusters()
-    fit = fit_head(training, method)
+    fit = fit_head(training, method, calibrate=False)
     weight, bias = fit.weight.double().requires_grad_(), fit.bias.double().requires_grad_()
     args = (training.x.double(), training.labels, training.class_counts)
     objective_value(fit.objective, weight, bias, *args).backward()
@@ -42,7 +42,7 @@ def test_lort_s_delta_is_the_paper_s_at_100_classes_and_its_gap_elsewhere():
 def test_published_lort_is_the_paper_s_sgd_from_the_given_head():
     training, _ = clusters()
     init = (torch.randn(3, 8), torch.randn(3))
-    fit = fit_head(training, "lort-published", baseline=stage1_fit(*init), seed=5)
+    fit = fit_head(training, "lort-published", baseline=stage1_fit(*init), calibrate=False, seed=5)
     assert fit.objective == Objective(delta=delta_for_gap(LORT_LOGIT_GAP, 3))
     expected = sgd([training.x], training.labels, training.class_counts, fit.objective, init=init, seed=5)
     assert torch.equal(fit.weight, expected.weight.float())
@@ -65,15 +65,15 @@ def test_balanced_softmax_at_the_optimum_undoes_the_prior():
     # Features without information: all the head can learn is the prior, and tau = 1 has it already.
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor([60, 30, 10]))
     training = TrainingSet(torch.zeros(100, 2), labels, 3)
-    plain = fit_head(training, "ce", weight_decay=1.0)
-    balanced = fit_head(training, "balanced-softmax", weight_decay=1.0)
+    plain = fit_head(training, "ce", weight_decay=1.0, calibrate=False)
+    balanced = fit_head(training, "balanced-softmax", weight_decay=1.0, calibrate=False)
     torch.testing.assert_close(plain.bias.softmax(0), torch.tensor([0.6, 0.3, 0.1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(balanced.bias.softmax(0), torch.full((3,), 1 / 3), atol=1e-4, rtol=0)
 
 
 def test_views_are_fitted_beside_the_training_features():
     training, _ = clusters()
-    options = {"gamma": 1.0, "weight_decay": 0.1}
+    options = {"gamma": 1.0, "weight_decay": 0.1, "calibrate": False}
     shifted = [training.x + 1.0, training.x - 1.0]
     fit = fit_head(training, "lort", views=[FeatureMatrix.of(view) for view in shifted], **options)
     joint = TrainingSet(torch.cat([training.x, *shifted]), training.labels.repeat(3), 3)

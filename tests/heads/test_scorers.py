@@ -5,7 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
-from lort_hub.heads.scorers import SCORERS, Predictions, calibrated_log_likelihood, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
+
+
+def calibrated(logits, labels):
+    return log_likelihoods(calibration_scale(logits, labels) * logits, labels)
 
 
 @settings(deadline=None)
@@ -61,11 +65,11 @@ def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
     scales = torch.logspace(-2, 2, 20_001)[:, None, None].double()
     every = torch.log_softmax(scales * logits, dim=2)[:, torch.arange(52), labels]
     best = every[(every @ weights.double()).argmax()].float()
-    torch.testing.assert_close(calibrated_log_likelihood(logits, labels), best, atol=2e-3, rtol=0)
+    torch.testing.assert_close(calibrated(logits, labels), best, atol=2e-3, rtol=0)
     for scale in (1e-4, 1e3):  # the heads of LORT and the nearest class means
         torch.testing.assert_close(
-            calibrated_log_likelihood(scale * (logits + 7), labels),
-            calibrated_log_likelihood(logits, labels),
+            calibrated(scale * (logits + 7), labels),
+            calibrated(logits, labels),
             atol=1e-3,
             rtol=0,
         )
@@ -75,5 +79,5 @@ def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
     labels = torch.arange(200) % 4
     for logits in (torch.zeros(200, 4), -10 * torch.eye(4)[labels]):
         torch.testing.assert_close(
-            calibrated_log_likelihood(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
+            calibrated(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
         )

@@ -1,0 +1,190 @@
+"""Combine heads into one: a weighted sum of their calibrated logits, which is a linear head again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lort_hub.features.distributed import Processes
+from lort_hub.heads.base import LinearHead
+from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.fit import Fit, fit_selected, make_validator
+from lort_hub.heads.methods import METHODS, STACK, STACKED
+from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
+from lort_hub.heads.search import Choice, Selection, select
+from lort_hub.heads.training_set import TrainingSet
+
+
+def fit_stack(training: TrainingSet, *, baseline: Fit, select_by: str | None = None, seed: int = 0) -> Fit:
+    """Re-train a head as the sum of several, with weights chosen on held-out training samples.
+
+    Args:
+        training: Features (N, D) and labels.
+        baseline: Head that methods start from: the backbone's own, or cross-entropy on the same features.
+        select_by: One of `SCORERS`, to choose the members' settings by; None for each method's own.
+        seed: Seed of the folds.
+
+    Returns:
+        The head, with the weight of each member as its settings.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
+        >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
+        >>> from lort_hub.heads.fit import fit_head
+        >>> fit_stack(training, baseline=fit_head(training, "ce")).logits(x).argmax(dim=1)
+        tensor([0, 0, 1, 1])
+    """
+    validator = make_validator(training, baseline, select_by, seed)
+    selections = {
+        name: baseline.selection
+        if name == baseline.method and baseline.selection
+        else select(validator, METHODS[name])
+        for name in STACKED
+    }
+    choice = choose_weights(validator, selections)
+    members = {
+        name: baseline
+        if name == baseline.method
+        else fit_selected(training, name, selections[name], baseline=baseline, validator=validator, seed=seed)
+        for name in choice.weights
+    }
+    return combine(members, choice)
+
+
+def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Choice:
+    """Choose the members of a sum of heads and their weights, all predicting the same held-out samples.
+
+    Args:
+        validator: Source of the held-out predictions.
+        selections: Settings chosen with this validator for each candidate, by its name in `METHODS`.
+
+    Returns:
+        The choice, with the weight of each member on its calibrated logits.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
+        >>> validator = Validator(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2))
+        >>> choice = choose_weights(validator, {name: select(validator, METHODS[name]) for name in ("ncm",)})
+        >>> list(choice.weights)
+        ['ncm']
+    """
+    processes, logits = validator.training.processes, {}
+    for name, selection in selections.items():
+        logits[name], labels = validator.held_out_logits(METHODS[name], selection.chosen)
+        logits[name] *= calibration_scale(logits[name], labels, processes)
+    weights = prune(logits, labels, processes)
+    scores = {name: SCORERS["nll"](_predictions(z, labels, processes)) for name, z in logits.items()}
+    scores[STACK] = SCORERS["nll"](_predictions(_sum(logits, weights), labels, processes))
+    return Choice(STACK, "nll", selections, scores, {}, weights)
+
+
+def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
+    """Add up calibrated linear heads by the chosen weights.
+
+    Args:
+        members: Fits of all members, by name.
+        choice: Their weights.
+
+    Example:
+        >>> one = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {})
+        >>> combine({"ncm": one}, Choice("stack", "nll", {}, {}, {}, {"ncm": 0.5})).weight
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.5000]])
+    """
+    weight, bias = (
+        torch.stack([w * getattr(members[name], part) for name, w in choice.weights.items()]).sum(dim=0)
+        for part in ("weight", "bias")
+    )
+    return Fit(LinearHead(weight, bias), STACK, dict(choice.weights), choice=choice)
+
+
+def prune(
+    logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
+) -> dict[str, float]:
+    """Weigh heads, and drop one after the other while the likelihood stays within a standard error.
+
+    Args:
+        logits: Calibrated held-out logits (M, K) of each head, by name.
+        labels: Labels (M,).
+        processes: Processes, each with samples of its own; None for this one alone.
+
+    Returns:
+        The positive weights, by name.
+
+    Example:
+        >>> labels = torch.arange(40) % 2
+        >>> right = 2 * torch.nn.functional.one_hot(labels, 2) + torch.randn(40, 2)
+        >>> list(prune({"head": right, "noise": torch.zeros(40, 2)}, labels))
+        ['head']
+    """
+    processes = processes or Processes()
+    weights = best_weights(logits, labels, processes)
+    best = _predictions(_sum(logits, weights), labels, processes)
+    while len(weights) > 1:
+        # All logits are calibrated, so the smallest weight is that of the member that moves the sum least.
+        least = min(weights, key=lambda name: weights[name])
+        rest = best_weights({name: logits[name] for name in weights if name != least}, labels, processes)
+        without = _predictions(_sum(logits, rest), labels, processes)
+        loss = SCORERS["nll"](best) - SCORERS["nll"](without)
+        if weights[least] > 0 and loss > standard_error(best, without, "nll"):
+            break
+        weights = rest
+    return weights
+
+
+def best_weights(
+    logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
+) -> dict[str, float]:
+    """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
+
+    A convex problem of as many unknowns as heads: -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k.
+
+    Args:
+        logits: Logits (M, K) of each head, by name.
+        labels: Labels (M,).
+        processes: Processes, each with samples of its own; None for this one alone.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> {name: round(w, 2) for name, w in best_weights({"two of three": z}, labels).items()}  # log 2
+        {'two of three': 0.69}
+    """
+    from scipy.optimize import minimize
+
+    processes = processes or Processes()
+    z = list(logits.values())
+    counts = torch.bincount(labels, minlength=z[0].shape[1])
+    processes.all_reduce(counts)
+    omega = 1 / (counts[labels].double() * (counts > 0).sum())
+    true = torch.stack([each.gather(1, labels[:, None]).squeeze(1) for each in z]).double()
+
+    def loss(weights: list[float]) -> tuple[float, list[float]]:
+        total = _sum(logits, dict(zip(logits, map(float, weights), strict=True)))
+        likelihood = log_likelihoods(total, labels).double()
+        p = total.softmax(dim=1)
+        expected = torch.stack([torch.linalg.vecdot(p, each) for each in z]).double()
+        sums = torch.cat([-(omega @ likelihood)[None], (expected - true) @ omega])
+        processes.all_reduce(sums)
+        return float(sums[0]), sums[1:].tolist()
+
+    start = [1 / len(z)] * len(z)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(z))
+    weights = torch.from_numpy(found.x)
+    processes.broadcast(weights)
+    return dict(zip(logits, weights.tolist(), strict=True))
+
+
+def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    total = torch.zeros_like(next(iter(logits.values())))
+    for name, weight in weights.items():
+        total.add_(logits[name], alpha=weight)
+    return total
+
+
+def _predictions(logits: Tensor, labels: Tensor, processes: Processes) -> Predictions:
+    own = labels, logits.argmax(dim=1), log_likelihoods(logits, labels)
+    every, predicted, likelihoods = (processes.gather(values) for values in own)
+    return Predictions(every, predicted, likelihoods)

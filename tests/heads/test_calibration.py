@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from lort_hub.heads.cross_validation import Validator, predict_leave_one_out
+from lort_hub.heads.fit import Fit, fit_best, fit_head
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.scorers import calibration_scale
+from tests.support.features import clusters
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Training samples of overlapping classes, and balanced test samples (M, D), (M,) of the same ones."""
+    training, centres = clusters(counts=(300, 120, 60, 30), dim=10, noise=2.5)
+    labels = torch.arange(4).repeat(1500)
+    noise = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(5))
+    return training, centres[labels] + 2.5 * noise, labels
+
+
+def confidence_less_accuracy(fit, x, labels):
+    top, predicted = fit.logits(x).softmax(dim=1).max(dim=1)
+    return float(top.mean() - (predicted == labels).float().mean())
+
+
+@pytest.mark.parametrize("name", ["ce", "lort", "eb-lda", "ncm", "tau-norm", "balanced-softmax", "cosine"])
+def test_a_balanced_test_set_is_right_as_often_as_the_head_says(name, problem):
+    training, x, labels = problem
+    fit = fit_head(training, name)
+    assert abs(confidence_less_accuracy(fit, x, labels)) < 0.05
+
+
+def test_lort_as_solved_says_far_less_than_it_knows_and_predicts_the_same(problem):
+    training, x, labels = problem
+    raw, fit = (fit_head(training, "lort", calibrate=calibrate) for calibrate in (False, True))
+    assert confidence_less_accuracy(raw, x, labels) < -0.2
+    assert raw.scale == 1
+    assert raw.weight.equal(fit.as_solved[0])
+    assert fit.logits(x).argmax(dim=1).equal(raw.logits(x).argmax(dim=1))
+    torch.testing.assert_close(fit.weight, fit.scale * raw.weight)
+    torch.testing.assert_close(fit.logits(x), x @ fit.weight.T + fit.bias)
+
+
+def test_the_scale_is_the_likeliest_of_all_with_classes_counting_alike():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([60, 20, 7]))
+    logits = torch.randn(87, 3, generator=random) + torch.nn.functional.one_hot(labels, 3)
+
+    def likelihood(scale):
+        each = (scale * logits).log_softmax(dim=1)[torch.arange(87), labels]
+        return torch.stack([each[labels == k].mean() for k in range(3)]).mean()
+
+    best = max((0.01 * step for step in range(1, 400)), key=likelihood)
+    assert calibration_scale(logits, labels) == pytest.approx(best, abs=0.006)
+    assert calibration_scale(100 * logits, labels) == pytest.approx(best / 100, abs=6e-5)
+    assert calibration_scale(torch.ones(87, 3), labels) == 1
+
+
+def test_heads_of_the_limit_and_near_it_end_in_the_same_calibrated_logits(problem):
+    # Leave-one-out predicts by ridge regression, whose logits have a scale of their own.
+    training, x, _ = problem
+    settings = {"gamma": 1.0, "weight_decay": 0.05, "delta": 0.9}
+    limit = fit_head(training, "lort", solver="closed-form", **settings)
+    said = next(predict_leave_one_out(training, [settings], likelihood=True))
+    assert limit.scale * (1 - 0.9) * 4 == pytest.approx(said.scale, rel=1e-4)
+    exact = fit_head(training, "lort", **settings)
+    ratio = exact.logits(x).std(dim=1).mean() / limit.logits(x).std(dim=1).mean()
+    assert ratio == pytest.approx(1, abs=0.03)
+    [folds] = Validator(training).cross_validate(METHODS["lort"], [exact.settings])
+    assert exact.scale == pytest.approx(folds.scale, rel=0.1)
+
+
+def test_other_methods_start_from_the_head_as_it_was_solved(problem):
+    training, _, _ = problem
+    raw, baseline = (fit_head(training, "ce", calibrate=calibrate) for calibrate in (False, True))
+    assert baseline.scale != 1
+    first, second = (
+        fit_head(training, "logit-adjust", baseline=base, calibrate=False) for base in (raw, baseline)
+    )
+    assert first.weight.equal(second.weight)
+    assert first.bias.equal(second.bias)
+
+
+def test_the_choice_of_a_method_is_calibrated_unless_it_is_not_to_be(problem):
+    training, x, labels = problem
+    baseline = fit_head(training, "ce")
+    fit, raw = (fit_best(training, baseline=baseline, calibrate=calibrate) for calibrate in (True, False))
+    assert raw.scale == 1
+    assert fit.as_solved[0].equal(raw.weight)
+    assert abs(confidence_less_accuracy(fit, x, labels)) < 0.05
+
+
+def test_a_cached_baseline_keeps_its_scale(problem):
+    fit = fit_head(problem[0], "ce")
+    again = Fit.from_cache(*fit.to_cache())
+    assert again.scale == fit.scale
+    assert again.weight.equal(fit.weight)

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch.nn.functional import one_hot
+
+from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.fit import fit_head, make_validator
+from lort_hub.heads.methods import METHODS, STACK, STACKED
+from lort_hub.heads.scorers import SCORERS
+from lort_hub.heads.search import select
+from lort_hub.heads.stack import best_weights, choose_weights, combine, fit_stack, prune
+from tests.support.features import clusters
+
+LABELS = torch.repeat_interleave(torch.arange(3), torch.tensor([300, 90, 30]))
+
+
+def views(*strengths, seed=0):
+    """Logits that tell the class through noise of their own, by name."""
+    random = torch.Generator().manual_seed(seed)
+    noise = [torch.randn(len(LABELS), 3, generator=random) for _ in strengths]
+    return {str(k): s * one_hot(LABELS, 3) + n for k, (s, n) in enumerate(zip(strengths, noise, strict=True))}
+
+
+def balanced_loss(total):
+    each = -total.log_softmax(dim=1)[torch.arange(len(LABELS)), LABELS]
+    return torch.stack([each[k == LABELS].mean() for k in range(3)]).mean()
+
+
+def test_the_weights_are_the_minimum_that_another_method_finds():
+    logits = views(1.0, 0.7, 0.0, 1.5)
+    z = torch.stack(list(logits.values())).double()
+
+    def loss(parameters):
+        weights = torch.tensor(parameters).abs()
+        return balanced_loss((weights[:, None, None] * z).sum(dim=0)).item()
+
+    theirs = np.abs(minimize(loss, np.ones(4), method="Powell", options={"ftol": 1e-12}).x)
+    assert list(best_weights(logits, LABELS).values()) == pytest.approx(theirs, abs=5e-3)
+
+
+def test_no_weight_is_negative_where_the_best_of_all_sums_would_have_one():
+    good = views(1.0)["0"]
+    assert best_weights({"good": good, "wrong": -one_hot(LABELS, 3).float()}, LABELS)["wrong"] == 0
+
+
+def test_a_head_that_brings_nothing_is_dropped_and_those_that_do_stay():
+    logits = views(1.5, 1.5, 0.0, 0.0)
+    kept = prune(logits, LABELS)
+    assert list(kept) == ["0", "1"]
+    assert kept == pytest.approx(best_weights({name: logits[name] for name in "01"}, LABELS))
+    assert kept["0"] == pytest.approx(kept["1"], rel=0.3)
+
+
+def test_of_the_same_head_twice_one_is_kept():
+    head = views(1.5)["0"]
+    [weight] = prune({"one": head, "other": head.clone()}, LABELS).values()
+    assert weight == pytest.approx(best_weights({"one": head}, LABELS)["one"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    training, centres = clusters(counts=(200, 80, 40, 20), dim=10, noise=2.5)
+    labels = torch.arange(4).repeat(1500)
+    noise = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(5))
+    return training, centres[labels] + 2.5 * noise, labels
+
+
+@pytest.fixture(scope="module")
+def stacked(problem):
+    training, _, _ = problem
+    return fit_stack(training, baseline=fit_head(training, "ce"))
+
+
+def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked):
+    training, x, _ = problem
+    baseline = fit_head(training, "ce")
+    assert set(stacked.settings) <= set(STACKED)
+    members = {
+        name: baseline if name == "ce" else fit_head(training, name, baseline=baseline)
+        for name in stacked.settings
+    }
+    expected = sum(weight * members[name].logits(x) for name, weight in stacked.settings.items())
+    torch.testing.assert_close(stacked.logits(x), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(stacked.logits(x), x @ stacked.weight.T + stacked.bias)
+
+
+def test_a_stack_means_what_it_says_and_is_not_worse_than_its_candidates(problem, stacked):
+    training, x, labels = problem
+    top, predicted = stacked.logits(x).softmax(dim=1).max(dim=1)
+    accuracy = (predicted == labels).float().mean()
+    assert abs(top.mean() - accuracy) < 0.05
+    for name in STACKED:
+        single = (fit_head(training, name).logits(x).argmax(dim=1) == labels).float().mean()
+        assert accuracy > single - 0.01
+
+
+def test_the_reason_names_each_member_with_its_weight_and_the_best_head_alone(stacked):
+    scores = stacked.choice.scores
+    assert list(scores) == [*STACKED, STACK]
+    best = max(STACKED, key=lambda name: scores[name])
+    for name, weight in stacked.settings.items():
+        assert f"{weight:.2f} {name}" in stacked.reason
+    assert f"has NLL {-scores[STACK]:.3f} on held-out training images" in stacked.reason
+    assert stacked.reason.endswith(f"of 6 methods alone, {best}, has NLL {-scores[best]:.3f}")
+
+
+def test_all_members_predict_the_same_held_out_samples(problem):
+    training, _, _ = problem
+    held = torch.arange(len(training.labels)) % 4 == 0
+    training = type(training)(training.x, training.labels, 4, held)
+    validator = make_validator(training, fit_head(training, "ncm"), None, 0)
+    for name in ("ncm", "lort", "logit-adjust"):
+        logits, labels = validator.held_out_logits(METHODS[name], select(validator, METHODS[name]).chosen)
+        assert labels.equal(training.labels[held])
+        assert logits.shape == (len(labels), 4)
+
+
+def test_a_single_member_is_calibrated_already_and_keeps_its_weight_of_one(problem):
+    training, _, _ = problem
+    validator = Validator(training)
+    choice = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
+    assert choice.weights == pytest.approx({"ncm": 1.0}, abs=0.01)
+    assert choice.scores[STACK] == pytest.approx(choice.scores["ncm"], abs=1e-4)
+    fit = fit_head(training, "ncm")
+    torch.testing.assert_close(combine({"ncm": fit}, choice).weight, choice.weights["ncm"] * fit.weight)
+    assert choice.scores["ncm"] == pytest.approx(
+        SCORERS["nll"](next(validator.cross_validate(METHODS["ncm"], [{}]))), abs=1e-4
+    )
