@@ -100,7 +100,8 @@ class HeadRecord(Record):
         tau: Strength of its logit adjustment.
         weight_decay: Its weight decay.
         label_aware: Whether its label smoothing falls with the count of the class.
-        scale: Factor in the exported weight and bias that calibrates the head; 1 for the head as solved.
+        scale: Factor in the exported weight and bias that calibrates the head: 1 for the head as solved,
+            None before lort_hub recorded it.
     """
 
     method: str
@@ -113,7 +114,7 @@ class HeadRecord(Record):
     tau: float
     weight_decay: float
     label_aware: bool = False
-    scale: float = 1.0
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,8 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
     "tests/test_wheel.py": "the built wheel",
-    "tests/data/image_folder/test_read_any_tree.py": "read.py on random trees",
     "tests/hub/test_model_cards.py": "model_cards/",
     "tests/recipes/test_resume.py": "train.py killed and started again",
-    "tests/data/image_folder/test_read_any_tree.py": "the reader on random trees of folders",
 }
 
 
@@ -260,13 +258,14 @@ def test_no_file_names_a_document_that_is_not_in_the_repository():
 
 
 VERBS = """
-Add Adjust Align Append Apply Assign Build Centre Change Check Choose Collect Compare Compute Convert
-Copy Correct Correlate Count Create Cut Decide Declare Decode Define Delete Describe Diagonalise Divide
-Download Enable Escape Estimate Explain Extract Fill Find Fit Flush Fold Format Gather Give Group Hash
-Hold Import Join Keep Learn Leave Let List Load Look Make Map Mark Measure Minimise Multiply Name
-Normalise Number Open Pad Parse Plot Predict Push Put Quote Raise Re-train Read Record Refuse Render
-Replace Resolve Restore Retry Return Run Save Say Score Search Seed Select Shorten Solve Sort Spell Split
-Stack Start Store Subtract Sum Take Tell Test Time Train Translate Turn Unpack Vary Walk Write
+Add Adjust Align Append Apply Assign Build Calibrate Centre Change Check Choose Collect Combine Compare
+Compute Convert Copy Correct Correlate Count Create Cut Decide Declare Decode Define Delete Describe
+Diagonalise Divide Download Enable Escape Estimate Explain Extract Fill Find Fit Flush Fold Format Gather
+Give Group Hash Hold Import Join Keep Learn Leave Let List Load Look Make Map Mark Measure Minimise
+Multiply Name Normalise Number Open Pad Parse Plot Predict Push Put Quote Raise Re-train Read Record
+Refuse Render Replace Resolve Restore Retry Return Run Save Say Score Search Seed Select Shorten Solve
+Sort Spell Split Stack Start Store Subtract Sum Take Tell Test Time Train Translate Turn Unpack Vary Walk
+Weight Write
 """
 """First words of the docstrings of modules and functions."""
 

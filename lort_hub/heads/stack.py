@@ -103,7 +103,7 @@ def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
 def prune(
     logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
 ) -> dict[str, float]:
-    """Weigh heads, and drop one after the other while the likelihood stays within a standard error.
+    """Weight heads, and drop one after the other while the likelihood stays within a standard error.
 
     Args:
         logits: Calibrated held-out logits (M, K) of each head, by name.

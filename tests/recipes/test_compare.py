@@ -169,7 +169,7 @@ def test_wrong_arguments_exit_2_and_a_dry_run_writes_nothing(tmp_path):
     assert "--seeds is 0" in seeds["said"]
     dry = forked(tmp_path, *DIGITS, "--dry-run", "--imbalances", "exp:10", "step:20")
     assert dry["code"] == 0, dry["said"]
-    assert f"{', '.join(METHODS)}, auto into out" in dry["said"]
+    assert f"{', '.join((*METHODS, *CHOICES))} into out" in dry["said"]
     for cut in ("exp:10", "step:20"):
         size = len(load_long_tailed("digits", imbalance=cut).train)
         assert f"digits, {cut}, seed 0: {size} training, 500 test images" in dry["said"]
