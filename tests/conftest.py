@@ -1,6 +1,8 @@
 """Isolation: no network but loopback, caches in a temporary folder, one thread."""
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -9,6 +11,7 @@ from pathlib import Path
 from tests.support import ROOT
 
 _CACHE = tempfile.mkdtemp(prefix="lort_hub_tests_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ.update(
     HF_HOME=_CACHE,
     LORT_HUB_CACHE=f"{_CACHE}/lort_hub",
@@ -23,12 +26,16 @@ for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from tests.support.images import noise_image  # noqa: E402
 from tests.support.models import timm_folder, transformers_folder  # noqa: E402
 from tests.support.outputs import write_digits_output  # noqa: E402
 
 torch.set_num_threads(1)
+# A busy machine is no reason to fail.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
 
 
