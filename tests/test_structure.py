@@ -183,10 +183,8 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
     "tests/test_wheel.py": "the built wheel",
-    "tests/data/image_folder/test_read_any_tree.py": "read.py on random trees",
     "tests/hub/test_model_cards.py": "model_cards/",
     "tests/recipes/test_resume.py": "train.py killed and started again",
-    "tests/data/image_folder/test_read_any_tree.py": "the reader on random trees of folders",
 }
 
 

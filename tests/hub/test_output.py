@@ -73,9 +73,7 @@ def made(tmp_path_factory):
 
 def test_copies_across_splits_are_listed_counted_said_and_published(made, tmp_path):
     backbone, data, fit, reports = made["parts"]
-    copies = tuple(
-        Duplicate("ab" * 32, use, use, 3, f"{use}/4/3.png", "4") for use in ("training", "test")
-    )
+    copies = tuple(Duplicate("ab" * 32, use, use, 3, f"{use}/4/3.png", "4") for use in ("training", "test"))
     source = {**data.source, "duplicates": count_duplicates(copies)}
     save_output(tmp_path / "out", backbone, replace(data, duplicates=copies, source=source), fit, reports)
     with validated_copy(tmp_path / "out") as published:
