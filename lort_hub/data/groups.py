@@ -52,18 +52,18 @@ class Grouping:
             groups = re.compile(self.pattern).groups
         except re.error as cause:
             raise ConfigError(
-                f"`group_pattern` {self.pattern!r} is no regular expression: {cause}."
+                f"`group_pattern` '{self.pattern}' is no regular expression: {cause}."
             ) from cause
         if groups != 1:
             raise ConfigError(
-                f"`group_pattern` {self.pattern!r} has {groups} pairs of parentheses, expected one.\n"
+                f"`group_pattern` '{self.pattern}' has {groups} pairs of parentheses, expected one.\n"
                 r"For files as clip12_003.jpg it could be `group_pattern` '(clip\d+)_'."
             )
 
     @property
     def given(self) -> str | None:
         """What was given, for messages; None where nothing was."""
-        return next((f"`group_{name}` {str(value)!r}" for name, value in vars(self).items() if value), None)
+        return next((f"`group_{name}` '{value}'" for name, value in vars(self).items() if value), None)
 
 
 def name_groups(
@@ -121,7 +121,7 @@ def _read_file(path: Path) -> dict[str, str]:
                 )
             return {row["file"].strip(): row["group"].strip() for row in reader if row["group"]}
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        raise DatasetError(f"Cannot read `group_file` {str(path)!r}: {cause}.") from cause
+        raise DatasetError(f"Cannot read `group_file` '{path}': {cause}.") from cause
 
 
 def number_groups(

@@ -69,7 +69,7 @@ def results_table(reports: Mapping[str, Report | Scores]) -> str:
         for row in rows
     ]
     if untested := max(report.untested or 0 for report in reports.values()):
-        lines += ["", f"Balanced accuracy, groups and F1 leave out {untested} classes without a test image."]
+        lines += ["", f"Balanced accuracy, groups and F1 leave out classes without a test image: {untested}."]
     return "\n".join(lines)
 
 

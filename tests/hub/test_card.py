@@ -319,6 +319,9 @@ def test_what_the_test_images_cannot_say_is_said(run_and_metrics):
     assert "without a test image" not in limits
     metrics["test"]["per_class_accuracy"][3] = None
     assert "Classes without a test image, of which nothing is known: 1." in render(metrics, run)
+    assert "\nBalanced accuracy, groups and F1 leave out classes without a test image: 1.\n" in render(
+        metrics, run
+    )
     metrics["test"]["n"] = 100
     assert "With about 10 test images a class" in render(metrics, run)
 

@@ -21,6 +21,8 @@ from lort_hub import (
     load_long_tailed,
     save_output,
 )
+from lort_hub.data.dataset import Duplicate
+from lort_hub.data.overlap import count_duplicates
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.card import render_card
@@ -67,6 +69,28 @@ def made(tmp_path_factory):
     }
     save_output(folder, backbone, data, fit, reports)
     return {"folder": folder, "parts": (backbone, data, fit, reports), "test": test}
+
+
+def test_copies_across_splits_are_listed_counted_said_and_published(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    copies = tuple(Duplicate("ab" * 32, use, use, 3, f"{use}/4/3.png", "4") for use in ("training", "test"))
+    source = {**data.source, "duplicates": count_duplicates(copies)}
+    save_output(tmp_path / "out", backbone, replace(data, duplicates=copies, source=source), fit, reports)
+    with validated_copy(tmp_path / "out") as published:
+        listed = (published / "duplicates.csv").read_text().splitlines()
+        cards = [(published / name).read_text() for name in ("README.md", "head/README.md")]
+        recorded = RunRecord.read(published / "run.json").data.duplicates
+    assert listed == [
+        "sha256,used_for,split,row,file,class_name",
+        f"{'ab' * 32},training,training,3,training/4/3.png,4",
+        f"{'ab' * 32},test,test,3,test/4/3.png,4",
+    ]
+    assert (recorded.training, recorded.test, recorded.other_class) == (1, 1, 0)
+    for card in cards:
+        assert "500 test images, of which 1 are training images too, byte for byte" in card
+        assert "never used for training" not in card
+    assert not (made["folder"] / "duplicates.csv").exists()
+    assert "never used for training or for choosing anything" in (made["folder"] / "README.md").read_text()
 
 
 def test_plain_libraries_load_what_was_saved_and_give_the_logits_of_the_head(made, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,12 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
         parent = next(one for one in root.below() if any(inner is train for inner in one.folders))
         layout = _around(parent, train)
     if test_split is None:
+        looks = Counter(fold(one.name) for one in layout.tests)
+        if twins := [one for one in layout.tests if looks[fold(one.name)] > 1]:
+            raise DatasetError(
+                f"Several folders could be the test split: {names_of(twins)}.\n"
+                f"Choose one, e.g. `test_split` {twins[0].name!r}."
+            )
         return layout
     test = _named(root, test_split, "test_split")
     if any(one is test for one in layout.train.below()):

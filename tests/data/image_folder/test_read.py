@@ -187,6 +187,18 @@ def two_training_splits(folder):
     fill(folder / "Training", TRAIN, start=9000)
 
 
+@case("d28", r"Several folders could be the test split: 'TEST', 'test'")
+def two_test_splits(folder):
+    both(folder)
+    fill(folder / "TEST", TEST, start=9000)
+
+
+@case("d28", BOTH, "TEST 6 .jpg another split", test_split="test")
+def two_test_splits_of_which_one_is_named(folder):
+    both(folder)
+    fill(folder / "TEST", TEST, start=9000)
+
+
 @case("d28", r"No split 'train' in 'photos', found: 'test'")
 def no_training_split(folder):
     fill(folder / "test", TEST)

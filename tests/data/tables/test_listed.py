@@ -189,7 +189,7 @@ def one_list_of_two_folders(folder):
     return folder
 
 
-@read("p12b", notes=["a table: the class folders are the labels, unless `label_column` is given"])
+@read("p12b", notes=["a table beside class folders", "The class folders are the labels"])
 def class_folders_and_metadata(folder):
     for split, labels in (("train", TRAIN), ("test", TEST)):
         rows = write_pictures(folder / split, labels, "{label}/{row}.png")
