@@ -150,18 +150,25 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     deviation = float(totals[0] / totals[1].clamp_min(1))
     if not deviation:
         return 1.0
-    from scipy.optimize import minimize_scalar  # 0.3 s, not needed by a run with nothing to choose
+    from scipy.optimize import brentq  # 0.3 s, not needed by a run with nothing to choose
 
-    weights = 1 / counts[labels].to(logits)
+    weights = 1 / counts[labels].double()
 
-    def loss(log_deviation: float) -> float:
-        scaled = logits * (math.exp(log_deviation) / deviation)
-        total = (weights @ log_likelihoods(scaled, labels)).double()
+    def slope(log_deviation: float) -> float:
+        """Compute the slope of the likelihood: its root is known to more digits than the maximum."""
+        p = (logits * (math.exp(log_deviation) / deviation)).softmax(dim=1)
+        excess = logits.gather(1, labels[:, None]).squeeze(1) - torch.linalg.vecdot(p, logits)
+        total = weights @ excess.double()
         processes.all_reduce(total)
-        return -total.item()
+        return float(total)
 
-    best = minimize_scalar(loss, bounds=LOG_DEVIATIONS, method="bounded", options={"xatol": 1e-4})
-    return math.exp(best.x) / deviation
+    low, high = LOG_DEVIATIONS
+    if slope(low) <= 0:
+        return math.exp(low) / deviation
+    if slope(high) >= 0:
+        return math.exp(high) / deviation
+    log_deviation: float = brentq(slope, low, high, xtol=1e-9)
+    return math.exp(log_deviation) / deviation
 
 
 def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:

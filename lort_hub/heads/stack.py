@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
+from lort_hub.features.matrix import BLOCK
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import Fit, fit_selected, make_validator
@@ -155,23 +156,27 @@ def best_weights(
     from scipy.optimize import minimize
 
     processes = processes or Processes()
-    z = list(logits.values())
-    counts = torch.bincount(labels, minlength=z[0].shape[1])
+    counts = torch.bincount(labels, minlength=next(iter(logits.values())).shape[1])
     processes.all_reduce(counts)
     omega = 1 / (counts[labels].double() * (counts > 0).sum())
-    true = torch.stack([each.gather(1, labels[:, None]).squeeze(1) for each in z]).double()
 
     def loss(weights: list[float]) -> tuple[float, list[float]]:
-        total = _sum(logits, dict(zip(logits, map(float, weights), strict=True)))
-        likelihood = log_likelihoods(total, labels).double()
-        p = total.softmax(dim=1)
-        expected = torch.stack([torch.linalg.vecdot(p, each) for each in z]).double()
-        sums = torch.cat([-(omega @ likelihood)[None], (expected - true) @ omega])
+        # In float64: the weights are to be the same for any number of processes.
+        sums = torch.zeros(1 + len(logits), dtype=torch.float64)
+        blocks = zip(*(each.split(BLOCK) for each in (labels, omega, *logits.values())), strict=True)
+        for y, share, *parts in blocks:
+            z = torch.stack(parts).double()
+            total = torch.tensordot(torch.as_tensor(weights, dtype=torch.float64), z, dims=1)
+            true = z.gather(2, y.expand(len(z), -1)[..., None]).squeeze(2)
+            expected = torch.linalg.vecdot(total.softmax(dim=1).expand_as(z), z)
+            sums[0] -= share @ log_likelihoods(total, y)
+            sums[1:] += (expected - true) @ share
         processes.all_reduce(sums)
         return float(sums[0]), sums[1:].tolist()
 
-    start = [1 / len(z)] * len(z)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(z))
+    start, options = [1 / len(logits)] * len(logits), {"ftol": 1e-15, "gtol": 1e-9}
+    bounds = [(0, None)] * len(logits)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     weights = torch.from_numpy(found.x)
     processes.broadcast(weights)
     return dict(zip(logits, weights.tolist(), strict=True))

@@ -24,6 +24,7 @@ from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
+from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.distributed import together
 from tests.support.features import equal
@@ -104,6 +105,8 @@ def all_heads(folder, kind):
     fits["closed form"] = fit_head(training, "lort", gamma=0.5, weight_decay=0.01, solver="closed-form")
     told = {name: (vars(fit.head), fit.selection.to_dict()) for name, fit in fits.items() if fit.selection}
     told["closed form"] = vars(fits["closed form"].head), None
+    if kind == "uneven":
+        told["stack"] = vars(fit_stack(training, baseline=baseline).head), None
     for name in sorted(FITTED.get(kind, ())):
         inputs = FitInputs(training, base=baseline.as_solved)
         told[name] = vars(fit_method(METHODS[name], inputs, GIVEN[name])), None

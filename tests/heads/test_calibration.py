@@ -94,3 +94,14 @@ def test_a_cached_baseline_keeps_its_scale(problem):
     again = Fit.from_cache(*fit.to_cache())
     assert again.scale == fit.scale
     assert again.weight.equal(fit.weight)
+
+
+def test_the_scale_is_the_same_to_six_digits_whatever_the_order_of_sums():
+    # For it is in the exported head, which does not depend on the number of processes.
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (20_000,), generator=random)
+    logits = torch.randn(20_000, 10, generator=random) + torch.nn.functional.one_hot(labels, 10)
+    order = torch.randperm(20_000, generator=random)
+    first, second = calibration_scale(logits, labels), calibration_scale(logits[order], labels[order])
+    assert second == pytest.approx(first, rel=1e-6)
+    assert calibration_scale(logits.double(), labels) == pytest.approx(first, rel=1e-6)

@@ -127,3 +127,11 @@ def test_a_single_member_is_calibrated_already_and_keeps_its_weight_of_one(probl
     assert choice.scores["ncm"] == pytest.approx(
         SCORERS["nll"](next(validator.cross_validate(METHODS["ncm"], [{}]))), abs=1e-4
     )
+
+
+def test_weights_are_the_same_to_five_digits_in_any_order_of_the_samples():
+    order = torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(3))
+    logits = views(1.0, 0.7, 1.5)
+    first = best_weights(logits, LABELS)
+    second = best_weights({name: z[order] for name, z in logits.items()}, LABELS[order])
+    assert second == pytest.approx(first, rel=1e-6)
