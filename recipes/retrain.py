@@ -127,7 +127,8 @@ def main() -> None:
     with phase("head", timing):
         settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
         how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-        made_by = {"method": args.method, "views": args.views, "calibrate": args.calibrate, **settings, **how}
+        calibrated = {**how, "calibrate": args.calibrate}
+        made_by = {"method": args.method, "views": args.views, **settings, **calibrated}
         made_by["baseline"] = baseline.fingerprint()
         if args.resume and (saved := task.load_head(made_by)):
             accelerator.print("going on from the head that the interrupted run has saved")
@@ -135,13 +136,11 @@ def main() -> None:
         elif args.method == "auto":
             fit = fit_stack(training, **how)
         elif args.method == "best":
-            fit = fit_best(training, calibrate=args.calibrate, **how)
+            fit = fit_best(training, **calibrated)
         elif args.method == baseline.method and not args.sets_the_objective():
             fit = baseline if args.calibrate else replace(baseline, scale=1.0)
         else:
-            fit = fit_head(
-                training, args.method, views=task.views, calibrate=args.calibrate, **settings, **how
-            )
+            fit = fit_head(training, args.method, views=task.views, **settings, **calibrated)
         if fit.reason:
             accelerator.print(fit.reason)
         saved_parts = "features and head" if task.save_head(fit, made_by) else "the features"

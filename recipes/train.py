@@ -84,9 +84,8 @@ def main() -> None:
         f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
         f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}",
-        *with_flags(data.notes, vars(args)),
-        sep="\n",
-    )
+        *with_flags(data.notes, vars(args)), sep="\n"
+    )  # fmt: skip
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":
         raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
