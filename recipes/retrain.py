@@ -131,7 +131,7 @@ def main() -> None:
         made_by = {"method": args.method, "views": args.views, **settings, **calibrated}
         made_by["baseline"] = baseline.fingerprint()
         if args.resume and (saved := task.load_head(made_by)):
-            accelerator.print("going on from the head that the interrupted run has saved")
+            accelerator.print("going on from the head that the interrupted run has kept")
             fit = saved
         elif args.method == "auto":
             fit = fit_stack(training, **how)

@@ -195,7 +195,8 @@ class FeatureStore:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors"
-        write_atomically(path, data)
+        if not self._is_intact(path):
+            write_atomically(path, data)
         return path
 
     def load(self, view: str = EVAL_VIEW) -> Features:

@@ -90,6 +90,7 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
         ["README.md", "config.json", "metrics.json", "model.safetensors", "per_class.csv", "run.json"]
+        + ["duplicates.csv"]  # the photos of the two splits are the same
         + ["head/README.md", "head/config.json", "head/model.safetensors"]
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )

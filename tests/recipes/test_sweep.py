@@ -59,14 +59,16 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(swept):
     ce = fit_head(task.training, "ce")
     shares = task.training.class_counts / len(task.training.labels)
     x, y = task.test.x, task.test.y
+    weight, bias = ce.as_solved
+    logits = x @ weight.T + bias
     paths = {varied["by"]: [] for row, varied in rows if row["method"] == "path"}
     for row, varied in rows:
         if row["method"] == "path":
             paths[varied["by"]].append(float(row["balanced_accuracy"]))
         if varied["by"] == "logit-adjust":
-            expected = (ce.logits(x) - varied["strength"] * shares.log()).argmax(dim=1)
+            expected = (logits - varied["strength"] * shares.log()).argmax(dim=1)
             assert float(row["balanced_accuracy"]) == pytest.approx(balanced_accuracy_score(y, expected))
-    start = balanced_accuracy_score(y, ce.logits(x).argmax(dim=1))
+    start = balanced_accuracy_score(y, logits.argmax(dim=1))
     assert {name: rates[0] for name, rates in paths.items()} == pytest.approx(dict.fromkeys(paths, start))
     assert all(max(rates) > start for rates in paths.values())
 

@@ -445,7 +445,7 @@ def test_bad_flags_exit_2_with_what_would_be_right(photos, tmp_path):
     wrong = {
         ("--opt", "adamv"): "Did you mean 'adam'",
         ("--auto-augment", "nonsense"): "Expected a name such as rand-m9-mstd0.5-inc1",
-        ("--patience", "3", "--holdout", "0"): "give it a --holdout above 0",
+        ("--patience", "3", "--holdout", "0"): "give a --holdout above 0",
         ("--lr", "-1"): "--lr is -1.0, expected at least 0",
         ("--tune", "lroa"): "Did you mean 'lora'",
         ("--mixupp", "0.2"): "Did you mean '--mixup'",
