@@ -78,7 +78,7 @@ def _rate_cell(report: Report | Scores, key: str) -> str:
     if value is None:
         return "n/a"
     if key == "nll":
-        return f"{value:.3f}"
+        return f"{value + 0:.3f}"
     interval = getattr(report.interval, key, None)
     suffix = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
     return f"{100 * value:.1f}{suffix}"

@@ -9,7 +9,7 @@ from typing import Any
 from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Scores
 from lort_hub.evaluation.tables import GROUPS, results_table
-from lort_hub.heads.methods import STAGE1
+from lort_hub.heads.methods import STACK, STAGE1
 from lort_hub.hub.card_text import citations, how_made, license_note, source_name
 from lort_hub.hub.head_file import HeadConfig, read_head_config
 from lort_hub.hub.search import search_tags
@@ -222,7 +222,7 @@ def _calibration_note(scores: Scores, delta: float) -> str:
 
 def _limits(config: HeadConfig, untested: int) -> str:
     scores, num_classes = config.scores, len(config.class_names)
-    if config.head.gamma == config.head.tau == 0:
+    if config.head.gamma == config.head.tau == 0 and config.head.method != STACK:
         text = (
             "It has learned the skewed mix of the training images and favours their frequent classes: where "
             "every class matters alike, prefer a head with class balance (gamma or tau above zero)."

@@ -20,13 +20,14 @@ from lort_hub.evaluation.plots import write_plots
 from lort_hub.evaluation.report import MetricsRecord, Report, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.heads.fit import Fit
-from lort_hub.heads.methods import METHODS, STAGE1
+from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
 
 CHECKED_IMAGES = 4
+SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
 BASELINES = {
     **{name: f"{method.summary} on the same features" for name, method in METHODS.items()},
     "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
@@ -139,7 +140,7 @@ def _check_parts(backbone: Backbone, data: LongTailedData, fit: Fit, reports: Ma
             "of the head, and at most one of a baseline."
         )
     for name, report in reports.items():
-        if name not in BASELINES:
+        if name not in (*BASELINES, STACK):
             raise ConfigError(
                 f"`reports` has '{name}', expected the name of a method.{did_you_mean(name, BASELINES)}"
             )
@@ -218,7 +219,7 @@ def head_record(fit: Fit) -> HeadRecord:
     """
     return HeadRecord(
         method=fit.method,
-        summary=METHODS[fit.method].summary if fit.method in METHODS else None,
+        summary=SUMMARIES.get(fit.method),
         iterations=fit.linear.iterations,
         relative_gradient=fit.linear.relative_gradient,
         settings=fit.settings,
