@@ -141,12 +141,9 @@ def test_two_processes_find_the_head_of_one(tmp_path):
     assert len(list((tmp_path / "cache2").rglob("eval-*.safetensors"))) == 14  # 3 and 4 parts a process
     heads = [load_file(tmp_path / name / "head" / "model.safetensors") for name in ("one", "two")]
     assert heads[0].keys() == heads[1].keys()
-    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two")]
-    one, two = (record["head"]["scale"] for record in records)
-    assert two == pytest.approx(one, rel=1e-3)  # found on the logits, to the precision that matters to them
     largest = max(tensor.abs().max() for tensor in heads[0].values())
     for name, tensor in heads[0].items():
-        assert (heads[1][name] * one / two - tensor).abs().max() <= 1e-5 * largest, name
+        assert (heads[1][name] - tensor).abs().max() <= 1e-5 * largest, name
 
 
 def test_an_image_that_one_process_cannot_decode_ends_both_with_its_name(photos, tmp_path):
