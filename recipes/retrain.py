@@ -25,7 +25,10 @@ from lort_hub.records import environment
 if TYPE_CHECKING:
     from lort_hub.backbones.backbone import Backbone
     from lort_hub.data.dataset import LongTailedData
+    from lort_hub.heads.fit import Fit
+    from lort_hub.heads.task import RetrainingTask
 
+SETTINGS = ("delta", "gamma", "weight_decay", "solver")
 CLOSED_FORM = ("lort", "crt+lort")
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), *CHOICES)
 
@@ -37,7 +40,7 @@ class Arguments(FeatureArguments, ModelArguments):
     RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
     method: Literal[EXPORTABLE] = flag(
-        "lort", "Method that re-trains the head; auto adds up heads, best takes one."
+        "auto", "Method that re-trains the head; auto adds up heads, best takes one."
     )  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
@@ -75,8 +78,7 @@ class Arguments(FeatureArguments, ModelArguments):
 
     def sets_the_objective(self) -> bool:
         """Check whether a flag changes the objective of the method, or its solver."""
-        given = (self.delta, self.gamma, self.weight_decay, self.solver)
-        return any(value is not None for value in given) or self.views > 0
+        return any(getattr(self, name) is not None for name in SETTINGS) or self.views > 0
 
 
 def main() -> None:
@@ -88,8 +90,7 @@ def main() -> None:
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
-    from lort_hub.heads.fit import fit_best, fit_head
-    from lort_hub.heads.stack import fit_stack
+    from lort_hub.heads.fit import fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -124,26 +125,17 @@ def main() -> None:
 
     with phase("baseline", timing):
         baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)
+    how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
+    made_by = {**how, "baseline": baseline.fingerprint()}
+    with phase("LORT's head", timing):
+        lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(training, "lort", **how))
     with phase("head", timing):
-        settings = {name: getattr(args, name) for name in ("delta", "gamma", "weight_decay", "solver")}
-        how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-        calibrated = {**how, "calibrate": args.calibrate}
-        made_by = {"method": args.method, "views": args.views, **settings, **calibrated}
-        made_by["baseline"] = baseline.fingerprint()
-        if args.resume and (saved := task.load_head(made_by)):
-            accelerator.print("going on from the head that the interrupted run has kept")
-            fit = saved
-        elif args.method == "auto":
-            fit = fit_stack(training, **how)
-        elif args.method == "best":
-            fit = fit_best(training, **calibrated)
-        elif args.method == baseline.method and not args.sets_the_objective():
-            fit = baseline if args.calibrate else replace(baseline, scale=1.0)
-        else:
-            fit = fit_head(training, args.method, views=task.views, **settings, **calibrated)
+        made_by |= {name: getattr(args, name) for name in ("calibrate", "views", *SETTINGS)}
+        made_by["chosen"] = args.method
+        fit = task.cached(made_by, lambda: fit_chosen(args, task, baseline, lort))
         if fit.reason:
             accelerator.print(fit.reason)
-        saved_parts = "features and head" if task.save_head(fit, made_by) else "the features"
+        kept = "features and heads" if task.load_head(made_by) else "the features"
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
@@ -158,9 +150,9 @@ def main() -> None:
                 bootstrap=args.bootstrap,
                 seed=args.seed,
             )
-            for name, head in ((baseline.method, baseline), (fit.method, fit))
+            for name, head in {h.method: h for h in (baseline, lort, fit)}.items()
         }
-    with phase("output", timing), kept_on_failure(f"{saved_parts} are in the cache"):
+    with phase("output", timing), kept_on_failure(f"{kept} are in the cache"):
         save_output(
             args.output_dir,
             overwrite=args.overwrite,
@@ -182,6 +174,23 @@ def main() -> None:
     print(f"Wrote {args.output_dir}")
     if args.push_to_hub:
         print(push_output(args.output_dir, args.push_to_hub, private=args.private))
+
+
+def fit_chosen(args: Arguments, task: "RetrainingTask", baseline: "Fit", lort: "Fit") -> "Fit":
+    """Fit the head of the method and the settings that the flags say."""
+    from lort_hub.heads.fit import fit_best, fit_head
+    from lort_hub.heads.stack import fit_stack
+
+    how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
+    if args.method == "auto":
+        return fit_stack(task.training, known=[lort], **how)
+    if args.method == "best":
+        return fit_best(task.training, calibrate=args.calibrate, **how)
+    for head in (baseline, lort):
+        if args.method == head.method and not args.sets_the_objective():
+            return head if args.calibrate else replace(head, scale=1.0)
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    return fit_head(task.training, args.method, views=task.views, calibrate=args.calibrate, **settings, **how)
 
 
 def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:

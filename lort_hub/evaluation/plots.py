@@ -14,16 +14,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 from lort_hub.evaluation.report import Number, Report, ResultRow
 from lort_hub.heads.methods import CHOICES
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
+BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#888888", "#009E73"
 
 
 def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str, Report]) -> None:
-    """Plot a head, beside its baseline if there is one.
+    """Plot a head, beside those that it is compared with.
 
     Args:
         folder: Folder of the PNG files; made if it does not exist.
         class_counts: Training images (K,).
-        reports: Report of each head, by its name: the baseline first, if there is one.
+        reports: Report of each head, by its name: the baseline first, the head itself last.
 
     Example:
         >>> import tempfile
@@ -36,7 +36,8 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     counts = np.asarray(class_counts)
-    named = list(zip(reports.items(), (GREY, BLUE), strict=False))
+    colors = [GREY, *[GREEN] * (len(reports) - 2), BLUE][-len(reports) :]
+    named = list(zip(reports.items(), colors, strict=True))
 
     figure, axes = _figure()
     for (name, report), color in named:

@@ -191,6 +191,7 @@ class MetricsRecord(Record):
         selection: How its settings were chosen; None where they were given.
         timing: Seconds of each phase.
         history: One row for each epoch of stage 1; None where there was none.
+        others: Reports of further heads to compare with, by method; None where there are none.
     """
 
     test: Report
@@ -198,6 +199,7 @@ class MetricsRecord(Record):
     selection: SelectionRecord | None
     timing: dict[str, float]
     history: tuple[dict[str, Any], ...] | None = None
+    others: dict[str, Report] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from lort_hub.heads.fit import Fit, fit_selected, make_validator
 from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACKED, STAGE1
 from lort_hub.heads.search import Selection, choose_method, select
-from lort_hub.heads.stack import choose_weights, combine
+from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 
 
@@ -67,8 +67,8 @@ def each_method(
     if "auto" in names:
         fits.update({name: fitted(name) for name in STACKED if name not in fits})
         start = time.perf_counter()
-        weights = choose_weights(validator, {name: selections[name] for name in STACKED})
-        stack = combine(fits, weights)
+        known = [fits[name] for name in STACKED]
+        stack = fit_stack(training, baseline=baseline, known=known, select_by=by, seed=seed)
         yield "auto", stack, time.perf_counter() - start + sum(seconds[name] for name in STACKED)
     if "best" in names:
         fits.update({name: fitted(name) for name in AUTO if name not in fits})

@@ -86,6 +86,11 @@ class FeatureMatrix:
         """Apply a function of single rows to each block (n, D) when it is read."""
         return self._of([part.each(function) for part in self.parts])
 
+    def project(self, directions: Tensor) -> FeatureMatrix:
+        """Multiply each row by directions (D, d) when it is read, which leaves d features."""
+        parts = [part.each(lambda x: x @ directions.to(x)) for part in self.parts]
+        return FeatureMatrix(parts, directions.shape[1], self.processes)
+
     def concatenate(self, others: Sequence[FeatureMatrix]) -> FeatureMatrix:
         """Append the rows of other matrices."""
         return self._of([part for matrix in (self, *others) for part in matrix.parts])
@@ -101,6 +106,11 @@ class FeatureMatrix:
     def whole(self) -> Tensor:
         """Read this process's rows (N, D) into memory."""
         return self.map(lambda x: x)
+
+    def load(self, max_numbers: int) -> FeatureMatrix:
+        """Read this process's rows into memory once, unless they are more than `max_numbers` numbers."""
+        fits = len(self) * self.dim <= max_numbers
+        return FeatureMatrix.of(self.whole(), self.processes) if fits else self
 
 
 def _in_full_precision(x: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem
 from lort_hub.heads.solvers.objective import Objective, sample_weights
 from lort_hub.heads.training_set import TrainingSet
 
+LOADED_NUMBERS = 2**26
+"""Largest number of float32 features (256 MiB) that a part of a training set may copy into memory."""
+
 
 class Head(Protocol):
     """Result of any method: logits as a function of features."""
@@ -71,7 +74,8 @@ class FitInputs:
     @cached_property
     def matrix(self) -> FeatureMatrix:
         """Features of the samples to fit on."""
-        return self.training.matrix if self.mask is None else self.training.matrix.where(self.mask)
+        matrix = self.training.matrix
+        return matrix if self.mask is None else matrix.where(self.mask).load(LOADED_NUMBERS)
 
     @cached_property
     def labels(self) -> Tensor:

@@ -58,7 +58,7 @@ def _ridge_over(head: LinearHead, validator: Validator, settings: Settings) -> f
     basis = training.basis(settings["gamma"])
     ridge = training.num_classes * settings["weight_decay"]
     limit, _ = ridge_head(basis, basis.rotate_sums(training.weighted_sums(settings["gamma"])), ridge)
-    weight, _ = basis.rotate_head(head.weight, head.bias)
+    weight, _ = basis.rotate_head(*training.project_head(head.weight, head.bias))
     limit, weight = limit - limit.mean(dim=0), weight - weight.mean(dim=0)
     squares = float((weight.square() @ basis.values).sum())
     return float(((limit * weight) @ basis.values).sum()) / squares if squares else 1.0

@@ -19,15 +19,14 @@ from lort_hub.features.distributed import Processes
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
-from lort_hub.heads.folds import stratified_folds
+from lort_hub.heads.folds import FOLDS, FoldHeads, folds_to_predict, stratified_folds
 from lort_hub.heads.methods import Method
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
 
-FOLDS = 5
-FOLD_TOLERANCE = 1e-3
+FOLD_TOLERANCE = 3e-3
 """Relative gradient at which the heads of folds are solved."""
 CLOSED_FORM_GAP = 2.0
 """Largest logit gap for which the closed-form limit stands for the optimum; that of LORT is 1.11."""
@@ -40,6 +39,7 @@ class Validator:
     Attributes:
         training: Features and labels, and which samples were held out of the backbone's training.
         base_method: Method and settings of the head that other methods start from, fitted on each fold.
+        base_folds: Those heads of the folds, where they are fitted already.
         base_head: Head (K, D), (K,) of the backbone, which methods start from instead; None without one.
         select_by: One of `SCORERS`; None for each method's own.
         seed: Seed of the folds and of SGD.
@@ -57,6 +57,7 @@ class Validator:
 
     training: TrainingSet
     base_method: tuple[Method, Settings] | None = None
+    base_folds: FoldHeads | None = None
     base_head: tuple[Tensor, Tensor] | None = None
     select_by: str | None = None
     seed: int = 0
@@ -84,6 +85,8 @@ class Validator:
             return images + self._describe_scoring()
         closed_form = self.uses_closed_form(method, settings)
         text = "leave-one-out in closed form" if closed_form else f"stratified {FOLDS}-fold cross-validation"
+        if not closed_form and self._num_folds < FOLDS:
+            text += f" ({self._num_folds} of the folds)"
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:
@@ -98,10 +101,9 @@ class Validator:
 
     def uses_closed_form(self, method: Method, settings: Settings) -> bool:
         """Decide whether these settings are validated by leave-one-out in closed form."""
-        if self._unseen is not None or method.fitter == "discriminant":
-            return self._unseen is None and self.training.groups is None
         return (
-            method.fitter in ("exact", "closed-form")
+            self._unseen is None
+            and method.fitter in ("exact", "closed-form")
             and not settings["tau"]
             and not settings["label_aware"]
             and settings["delta"] > 0
@@ -117,31 +119,45 @@ class Validator:
         """
         if self.uses_closed_form(method, path[0]):
             with_likelihood = likelihood or self.scorer_of(method) == "nll"
-            if method.fitter == "discriminant":
-                return predict_discriminant(self.training, path, likelihood=with_likelihood)
             return predict_leave_one_out(self.training, path, likelihood=with_likelihood)
         return self.cross_validate(method, path)
 
     def cross_validate(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
         """Predict the held-out samples by heads fitted on folds, once for each setting of a path."""
-        for logits, labels in self._fold_logits(method, path):
-            yield _gather_predictions(logits, labels, self.training.processes)
+        for heads in self.fold_heads(method, path):
+            logits, labels = self.held_out_logits(heads)
+            predictions = _gather_predictions(logits, labels, self.training.processes)
+            yield replace(predictions, fold_heads=heads)
 
-    def held_out_logits(self, method: Method, settings: Settings) -> tuple[Tensor, Tensor]:
-        """Compute logits (M, K) of this process's held-out samples by heads of folds, and labels (M,)."""
-        return next(self._fold_logits(method, [settings]))
+    def held_out_logits(self, fold_heads: FoldHeads) -> tuple[Tensor, Tensor]:
+        """Compute logits (M, K) of this process's held-out samples by the heads of folds, and labels (M,)."""
+        held_out = [mask for _, mask in self._folds]
+        logits = [
+            self.training.matrix.where(mask).map(head.logits)
+            for head, mask in zip(fold_heads.heads, held_out, strict=True)
+        ]
+        return torch.cat(logits), torch.cat([self.training.labels[mask] for mask in held_out])
 
-    def _fold_logits(self, method: Method, path: Sequence[Settings]) -> Iterator[tuple[Tensor, Tensor]]:
+    def mean_head(self, held_out: Predictions) -> LinearHead | None:
+        """Average the linear heads of the folds into one of all features; None without such heads."""
+        heads = held_out.fold_heads.heads if held_out.fold_heads else ()
+        linear = [head for head in heads if isinstance(head, LinearHead)]
+        if not linear:
+            return None
+        weight = torch.stack([head.weight for head in linear]).mean(dim=0)
+        bias = torch.stack([head.bias for head in linear]).mean(dim=0)
+        return LinearHead(*self.training.lift_head(weight, bias))
+
+    def fold_heads(self, method: Method, path: Sequence[Settings]) -> Iterator[FoldHeads]:
+        """Fit a head on each fold, once for each setting of a path."""
         inputs = [fold_inputs for fold_inputs, _ in self._folds]
         for settings in path:
-            logits, labels = [], []
-            for fold, (_, held_out) in enumerate(self._folds):
-                head = fit_method(method, inputs[fold], settings)
-                if isinstance(head, LinearHead):
-                    inputs[fold] = replace(inputs[fold], start=head)
-                logits.append(self.training.matrix.where(held_out).map(head.logits))
-                labels.append(self.training.labels[held_out])
-            yield torch.cat(logits), torch.cat(labels)
+            heads = tuple(fit_method(method, fold_inputs, settings) for fold_inputs in inputs)
+            yield FoldHeads(self.seed, heads)
+            inputs = [
+                replace(fold_inputs, start=head) if isinstance(head, LinearHead) else fold_inputs
+                for fold_inputs, head in zip(inputs, heads, strict=True)
+            ]
 
     @property
     def _unseen(self) -> Tensor | None:
@@ -150,26 +166,38 @@ class Validator:
     @cached_property
     def _folds(self) -> list[tuple[FitInputs, Tensor]]:
         """Inputs of each fold's fits, and the mask (N,) of the samples that the fold predicts."""
+        training = self.training
         if self._unseen is not None:
             held_out = [self._unseen]
         else:
-            groups = self.training.all_groups
-            fold_of = stratified_folds(self.training.all_labels, FOLDS, seed=self.seed, groups=groups)
-            held_out = [self.training.own_rows(fold_of == fold) for fold in range(FOLDS)]
+            fold_of = stratified_folds(training.all_labels, FOLDS, seed=self.seed, groups=training.all_groups)
+            held_out = [training.own_rows(fold_of == fold) for fold in range(self._num_folds)]
+        base = None if self.base_head is None else training.project_head(*self.base_head)
         inputs = [
-            FitInputs(self.training, ~mask, base=self.base_head, tolerance=FOLD_TOLERANCE, seed=self.seed)
+            FitInputs(training, ~mask, base=base, tolerance=FOLD_TOLERANCE, seed=self.seed)
             for mask in held_out
         ]
         if self.base_method and self.base_head is None:
-            method, settings = self.base_method
-            heads = [fit_method(method, fold_inputs, settings) for fold_inputs in inputs]
-            inputs = [
-                replace(fold_inputs, base=(head.weight, head.bias))
-                for fold_inputs, head in zip(inputs, heads, strict=True)
-                if isinstance(head, LinearHead)
-            ]
-        predicted = [mask & self.training.scoring_mask for mask in held_out]
+            inputs = self._with_base_heads(inputs)
+        predicted = [mask & training.scoring_mask for mask in held_out]
         return list(zip(inputs, predicted, strict=True))
+
+    @property
+    def _num_folds(self) -> int:
+        return folds_to_predict(self.training.class_counts)
+
+    def _with_base_heads(self, inputs: Sequence[FitInputs]) -> list[FitInputs]:
+        """Set the head that methods start from on each fold, fitted on that fold."""
+        assert self.base_method is not None
+        if self.base_folds is not None and self.base_folds.seed == self.seed:
+            heads = self.base_folds.heads
+        else:
+            heads = tuple(fit_method(self.base_method[0], each, self.base_method[1]) for each in inputs)
+        return [
+            replace(fold_inputs, base=(head.weight, head.bias))
+            for fold_inputs, head in zip(inputs, heads, strict=True)
+            if isinstance(head, LinearHead)
+        ]
 
 
 def predict_leave_one_out(
@@ -224,7 +252,9 @@ def predict_discriminant(
         tensor([0, 0, 1, 1])
     """
     scored = training.scoring_mask
-    model = Discriminant.estimate(training.sums, *training.covariance(0.0), sphericity=1.0)
+    model = Discriminant.estimate(
+        training.sums, *training.covariance(0.0), sphericity=1.0, width=training.width
+    )
     x, labels = model.basis.rotate(training.matrix.where(scored)), training.labels[scored]
     for settings in path:
         logits = replace(model, sphericity=settings["sphericity"]).leave_one_out(x, labels)

@@ -27,8 +27,9 @@ class Discriminant:
             means (D,).
         offsets: Class means (K, D) in the basis, float64.
         freedom: Degrees of freedom of the within-class covariance: samples less classes.
-        unit: Mean eigenvalue of the within-class covariance; of that of all samples where no class has two.
+        unit: Mean variance within classes over all directions; that of all samples where no class has two.
         sphericity: Share in (0, 1] of its mean that each variance, within and between classes, is drawn to.
+        width: Directions that means are taken over: D, or more where features were reduced.
     """
 
     class_counts: Tensor
@@ -37,6 +38,7 @@ class Discriminant:
     freedom: int
     unit: float
     sphericity: float
+    width: int
 
     @classmethod
     def estimate(
@@ -47,6 +49,7 @@ class Discriminant:
         *,
         sphericity: float,
         class_counts: Tensor | None = None,
+        width: int | None = None,
     ) -> Discriminant:
         """Estimate the model from sums over the samples.
 
@@ -57,6 +60,7 @@ class Discriminant:
             covariance: Covariance (D, D) of all samples about it, divided by their number.
             sphericity: Share in (0, 1] of its mean that each variance is drawn to.
             class_counts: Counts (K,) that the shrinkage goes by; None for those of the sums.
+            width: Directions that means are taken over, with no variance along those beyond D; None for D.
 
         Raises:
             FeatureError: The covariance is not finite.
@@ -76,9 +80,10 @@ class Discriminant:
         scatter = counts.sum() * covariance.double() - apart.T @ apart
         basis = eigenbasis(means[present].mean(dim=0), scatter / freedom if freedom else 0 * scatter)
         offsets = torch.where(present[:, None], (means - basis.mean) @ basis.vectors, 0)
-        unit = float(basis.values.mean() if freedom else covariance.diagonal().mean())
+        width = width or len(mean)
+        unit = float((basis.values if freedom else covariance.diagonal()).sum()) / width
         known = counts if class_counts is None else class_counts.double()
-        return cls(known, basis, offsets, freedom, unit, sphericity)
+        return cls(known, basis, offsets, freedom, unit, sphericity, width)
 
     @property
     def within(self) -> Tensor:
@@ -95,7 +100,7 @@ class Discriminant:
 
     def _between(self, spread: Tensor, values: Tensor, noise: Tensor) -> Tensor:
         raw = spread - values * noise
-        mean = raw.mean(dim=-1, keepdim=True)
+        mean = raw.sum(dim=-1, keepdim=True) / self.width
         return ((1 - self.sphericity) * raw + self.sphericity * mean).clamp_min(0)
 
     @property

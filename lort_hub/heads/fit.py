@@ -19,6 +19,7 @@ from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
 from lort_hub.heads.methods import AUTO, METHODS, STAGE1, Method
 from lort_hub.heads.search import Choice, Selection, choose_method, select
+from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.solvers.objective import Objective, objective_of
 from lort_hub.heads.training_set import TrainingSet
 
@@ -192,7 +193,7 @@ def fit_head(
         labels = training.labels.repeat(len(views) + 1)
         training = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
         views = ()
-    inputs = FitInputs(training, base=_base(baseline), views=tuple(views), seed=seed)
+    inputs = FitInputs(training, base=_base(baseline), views=tuple(views), start=selection.start, seed=seed)
     return _fit(method, definition, inputs, selection, validator if calibrate else None)
 
 
@@ -265,6 +266,7 @@ def fit_selected(
     *,
     baseline: Fit,
     validator: Validator | None = None,
+    tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Fit:
     """Re-train a head with settings that are already chosen.
@@ -275,6 +277,7 @@ def fit_selected(
         selection: The chosen settings.
         baseline: Head that methods start from.
         validator: Source of held-out predictions to calibrate the head by; None leaves it as solved.
+        tolerance: Relative gradient at which the exact solver stops.
         seed: Seed of SGD.
 
     Example:
@@ -285,7 +288,7 @@ def fit_selected(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    inputs = FitInputs(training, base=_base(baseline), seed=seed)
+    inputs = FitInputs(training, base=_base(baseline), start=selection.start, tolerance=tolerance, seed=seed)
     return _fit(method, METHODS[method], inputs, selection, validator)
 
 
@@ -307,11 +310,17 @@ def make_validator(
         'nll'
     """
     if baseline is None:
-        return Validator(training, select_by=select_by, seed=seed)
+        return Validator(training.reduced, select_by=select_by, seed=seed)
     if baseline.method == STAGE1:
-        return Validator(training, base_head=_base(baseline), select_by=select_by, seed=seed)
-    base_method = METHODS[baseline.method], baseline.settings
-    return Validator(training, base_method=base_method, select_by=select_by, seed=seed)
+        return Validator(training.reduced, base_head=_base(baseline), select_by=select_by, seed=seed)
+    held_out = baseline.selection.held_out if baseline.selection else None
+    return Validator(
+        training.reduced,
+        base_method=(METHODS[baseline.method], baseline.settings),
+        base_folds=held_out.fold_heads if held_out else None,
+        select_by=select_by,
+        seed=seed,
+    )
 
 
 def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Tensor] | None:

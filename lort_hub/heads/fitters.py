@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -133,12 +134,15 @@ def class_means(inputs: FitInputs, _: Settings) -> LinearHead:
 
 def discriminant(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Compute the empirical-Bayes discriminant."""
-    model = Discriminant.estimate(
-        inputs.sums,
-        *inputs.covariance(0.0),
-        sphericity=settings["sphericity"],
-        class_counts=inputs.class_counts,
-    )
+    if "discriminant" not in inputs.moments:
+        inputs.moments["discriminant"] = Discriminant.estimate(
+            inputs.sums,
+            *inputs.covariance(0.0),
+            sphericity=1.0,
+            class_counts=inputs.class_counts,
+            width=inputs.training.width,
+        )
+    model = replace(inputs.moments["discriminant"], sphericity=settings["sphericity"])
     weight, bias = model.head()
     inputs.matrix.processes.broadcast(weight, bias)
     return LinearHead(weight.float(), bias.float())

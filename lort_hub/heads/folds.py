@@ -2,8 +2,58 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from lort_hub.heads.base import Head
+
+FOLDS = 5
+EFFECTIVE_SAMPLES = 4000
+"""Held-out samples after which no more folds are predicted, counted as if all classes had as many."""
+
+
+@dataclass(frozen=True)
+class FoldHeads:
+    """Heads fitted on the folds of a training set.
+
+    Attributes:
+        seed: Seed of the folds.
+        heads: Head of each fold, fitted without its samples.
+    """
+
+    seed: int
+    heads: tuple[Head, ...]
+
+
+def effective_samples(class_counts: Tensor) -> float:
+    """Count the samples of a score in which all classes count the same, as if all had as many.
+
+    The variance of a mean over K classes of n_k samples each is that of K^2 / sum_k (1 / n_k) samples.
+
+    Args:
+        class_counts: Samples n_k of each class (K,), all positive.
+
+    Example:
+        >>> effective_samples(torch.tensor([100, 100])), round(effective_samples(torch.tensor([10, 10**6])))
+        (200.0, 40)
+    """
+    return float(len(class_counts) ** 2 / (1 / class_counts.double()).sum())
+
+
+def folds_to_predict(class_counts: Tensor) -> int:
+    """Decide how many of the folds are predicted: as many as make scores precise, as each costs a fit.
+
+    Args:
+        class_counts: Samples n_k of each class (K,), all positive.
+
+    Example:
+        >>> folds_to_predict(torch.tensor([100, 100])), folds_to_predict(torch.tensor([10**4, 10**4]))
+        (5, 1)
+    """
+    return min(FOLDS, max(1, math.ceil(FOLDS * EFFECTIVE_SAMPLES / effective_samples(class_counts))))
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int, groups: Tensor | None = None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +14,14 @@ from torch import Tensor
 
 from lort_hub.features.distributed import Processes
 
+if TYPE_CHECKING:
+    from lort_hub.heads.folds import FoldHeads
+
 LOG_DEVIATIONS = (-5.0, 7.0)
 """Range of the logarithm of the logits' standard deviation that calibration searches."""
+NEWTON_STEPS = 60
+PRECISION = 1e-8
+"""Relative change of the scale at which the search for it ends."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class Predictions:
         predicted: Predicted labels (M,).
         log_likelihood: Calibrated log-probability (M,) of the true label; None if the scorer does not use it.
         scale: Factor that calibrates the logits; None without likelihoods.
+        fold_heads: Heads that made the predictions; None for leave-one-out.
     """
 
     labels: Tensor
     predicted: Tensor
     log_likelihood: Tensor | None = None
     scale: float | None = None
+    fold_heads: FoldHeads | None = None
 
     @property
     def correct(self) -> Tensor:
@@ -150,25 +159,30 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     deviation = float(totals[0] / totals[1].clamp_min(1))
     if not deviation:
         return 1.0
-    from scipy.optimize import brentq  # 0.3 s, not needed by a run with nothing to choose
+    weights = (1 / counts[labels].double()).to(logits)
+    low, high = (math.exp(bound) / deviation for bound in LOG_DEVIATIONS)
+    scale = 1 / deviation
+    for _ in range(NEWTON_STEPS):
+        slope, curvature = _slope_and_curvature(scale * logits, labels, weights, processes)
+        low, high = (scale, high) if slope > 0 else (low, scale)
+        newton = scale * (1 + slope / curvature) if curvature > 0 else math.inf
+        before, scale = scale, newton if low < newton < high else math.sqrt(low * high)
+        if abs(scale - before) <= PRECISION * before:
+            break
+    return scale
 
-    weights = 1 / counts[labels].double()
 
-    def slope(log_deviation: float) -> float:
-        """Compute the slope of the likelihood: its root is known to more digits than the maximum."""
-        p = (logits * (math.exp(log_deviation) / deviation)).softmax(dim=1)
-        excess = logits.gather(1, labels[:, None]).squeeze(1) - torch.linalg.vecdot(p, logits)
-        total = weights @ excess.double()
-        processes.all_reduce(total)
-        return float(total)
-
-    low, high = LOG_DEVIATIONS
-    if slope(low) <= 0:
-        return math.exp(low) / deviation
-    if slope(high) >= 0:
-        return math.exp(high) / deviation
-    log_deviation: float = brentq(slope, low, high, xtol=1e-9)
-    return math.exp(log_deviation) / deviation
+def _slope_and_curvature(
+    logits: Tensor, labels: Tensor, weights: Tensor, processes: Processes
+) -> tuple[float, float]:
+    """Differentiate the weighted likelihood by the logarithm of the scale, once, and by the scale, twice."""
+    p = logits.softmax(dim=1)
+    mean = torch.linalg.vecdot(p, logits)
+    excess = logits.gather(1, labels[:, None]).squeeze(1) - mean
+    variance = torch.linalg.vecdot(p, (logits - mean[:, None]).square())
+    totals = torch.stack([(weights * excess).double().sum(), (weights * variance).double().sum()])
+    processes.all_reduce(totals)
+    return float(totals[0]), float(totals[1])
 
 
 def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lort_hub.errors import ConfigError, FeatureError
+from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS
 from lort_hub.heads.methods import METHODS, Method
@@ -18,7 +19,7 @@ from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings,
 from lort_hub.heads.training_set import TrainingSet
 
 PATIENCE = 2
-"""Weight decays without a better score after which a path ends."""
+"""Settings without a better score after which a path ends."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Selection:
         score: Score of the chosen settings; None where there was nothing to choose.
         candidates: All settings tried, each with its score.
         held_out: Predictions by the chosen settings' heads, where they were fitted on folds.
+        start: Mean of those heads, near the head of all samples.
     """
 
     chosen: dict[str, float]
@@ -40,6 +42,7 @@ class Selection:
     score: float | None
     candidates: list[dict[str, float]]
     held_out: Predictions | None = None
+    start: LinearHead | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the selection as the JSON-ready values of metrics.json, without predictions."""
@@ -123,7 +126,7 @@ def _mean_variance(training: TrainingSet, gamma: float) -> float:
             "All features are equal: are the images blank?\n"
             "Look at some of them; no head can tell such images apart."
         )
-    return float(basis.values.mean())
+    return float(basis.values.sum()) / training.width
 
 
 def select(validator: Validator, method: Method, overrides: Settings | None = None) -> Selection:
@@ -171,6 +174,7 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
             for candidate in candidates
         ],
         held_out=None if closed_form else winner.held_out,
+        start=validator.mean_head(winner.held_out),
     )
 
 
@@ -184,15 +188,20 @@ class _Candidate:
 def _score_path(
     validator: Validator, method: Method, path: Sequence[Settings], scorer: str
 ) -> tuple[_Candidate, list[_Candidate]]:
-    """Score a path and choose on it; a path of weight decays ends after its best, as small ones are slow."""
+    """Score a path and choose on it.
+
+    A path of weight decays ends after its best, as small ones are slow. So does one of likelihoods, which
+    have one maximum along most paths.
+    """
     candidates: list[_Candidate] = []
-    best, is_decay_path = 0, path[0].get("weight_decay") != path[-1].get("weight_decay")
+    is_decay_path = path[0].get("weight_decay") != path[-1].get("weight_decay")
+    best, has_one_maximum = 0, is_decay_path or scorer == "nll"
     for settings, held_out in zip(path, validator.predict(method, path), strict=True):
         candidates.append(_Candidate(settings, SCORERS[scorer](held_out), held_out))
         since_best = len(candidates) - 1 - best
         if candidates[-1].score > candidates[best].score:
             best = len(candidates) - 1
-        elif is_decay_path and since_best >= PATIENCE and not _neglects_most_classes(held_out):
+        elif has_one_maximum and since_best >= PATIENCE and not _neglects_most_classes(held_out):
             break
     top = candidates[best]
     winner = next(

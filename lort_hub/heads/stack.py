@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,18 +13,34 @@ from lort_hub.features.matrix import BLOCK
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import Fit, fit_selected, make_validator
+from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED
-from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
+from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
 from lort_hub.heads.search import Choice, Selection, select
 from lort_hub.heads.training_set import TrainingSet
 
+PRIOR_SAMPLES = 10.0
+"""Samples that the prior of equal weights is worth, counted as if all classes had as many."""
+LEAST_SHARE = 0.05
+"""Share of the members' logits below which a member is left out."""
+MEMBER_TOLERANCE = 1e-3
+"""Relative gradient at which members are solved; seeds change their sum more than what is left."""
 
-def fit_stack(training: TrainingSet, *, baseline: Fit, select_by: str | None = None, seed: int = 0) -> Fit:
+
+def fit_stack(
+    training: TrainingSet,
+    *,
+    baseline: Fit,
+    known: Sequence[Fit] = (),
+    select_by: str | None = None,
+    seed: int = 0,
+) -> Fit:
     """Re-train a head as the sum of several, with weights chosen on held-out training samples.
 
     Args:
         training: Features (N, D) and labels.
         baseline: Head that methods start from: the backbone's own, or cross-entropy on the same features.
+        known: Heads of candidates that are fitted already.
         select_by: One of `SCORERS`, to choose the members' settings by; None for each method's own.
         seed: Seed of the folds.
 
@@ -38,23 +55,20 @@ def fit_stack(training: TrainingSet, *, baseline: Fit, select_by: str | None = N
         tensor([0, 0, 1, 1])
     """
     validator = make_validator(training, baseline, select_by, seed)
+    fits = {fit.method: fit for fit in (baseline, *known) if fit.selection}
     selections = {
-        name: baseline.selection
-        if name == baseline.method and baseline.selection
-        else select(validator, METHODS[name])
-        for name in STACKED
+        name: (name in fits and fits[name].selection) or select(validator, METHODS[name]) for name in STACKED
     }
-    choice = choose_weights(validator, selections)
-    members = {
-        name: baseline
-        if name == baseline.method
-        else fit_selected(training, name, selections[name], baseline=baseline, validator=validator, seed=seed)
-        for name in choice.weights
-    }
-    return combine(members, choice)
+    choice, scales = choose_weights(validator, selections)
+    for name in choice.weights:
+        if name not in fits:
+            fits[name] = fit_selected(
+                training, name, selections[name], baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
+            )
+    return combine({name: replace(fits[name], scale=scales[name]) for name in choice.weights}, choice)
 
 
-def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Choice:
+def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tuple[Choice, dict[str, float]]:
     """Choose the members of a sum of heads and their weights, all predicting the same held-out samples.
 
     Args:
@@ -62,23 +76,30 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
         selections: Settings chosen with this validator for each candidate, by its name in `METHODS`.
 
     Returns:
-        The choice, with the weight of each member on its calibrated logits.
+        The choice, with the weight of each member on its calibrated logits; and the factor that calibrates
+        each candidate's logits, by name.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> validator = Validator(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2))
-        >>> choice = choose_weights(validator, {name: select(validator, METHODS[name]) for name in ("ncm",)})
+        >>> choice, _ = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
         >>> list(choice.weights)
         ['ncm']
     """
-    processes, logits = validator.training.processes, {}
+    processes, logits, scales = validator.training.processes, {}, {}
     for name, selection in selections.items():
-        logits[name], labels = validator.held_out_logits(METHODS[name], selection.chosen)
-        logits[name] *= calibration_scale(logits[name], labels, processes)
-    weights = prune(logits, labels, processes)
+        held_out = selection.held_out
+        if held_out and held_out.fold_heads:
+            heads = held_out.fold_heads
+        else:
+            heads = next(validator.fold_heads(METHODS[name], [selection.chosen]))
+        logits[name], labels = validator.held_out_logits(heads)
+        scales[name] = calibration_scale(logits[name], labels, processes)
+        logits[name] *= scales[name]
+    weights = choose_members(logits, labels, processes)
     scores = {name: SCORERS["nll"](_predictions(z, labels, processes)) for name, z in logits.items()}
     scores[STACK] = SCORERS["nll"](_predictions(_sum(logits, weights), labels, processes))
-    return Choice(STACK, "nll", selections, scores, {}, weights)
+    return Choice(STACK, "nll", selections, scores, {}, weights), scales
 
 
 def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
@@ -101,10 +122,10 @@ def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
     return Fit(LinearHead(weight, bias), STACK, dict(choice.weights), choice=choice)
 
 
-def prune(
+def choose_members(
     logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
 ) -> dict[str, float]:
-    """Weight heads, and drop one after the other while the likelihood stays within a standard error.
+    """Weight heads, and leave out one after the other that moves the sum by less than `LEAST_SHARE` of all.
 
     Args:
         logits: Calibrated held-out logits (M, K) of each head, by name.
@@ -112,40 +133,54 @@ def prune(
         processes: Processes, each with samples of its own; None for this one alone.
 
     Returns:
-        The positive weights, by name.
+        The weights, by name.
 
     Example:
         >>> labels = torch.arange(40) % 2
         >>> right = 2 * torch.nn.functional.one_hot(labels, 2) + torch.randn(40, 2)
-        >>> list(prune({"head": right, "noise": torch.zeros(40, 2)}, labels))
+        >>> list(choose_members({"head": right, "noise": torch.zeros(40, 2)}, labels))
         ['head']
     """
     processes = processes or Processes()
+    spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
     weights = best_weights(logits, labels, processes)
-    best = _predictions(_sum(logits, weights), labels, processes)
     while len(weights) > 1:
-        # All logits are calibrated, so the smallest weight is that of the member that moves the sum least.
-        least = min(weights, key=lambda name: weights[name])
-        rest = best_weights({name: logits[name] for name in weights if name != least}, labels, processes)
-        without = _predictions(_sum(logits, rest), labels, processes)
-        loss = SCORERS["nll"](best) - SCORERS["nll"](without)
-        if weights[least] > 0 and loss > standard_error(best, without, "nll"):
+        moves = {name: weight * spreads[name] for name, weight in weights.items()}
+        least = min(moves, key=lambda name: moves[name])
+        if moves[least] >= LEAST_SHARE * sum(moves.values()):
             break
-        weights = rest
+        weights = best_weights({name: logits[name] for name in weights if name != least}, labels, processes)
     return weights
 
 
+def _spreads(logits: Sequence[Tensor], processes: Processes) -> list[float]:
+    """Compute the mean standard deviation over classes of each head's logits, up to a common factor."""
+    spreads = torch.stack([z.std(dim=1, correction=0).double().sum() for z in logits])
+    processes.all_reduce(spreads)
+    return spreads.tolist()
+
+
 def best_weights(
-    logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    processes: Processes | None = None,
+    *,
+    prior_samples: float = PRIOR_SAMPLES,
 ) -> dict[str, float]:
     """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
 
-    A convex problem of as many unknowns as heads: -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k.
+    A convex problem of as many unknowns as there are heads M, drawn to equal weights, so that heads which few
+    samples cannot tell apart share their weight:
+
+        -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - mean w)^2
+
+    n is the number of samples, counted as if all classes had as many, and c that of the prior.
 
     Args:
         logits: Logits (M, K) of each head, by name.
         labels: Labels (M,).
         processes: Processes, each with samples of its own; None for this one alone.
+        prior_samples: c.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -158,21 +193,26 @@ def best_weights(
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=next(iter(logits.values())).shape[1])
     processes.all_reduce(counts)
-    omega = 1 / (counts[labels].double() * (counts > 0).sum())
+    present = counts > 0
+    omega = 1 / (counts[labels].double() * present.sum())
+    pull = prior_samples * len(logits) / effective_samples(counts[present])
 
-    def loss(weights: list[float]) -> tuple[float, list[float]]:
+    def loss(values: list[float]) -> tuple[float, list[float]]:
         # In float64: the weights are to be the same for any number of processes.
+        weights = torch.as_tensor(values, dtype=torch.float64)
         sums = torch.zeros(1 + len(logits), dtype=torch.float64)
         blocks = zip(*(each.split(BLOCK) for each in (labels, omega, *logits.values())), strict=True)
         for y, share, *parts in blocks:
             z = torch.stack(parts).double()
-            total = torch.tensordot(torch.as_tensor(weights, dtype=torch.float64), z, dims=1)
+            total = torch.tensordot(weights, z, dims=1)
             true = z.gather(2, y.expand(len(z), -1)[..., None]).squeeze(2)
             expected = torch.linalg.vecdot(total.softmax(dim=1).expand_as(z), z)
             sums[0] -= share @ log_likelihoods(total, y)
             sums[1:] += (expected - true) @ share
         processes.all_reduce(sums)
-        return float(sums[0]), sums[1:].tolist()
+        apart = weights - weights.mean()
+        value = sums[0] + pull / 2 * apart.square().sum()
+        return float(value), (sums[1:] + pull * apart).tolist()
 
     start, options = [1 / len(logits)] * len(logits), {"ftol": 1e-15, "gtol": 1e-9}
     bounds = [(0, None)] * len(logits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 4
+HEAD_FORMAT = 5
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 
@@ -136,12 +137,21 @@ class RetrainingTask:
         Cross-entropy takes longer to fit than most heads that are compared with it.
         """
         made_by = {"backbone_class_names": backbone.class_names, "select_by": select_by, "seed": seed}
-        fit = self.load_head(made_by)
-        if fit is None:
-            fit = self.baseline(backbone, select_by=select_by, seed=seed)
-            if fit.method != STAGE1:
-                self.save_head(fit, made_by)
-        return fit
+        return self.cached(made_by, lambda: self.baseline(backbone, select_by=select_by, seed=seed))
+
+    def cached(self, made_by: dict[str, Any], fit: Callable[[], Fit]) -> Fit:
+        """Load a linear head from the feature store, or fit it and save it there.
+
+        Args:
+            made_by: JSON-ready values that tell it from heads made otherwise.
+            fit: Fits the head.
+        """
+        head = self.load_head(made_by)
+        if head is None:
+            head = fit()
+            if head.method != STAGE1:
+                self.save_head(head, made_by)
+        return head
 
     def save_head(self, fit: Fit, made_by: dict[str, Any]) -> bool:
         """Save a linear head beside the features; every process calls this, and the first one writes.

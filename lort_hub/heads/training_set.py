@@ -16,6 +16,12 @@ from lort_hub.heads.solvers.objective import sample_weights
 
 SCORING_NUMBERS = 2**26
 """Largest number of float32 features and logits (256 MiB) of the samples that settings are scored on."""
+KEPT_VARIANCE = 0.9
+"""Share of the features' variance that is kept while settings are chosen."""
+MIN_WIDTH = 256
+"""Features that are not reduced: their products are quick as they are."""
+LOADED_NUMBERS = 2**29
+"""Largest number of float32 features (2 GiB) that reduced features may have to be kept in memory."""
 MIN_SCORED = 2
 """Samples of each class that are scored in any case: with one, the score's variance would be unknown."""
 
@@ -33,6 +39,8 @@ class TrainingSet:
         groups: Group numbers (N,) of samples that belong together; None if each is a group of its own.
         class_counts: Samples of each class (K,), over all processes.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
+        width: Features before they were reduced.
+        directions: Orthonormal directions (width, D) that reduced features are along; None for all.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
         basis: Eigenbasis of that covariance, as a cached function of gamma.
 
@@ -52,10 +60,14 @@ class TrainingSet:
         num_classes: int,
         held_out: Tensor | None = None,
         groups: Tensor | None = None,
+        *,
+        directions: Tensor | None = None,
     ) -> None:
         """Check features (N, D), labels, held-out samples and groups (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
         self.labels, self.processes = labels, self.matrix.processes
+        self.directions = directions
+        self.width = self.matrix.dim if directions is None else len(directions)
         if len(self.matrix) != len(labels):
             raise FeatureError(f"Got {len(self.matrix)} feature vectors for {len(labels)} labels.")
         self.class_counts = torch.bincount(labels, minlength=num_classes)
@@ -111,6 +123,40 @@ class TrainingSet:
     def x(self) -> Tensor:
         """Features (N, D) in memory, float32."""
         return self.matrix.whole()
+
+    @cached_property
+    def reduced(self) -> TrainingSet:
+        """The features along the principal directions with most of their variance, and along their mean.
+
+        Settings are chosen on them. A rotation of the features rotates every method's head alike, so all
+        that is lost is what heads find in the directions left out.
+
+        Example:
+            >>> x = torch.randn(400, 300) * torch.tensor([1.0] * 30 + [1e-3] * 270)
+            >>> TrainingSet(x, torch.arange(400) % 2, num_classes=2).reduced.matrix.dim
+            31
+        """
+        if self.width < MIN_WIDTH or self.directions is not None:
+            return self
+        basis = self.basis(0.0)
+        left_out = basis.values.cumsum(0) <= (1 - KEPT_VARIANCE) * basis.values.sum()
+        vectors = basis.vectors[:, ~left_out]
+        beside = basis.mean - vectors @ (vectors.T @ basis.mean)
+        if vectors.shape[1] + 1 >= self.width or not beside.any():
+            return self
+        directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1)
+        matrix = self.matrix.project(directions).load(LOADED_NUMBERS)
+        return TrainingSet(
+            matrix, self.labels, self.num_classes, self.held_out, self.groups, directions=directions
+        )
+
+    def project_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Convert a head (K, width), (K,) to one (K, D), (K,) of the reduced features."""
+        return (weight if self.directions is None else weight @ self.directions.to(weight)), bias
+
+    def lift_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Convert a head (K, D), (K,) of the reduced features to one (K, width), (K,) of all."""
+        return (weight if self.directions is None else weight @ self.directions.T.to(weight)), bias
 
     def weights(self, gamma: float) -> Tensor:
         """Compute the sample weights (N,), float64, which sum to 1 over all processes."""

@@ -41,7 +41,7 @@ class HeadConfig(Record):
         class_names: Names of the K classes.
         class_counts: Training images (K,).
         data: Data set.
-        results: Scores of the baseline and of the head, by method.
+        results: Scores of the baseline, of other heads and of the head itself, by method.
         lort_hub: Version of lort_hub.
     """
 
@@ -58,7 +58,7 @@ class HeadConfig(Record):
     def of(cls, run: RunRecord, metrics: MetricsRecord) -> HeadConfig:
         """Take from the records of a run what its head carries."""
         reports = {run.baseline.name: metrics.baseline} if run.baseline and metrics.baseline else {}
-        reports[run.head.method] = metrics.test
+        reports |= {**(metrics.others or {}), run.head.method: metrics.test}
         return cls(
             backbone=run.backbone,
             head=run.head,

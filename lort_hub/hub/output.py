@@ -60,7 +60,8 @@ def save_output(
         backbone: Frozen backbone.
         data: Data set.
         fit: Re-trained head.
-        reports: Report of the head; or by method the reports of the head and of one baseline.
+        reports: Report of the head; or reports by method: of the head, of the baseline as the first of the
+            others, and of more heads to compare with.
         overwrite: Replace an output folder that is there already.
         license: License of the model, for its card; None for that of the backbone.
         arguments: Arguments of a recipe, by name; None for a run from Python.
@@ -94,14 +95,15 @@ def save_output(
     reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
     _check_parts(backbone, data, fit, reports)
-    baseline = next((name for name in reports if name != fit.method), None)
-    reports = {name: reports[name] for name in (baseline, fit.method) if name is not None}
+    baseline, *others = [name for name in reports if name != fit.method] or [None]
+    reports = {name: reports[name] for name in (baseline, *others, fit.method) if name is not None}
     metrics = MetricsRecord(
         test=reports[fit.method],
         baseline=reports[baseline] if baseline else None,
         selection=selection_record(fit),
         timing=dict(timing or {}),
         history=tuple(history) or None,
+        others={name: reports[name] for name in others if name is not None} or None,
     )
     run = RunRecord(
         arguments=dict(arguments or {}),
@@ -133,11 +135,10 @@ def _check_parts(backbone: Backbone, data: LongTailedData, fit: Fit, reports: Ma
             f"The head has {fit.weight.shape[0]} classes and {fit.weight.shape[1]} features, expected "
             f"{expected[0]} and {expected[1]}.\nPass the backbone and the data that it was fitted on."
         )
-    others = [name for name in reports if name != fit.method]
-    if fit.method not in reports or len(others) > 1:
+    if fit.method not in reports:
         raise ConfigError(
             f"`reports` are of {', '.join(reports) or 'nothing'}, expected one of '{fit.method}', the method "
-            "of the head, and at most one of a baseline."
+            "of the head, and any of heads to compare with."
         )
     for name, report in reports.items():
         if name not in (*BASELINES, STACK):

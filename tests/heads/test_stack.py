@@ -7,19 +7,20 @@ from torch.nn.functional import one_hot
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head, make_validator
 from lort_hub.heads.methods import METHODS, STACK, STACKED
-from lort_hub.heads.scorers import SCORERS
+from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import select
-from lort_hub.heads.stack import best_weights, choose_weights, combine, fit_stack, prune
+from lort_hub.heads.stack import best_weights, choose_members, choose_weights, combine, fit_stack
 from tests.support.features import clusters
 
 LABELS = torch.repeat_interleave(torch.arange(3), torch.tensor([300, 90, 30]))
 
 
 def views(*strengths, seed=0):
-    """Logits that tell the class through noise of their own, by name."""
+    """Calibrated logits that tell the class through noise of their own, by name."""
     random = torch.Generator().manual_seed(seed)
     noise = [torch.randn(len(LABELS), 3, generator=random) for _ in strengths]
-    return {str(k): s * one_hot(LABELS, 3) + n for k, (s, n) in enumerate(zip(strengths, noise, strict=True))}
+    logits = [s * one_hot(LABELS, 3) + n for s, n in zip(strengths, noise, strict=True)]
+    return {str(k): calibration_scale(z, LABELS) * z for k, z in enumerate(logits)}
 
 
 def balanced_loss(total):
@@ -27,16 +28,26 @@ def balanced_loss(total):
     return torch.stack([each[k == LABELS].mean() for k in range(3)]).mean()
 
 
-def test_the_weights_are_the_minimum_that_another_method_finds():
-    logits = views(1.0, 0.7, 0.0, 1.5)
+@pytest.mark.parametrize("prior", [0.0, 10.0])
+def test_the_weights_are_the_minimum_that_another_method_finds(prior):
+    logits = views(1.0, 0.7, 0.3, 1.5)
     z = torch.stack(list(logits.values())).double()
+    samples = 9 / (1 / 300 + 1 / 90 + 1 / 30)
 
     def loss(parameters):
         weights = torch.tensor(parameters).abs()
-        return balanced_loss((weights[:, None, None] * z).sum(dim=0)).item()
+        pull = 4 * prior / samples / 2 * 3 * weights.var()  # 3 var: the sum of the squares about the mean
+        return (balanced_loss((weights[:, None, None] * z).sum(dim=0)) + pull).item()
 
     theirs = np.abs(minimize(loss, np.ones(4), method="Powell", options={"ftol": 1e-12}).x)
-    assert list(best_weights(logits, LABELS).values()) == pytest.approx(theirs, abs=5e-3)
+    ours = best_weights(logits, LABELS, prior_samples=prior)
+    assert list(ours.values()) == pytest.approx(theirs, abs=5e-3)
+
+
+def test_heads_that_no_sample_tells_apart_share_the_weight():
+    sure = {name: 40.0 * one_hot(LABELS, 3).float() for name in "abc"}
+    a, b, c = choose_members(sure, LABELS).values()
+    assert a == pytest.approx(b) == pytest.approx(c)
 
 
 def test_no_weight_is_negative_where_the_best_of_all_sums_would_have_one():
@@ -46,16 +57,17 @@ def test_no_weight_is_negative_where_the_best_of_all_sums_would_have_one():
 
 def test_a_head_that_brings_nothing_is_dropped_and_those_that_do_stay():
     logits = views(1.5, 1.5, 0.0, 0.0)
-    kept = prune(logits, LABELS)
+    kept = choose_members(logits, LABELS)
     assert list(kept) == ["0", "1"]
     assert kept == pytest.approx(best_weights({name: logits[name] for name in "01"}, LABELS))
     assert kept["0"] == pytest.approx(kept["1"], rel=0.3)
 
 
-def test_of_the_same_head_twice_one_is_kept():
+def test_the_same_head_twice_is_the_head():
     head = views(1.5)["0"]
-    [weight] = prune({"one": head, "other": head.clone()}, LABELS).values()
-    assert weight == pytest.approx(best_weights({"one": head}, LABELS)["one"], rel=1e-3)
+    one, other = choose_members({"one": head, "other": head.clone()}, LABELS).values()
+    assert one == pytest.approx(other)
+    assert one + other == pytest.approx(best_weights({"one": head}, LABELS)["one"], rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +88,12 @@ def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked)
     training, x, _ = problem
     baseline = fit_head(training, "ce")
     assert set(stacked.settings) <= set(STACKED)
-    members = {
-        name: baseline if name == "ce" else fit_head(training, name, baseline=baseline)
-        for name in stacked.settings
-    }
-    expected = sum(weight * members[name].logits(x) for name, weight in stacked.settings.items())
-    torch.testing.assert_close(stacked.logits(x), expected, atol=1e-3, rtol=1e-3)
+    _, scales = choose_weights(make_validator(training, baseline, None, 0), stacked.choice.selections)
+    expected = torch.zeros(len(x), 4)
+    for name, weight in stacked.settings.items():
+        head = baseline if name == "ce" else fit_head(training, name, baseline=baseline, calibrate=False)
+        expected += weight * scales[name] * head.linear.logits(x)
+    torch.testing.assert_close(stacked.logits(x), expected, atol=0.01, rtol=1e-3)
     torch.testing.assert_close(stacked.logits(x), x @ stacked.weight.T + stacked.bias)
 
 
@@ -111,7 +123,9 @@ def test_all_members_predict_the_same_held_out_samples(problem):
     training = type(training)(training.x, training.labels, 4, held)
     validator = make_validator(training, fit_head(training, "ncm"), None, 0)
     for name in ("ncm", "lort", "logit-adjust"):
-        logits, labels = validator.held_out_logits(METHODS[name], select(validator, METHODS[name]).chosen)
+        chosen = select(validator, METHODS[name]).chosen
+        heads = next(validator.fold_heads(METHODS[name], [chosen]))
+        logits, labels = validator.held_out_logits(heads)
         assert labels.equal(training.labels[held])
         assert logits.shape == (len(labels), 4)
 
@@ -119,7 +133,7 @@ def test_all_members_predict_the_same_held_out_samples(problem):
 def test_a_single_member_is_calibrated_already_and_keeps_its_weight_of_one(problem):
     training, _, _ = problem
     validator = Validator(training)
-    choice = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
+    choice, _ = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
     assert choice.weights == pytest.approx({"ncm": 1.0}, abs=0.01)
     assert choice.scores[STACK] == pytest.approx(choice.scores["ncm"], abs=1e-4)
     fit = fit_head(training, "ncm")
