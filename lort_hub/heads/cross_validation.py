@@ -26,7 +26,7 @@ from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
 
-FOLD_TOLERANCE = 3e-3
+FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
 CLOSED_FORM_GAP = 2.0
 """Largest logit gap for which the closed-form limit stands for the optimum; that of LORT is 1.11."""

@@ -95,15 +95,18 @@ def save_output(
     reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
     _check_parts(backbone, data, fit, reports)
-    baseline, *others = [name for name in reports if name != fit.method] or [None]
-    reports = {name: reports[name] for name in (baseline, *others, fit.method) if name is not None}
+    others = [name for name in reports if name != fit.method]
+    baseline = others.pop(0) if others else None
+    reports = {name: report for name, report in reports.items() if name != fit.method} | {
+        fit.method: reports[fit.method]
+    }
     metrics = MetricsRecord(
         test=reports[fit.method],
         baseline=reports[baseline] if baseline else None,
         selection=selection_record(fit),
         timing=dict(timing or {}),
         history=tuple(history) or None,
-        others={name: reports[name] for name in others if name is not None} or None,
+        others={name: reports[name] for name in others} or None,
     )
     run = RunRecord(
         arguments=dict(arguments or {}),

@@ -33,6 +33,8 @@ PATIENCE = 100
 SLOPE_FRACTION = 0.5
 """A line search ends when the slope along the direction has fallen to this fraction."""
 LINE_SEARCH_STEPS = 20
+LEAST_SHARE = 1e-6
+"""Share that the start gives to a class without samples, whose best bias is minus infinity."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def minimise(
 
     Args:
         problem: Samples and objective.
-        init: Head (K, D), (K,) to start from; None for zero.
+        init: Head (K, D), (K,) to start from; None for W = 0 and the bias that is best with it.
         class_decay: Weight decay (K,) of each class, added to the objective's; None for none.
         tolerance: Stop when the gradient's norm, in the unit of the features' spread, is this fraction of
             its norm at the zero head.
@@ -137,8 +139,10 @@ def minimise(
     unit[:dim] = basis.values.mean().clamp_min(1e-300)
     unit = unit.rsqrt()
     gradient_at_zero = max((loss_gradient.at_zero * unit).norm().item(), 1e-300)
-    head = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
-    if init is not None:
+    if init is None:
+        head = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
+        head[:, dim] = loss_gradient.bias_alone
+    else:
         weight, bias = basis.rotate_head(*init)
         head = torch.cat([weight, bias[:, None]], dim=1)
     head = centred(head)
@@ -193,6 +197,13 @@ class _LossGradient:
         unsmoothed = (1 - smoothing(problem.objective, class_counts))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
         self.uniform = sums[:, -1].sum() * (1 - 1 / num_classes) / num_classes
+        self.mean_share = sums[:, -1].sum() / num_classes
+
+    @property
+    def bias_alone(self) -> Tensor:
+        """Bias (K,) that minimises the loss where W = 0: the log of the classes' shares, less the prior."""
+        shares = self.target[:, -1] + self.mean_share
+        return shares.clamp_min(LEAST_SHARE).log() - self.prior
 
     @cached_property
     def at_zero(self) -> Tensor:
