@@ -133,7 +133,7 @@ class DisAlignHead:
         weight: W (K, D), float32.
         bias: b (K,), float32.
         alpha: Factors (K,), float32.
-        beta: Offsets (K,), float32.
+        beta: Offsets (K,), float32; `disalign` makes the largest 0.
         v: Weight (D,) of the confidence, float32.
         c: Bias () of the confidence, float32.
 
@@ -217,7 +217,8 @@ def disalign(
         processes=matrix.processes,
     )
     v = slope / deviation
-    tensors = (weight, bias, alpha, beta, v, intercept - mean @ v)
+    # The softmax ignores the largest offset, and float32 logits would lose z in it where there is no minimum.
+    tensors = (weight, bias, alpha, beta - beta.max(), v, intercept - mean @ v)
     return DisAlignHead(*(tensor.detach().float() for tensor in tensors))
 
 
