@@ -116,7 +116,7 @@ def start_of(weight):
 
 
 def test_disalign_logits_by_hand():
-    # z = (1, 2), sigma = sigmoid(log 3) = 3/4: z' = 3/4 (2 + 1, 6 - 1) + 1/4 (1, 2).
+    # z = (1, 2), sigma = sigmoid(log 3) = 3/4: z' = 3/4 (2 + 1, 6 - 1) + 1/4 (1, 2) = (2.5, 4.25).
     head = DisAlignHead(
         weight=torch.tensor([[1.0], [1.0]]),
         bias=torch.tensor([0.0, 1.0]),
@@ -125,12 +125,13 @@ def test_disalign_logits_by_hand():
         v=torch.tensor([1.0]),
         c=torch.tensor(3.0).log() - 1,
     )
-    torch.testing.assert_close(head.logits(torch.ones(1, 1)), torch.tensor([[2.5, 4.25]]))
+    torch.testing.assert_close(head.logits(torch.ones(1, 1)), torch.tensor([[2.5 - 4.25, 0.0]]))
 
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.sampled_from([0.0, 0.5, 1.5]))
-@example(51, 0.5)  # no minimum: offsets of 1e5
+@example(27, 0.5)  # no minimum: factors of 1e6, offsets of 1e5
+@example(51, 0.5)
 def test_disalign_never_ends_above_its_start(seed, rho):
     weight, bias, x, labels, counts = random_head_and_features(seed)
     head = disalign(weight, bias, FeatureMatrix.of(x.float()), labels, counts, rho=rho)
@@ -160,8 +161,6 @@ def test_disalign_is_the_minimum_that_scipy_finds_in_float64(seed, rho):
     best = minimize(disalign_loss, start_of(weight), (*arguments, rho), method="BFGS", options={"gtol": 1e-7})
     head = disalign(weight, bias, FeatureMatrix.of(x), labels, counts, rho=rho)
     assert disalign_loss(parameters_of(head), *arguments, rho) == pytest.approx(best.fun, abs=1e-9)
-    offsets = slice(len(counts), 2 * len(counts))
-    best.x[offsets] -= best.x[offsets].max()
     np.testing.assert_allclose(parameters_of(head), best.x, atol=1e-3)
 
 
