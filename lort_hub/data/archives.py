@@ -82,6 +82,8 @@ def unpack(archives: Sequence[Path]) -> Path:
             for archive in archives:
                 split = split_in_name(_stem(archive))
                 _unpack(archive, staged / split if split and len(archives) > 1 else staged)
+            if not any(staged.iterdir()):
+                raise DatasetError(f"'{archives[0]}' is empty: there is nothing to unpack.")
             _lift(staged)
             with suppress(OSError):  # another process was faster
                 staged.rename(folder)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from lort_hub.data.formats import LFS_POINTER, is_lfs_pointer
 
 Encoded = dict[str, Any]
 """The bytes of an image, or the path of its file: a cell of datasets' image column."""
@@ -104,6 +108,8 @@ def why_not(cause: Exception, encoded: Encoded | None) -> str:
     if isinstance(cause, FileNotFoundError):
         return "no such file"
     if isinstance(cause, UnidentifiedImageError):
+        if encoded is not None and encoded["path"] and is_lfs_pointer(Path(encoded["path"])):
+            return LFS_POINTER
         if _is_heif(encoded) and not register_heif():
             return "HEIC pictures need a package: pip install 'lort_hub[heic]' (pillow-heif)"
         return "it is not a picture that Pillow can read"
@@ -125,6 +131,21 @@ def _is_heif(encoded: Encoded | None) -> bool:
         return False
     path = str(encoded["path"] or "").lower()
     return path.endswith((".heic", ".heif", ".hif")) or (encoded["bytes"] or b"")[8:12] in HEIF_BRANDS
+
+
+def opens(data: bytes) -> bool:
+    """Return whether Pillow knows some bytes as a picture.
+
+    Example:
+        >>> opens(b"no picture")
+        False
+    """
+    register_heif()
+    try:
+        Image.open(io.BytesIO(data)).close()
+    except Exception:  # decoders raise anything at what is no image
+        return False
+    return True
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightn
 from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.data.image_folder.names import names_alike, quoted
 from lort_hub.data.imbalance import long_tailed_indices
 from lort_hub.data.overlap import (
     OnDuplicate,
@@ -23,9 +24,10 @@ from lort_hub.data.overlap import (
     number_contents,
 )
 from lort_hub.data.presets import PRESETS
+from lort_hub.data.request import Request
 from lort_hub.data.sources import open_source
 from lort_hub.data.tables.labels import read_labels
-from lort_hub.errors import DatasetError
+from lort_hub.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     import datasets
@@ -82,18 +84,21 @@ def load_long_tailed(
         >>> data.class_counts.tolist(), len(data.test)
         ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
     """
+    if on_duplicate not in get_args(OnDuplicate):
+        raise ConfigError(f'`on_duplicate` is {on_duplicate!r}, expected "keep" or "drop".')
     grouping = Grouping(group_column, group_pattern, group_file)
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
-    splits, origin = open_source(
+    request = Request(
         spec,
-        train_split,
-        test_split,
         image_column=image_column,
         label_column=label_column,
-        image_root=image_root,
+        image_root=Path(image_root) if image_root else None,
+        train_split=train_split,
+        test_split=test_split,
         class_folder=class_folder,
         group_column=group_column,
     )
+    splits, origin = open_source(request)
     notes = origin.pop("notes")
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = origin["image_column"], origin["label_column"]
@@ -110,6 +115,7 @@ def load_long_tailed(
     else:
         test = _split(test_rows, test_labels, image_column, origin, "test_split", names)
         train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
+    notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(

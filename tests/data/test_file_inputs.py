@@ -206,6 +206,16 @@ def flat_folder_of_classes_with_brackets(folder):
     fill(folder, {"ant [red]": 6, "bee": 4})
 
 
+@case("d21", "photos.rar is not read: unpack it")
+def archive_of_another_type(folder):
+    (folder / "photos.rar").write_bytes(b"Rar!")
+
+
+@case("d21", "x_train.npy is not read: write its images as files")
+def arrays(folder):
+    np.save(folder / "x_train.npy", np.zeros((2, 8, 8)))
+
+
 @case("i13", {**BOTH, "ant": (13, 2)})
 def file_names_of_all_kinds(folder):
     both(folder)

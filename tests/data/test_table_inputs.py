@@ -1,10 +1,9 @@
-"""Tables of images in the forms that people bring: each is read right, or refused with the reason."""
+"""Columns of images and labels in the forms that people bring: read right, or refused with the reason."""
 
-import json
-import tarfile
+import base64
 
-import datasets
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,26 +12,15 @@ from tests.support.tables import (
     TEST,
     TRAIN,
     Forms,
+    both,
     cells,
-    encoded,
+    texts,
     write_parquet,
-    write_pictures,
     write_plain,
 )
 
-FORMS = Forms()
+FORMS = Forms()  # ids: rows of the list of inputs that were tried
 read, refused = FORMS.read, FORMS.refused
-
-
-def both(folder, write):
-    """Write train.parquet and test.parquet."""
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        write(folder / f"{split}.parquet", labels)
-    return folder
-
-
-def texts(labels):
-    return [NAMES[label] for label in labels]
 
 
 @read("p01", notes=["differ in order"])
@@ -83,23 +71,6 @@ def a_test_name_that_training_lacks(folder):
     write_parquet(folder / "train.parquet", TRAIN)
     write_plain(folder / "test.parquet", cells(TEST), [*texts(TEST[:8]), "dog"])
     return folder
-
-
-@read("p02")
-def saved_dict(folder):
-    both(folder / "tables", write_parquet)
-    parts = {name: str(folder / "tables" / f"{name}.parquet") for name in ("train", "test")}
-    datasets.DatasetDict({k: datasets.Dataset.from_parquet(v) for k, v in parts.items()}).save_to_disk(
-        folder / "saved"
-    )
-    return folder / "saved"
-
-
-@read("p02b", counts=(10, 6, 4), tested=(2, 1, 1))
-def saved_split(folder):
-    write_parquet(folder / "t.parquet", TRAIN)
-    datasets.Dataset.from_parquet(str(folder / "t.parquet")).save_to_disk(folder / "saved")
-    return folder / "saved"
 
 
 @read("p03")
@@ -189,6 +160,31 @@ def write_flags(file, labels, several=False):
     pq.write_table(table, file)
 
 
+@refused("p42-addresses", says="'image' holds web addresses, such as https://x.org/0.jpg: download")
+def addresses(folder):
+    images = lambda labels: [f"https://x.org/{k}.jpg" for k in range(len(labels))]  # noqa: E731
+    return both(folder, lambda file, labels: write_plain(file, images(labels), texts(labels)))
+
+
+@refused("p42-base64", says="'image' holds images as base64 text.*b64decode")
+def images_as_text(folder):
+    images = lambda labels: [base64.b64encode(cell["bytes"]).decode() for cell in cells(labels)]  # noqa: E731
+    return both(folder, lambda file, labels: write_plain(file, images(labels), texts(labels)))
+
+
+@refused("p42-label-bytes", says="'label' holds binary, expected class labels, numbers or texts")
+def labels_of_bytes(folder):
+    names = lambda labels: [name.encode() for name in texts(labels)]  # noqa: E731
+    return both(folder, lambda file, labels: write_plain(file, cells(labels), names(labels)))
+
+
+@read("p42-alike", names=("Ant", "ant", "bee"), counts=(7, 7, 7), tested=(1, 1, 1), told_by_pixels=False,
+      notes=["look the same: 'Ant', 'ant'"])  # fmt: skip
+def labels_that_look_the_same(folder):
+    write_plain(folder / "train.parquet", cells(TRAIN), ["ant", "Ant ", "bee"] * 8)
+    return folder
+
+
 @refused("p07", says="3 one-hot columns: ant, bee, cat.*idxmax")
 def one_hot(folder):
     return both(folder, write_flags)
@@ -208,106 +204,6 @@ def a_label_beside_flags(folder):
             night=[1] * len(labels),
         ),
     )  # fmt: skip
-
-
-CONFIGS = """---
-configs:
-- config_name: small
-  data_files:
-  - {split: train, path: small/train-*}
-  - {split: test, path: small/test-*}
-- config_name: large
-  data_dir: large
----
-"""
-
-
-def two_configurations(folder):
-    both(folder / "small", lambda file, labels: write_parquet(file.with_stem(f"{file.stem}-0"), labels))
-    both(folder / "large", lambda file, labels: write_parquet(file, labels[1:]))
-    (folder / "README.md").write_text(CONFIGS)
-    return folder
-
-
-refused("p08", says="2 configurations: small, large.*:small")(two_configurations)
-read("p08-small")(lambda folder: f"{two_configurations(folder)}:small")
-read("p08-large", counts=(11, 7, 5), tested=(2, 3, 3))(lambda folder: f"{two_configurations(folder)}:large")
-refused("p08-typo", says="No configuration 'smal'.*Did you mean 'small'")(
-    lambda folder: f"{two_configurations(folder)}:smal"
-)
-
-
-@refused("p08-branch", says="2 configurations: large, small")
-def the_layout_of_a_parquet_branch(folder):
-    for name in ("small", "large"):
-        for split, labels in (("train", TRAIN), ("test", TEST)):
-            write_parquet(folder / name / split / "0000.parquet", labels)
-    return folder
-
-
-read("p08-branch-small")(lambda folder: f"{the_layout_of_a_parquet_branch(folder)}:small")
-
-
-@read("p08-names-in-the-card")
-def class_names_that_only_the_card_tells(folder):
-    both(folder, lambda file, labels: write_plain(file, cells(labels), labels))
-    names = "".join(f"\n          '{k}': {name}" for k, name in enumerate(NAMES))
-    (folder / "README.md").write_text(
-        "---\ndataset_info:\n  features:\n  - {name: image, dtype: image}\n  - name: label\n    dtype:\n"
-        f"      class_label:\n        names:{names}\n---\n"
-    )
-    return folder
-
-
-@refused("p09", says="loading script, old.py.*@refs/convert/parquet")
-def a_loading_script(folder):
-    write_pictures(folder / "old" / "train", TRAIN, "{label}/{row}.png")
-    (folder / "old" / "old.py").write_text("")
-    return folder / "old"
-
-
-@read("p13", names=("0", "1", "2"))
-def webdataset(folder):
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        folder.mkdir(exist_ok=True)
-        with tarfile.open(folder / f"{split}-000000.tar", "w") as archive:
-            for row, label in enumerate(labels):
-                for suffix, data in (("png", encoded(label, row, len(labels))), ("cls", str(label).encode())):
-                    member = tarfile.TarInfo(f"{row:06d}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, pa.BufferReader(data))
-    return folder
-
-
-@read("p13-json", names=tuple(NAMES), label_column="json.label")
-def webdataset_with_json(folder):
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        folder.mkdir(exist_ok=True)
-        with tarfile.open(folder / f"{split}.tar", "w") as archive:
-            for row, label in enumerate(labels):
-                about = json.dumps({"label": NAMES[label], "width": 12}).encode()
-                for suffix, data in (("png", encoded(label, row, len(labels))), ("json", about)):
-                    member = tarfile.TarInfo(f"{row:06d}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, pa.BufferReader(data))
-    return folder
-
-
-@read("p14", notes=["9 images of 'test' have no labels"])
-def null_test_labels(folder):
-    write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN))
-    write_plain(folder / "validation.parquet", cells(TEST), texts(TEST))
-    write_plain(folder / "test.parquet", cells(TEST), pa.array([None] * 9, pa.string()))
-    return folder
-
-
-@read("p14-minus-one", counts=(10, 6, 4), tested=(2, 1, 1), notes=["9 images of 'test' have no labels"])
-def labels_of_minus_one(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
-    rows = datasets.Dataset.from_dict({"image": cells(TEST), "label": [-1] * 9}, features=kinds)
-    rows.to_parquet(folder / "test.parquet")
-    return folder
 
 
 @refused("p16", says="'image' holds lists of images; write one image a row")
@@ -330,20 +226,6 @@ def pixel_arrays(folder):
     )
 
 
-@read("p18", notes=[])
-def train_and_dev(folder):
-    write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN))
-    write_plain(folder / "dev.parquet", cells(TEST), texts(TEST))
-    return folder
-
-
-@read("p24-column", notes=["Column 'part' tells the splits: train, test"])
-def a_column_of_splits(folder):
-    part = ["train"] * len(TRAIN) + ["test"] * len(TEST)
-    write_plain(folder / "all.parquet", cells(TRAIN) + cells(TEST), texts(TRAIN + TEST), part=part)
-    return folder
-
-
 @refused("p25", says="Row 2 of split 'train' has no label in column 'label' .1 of 24 rows")
 def an_empty_label(folder):
     write_plain(folder / "train.parquet", cells(TRAIN), [*texts(TRAIN[:2]), None, *texts(TRAIN[3:])])
@@ -357,47 +239,6 @@ def a_caption_is_no_label(folder):
     table = pq.read_table(folder / "train.parquet").rename_columns(["image", "caption"])
     pq.write_table(table, folder / "train.parquet")
     return folder
-
-
-@refused("p29-damaged", says="Cannot read .*train.parquet")
-def a_damaged_table(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    data = (folder / "train.parquet").read_bytes()
-    (folder / "train.parquet").write_bytes(data[: len(data) // 2])
-    return folder
-
-
-@read("d03-table", "f10-table")
-def brackets_and_colons(folder):
-    write = lambda file, labels: write_plain(file, cells(labels), texts(labels))  # noqa: E731
-    return both(folder / "a::b [photos] #1 100%", write)
-
-
-@read("x1-parquet")
-def a_parquet_file(folder):
-    write_parquet(folder / "other.parquet", TEST)
-    return both(folder, write_parquet) / "train.parquet"
-
-
-@read("p31-paths")
-def structs_of_paths_beside_the_table(folder):
-    def write(file, labels):
-        rows = write_pictures(file.parent / "imgs", labels, f"{file.stem}{{row}}.png")
-        images = [{"bytes": None, "path": f"imgs/{name}"} for name, _ in rows]
-        write_plain(
-            file, pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), texts(labels)
-        )
-
-    return both(folder, write)
-
-
-@read("p31-texts")
-def texts_of_paths_beside_the_table(folder):
-    def write(file, labels):
-        rows = write_pictures(file.parent / "imgs", labels, f"{file.stem}{{row}}.png")
-        write_plain(file, [f"imgs/{name}" for name, _ in rows], texts(labels))
-
-    return both(folder, write)
 
 
 @pytest.mark.parametrize("id", FORMS.reads)

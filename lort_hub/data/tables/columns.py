@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from lort_hub.data.decoding import register_heif
+from lort_hub.data.decoding import opens
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError, did_you_mean
 
@@ -24,6 +21,9 @@ LABEL_NAMES = (
 
 NO_LABELS = ("__key__", "__url__", "__index_level_0__")
 """Columns that libraries add to a table."""
+
+BASE64 = ("data:image", "/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD")
+"""First letters of images that are written as base64 text."""
 
 PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "double")
 MOST_CLASSES = 0.5
@@ -45,8 +45,8 @@ def find_columns(
         DatasetError: A named column does not exist, none fits, or several do.
 
     Example:
-        >>> from lort_hub.data.sources import open_source
-        >>> splits, _ = open_source("digits")
+        >>> from lort_hub.data.presets import digits
+        >>> splits = digits()
         >>> find_columns(splits["train"], None, None)
         ('image', 'label')
     """
@@ -171,16 +171,9 @@ def _holds_bytes(kind: Any) -> bool:
 
 def _is_opened(rows: datasets.Dataset, column: str) -> bool:
     """Whether Pillow knows the first image of a column of bytes."""
-    register_heif()
-    for cell in rows.select(range(min(len(rows), 20)))[column][:]:
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if data:
-            try:
-                Image.open(io.BytesIO(data)).close()
-            except Exception:  # decoders raise anything at what is no image
-                return False
-            return True
-    return False
+    cells = rows.select(range(min(len(rows), 20)))[column][:]
+    found = (cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells)
+    return opens(next((data for data in found if data), b""))
 
 
 def _values(rows: datasets.Dataset, column: str) -> list[Any]:
@@ -232,6 +225,15 @@ def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:
 
 
 def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
+    other = next(
+        (name for name in rows.column_names if name.lower() in LABEL_NAMES and name not in plain), None
+    )
+    if other:
+        kind = rows.features[other]
+        return (
+            f"Column '{other}' holds {getattr(kind, 'dtype', kind)}, expected class labels, numbers or "
+            "texts.\nWrite the names of the classes into it, or name another column with `label_column`."
+        )
     if plain:
         counts = ", ".join(f"'{name}' has {len(set(map(str, _values(rows, name))))}" for name in plain[:5])
         return (
@@ -250,6 +252,13 @@ def _no_image(rows: datasets.Dataset, found: str) -> str:
     import datasets
 
     for name, kind in rows.features.items():
+        first = next((cell for cell in rows[:20][name] if isinstance(cell, str)), "")
+        if "://" in first:
+            return f"{found}\nColumn '{name}' holds web addresses, such as {first[:60]}: download them first."
+        if first.startswith(BASE64):
+            return (
+                f"{found}\nColumn '{name}' holds images as base64 text: write base64.b64decode(text) instead."
+            )
         arrays = isinstance(kind, datasets.Array2D | datasets.Array3D | datasets.Array4D)
         inner, depth = kind, 0
         while _is_list(inner):

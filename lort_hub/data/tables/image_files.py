@@ -55,6 +55,14 @@ class ImageFiles:
         return found
 
     @cached_property
+    def by_folded_name(self) -> dict[str, list[str]]:
+        """The same by names without capitals."""
+        folded: dict[str, list[str]] = {}
+        for name, paths in self.by_name.items():
+            folded.setdefault(name.casefold(), []).extend(paths)
+        return folded
+
+    @cached_property
     def files(self) -> list[str]:
         """Paths of the files with the extension of an image."""
         suffixes, found, seen = image_suffixes(), dict[str, None](), set[str]()
@@ -87,11 +95,9 @@ class ImageFiles:
                     return os.path.normpath(direct)
         parts = parts_of(name)[skip:]
         tail = "/" + "/".join(parts)
-        fitting = [
-            path
-            for path in (self.by_name.get(parts[-1], []) if parts else [])
-            if path.endswith(tail) or os.path.splitext(path)[0].endswith(tail)  # noqa: PTH122
-        ]
+        fitting = _ending(self.by_name.get(parts[-1], []) if parts else [], tail)
+        if parts and not fitting:  # as Windows wrote it
+            fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self._split_of(path)] or fitting
         return fitting[0] if len(fitting) == 1 else fitting or None
@@ -107,6 +113,17 @@ class ImageFiles:
     def expected(self, name: str | None) -> str:
         """Describe where a file that was not found would lie."""
         return str(Path(self.roots[0] if self.roots else ".") / (name or ""))
+
+
+def _ending(paths: Iterable[str], tail: str, *, fold: bool = False) -> list[str]:
+    """The paths that end with a tail, with their extension or without."""
+    plain = {path: path.casefold() if fold else path for path in paths}
+    tail = tail.casefold() if fold else tail
+    return [
+        path
+        for path, text in plain.items()
+        if text.endswith(tail) or os.path.splitext(text)[0].endswith(tail)  # noqa: PTH122
+    ]
 
 
 def parts_of(name: str) -> list[str]:

@@ -12,15 +12,16 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
-from lort_hub.data.tables.encoded import join, read_parquet
+from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.image_files import (
     FileColumn,
     ImageFiles,
     find_file_column,
     with_images,
 )
+from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.lists import FileList, read_list
+from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import split_in_name, split_of_file
 from lort_hub.errors import DatasetError
 
@@ -72,12 +73,14 @@ def open_lists(
         found = _find(lists, [unpack(archives), *roots], request, only=only)
     found = _with_splits(found, notes)
     if not found:
-        table = lists and lists[0][0].path.suffix.lower() == ".parquet"  # a table may hold something else
+        table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
         if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
             raise _nothing_found(lists[0], roots[0])
         return None
     if not only and request.label_column is None and (classes := _class_folders(found, folder)):
         return _folders_win(found, classes, folder)
+    if refusal := next((one.listed.refusal for one in found if one.listed.refusal), ""):
+        raise DatasetError(refusal)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in found))
     splits = {split: _join(split, found, request, notes, named) for split in names}
@@ -97,7 +100,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
             notes.append(f"{file.name} is not read: the labels of a submission are not the true ones.")
             continue
         try:
-            listed = _from_parquet(file) if file.suffix.lower() == ".parquet" else read_list(file)
+            listed = read_list(file) if file.suffix.lower() in LISTS else _from_table(file)
         except DatasetError:
             if named:
                 raise
@@ -118,10 +121,10 @@ def _with_splits(found: Sequence[_Found], notes: list[str]) -> list[_Found]:
     return [replace(one, split=one.split or "train") for one in found]
 
 
-def _from_parquet(file: Path) -> FileList:
+def _from_table(file: Path) -> FileList:
     import datasets
 
-    rows = read_parquet([file])
+    rows = read_table([file])
     columns: dict[str, list[str | None]] = {}
     for name, kind in rows.features.items():
         if isinstance(kind, datasets.ClassLabel):
@@ -181,10 +184,13 @@ def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
             f"'{listed.path}' has {len(names)} columns and none of files: are they pixels?\n"
             "Write each image as a file (PIL.Image.fromarray(array).save('0.png')) and a list of them."
         )
-    looked = f"Column '{likely[0]}' names files such as '{names[likely[0]]}', none" if likely else "No column"
+    file = f"'{listed.path}'"
+    problem = f"No column of {file} names an image file below '{root}'"
+    if likely:
+        such = f"names files such as '{names[likely[0]]}', none of which is below '{root}'"
+        problem = f"Column '{likely[0]}' of {file} {such}"
     return DatasetError(
-        f"{looked} of '{listed.path}' {'of which is' if likely else 'names an image file'} below '{root}'.\n"
-        f"Its columns: {shown(list(names))}. Name the folder of the images with `image_root`."
+        f"{problem}.\nIts columns: {shown(list(names))}. Name the folder of the images with `image_root`."
     )
 
 
@@ -193,8 +199,10 @@ def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
     classes: dict[str, str] = {}
     for one in found:
         for name in one.listed.columns[one.column.name]:
-            path = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(path, str):
+            fitting = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(fitting, list) and _label_of(one.listed):
+                return {}  # the list says which class, but not of which file
+            for path in [fitting] if isinstance(fitting, str) else fitting or []:
                 if not Path(path).is_relative_to(folder.resolve()):
                     return {}
                 parts = Path(path).relative_to(folder.resolve()).parts[:-1]
@@ -206,11 +214,16 @@ def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
     return classes if len(names) > 1 and not are_parts(names) else {}
 
 
+def _label_of(listed: FileList) -> str | None:
+    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
+
+
 def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path) -> Opened | None:
     """Leave the classes to the folders, unless a list has a label of its own that contradicts them."""
     for one in found:
-        label = next((name for name in one.listed.columns if name.lower() in LABEL_NAMES), None)
-        if label is None:
+        label = _label_of(one.listed)
+        is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
+        if label is None or one.listed.refusal or is_table:
             continue
         pairs = set()
         for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):

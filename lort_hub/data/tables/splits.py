@@ -32,7 +32,7 @@ def split_of_file(path: PurePath) -> str | None:
     """
     if split := split_in_name(stem_of_shard(path.name)):
         return split
-    if stem_of_shard(path.name) != path.name.partition(".")[0]:
+    if stem_of_shard(path.name) != path.stem:
         return stem_of_shard(path.name)
     return next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
 

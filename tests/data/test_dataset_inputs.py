@@ -1,0 +1,286 @@
+"""Tables in files, splits and configurations, as people save them: read right, or refused with the reason."""
+
+import json
+import tarfile
+
+import datasets
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.tables import (
+    NAMES,
+    TEST,
+    TRAIN,
+    Forms,
+    both,
+    cells,
+    encoded,
+    texts,
+    write_parquet,
+    write_pictures,
+    write_plain,
+)
+
+FORMS = Forms()  # ids: rows of the list of inputs that were tried
+read, refused = FORMS.read, FORMS.refused
+
+
+@read("p02")
+def saved_dict(folder):
+    both(folder / "tables", write_parquet)
+    parts = {name: str(folder / "tables" / f"{name}.parquet") for name in ("train", "test")}
+    datasets.DatasetDict({k: datasets.Dataset.from_parquet(v) for k, v in parts.items()}).save_to_disk(
+        folder / "saved"
+    )
+    return folder / "saved"
+
+
+@read("p02b", counts=(10, 6, 4), tested=(2, 1, 1))
+def saved_split(folder):
+    write_parquet(folder / "t.parquet", TRAIN)
+    datasets.Dataset.from_parquet(str(folder / "t.parquet")).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+CONFIGS = """---
+configs:
+- config_name: small
+  data_files:
+  - {split: train, path: small/train-*}
+  - {split: test, path: small/test-*}
+- config_name: large
+  data_dir: large
+---
+"""
+
+
+def two_configurations(folder):
+    both(folder / "small", lambda file, labels: write_parquet(file.with_stem(f"{file.stem}-0"), labels))
+    both(folder / "large", lambda file, labels: write_parquet(file, labels[1:]))
+    (folder / "README.md").write_text(CONFIGS)
+    return folder
+
+
+refused("p08", says="2 configurations: small, large.*:small")(two_configurations)
+read("p08-small")(lambda folder: f"{two_configurations(folder)}:small")
+read("p08-large", counts=(11, 7, 5), tested=(2, 3, 3))(lambda folder: f"{two_configurations(folder)}:large")
+refused("p08-typo", says="No configuration 'smal'.*Did you mean 'small'")(
+    lambda folder: f"{two_configurations(folder)}:smal"
+)
+
+
+@refused("p08-branch", says="2 configurations: large, small")
+def the_layout_of_a_parquet_branch(folder):
+    for name in ("small", "large"):
+        for split, labels in (("train", TRAIN), ("test", TEST)):
+            write_parquet(folder / name / split / "0000.parquet", labels)
+    return folder
+
+
+read("p08-branch-small")(lambda folder: f"{the_layout_of_a_parquet_branch(folder)}:small")
+
+
+@read("p08-names-in-the-card")
+def class_names_that_only_the_card_tells(folder):
+    both(folder, lambda file, labels: write_plain(file, cells(labels), labels))
+    names = "".join(f"\n          '{k}': {name}" for k, name in enumerate(NAMES))
+    (folder / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - {name: image, dtype: image}\n  - name: label\n    dtype:\n"
+        f"      class_label:\n        names:{names}\n---\n"
+    )
+    return folder
+
+
+@refused("p09", says="loading script, old.py.*@refs/convert/parquet")
+def a_loading_script(folder):
+    write_pictures(folder / "old" / "train", TRAIN, "{label}/{row}.png")
+    (folder / "old" / "old.py").write_text("")
+    return folder / "old"
+
+
+@read("p13", names=("0", "1", "2"))
+def webdataset(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(folder / f"{split}-000000.tar", "w") as archive:
+            for row, label in enumerate(labels):
+                for suffix, data in (("png", encoded(label, row, len(labels))), ("cls", str(label).encode())):
+                    member = tarfile.TarInfo(f"{row:06d}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, pa.BufferReader(data))
+    return folder
+
+
+@read("p13-json", names=tuple(NAMES), label_column="json.label")
+def webdataset_with_json(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(folder / f"{split}.tar", "w") as archive:
+            for row, label in enumerate(labels):
+                about = json.dumps({"label": NAMES[label], "width": 12}).encode()
+                for suffix, data in (("png", encoded(label, row, len(labels))), ("json", about)):
+                    member = tarfile.TarInfo(f"{row:06d}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, pa.BufferReader(data))
+    return folder
+
+
+@read("p14", notes=["9 images of 'test' have no labels"])
+def null_test_labels(folder):
+    write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN))
+    write_plain(folder / "validation.parquet", cells(TEST), texts(TEST))
+    write_plain(folder / "test.parquet", cells(TEST), pa.array([None] * 9, pa.string()))
+    return folder
+
+
+@read("p14-minus-one", counts=(10, 6, 4), tested=(2, 1, 1), notes=["9 images of 'test' have no labels"])
+def labels_of_minus_one(folder):
+    write_parquet(folder / "train.parquet", TRAIN)
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    rows = datasets.Dataset.from_dict({"image": cells(TEST), "label": [-1] * 9}, features=kinds)
+    rows.to_parquet(folder / "test.parquet")
+    return folder
+
+
+@read("p18", notes=[])
+def train_and_dev(folder):
+    write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN))
+    write_plain(folder / "dev.parquet", cells(TEST), texts(TEST))
+    return folder
+
+
+@read("p24-column", notes=["Column 'part' tells the splits: train, test"])
+def a_column_of_splits(folder):
+    part = ["train"] * len(TRAIN) + ["test"] * len(TEST)
+    write_plain(folder / "all.parquet", cells(TRAIN) + cells(TEST), texts(TRAIN + TEST), part=part)
+    return folder
+
+
+@refused("p29-damaged", says="Cannot read .*train.parquet")
+def a_damaged_table(folder):
+    write_parquet(folder / "train.parquet", TRAIN)
+    data = (folder / "train.parquet").read_bytes()
+    (folder / "train.parquet").write_bytes(data[: len(data) // 2])
+    return folder
+
+
+@read("d03-table", "f10-table")
+def brackets_and_colons(folder):
+    write = lambda file, labels: write_plain(file, cells(labels), texts(labels))  # noqa: E731
+    return both(folder / "a::b [photos] #1 100%", write)
+
+
+@read("x1-parquet")
+def a_parquet_file(folder):
+    write_parquet(folder / "other.parquet", TEST)
+    return both(folder, write_parquet) / "train.parquet"
+
+
+@read("p31-paths")
+def structs_of_paths_beside_the_table(folder):
+    def write(file, labels):
+        rows = write_pictures(file.parent / "imgs", labels, f"{file.stem}{{row}}.png")
+        images = [{"bytes": None, "path": f"imgs/{name}"} for name, _ in rows]
+        write_plain(
+            file, pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), texts(labels)
+        )
+
+    return both(folder, write)
+
+
+@read("p31-texts")
+def texts_of_paths_beside_the_table(folder):
+    def write(file, labels):
+        rows = write_pictures(file.parent / "imgs", labels, f"{file.stem}{{row}}.png")
+        write_plain(file, [f"imgs/{name}" for name, _ in rows], texts(labels))
+
+    return both(folder, write)
+
+
+def write_arrow(folder, write, suffix=".arrow"):
+    """The two tables in another format, by a function of a table and its file."""
+    both(folder / "parquet", write_parquet)
+    (folder / "other").mkdir()
+    for split in ("train", "test"):
+        rows = datasets.Dataset.from_parquet(str(folder / "parquet" / f"{split}.parquet"))
+        write(rows.data.table.combine_chunks(), str(folder / "other" / f"{split}{suffix}"))
+    return folder / "other"
+
+
+def write_stream(table, file):
+    with pa.OSFile(file, "wb") as opened, pa.ipc.new_stream(opened, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_ipc_file(table, file):
+    with pa.OSFile(file, "wb") as opened, pa.ipc.new_file(opened, table.schema) as writer:
+        writer.write_table(table)
+
+
+read("p35-arrow-stream")(lambda folder: write_arrow(folder, write_stream))
+read("p35-arrow-file")(lambda folder: write_arrow(folder, write_ipc_file))
+read("p35-arrow-by-name")(lambda folder: write_arrow(folder, write_stream) / "train.arrow")
+read("p35-feather")(lambda folder: write_arrow(folder, pa.feather.write_feather, ".feather"))
+
+
+@refused("p35-damaged", says="Cannot read .*train.arrow")
+def a_damaged_arrow_file(folder):
+    other = write_arrow(folder, write_stream)
+    (other / "train.arrow").write_bytes(b"nothing that Arrow writes")
+    return other
+
+
+@read("f10-saved")
+def saved_in_a_folder_with_colons(folder):
+    saved = saved_dict(folder)
+    (folder / "a::b [c]").mkdir()
+    return saved.rename(folder / "a::b [c]" / "saved")
+
+
+@read("f10-webdataset", names=("0", "1", "2"))
+def webdataset_in_a_folder_with_colons(folder):
+    webdataset(folder)
+    (folder / "a::b [c]*").mkdir()
+    for shard in folder.glob("*.tar"):
+        shard.rename(folder / "a::b [c]*" / shard.name)
+    return folder / "a::b [c]*"
+
+
+@refused("p36-lfs", says="Cannot read .*: it is a pointer of Git LFS.*git lfs pull")
+def a_pointer_of_git_lfs(folder):
+    folder.mkdir()
+    (folder / "train.parquet").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    return folder
+
+
+@refused("p36-columns", says="several columns called 'label'")
+def two_columns_of_one_name(folder):
+    folder.mkdir()
+    columns = [pa.array(cells(TRAIN)), pa.array(TRAIN), pa.array(TRAIN)]
+    pq.write_table(pa.table(columns, names=["image", "label", "label"]), folder / "train.parquet")
+    return folder
+
+
+@refused("p36-empty", says="Split 'train' of .* holds no row")
+def a_table_without_rows(folder):
+    write_plain(folder / "train.parquet", pa.array([], pa.binary()), pa.array([], pa.string()))
+    return folder
+
+
+@refused("p36-same", says="'test' is named as the training split and", train_split="test", test_split="test")
+def one_split_for_both(folder):
+    return both(folder, write_parquet)
+
+
+@pytest.mark.parametrize("id", FORMS.reads)
+def test_data_set_is_read(id, tmp_path):
+    FORMS.check_read(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("id", FORMS.refusals)
+def test_data_set_is_refused_with_the_reason(id, tmp_path):
+    FORMS.check_refused(id, tmp_path / "in")
