@@ -19,6 +19,7 @@ Encoded = dict[str, Any]
 MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.EIO)
 """Reasons that are the machine's, not the image's."""
 
+HEIC_PACKAGE = "HEIC pictures need pillow-heif: pip install '.[heic]' in the clone of lort_hub"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -111,7 +112,7 @@ def why_not(cause: Exception, encoded: Encoded | None) -> str:
         if encoded is not None and encoded["path"] and is_lfs_pointer(Path(encoded["path"])):
             return LFS_POINTER
         if _is_heif(encoded) and not register_heif():
-            return "HEIC pictures need a package: pip install 'lort_hub[heic]' (pillow-heif)"
+            return HEIC_PACKAGE
         return "it is not a picture that Pillow can read"
     if "Decompressed data too large" in str(cause) or "Too much memory used for text" in str(cause):
         return (

@@ -1,10 +1,12 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from lort_hub.commands.command_line import LORT_HUB_COMMAND
 from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure
 from lort_hub.errors import CheckpointError
 from tests.support.files import fill
@@ -49,11 +51,15 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("kind", TROUBLES)
-def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, capsys):
+def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, capsys, monkeypatch):
+    monkeypatch.setenv(LORT_HUB_COMMAND, "lort-hub retrain --num-processes 2")
+    flags = ["--dataset", "my photos", "--push-to-hub", "me/photos", "--resume", "--output-dir", "x"]
+    monkeypatch.setattr(sys, "argv", ["retrain.py", *flags])
     trouble, said = TROUBLES[kind]
     with pytest.raises(CheckpointError) as raised, kept_on_failure("the weights are in x"):
         raise trouble
     assert str(raised.value) == (
-        f"{said}\nNothing is lost: the weights are in x. The same command with --resume goes on from there."
+        f"{said}\nNothing is lost: the weights are in x. To go on from there:\n"
+        "lort-hub retrain --num-processes 2 --dataset 'my photos' --push-to-hub me/photos --output-dir x --resume"
     )
     assert ("Traceback" in capsys.readouterr().err) == (kind == "a bug's")

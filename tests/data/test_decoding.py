@@ -197,7 +197,7 @@ def test_heic_names_the_package_without_it(monkeypatch):  # d08
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     register_heif.cache_clear()
     try:
-        with pytest.raises(BadImageError, match=r"pip install 'lort_hub\[heic\]'"):
+        with pytest.raises(BadImageError, match=r"pip install '\.\[heic\]'"):
             split_of([b"\0\0\0\x18ftypheic" + bytes(20)]).image(0)
     finally:
         register_heif.cache_clear()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lort_hub.data.decoding import register_heif
+from lort_hub.data.decoding import HEIC_PACKAGE, register_heif
 from lort_hub.errors import DatasetError
 
 USUAL = frozenset(
@@ -61,7 +61,7 @@ BROKEN_LINK = "broken link"
 READ_ELSEWHERE = "link to a folder that is read elsewhere"
 OUTPUT_FOLDER = "output folder of lort_hub"
 NOT_OPENED = "a picture that Pillow cannot open"
-HEIF_NOT_OPENED = f"{NOT_OPENED}: pip install 'lort_hub[heic]'"
+HEIF_NOT_OPENED = f"{NOT_OPENED}: {HEIC_PACKAGE}"
 
 
 class Passed(NamedTuple):
