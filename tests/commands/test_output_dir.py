@@ -60,6 +60,7 @@ def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, ca
         raise trouble
     assert str(raised.value) == (
         f"{said}\nNothing is lost: the weights are in x. To go on from there:\n"
-        "lort-hub retrain --num-processes 2 --dataset 'my photos' --push-to-hub me/photos --output-dir x --resume"
+        "lort-hub retrain --num-processes 2 --dataset 'my photos' "
+        "--push-to-hub me/photos --output-dir x --resume"
     )
     assert ("Traceback" in capsys.readouterr().err) == (kind == "a bug's")
