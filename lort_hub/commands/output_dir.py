@@ -71,7 +71,23 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
+    if args.overwrite:
+        _check_inputs_stay(args)
     return arguments
+
+
+def _check_inputs_stay(args: RunArguments) -> None:
+    """Refuse to replace a folder that what the run reads lies in."""
+    output = args.output_dir.resolve()
+    for name in ("dataset", "image_root", "backbone"):
+        spec = getattr(args, name) or ""
+        path = Path(spec.removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
+        if spec and path.exists() and path.resolve().is_relative_to(output):
+            flag = name.replace("_", "-")
+            raise CheckpointError(
+                f"--{flag} {spec} lies in {args.output_dir}, which --overwrite would replace.\n"
+                "Name another --output-dir."
+            )
 
 
 def check_model(

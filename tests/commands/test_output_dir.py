@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
+from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND
-from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure
+from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure, start_run
 from lort_hub.errors import CheckpointError
 from tests.support.files import fill
 
@@ -30,6 +32,22 @@ def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
         (tmp_path / "locked").mkdir(mode=0o500)
         with pytest.raises(CheckpointError, match="no permission to write in .*locked"):
             check_output_dir(tmp_path / "locked" / "out", overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["dataset", "image_root", "backbone"])
+@pytest.mark.parametrize("inner", ["", "photos/train"])
+def test_what_a_run_reads_is_never_overwritten(tmp_path, name, inner):  # q1, q3, vitcopy
+    out = tmp_path / "out"
+    fill(tmp_path, {"out/run.json": "{}", "out/photos/train/ant/0.jpg": ""})
+    accelerator = Accelerator(cpu=True)
+    start_run(RunArguments(output_dir=out, overwrite=True, dataset="digits"), accelerator)
+    spec = f"local-dir:{out / inner}" if name == "backbone" else str(out / inner)
+    arguments = RunArguments(output_dir=out, overwrite=True, **{"dataset": "digits", name: spec})
+    with pytest.raises(
+        CheckpointError, match=f"--{name.replace('_', '-')} .* which --overwrite would replace"
+    ):
+        start_run(arguments, accelerator)
+    assert (out / "photos/train/ant/0.jpg").exists()
 
 
 def test_finished_run_is_recognised_by_its_arguments(tmp_path):
