@@ -119,11 +119,11 @@ def why_not(cause: Exception, encoded: Encoded | None) -> str:
             "the picture is whole, but the text stored with it is longer than Pillow's limit "
             "(PIL.PngImagePlugin.MAX_TEXT_CHUNK). Save it without its text"
         )
-    said = str(cause).strip()
+    message = str(cause).strip()
     return (
-        said
-        if said and isinstance(cause, (OSError, ValueError))
-        else f"{type(cause).__name__} {said}".strip()
+        message
+        if message and isinstance(cause, (OSError, ValueError))
+        else f"{type(cause).__name__} {message}".strip()
     )
 
 

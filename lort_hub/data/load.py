@@ -205,11 +205,11 @@ def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> Im
 def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
     """What the numbers on a test split cannot tell."""
     notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
-    found = count_duplicates(duplicates)
-    if found["test"]:
-        other = f" ({found['other_class']:,} in another class)" if found["other_class"] else ""
+    copies = count_duplicates(duplicates)
+    if copies["test"]:
+        other = f" ({copies['other_class']:,} in another class)" if copies["other_class"] else ""
         notes.append(
-            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
+            f"{copies['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
             "the results are too rosy. They are kept, and duplicates.csv in the output folder lists them; "
             '`on_duplicate="drop"` leaves the copies out of the training.'
         )
@@ -246,5 +246,7 @@ def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) 
 
 
 def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    found = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    quoted_names = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
+    return ", ".join(quoted_names[:5]) + (
+        f" and {len(quoted_names) - 5} more" if len(quoted_names) > 5 else ""
+    )

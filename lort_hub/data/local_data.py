@@ -33,7 +33,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
 
     Args:
         folder: The folder.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Returns:
         Its rows; None where it holds no tables, so that class folders are what is left.
@@ -100,7 +100,7 @@ def open_any(folder: Path, request: Request) -> Opened:
 
     Args:
         folder: The folder.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Raises:
         DatasetError: It holds no data set, or one that can be read in two ways.
@@ -117,9 +117,9 @@ def open_any(folder: Path, request: Request) -> Opened:
         if lists := [file for file in _table_files(folder) if file.suffix.lower() in LISTS]:
             open_lists(lists, folder, request, only=True)  # says why the first one names no image
         names = sorted(path.name for path in folder.iterdir())
-        found = f"{shown(names) or 'it is empty'}. {advice_on(names)}".strip()
+        content = f"{shown(names) or 'it is empty'}. {advice_on(names)}".strip()
         raise DatasetError(
-            f"'{folder}' holds no data set that can be read: {found}\n"
+            f"'{folder}' holds no data set that can be read: {content}\n"
             "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
             "or a CSV with a column of image files and one of labels."
         )
@@ -136,7 +136,7 @@ def open_file(file: Path, request: Request) -> Opened:
 
     Args:
         file: The file.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Raises:
         DatasetError: It is none of these.
@@ -195,7 +195,7 @@ def script_error(spec: str, script: str) -> DatasetError:
 
 def _table_files(folder: Path) -> list[Path]:
     """The tables, lists and archives in a folder and not far below it, sorted."""
-    found, seen = [], set()
+    files_below, seen = [], set()
     for path, folders, names in os.walk(folder, followlinks=True):
         here = Path(path)
         depth = len(here.relative_to(folder).parts)
@@ -211,8 +211,8 @@ def _table_files(folder: Path) -> list[Path]:
         for name in sorted(names):
             file = here / name
             if not name.startswith(".") and (file.suffix.lower() in kinds or is_archive(file)):
-                found.append(file)
-    return found
+                files_below.append(file)
+    return files_below
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -78,12 +78,12 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
         >>> [one.row for one in list_duplicates(few.take([0, 1]), few.take([1, 2]))]
         [1, 1]
     """
-    found, files = [], {"training": set[str](), "test": set[str]()}
+    duplicates, files = [], {"training": set[str](), "test": set[str]()}
     for use, split, other in (("training", train, test), ("test", test, train)):
         for at, content, path in _read(split, np.flatnonzero(are_in(split, other)).tolist()):
             file = path.removeprefix(f"{root}/") if path else ""
             place = (split.name, int(split.rows[at]), file, split.class_names[split.labels[at]])
-            found.append(Duplicate(_checksum(content, path).hex(), use, *place))
+            duplicates.append(Duplicate(_checksum(content, path).hex(), use, *place))
             if content is None:
                 files[use].add(os.path.realpath(path or ""))
     if same := sorted(files["training"] & files["test"]):
@@ -91,7 +91,7 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
             f"{len(same):,} training images are test images, the same files, e.g. {same[0]}.\n"
             'Name other splits, or leave them out of the training with `on_duplicate="drop"`.'
         )
-    return tuple(sorted(found, key=lambda one: one.sha256))
+    return tuple(sorted(duplicates, key=lambda one: one.sha256))
 
 
 def write_duplicates(folder: Path, duplicates: Iterable[Duplicate]) -> None:

@@ -1,4 +1,4 @@
-"""Keep together what was asked of a data set, and what was opened."""
+"""Hold the arguments that name a data set, and its opened splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user said of a data set.
+    """Arguments of `load_long_tailed` that say what to open.
 
     Attributes:
         spec: The data set, as written.

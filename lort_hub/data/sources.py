@@ -27,7 +27,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     """Open a data set's training and test rows.
 
     Args:
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Returns:
         {"train": rows, "test": rows or None where there is no such split}, and a JSON description with the

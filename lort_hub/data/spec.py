@@ -112,11 +112,11 @@ def _on_the_hub(spec: str) -> str | None:
     address = address or re.match(r"(?:hf://)?datasets/(.+/.+)", spec)
     if address is None:
         return None
-    found = address[1].split("?")[0].split("#")[0].rstrip("/")
-    if viewer := re.fullmatch(r"([^/]+/[^/]+)/viewer/([^/]+)(?:/.*)?", found):
+    name = address[1].split("?")[0].split("#")[0].rstrip("/")
+    if viewer := re.fullmatch(r"([^/]+/[^/]+)/viewer/([^/]+)(?:/.*)?", name):
         return f"{viewer[1]}:{viewer[2]}"
-    tree = re.fullmatch(r"([^/]+/[^/]+)/(?:tree|blob|resolve)/([^/]+)", found)
-    return f"{tree[1]}@{tree[2]}" if tree else found
+    tree = re.fullmatch(r"([^/]+/[^/]+)/(?:tree|blob|resolve)/([^/]+)", name)
+    return f"{tree[1]}@{tree[2]}" if tree else name
 
 
 def _beside(path: Path) -> list[str]:

@@ -96,16 +96,16 @@ def read_image_folder(
         ['ant', 'bee', 'cat']
     """
     root = list_pictures(str(folder.resolve()))
-    found = {kind.extension for one in root.below() for kind in one.passed}
-    if found & TABLES and label_column is not None:
+    extensions = {kind.extension for one in root.below() for kind in one.passed}
+    if extensions & TABLES and label_column is not None:
         return None
     if not root.total:
-        _refuse_unreadable(root, has_table=bool(found & TABLES))
+        _refuse_unreadable(root, has_table=bool(extensions & TABLES))
         return None
     layout = find_layout(root, train_split, test_split)
     train = classes_of(layout.train, layout.train_name, class_folder)
     if len(train) < 2 or are_parts(list(train)):
-        if found & TABLES:
+        if extensions & TABLES:
             return None
         raise _no_class_folders(root, layout.train, train)
     plan = _Plan()
@@ -238,8 +238,10 @@ def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
             if kind.reason.startswith(NOT_OPENED):
                 kinds[kind.extension, kind.reason] += files
     if kinds and not has_table:
-        told = [f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()]
-        raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(told)}.")
+        descriptions = [
+            f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()
+        ]
+        raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.")
 
 
 def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> DatasetError:
@@ -254,8 +256,10 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
             "objects out, one class an image."
         )
-    found = f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. {advice}"
+    problem = (
+        f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. {advice}"
+    )
     return DatasetError(
-        f"{found.strip()}\nMake it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a "
+        f"{problem.strip()}\nMake it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a "
         "metadata.csv beside the pictures, with the columns file_name and label."
     )

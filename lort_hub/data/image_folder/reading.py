@@ -86,8 +86,8 @@ class FolderReading:
                 "The class folders are the labels; `label_column` takes a column of the table instead."
             )
         if self.empty_classes:
-            told = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
-            lines.append(f"Class folders without a picture that could be read: {shortened(told)}.")
+            descriptions = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
+            lines.append(f"Class folders without a picture that could be read: {shortened(descriptions)}.")
         return lines
 
     def _instead(self, name: str) -> str:

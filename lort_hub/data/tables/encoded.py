@@ -133,11 +133,11 @@ def _read_file(file: Path, features: datasets.Features | None) -> datasets.Datas
     import datasets
 
     with _opened(file) as (schema, batches):
-        found = _features(schema, features)
-        state = f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns} {found}"
+        kinds = _features(schema, features)
+        state = f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns} {kinds}"
         copy = cache_folder("tables") / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.arrow"
         if not copy.exists():
-            _copy(batches, found.arrow_schema, copy)
+            _copy(batches, kinds.arrow_schema, copy)
     return _with_files_beside(datasets.Dataset.from_file(str(copy)), file.parent)
 
 
@@ -184,11 +184,11 @@ def _features(schema: pa.Schema, fallback: datasets.Features | None) -> datasets
     import pyarrow as pa
 
     plain = pa.schema([_plain_field(field) for field in schema], schema.metadata)
-    found = datasets.Features.from_arrow_schema(plain)
+    kinds = datasets.Features.from_arrow_schema(plain)
     written = b"huggingface" in (schema.metadata or {})
-    if fallback is not None and not written and set(fallback) == set(found):
-        return datasets.Features({name: fallback[name] for name in found})
-    return found
+    if fallback is not None and not written and set(fallback) == set(kinds):
+        return datasets.Features({name: fallback[name] for name in kinds})
+    return kinds
 
 
 def _plain_field(field: pa.Field) -> pa.Field:

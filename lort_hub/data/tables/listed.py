@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _MatchedList:
     """A list whose files were found."""
 
     listed: FileList
@@ -52,7 +52,7 @@ def open_lists(
     Args:
         files: The lists; the first is the training split's where no name tells the split.
         folder: The data folder, below which images are looked for where `image_root` is not given.
-        request: What the user said.
+        request: The arguments of `load_long_tailed`.
         archives: Archives that hold the images where no folder does.
         only: Whether the user named the first list itself, so that class folders say nothing.
 
@@ -68,24 +68,24 @@ def open_lists(
     """
     lists, notes = _read(files, folder, only=only)
     roots = _roots(request.image_root, folder)
-    found = _find(lists, roots, request, only=only)
-    if not found and archives:
-        found = _find(lists, [unpack(archives), *roots], request, only=only)
-    found = _with_splits(found, notes)
-    if not found:
+    matched = _find(lists, roots, request, only=only)
+    if not matched and archives:
+        matched = _find(lists, [unpack(archives), *roots], request, only=only)
+    matched = _with_splits(matched, notes)
+    if not matched:
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
         if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
             raise _nothing_found(lists[0], roots[0])
         return None
-    if not only and request.label_column is None and (classes := _class_folders(found, folder)):
-        return _folders_win(found, classes, folder)
-    if refusal := next((one.listed.refusal for one in found if one.listed.refusal), ""):
+    if not only and request.label_column is None and (classes := _class_folders(matched, folder)):
+        return _folders_win(matched, classes, folder)
+    if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)
     named: set[Path] = set()
-    names = list(dict.fromkeys(one.split for one in found))
-    splits = {split: _join(split, found, request, notes, named) for split in names}
+    names = list(dict.fromkeys(one.split for one in matched))
+    splits = {split: _join(split, matched, request, notes, named) for split in names}
     if unnamed := _unnamed(named):
-        of = shown([one.listed.path.name for one in found])
+        of = shown([one.listed.path.name for one in matched])
         notes.append(f"{len(unnamed):,} images have no row in {of}, such as {unnamed[0]}.")
     opened = Opened(splits, notes)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
@@ -111,14 +111,16 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
     return lists, notes
 
 
-def _with_splits(found: Sequence[_Found], notes: list[str]) -> list[_Found]:
+def _with_splits(matched: Sequence[_MatchedList], notes: list[str]) -> list[_MatchedList]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
-    if any(one.split == "train" for one in found):
+    if any(one.split == "train" for one in matched):
         notes += [
-            f"{one.listed.path.name} is not read: its name tells no split." for one in found if not one.split
+            f"{one.listed.path.name} is not read: its name tells no split."
+            for one in matched
+            if not one.split
         ]
-        return [one for one in found if one.split]
-    return [replace(one, split=one.split or "train") for one in found]
+        return [one for one in matched if one.split]
+    return [replace(one, split=one.split or "train") for one in matched]
 
 
 def _from_table(file: Path) -> FileList:
@@ -146,18 +148,18 @@ def _roots(asked: Path | None, folder: Path) -> list[Path]:
 
 def _find(
     lists: Sequence[tuple[FileList, str]], roots: Sequence[Path], request: Request, *, only: bool
-) -> list[_Found]:
-    found, images = [], ImageFiles(roots)
+) -> list[_MatchedList]:
+    matched, images = [], ImageFiles(roots)
     for number, (listed, split) in enumerate(lists):
         own = images if request.image_root else images.beside(listed.path.parent)
         if siblings := _siblings(request.image_root and roots[-1], split):
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
         column = find_file_column(listed, own, request.image_column, split)
         if column:
-            found.append(_Found(listed, column, own, split))
+            matched.append(_MatchedList(listed, column, own, split))
         elif number == 0 and only:
             return []
-    return found
+    return matched
 
 
 def _siblings(root: Path | None, split: str) -> list[Path]:
@@ -194,10 +196,10 @@ def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
     )
 
 
-def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
+def _class_folders(matched: Sequence[_MatchedList], folder: Path) -> dict[str, str]:
     """The class folder of each listed file, where all files lie in two or more folders that name no split."""
     classes: dict[str, str] = {}
-    for one in found:
+    for one in matched:
         for name in one.listed.columns[one.column.name]:
             fitting = one.images.find(name, one.split, one.column.skip) if name else None
             if isinstance(fitting, list) and _label_of(one.listed):
@@ -218,9 +220,9 @@ def _label_of(listed: FileList) -> str | None:
     return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
 
 
-def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path) -> Opened | None:
+def _folders_win(matched: Sequence[_MatchedList], classes: dict[str, str], folder: Path) -> Opened | None:
     """Leave the classes to the folders, unless a list has a label of its own that contradicts them."""
-    for one in found:
+    for one in matched:
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
         if label is None or one.listed.refusal or is_table:
@@ -241,10 +243,10 @@ def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path)
 
 
 def _join(
-    split: str, found: Sequence[_Found], request: Request, notes: list[str], named: set[Path]
+    split: str, matched: Sequence[_MatchedList], request: Request, notes: list[str], named: set[Path]
 ) -> datasets.Dataset:
     """Rows of the lists of a split, with notes of missing files, and the files that are there."""
-    own = [one for one in found if one.split == split]
+    own = [one for one in matched if one.split == split]
     if len({tuple(one.listed.columns) for one in own}) > 1:
         wanted = {request.label_column} if request.label_column else set(LABEL_NAMES)
         labelled = [one for one in own if {name.lower() for name in one.listed.columns} & wanted]

@@ -152,10 +152,10 @@ def _is_file_name(cell: str) -> bool:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Names of columns, none of them twice or empty."""
-    found: list[str] = []
+    distinct: list[str] = []
     for k, name in enumerate(names):
-        found.append(name if name and name not in found else f"{name or 'column'} {k}".strip())
-    return found
+        distinct.append(name if name and name not in distinct else f"{name or 'column'} {k}".strip())
+    return distinct
 
 
 def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:

@@ -18,8 +18,8 @@ def split_in_name(name: str) -> str | None:
         ('train', 'test', None)
     """
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    found = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
-    return found.pop() if len(found) == 1 else None
+    kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def split_of_file(path: PurePath) -> str | None:
