@@ -206,7 +206,8 @@ def test_results_outlive_an_output_that_cannot_be_written(photos, tmp_path, reci
     plan = [{"flags": [*flags, "out"], "at_output": "filled"}, {"flags": [*flags, "alone"]}]
     stopped, alone = serve([{**step, "recipe": recipe} for step in plan], tmp_path)
     assert (stopped["code"], alone["code"]) == (1, 0), stopped
-    assert stopped["said"].splitlines()[-1].startswith("Nothing is lost: the results are in out-unfinished.")
+    kept = "Nothing is lost: the results are in out-unfinished. To go on from there:"
+    assert stopped["said"].splitlines()[-2:] == [kept, resuming([*flags, "out"], recipe)]
     shutil.rmtree(tmp_path / "out")
     resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": recipe}], tmp_path)[0]
     assert resumed["code"] == 0, resumed
