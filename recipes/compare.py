@@ -28,6 +28,7 @@ from lort_hub.records import environment
 
 if TYPE_CHECKING:
     from lort_hub.backbones.backbone import Backbone
+    from lort_hub.data.dataset import Duplicate
     from lort_hub.heads.task import RetrainingTask
 
 
@@ -71,6 +72,7 @@ def main() -> None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
+    from lort_hub.data.overlap import write_duplicates
     from lort_hub.evaluation.plots import plot_comparison
     from lort_hub.evaluation.significance import paired_tests
     from lort_hub.evaluation.tables import comparison_table
@@ -94,6 +96,7 @@ def main() -> None:
     rows: list[ResultRow] = []
     tables: dict[str, str] = {}
     noted: set[str] = set()
+    duplicates: list[Duplicate] = []
     for number, imbalance in enumerate(cuts):
         found = []
         for seed in seeds:
@@ -105,6 +108,7 @@ def main() -> None:
             notes = [note for note in data.notes if note not in noted]
             accelerator.print(sizes, *with_flags(notes, vars(args)), sep="\n")
             noted |= set(data.notes)
+            duplicates += data.duplicates
             if args.dry_run:
                 continue
             with phase("features", timing):
@@ -136,6 +140,7 @@ def main() -> None:
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
     ):
+        write_duplicates(staged, duplicates)
         write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")

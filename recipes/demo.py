@@ -46,7 +46,7 @@ def main() -> None:
     try:
         import gradio
     except ImportError as cause:
-        raise ConfigError(f"The page needs gradio ({cause}): pip install 'lort_hub[demo]'") from cause
+        raise ConfigError(f"The page needs gradio ({cause}): pip install '.[demo]' in the clone") from cause
     backbone, record = load_classifier(args.source)
     picture = gradio.Image(type="pil", image_mode=None, sources=["upload", "clipboard"], label="Picture")
     bars = gradio.Label(num_top_classes=SHOWN, label="Classes")

@@ -59,6 +59,7 @@ def main() -> None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
+    from lort_hub.data.overlap import write_duplicates
     from lort_hub.evaluation.plots import plot_study
     from lort_hub.evaluation.tables import study_table
     from lort_hub.experiments import ablations
@@ -121,6 +122,7 @@ def main() -> None:
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
     ):
+        write_duplicates(staged, data.duplicates)
         write_csv(staged / "results.csv", [row.to_csv() for row in rows])
         text = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from lort_hub.backbones.save import save_model
 from lort_hub.commands.output_dir import check_output_dir
 from lort_hub.errors import CheckpointError
 from lort_hub.features.store import FeatureStore
-from lort_hub.files import atomic_folder, sha256
+from lort_hub.files import atomic_folder, cache_folder, sha256
 from tests.support.files import content_of, fill
 
 FORK = multiprocessing.get_context("fork")
@@ -116,6 +116,14 @@ def test_an_error_inside_leaves_nothing(tmp_path, before):
     with pytest.raises(TypeError):
         publish(tmp_path / "out", {**NEW, "last": 1}, overwrite=bool(before))
     assert content_of(tmp_path) == {f"out/{name}": text for name, text in before.items()}
+
+
+@pytest.mark.parametrize("place", ["file/cache", "/proc/nowhere"])
+def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch, place):  # x8, x9, x9b
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LORT_HUB_CACHE", str(tmp_path / place))
+    with pytest.raises(CheckpointError, match=f"Cannot write .*{place}(.|\n)*LORT_HUB_CACHE"):
+        cache_folder("features")
 
 
 def test_leftover_of_a_process_of_the_same_number_is_no_obstacle(tmp_path):

@@ -179,10 +179,21 @@ def test_no_module_imports_itself_through_others():
 
 
 NO_MODULE_OF_THEIR_NAME = {
+    "tests/data/test_annotation_inputs.py": "annotations of images",
+    "tests/data/test_archive_inputs.py": "archives",
+    "tests/data/test_class_inputs.py": "class folders",
+    "tests/data/test_dataset_inputs.py": "tables in files, splits and configurations",
+    "tests/data/test_feature_inputs.py": "features beside class folders",
+    "tests/data/test_file_inputs.py": "files and their names",
+    "tests/data/test_list_inputs.py": "lists of image files",
+    "tests/data/test_picture_inputs.py": "pictures",
+    "tests/data/test_split_inputs.py": "splits of folders",
+    "tests/data/test_table_inputs.py": "columns of tables",
     "tests/test_structure.py": "the package as a whole",
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
     "tests/test_wheel.py": "the built wheel",
+    "tests/backbones/test_model_inputs.py": "folders of models",
     "tests/hub/test_model_cards.py": "model_cards/",
     "tests/recipes/test_resume.py": "train.py killed and started again",
 }

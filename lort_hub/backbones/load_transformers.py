@@ -52,7 +52,7 @@ def load_transformers(
     from transformers import AutoConfig, AutoModelForImageClassification
 
     try:
-        processor = _load_processor(folder, image_size)
+        processor = _load_processor(folder, spec, image_size)
         transform = partial(_process, processor)
         pixels = transform(pillow.new("RGB", (64, 64)))
         _check_pixels(pixels, spec)
@@ -119,12 +119,22 @@ def is_named(names: Sequence[str], outputs: int) -> bool:
     return len(names) == outputs and list(names) != [f"LABEL_{k}" for k in range(outputs)]
 
 
-def _load_processor(folder: Path, image_size: int | None) -> Any:
+def _load_processor(folder: Path, spec: str, image_size: int | None) -> Any:
     """The image processor, at a size of its own or at the size asked for, cropped to a square."""
     from transformers import AutoImageProcessor
 
+    if not any((folder / f"{name}_config.json").is_file() for name in ("preprocessor", "processor")):
+        raise BackboneError(
+            f"'{spec}' has no preprocessor_config.json, which says how images become pixels.\n"
+            "Write it beside the model: AutoImageProcessor.from_pretrained(BASE).save_pretrained(FOLDER)."
+        )
     load = partial(AutoImageProcessor.from_pretrained, folder, trust_remote_code=False)
     processor = load()
+    if not getattr(processor, "do_resize", True):
+        raise BackboneError(
+            f"The processor of '{spec}' does not resize images: do_resize is false.\n"
+            "Set it to true in preprocessor_config.json, with the size that the model expects."
+        )
     if not image_size:
         return processor
     square = {"height": image_size, "width": image_size}

@@ -55,11 +55,25 @@ def recorded_command() -> str:
         >>> recorded_command()  # doctest: +SKIP
         'lort-hub retrain --num-processes 4 --backbone resnet50 --dataset ./photos'
     """
+    return _this_command(_repeated(sys.argv[1:]))
+
+
+def resuming_command() -> str:
+    """Spell the command that started this recipe, with all its flags, so that it goes on from what is kept.
+
+    Example:
+        >>> resuming_command()  # doctest: +SKIP
+        'lort-hub retrain --backbone resnet50 --dataset ./photos --resume'
+    """
+    return _this_command([*(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+
+
+def _this_command(flags: Sequence[str]) -> str:
     recipe = f"recipes/{Path(sys.argv[0]).name}"
     started = os.environ.get(LORT_HUB_COMMAND)
     words = shlex.split(started) if started else [*_launcher(), recipe]
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "--cpu" not in words
-    return shlex.join([*["ACCELERATE_USE_CPU=true"] * on_cpu, *words, *_repeated(sys.argv[1:])])
+    return shlex.join([*["ACCELERATE_USE_CPU=true"] * on_cpu, *words, *flags])
 
 
 def _launcher() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.command_line import resuming_command
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.files import DISK_ERRORS, check_output_dir
 from lort_hub.records import changed_arguments
@@ -70,7 +71,23 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         accelerator.print(f"{args.output_dir} is finished; nothing to do.")
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
+    if args.overwrite:
+        _check_inputs_stay(args)
     return arguments
+
+
+def _check_inputs_stay(args: RunArguments) -> None:
+    """Refuse to replace a folder that what the run reads lies in."""
+    output = args.output_dir.resolve()
+    for name in ("dataset", "image_root", "backbone"):
+        spec = getattr(args, name) or ""
+        path = Path(spec.removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
+        if spec and path.exists() and path.resolve().is_relative_to(output):
+            flag = name.replace("_", "-")
+            raise CheckpointError(
+                f"--{flag} {spec} lies in {args.output_dir}, which --overwrite would replace.\n"
+                "Name another --output-dir."
+            )
 
 
 def check_model(
@@ -112,11 +129,12 @@ def kept_on_failure(kept: str) -> Iterator[None]:
         CheckpointError: In place of whatever was raised; an error of our own keeps its traceback on stderr.
 
     Example:
-        >>> with kept_on_failure("the head is in the cache"):
+        >>> with kept_on_failure("the head is in the cache"):  # doctest: +SKIP
         ...     raise CheckpointError("out was filled by another process meanwhile.")
         Traceback (most recent call last):
         lort_hub.errors.CheckpointError: out was filled by another process meanwhile.
-        Nothing is lost: the head is in the cache. The same command with --resume goes on from there.
+        Nothing is lost: the head is in the cache. To go on from there:
+        lort-hub retrain --backbone resnet50 --output-dir out --resume
     """
     try:
         yield
@@ -129,5 +147,5 @@ def kept_on_failure(kept: str) -> Iterator[None]:
             traceback.print_exc()
             reason = f"The output could not be written: {type(cause).__name__}: {cause}"
         raise CheckpointError(
-            f"{reason}\nNothing is lost: {kept}. The same command with --resume goes on from there."
+            f"{reason}\nNothing is lost: {kept}. To go on from there:\n{resuming_command()}"
         ) from cause

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
-from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags
+from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags, resuming_command
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.files import DISK_ERRORS
 
@@ -173,8 +173,8 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
     except LortHubError as error:
         _exit(1, as_flags(str(error), names))
     except KeyboardInterrupt:
-        next_step = "Add --resume to the same command to go on from the finished parts."
-        _exit(130, f"Interrupted. {next_step}" if "resume" in names else "Interrupted.")
+        next_step = f" To go on from the finished parts:\n{resuming_command()}" if "resume" in names else ""
+        _exit(130, f"Interrupted.{next_step}")
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

@@ -82,6 +82,8 @@ def unpack(archives: Sequence[Path]) -> Path:
             for archive in archives:
                 split = split_in_name(_stem(archive))
                 _unpack(archive, staged / split if split and len(archives) > 1 else staged)
+            if not any(staged.iterdir()):
+                raise DatasetError(f"'{archives[0]}' is empty: there is nothing to unpack.")
             _lift(staged)
             with suppress(OSError):  # another process was faster
                 staged.rename(folder)
@@ -164,10 +166,10 @@ def _check_room(archive: Path, folder: Path, needed: int) -> None:
 def _lift(folder: Path) -> None:
     """Lift what lies in a folder's only folder out of it, unless that one's name tells the split."""
     for outer in [folder, *(path for path in folder.iterdir() if kind_of(path.name))]:
-        while outer.is_dir() and len(found := list(outer.iterdir())) == 1 and found[0].is_dir():
-            if outer == folder and kind_of(found[0].name):
+        while outer.is_dir() and len(content := list(outer.iterdir())) == 1 and content[0].is_dir():
+            if outer == folder and kind_of(content[0].name):
                 break
-            inner = found[0].rename(outer / uuid4().hex)
+            inner = content[0].rename(outer / uuid4().hex)
             for path in list(inner.iterdir()):
                 path.rename(outer / path.name)
             inner.rmdir()

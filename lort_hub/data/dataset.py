@@ -143,10 +143,10 @@ def _state(path: str) -> bytes:
     """Name, size and time of a file; its name alone where it is missing."""
     file = Path(path)
     try:
-        found = file.stat()
+        state = file.stat()
     except OSError:
         return f"{file.name} missing".encode()
-    return f"{file.name} {found.st_size} {found.st_mtime_ns}".encode()
+    return f"{file.name} {state.st_size} {state.st_mtime_ns}".encode()
 
 
 def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:

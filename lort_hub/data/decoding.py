@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from lort_hub.data.formats import LFS_POINTER, is_lfs_pointer
 
 Encoded = dict[str, Any]
 """The bytes of an image, or the path of its file: a cell of datasets' image column."""
@@ -15,6 +19,7 @@ Encoded = dict[str, Any]
 MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.EIO)
 """Reasons that are the machine's, not the image's."""
 
+HEIC_PACKAGE = "HEIC pictures need pillow-heif: pip install '.[heic]' in the clone of lort_hub"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -104,19 +109,21 @@ def why_not(cause: Exception, encoded: Encoded | None) -> str:
     if isinstance(cause, FileNotFoundError):
         return "no such file"
     if isinstance(cause, UnidentifiedImageError):
+        if encoded is not None and encoded["path"] and is_lfs_pointer(Path(encoded["path"])):
+            return LFS_POINTER
         if _is_heif(encoded) and not register_heif():
-            return "HEIC pictures need a package: pip install 'lort_hub[heic]' (pillow-heif)"
+            return HEIC_PACKAGE
         return "it is not a picture that Pillow can read"
     if "Decompressed data too large" in str(cause) or "Too much memory used for text" in str(cause):
         return (
             "the picture is whole, but the text stored with it is longer than Pillow's limit "
             "(PIL.PngImagePlugin.MAX_TEXT_CHUNK). Save it without its text"
         )
-    said = str(cause).strip()
+    message = str(cause).strip()
     return (
-        said
-        if said and isinstance(cause, (OSError, ValueError))
-        else f"{type(cause).__name__} {said}".strip()
+        message
+        if message and isinstance(cause, (OSError, ValueError))
+        else f"{type(cause).__name__} {message}".strip()
     )
 
 
@@ -125,6 +132,21 @@ def _is_heif(encoded: Encoded | None) -> bool:
         return False
     path = str(encoded["path"] or "").lower()
     return path.endswith((".heic", ".heif", ".hif")) or (encoded["bytes"] or b"")[8:12] in HEIF_BRANDS
+
+
+def opens(data: bytes) -> bool:
+    """Return whether Pillow knows some bytes as a picture.
+
+    Example:
+        >>> opens(b"no picture")
+        False
+    """
+    register_heif()
+    try:
+        Image.open(io.BytesIO(data)).close()
+    except Exception:  # decoders raise anything at what is no image
+        return False
+    return True
 
 
 @cache

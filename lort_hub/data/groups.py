@@ -104,8 +104,8 @@ def name_groups(
             "Name a column of the groups with `group_column`."
         )
     if grouping.pattern is not None:
-        found = (file and re.search(grouping.pattern, file) for file in files)
-        return [match[1] if match else None for match in found]
+        matches = (file and re.search(grouping.pattern, file) for file in files)
+        return [match[1] if match else None for match in matches]
     known = _read_file(Path(grouping.file or ""))
     return [file and known.get(file, known.get(Path(file).name)) for file in files]
 

@@ -20,7 +20,7 @@ def open_hub(repo_id: str, revision: str | None, request: Request) -> tuple[Open
     Args:
         repo_id: `org/name`.
         revision: Branch, tag or commit, or None.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Returns:
         Its rows, and the commit they are of.
@@ -56,13 +56,13 @@ def wanted_files(configuration: Configuration, names: Sequence[str]) -> list[str
         ['data/train-0.parquet']
     """
     listed = configuration.files(names)
-    found = [name for of in (listed or {}).values() for name in of]
-    if not found:
+    wanted = [name for of in (listed or {}).values() for name in of]
+    if not wanted:
         below = f"{configuration.folder}/" if configuration.folder else ""
         inside = [name for name in names if name.startswith(below)]
-        found = [name for name in inside if name.endswith(".parquet")]
-        found = found or [name for name in inside if PurePosixPath(name).suffix not in NO_DATA]
-    if len(found) > 1000:  # patterns of folders, of which there are fewer
-        folders = sorted({glob.escape(str(Path(name).parent)) for name in found})
+        wanted = [name for name in inside if name.endswith(".parquet")]
+        wanted = wanted or [name for name in inside if PurePosixPath(name).suffix not in NO_DATA]
+    if len(wanted) > 1000:  # patterns of folders, of which there are fewer
+        folders = sorted({glob.escape(str(Path(name).parent)) for name in wanted})
         return ["*"] if "." in folders else [f"{folder}/*" for folder in folders]
-    return [glob.escape(name) for name in found]
+    return [glob.escape(name) for name in wanted]

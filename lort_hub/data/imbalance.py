@@ -123,14 +123,21 @@ def long_tailed_indices(
     Returns:
         Row numbers (M,), ascending.
 
+    Raises:
+        ConfigError: `subset` is another word, or `imbalance` cannot be read.
+
     Example:
         >>> long_tailed_indices(np.array([0, 1, 0, 1, 0, 1]), "exp:3", num_classes=2)
         array([0, 1, 2, 4])
     """
+    if subset not in ("first", "shuffle"):
+        raise ConfigError(f'`subset` is {subset!r}, expected "first" or "shuffle".')
     if imbalance == "none":
         return np.arange(len(labels))
     counts = long_tailed_counts(imbalance, num_classes, len(labels) / num_classes)
     rng = np.random.default_rng(seed)
+    if subset not in ("first", "shuffle"):
+        raise ConfigError(f'`subset` is {subset!r}, expected "first" or "shuffle".')
     selected = []
     for label, count in enumerate(counts):
         rows = np.flatnonzero(labels == label)

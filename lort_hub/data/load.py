@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightn
 from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.data.image_folder.names import names_alike, quoted
 from lort_hub.data.imbalance import long_tailed_indices
 from lort_hub.data.overlap import (
     OnDuplicate,
@@ -23,9 +24,10 @@ from lort_hub.data.overlap import (
     number_contents,
 )
 from lort_hub.data.presets import PRESETS
+from lort_hub.data.request import Request
 from lort_hub.data.sources import open_source
 from lort_hub.data.tables.labels import read_labels
-from lort_hub.errors import DatasetError
+from lort_hub.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     import datasets
@@ -82,18 +84,21 @@ def load_long_tailed(
         >>> data.class_counts.tolist(), len(data.test)
         ([128, 100, 77, 60, 46, 36, 27, 21, 16, 12], 500)
     """
+    if on_duplicate not in get_args(OnDuplicate):
+        raise ConfigError(f'`on_duplicate` is {on_duplicate!r}, expected "keep" or "drop".')
     grouping = Grouping(group_column, group_pattern, group_file)
     preset = None if Path(spec).is_dir() else PRESETS.get(spec)
-    splits, origin = open_source(
+    request = Request(
         spec,
-        train_split,
-        test_split,
         image_column=image_column,
         label_column=label_column,
-        image_root=image_root,
+        image_root=Path(image_root) if image_root else None,
+        train_split=train_split,
+        test_split=test_split,
         class_folder=class_folder,
         group_column=group_column,
     )
+    splits, origin = open_source(request)
     notes = origin.pop("notes")
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = origin["image_column"], origin["label_column"]
@@ -110,6 +115,7 @@ def load_long_tailed(
     else:
         test = _split(test_rows, test_labels, image_column, origin, "test_split", names)
         train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
+    notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"
     train = train.take(
@@ -199,11 +205,11 @@ def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> Im
 def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
     """What the numbers on a test split cannot tell."""
     notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
-    found = count_duplicates(duplicates)
-    if found["test"]:
-        other = f" ({found['other_class']:,} in another class)" if found["other_class"] else ""
+    copies = count_duplicates(duplicates)
+    if copies["test"]:
+        other = f" ({copies['other_class']:,} in another class)" if copies["other_class"] else ""
         notes.append(
-            f"{found['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
+            f"{copies['test']:,} of {len(test):,} test images are training images too, byte for byte{other}: "
             "the results are too rosy. They are kept, and duplicates.csv in the output folder lists them; "
             '`on_duplicate="drop"` leaves the copies out of the training.'
         )
@@ -240,5 +246,7 @@ def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) 
 
 
 def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    found = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    quoted_names = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
+    return ", ".join(quoted_names[:5]) + (
+        f" and {len(quoted_names) - 5} more" if len(quoted_names) > 5 else ""
+    )

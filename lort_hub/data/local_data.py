@@ -9,25 +9,23 @@ from pathlib import Path
 
 from lort_hub.data.archives import is_archive, is_webdataset, unpack
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
-from lort_hub.data.tables.encoded import (
-    has_images,
-    is_saved_to_disk,
-    read_parquet,
-    read_saved,
-    read_webdataset,
-)
+from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
+from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
 from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard
 from lort_hub.errors import DatasetError
 
 DEPTH = 4
 """Folders below the data folder in which tables are looked for."""
+MOST_JSON = 10
+"""JSON files in a folder above which each is taken to describe one picture."""
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -35,7 +33,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
 
     Args:
         folder: The folder.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Returns:
         Its rows; None where it holds no tables, so that class folders are what is left.
@@ -69,22 +67,22 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
 def _open_tables(
     files: Sequence[Path], folder: Path, configuration: Configuration, request: Request
 ) -> Opened | None:
-    parquet = [file for file in files if file.suffix.lower() == ".parquet"]
-    tables = [file for file in parquet if has_images(file, request.image_column)]
+    tables = [file for file in files if file.suffix.lower() in TABLES]
+    encoded = [file for file in tables if has_images(file, request.image_column)]
     shards = [file for file in files if is_webdataset(file)]
-    if tables:
-        splits = _by_split(tables, folder, configuration)
-        return Opened({name: read_parquet(of, configuration.features) for name, of in splits.items()})
+    if encoded:
+        splits = _by_split(encoded, folder, configuration)
+        return Opened({name: read_table(of, configuration.features) for name, of in splits.items()})
     if shards:
         splits = _by_split(shards, folder, configuration)
         return Opened({name: read_webdataset(of) for name, of in splits.items()})
-    lists = [file for file in files if file.suffix.lower() in LISTS[:3]]
+    lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
-    opened = open_lists(lists + parquet, folder, request, archives=archives)
+    opened = open_lists(lists + tables, folder, request, archives=archives)
     opened = opened or _open_archives(archives, folder, request)
-    if opened or not parquet or ImageFiles([folder]).files:
+    if opened or not tables or ImageFiles([folder]).files:
         return opened
-    return Opened({"train": read_parquet(parquet)})  # for what is said of tables without images
+    return Opened({"train": read_table(tables)})  # for what is said of tables without images
 
 
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
@@ -102,7 +100,7 @@ def open_any(folder: Path, request: Request) -> Opened:
 
     Args:
         folder: The folder.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Raises:
         DatasetError: It holds no data set, or one that can be read in two ways.
@@ -116,9 +114,12 @@ def open_any(folder: Path, request: Request) -> Opened:
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
-        found = shown(sorted(path.name for path in folder.iterdir()))
+        if lists := [file for file in _table_files(folder) if file.suffix.lower() in LISTS]:
+            open_lists(lists, folder, request, only=True)  # says why the first one names no image
+        names = sorted(path.name for path in folder.iterdir())
+        content = f"{shown(names) or 'it is empty'}. {advice_on(names)}".strip()
         raise DatasetError(
-            f"'{folder}' holds no data set that can be read: {found or 'it is empty'}.\n"
+            f"'{folder}' holds no data set that can be read: {content}\n"
             "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
             "or a CSV with a column of image files and one of labels."
         )
@@ -135,7 +136,7 @@ def open_file(file: Path, request: Request) -> Opened:
 
     Args:
         file: The file.
-        request: What the user said of it.
+        request: The arguments of `load_long_tailed`.
 
     Raises:
         DatasetError: It is none of these.
@@ -154,13 +155,13 @@ def open_file(file: Path, request: Request) -> Opened:
         split = split_in_name(stem_of_shard(path.name))
         if split in ("test", "validation") and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
-    if suffix == ".parquet" and has_images(file, request.image_column):
+    if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        return Opened({name: read_parquet(files) for name, files in splits.items()})
-    if suffix in LISTS or suffix == ".parquet":
+        return Opened({name: read_table(files) for name, files in splits.items()})
+    if suffix in (*LISTS, *TABLES):
         lists = [file, *(path for split in others.values() for path in split)]
-        return open_lists(lists, folder, request, only=True) or Opened({"train": read_parquet([file])})
+        return open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
     if is_webdataset(file):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
@@ -171,8 +172,9 @@ def open_file(file: Path, request: Request) -> Opened:
             "A data set is a folder with the images of each class in a folder: train/CLASS/*.jpg."
         )
     raise DatasetError(
-        f"'{file}' is a file that is not read as a data set.\n"
-        "Expected a folder, a .parquet, .csv, .tsv or .jsonl table, a .txt list of images, or an archive."
+        f"'{file}' is a file that is not read as a data set. {advice_on([file.name])}".rstrip()
+        + "\nExpected a folder, a .parquet, .arrow, .csv, .tsv, .json or .jsonl table, a .txt list of "
+        "images, or an archive."
     )
 
 
@@ -193,7 +195,7 @@ def script_error(spec: str, script: str) -> DatasetError:
 
 def _table_files(folder: Path) -> list[Path]:
     """The tables, lists and archives in a folder and not far below it, sorted."""
-    found, seen = [], set()
+    files_below, seen = [], set()
     for path, folders, names in os.walk(folder, followlinks=True):
         here = Path(path)
         depth = len(here.relative_to(folder).parts)
@@ -204,13 +206,13 @@ def _table_files(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
+        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
         for name in sorted(names):
             file = here / name
-            if not name.startswith(".") and (
-                file.suffix.lower() in (".parquet", *LISTS[:3]) or is_archive(file)
-            ):
-                found.append(file)
-    return found
+            if not name.startswith(".") and (file.suffix.lower() in kinds or is_archive(file)):
+                files_below.append(file)
+    return files_below
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit
 from lort_hub.errors import DatasetError
+from lort_hub.files import write_csv
 
 TAIL = 4096
 """Bytes at the end of an image, which tell most images of one size apart."""
@@ -77,12 +78,12 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
         >>> [one.row for one in list_duplicates(few.take([0, 1]), few.take([1, 2]))]
         [1, 1]
     """
-    found, files = [], {"training": set[str](), "test": set[str]()}
+    duplicates, files = [], {"training": set[str](), "test": set[str]()}
     for use, split, other in (("training", train, test), ("test", test, train)):
         for at, content, path in _read(split, np.flatnonzero(are_in(split, other)).tolist()):
             file = path.removeprefix(f"{root}/") if path else ""
             place = (split.name, int(split.rows[at]), file, split.class_names[split.labels[at]])
-            found.append(Duplicate(_checksum(content, path).hex(), use, *place))
+            duplicates.append(Duplicate(_checksum(content, path).hex(), use, *place))
             if content is None:
                 files[use].add(os.path.realpath(path or ""))
     if same := sorted(files["training"] & files["test"]):
@@ -90,7 +91,25 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
             f"{len(same):,} training images are test images, the same files, e.g. {same[0]}.\n"
             'Name other splits, or leave them out of the training with `on_duplicate="drop"`.'
         )
-    return tuple(sorted(found, key=lambda one: one.sha256))
+    return tuple(sorted(duplicates, key=lambda one: one.sha256))
+
+
+def write_duplicates(folder: Path, duplicates: Iterable[Duplicate]) -> None:
+    """Write duplicates.csv, a row for each image, where there are any.
+
+    Args:
+        folder: Where to write it.
+        duplicates: From `list_duplicates`; each is written once.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_duplicates(folder, [Duplicate("ab", "test", "test", 0, "test/ant/0.jpg", "ant")] * 2)
+        >>> (folder / "duplicates.csv").read_text().splitlines()[1:]
+        ['ab,test,test,0,test/ant/0.jpg,ant']
+    """
+    if rows := [one._asdict() for one in dict.fromkeys(duplicates)]:
+        write_csv(folder / "duplicates.csv", rows)
 
 
 def count_duplicates(duplicates: Sequence[Duplicate]) -> dict[str, int]:

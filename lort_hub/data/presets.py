@@ -51,18 +51,18 @@ def digits() -> dict[str, datasets.Dataset]:
     import datasets
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = np.round(found.images * (255 / 16)).astype(np.uint8)
+    data = load_digits()
+    pixels = np.round(data.images * (255 / 16)).astype(np.uint8)
     names = [str(digit) for digit in range(10)]
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
-    is_test = np.zeros(len(found.target), dtype=bool)
+    is_test = np.zeros(len(data.target), dtype=bool)
     for digit in range(10):
-        is_test[np.flatnonzero(found.target == digit)[-DIGITS_TEST_PER_CLASS:]] = True
+        is_test[np.flatnonzero(data.target == digit)[-DIGITS_TEST_PER_CLASS:]] = True
 
     def rows(chosen: NDArray[np.bool_]) -> datasets.Dataset:
         images = [datasets.Image().encode_example(image) for image in pixels[chosen]]
         return datasets.Dataset.from_dict(
-            {"image": images, "label": found.target[chosen].tolist()}, features=features
+            {"image": images, "label": data.target[chosen].tolist()}, features=features
         )
 
     return {"train": rows(~is_test), "test": rows(is_test)}

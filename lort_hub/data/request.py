@@ -1,4 +1,4 @@
-"""Keep together what was asked of a data set, and what was opened."""
+"""Hold the arguments that name a data set, and its opened splits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.errors import ConfigError
 
 if TYPE_CHECKING:
     import datasets
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user said of a data set.
+    """Arguments of `load_long_tailed` that say what to open.
 
     Attributes:
         spec: The data set, as written.
@@ -25,6 +26,10 @@ class Request:
         train_split: Name of the training split, or None.
         test_split: Name of the test split, or None.
         class_folder: Which folder below the split of an image folder is the class, or None.
+        group_column: Column of groups, which is not one of labels, or None.
+
+    Raises:
+        ConfigError: `class_folder` is another word.
     """
 
     spec: str
@@ -35,6 +40,12 @@ class Request:
     train_split: str | None = None
     test_split: str | None = None
     class_folder: ClassFolder | None = None
+    group_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be right before anything is opened."""
+        if self.class_folder not in (None, "first", "last"):
+            raise ConfigError(f'`class_folder` is {self.class_folder!r}, expected "first" or "last".')
 
 
 @dataclass

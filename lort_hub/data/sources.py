@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
@@ -23,28 +23,11 @@ if TYPE_CHECKING:
 TEST_SPLITS = ("test", "validation")
 
 
-def open_source(
-    spec: str,
-    train_split: str | None = None,
-    test_split: str | None = None,
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    image_root: str | Path | None = None,
-    class_folder: ClassFolder | None = None,
-    group_column: str | None = None,
-) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
+def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
     """Open a data set's training and test rows.
 
     Args:
-        spec: As in `load_long_tailed`.
-        train_split: Name of the training split, or None.
-        test_split: Name of the test split, or None.
-        image_column: Column of the images, or None.
-        label_column: Column of the labels, or None.
-        image_root: Folder of the images that a list names, or None.
-        class_folder: Which folder below the split of an image folder is the class, or None.
-        group_column: Column of groups, which is not one of labels, or None.
+        request: The arguments of `load_long_tailed`.
 
     Returns:
         {"train": rows, "test": rows or None where there is no such split}, and a JSON description with the
@@ -55,42 +38,49 @@ def open_source(
         HubUnavailableError: The Hub is needed and does not answer.
 
     Example:
-        >>> splits, origin = open_source("digits")
+        >>> splits, origin = open_source(Request("digits"))
         >>> len(splits["train"]), len(splits["test"])
         (1297, 500)
     """
-    found = parse_spec(spec)
-    preset = PRESETS.get(found.preset or "")
-    request = Request(
-        spec,
-        configuration=found.configuration,
-        image_column=image_column or (preset.image_column if preset else None),
-        label_column=label_column or (preset.label_column if preset else None),
-        image_root=Path(image_root) if image_root else None,
-        train_split=train_split,
-        test_split=test_split,
-        class_folder=class_folder,
+    spec = parse_spec(request.spec)
+    preset = PRESETS.get(spec.preset or "")
+    request = replace(
+        request,
+        configuration=spec.configuration,
+        image_column=request.image_column or (preset.image_column if preset else None),
+        label_column=request.label_column or (preset.label_column if preset else None),
     )
-    opened, revision = _open(found, request)
+    opened, revision = _open(spec, request)
     if opened.chosen is None:
         opened = _by_column(opened, request)
-        train_name = _choose(train_split, opened, "train_split") or _choose_train(opened, spec)
+        train_name = _choose(request.train_split, opened, "train_split") or _choose_train(
+            opened, request.spec
+        )
     else:
         train_name = opened.chosen[0]
     train = opened.splits[train_name]
-    columns = find_columns(train, request.image_column, request.label_column, group_column)
+    if not len(train):
+        raise DatasetError(f"Split '{train_name}' of '{request.spec}' holds no row to train on.")
+    columns = find_columns(train, request.image_column, request.label_column, request.group_column)
     _check_one_label(train, *columns)
     if opened.chosen is None:
-        test_name = _choose(test_split, opened, "test_split") or _labelled(opened, train_name, columns[1])
+        test_name = _choose(request.test_split, opened, "test_split") or _labelled(
+            opened, train_name, columns[1]
+        )
     else:
         test_name = opened.chosen[1]
+    if test_name == train_name:
+        raise DatasetError(
+            f"'{train_name}' is named as the training split and as the test split.\n"
+            "Name another one with `test_split`, or none: a fifth of each class is then held out."
+        )
     test = opened.splits[test_name] if test_name else None
     if test is not None and test_name is not None:
         test = _with_columns(test, columns, test_name)
         _note_order(train, test, columns[1], opened)
     origin = {
-        "name": found.name,
-        "dataset": found.source,
+        "name": spec.name,
+        "dataset": spec.source,
         "revision": revision,
         "train_split": train_name,
         "test_split": test_name,

@@ -10,6 +10,8 @@ from lort_hub.data.presets import PRESETS
 from lort_hub.errors import DatasetError, did_you_mean
 from lort_hub.files import missing_path
 
+EXPECTED = f"{', '.join(PRESETS)}, org/name on the Hub, or a folder or file that exists"
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -48,6 +50,9 @@ def parse_spec(spec: str) -> DatasetSpec:
         >>> parse_spec("https://huggingface.co/datasets/org/photos").repo_id
         'org/photos'
     """
+    if not spec.strip():
+        raise DatasetError(f"The name of the data set is empty.\nExpected {EXPECTED}.")
+    spec = spec.removeprefix("file://")
     path = Path(spec).expanduser()
     outer, _, configuration = spec.rpartition(":")
     if path.exists():
@@ -67,7 +72,7 @@ def parse_spec(spec: str) -> DatasetSpec:
         if "/" not in spec and not path.suffix:
             raise DatasetError(
                 f"Unknown data set '{spec}'.{did_you_mean(spec, [*PRESETS, *_beside(path)])}\n"
-                f"Expected {', '.join(PRESETS)}, org/name on the Hub, or a folder or file that exists."
+                f"Expected {EXPECTED}."
             )
         raise DatasetError(missing_path(path, spec, "dataset"))
     if parts is None:
@@ -85,7 +90,8 @@ def _local(path: Path, configuration: str | None = None) -> DatasetSpec:
     path = path.resolve()
     if path.is_dir():
         return DatasetSpec(str(path), path.name, configuration=configuration)
-    name = path.parent.name if path.suffix in (".csv", ".tsv", ".jsonl", ".txt", ".parquet") else path.stem
+    is_table = path.suffix in (".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet", ".arrow", ".feather")
+    name = path.parent.name if is_table else path.stem
     return DatasetSpec(str(path), name)
 
 
@@ -106,11 +112,11 @@ def _on_the_hub(spec: str) -> str | None:
     address = address or re.match(r"(?:hf://)?datasets/(.+/.+)", spec)
     if address is None:
         return None
-    found = address[1].split("?")[0].split("#")[0].rstrip("/")
-    if viewer := re.fullmatch(r"([^/]+/[^/]+)/viewer/([^/]+)(?:/.*)?", found):
+    name = address[1].split("?")[0].split("#")[0].rstrip("/")
+    if viewer := re.fullmatch(r"([^/]+/[^/]+)/viewer/([^/]+)(?:/.*)?", name):
         return f"{viewer[1]}:{viewer[2]}"
-    tree = re.fullmatch(r"([^/]+/[^/]+)/(?:tree|blob|resolve)/([^/]+)", found)
-    return f"{tree[1]}@{tree[2]}" if tree else found
+    tree = re.fullmatch(r"([^/]+/[^/]+)/(?:tree|blob|resolve)/([^/]+)", name)
+    return f"{tree[1]}@{tree[2]}" if tree else name
 
 
 def _beside(path: Path) -> list[str]:

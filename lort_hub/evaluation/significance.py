@@ -21,7 +21,8 @@ def paired_p_value(
 ) -> float:
     """Compute the two-sided bootstrap p-value of a difference in balanced accuracy between two heads.
 
-    The test images are resampled within each class.
+    The test images are resampled within each class. The p-value depends neither on their order nor on which
+    head comes first.
 
     Args:
         right: Whether one head is right on each test image (N,): 0 or 1, or a mean over seeds.
@@ -35,10 +36,13 @@ def paired_p_value(
         >>> paired_p_value(np.ones(100), np.tile([0, 1], 50), labels, resamples=100)
         0.01
     """
-    rng, difference = np.random.default_rng(seed), np.asarray(right, dtype=np.float64) - other
-    total = np.zeros(resamples)
-    for label in np.unique(labels):
-        values, counts = np.unique(difference[labels == label], return_counts=True)
+    difference = np.asarray(right, dtype=np.float64) - other
+    of_class = [labels == label for label in np.unique(labels)]
+    # The same random numbers whichever head comes first: of the two signs, the one that sorts last.
+    difference = max(difference, -difference, key=lambda signed: [sorted(signed[own]) for own in of_class])
+    rng, total = np.random.default_rng(seed), np.zeros(resamples)
+    for own in of_class:
+        values, counts = np.unique(difference[own], return_counts=True)
         drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
         total += drawn @ values / counts.sum()
     total = total.round(12)  # ties are ties whatever the order of the sum

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lort_hub.evaluation.arrays import to_array
 from lort_hub.evaluation.markdown import escape
-from lort_hub.evaluation.metrics import to_array
 from lort_hub.evaluation.report import Number, Report, ResultRow, Scores
 from lort_hub.evaluation.significance import Array, shifted_accuracy
 

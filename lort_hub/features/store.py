@@ -26,6 +26,7 @@ from torch import Tensor
 
 from lort_hub.data.transforms import EVAL_VIEW
 from lort_hub.errors import FeatureError
+from lort_hub.features.checked_files import CheckedFiles
 from lort_hub.features.distributed import Processes
 from lort_hub.features.matrix import BLOCK, FeatureMatrix, Part
 from lort_hub.files import write_atomically
@@ -80,7 +81,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         """Open an existing store; `FeatureStore.create` makes a new one."""
-        self.folder, self._intact = folder, set[tuple[str, int, int]]()
+        self.folder, self._checked = folder, CheckedFiles(folder)
         self.unseen: NDArray[np.bool_] | None = None
         self.groups: NDArray[np.int64] | None = None
         try:
@@ -133,7 +134,7 @@ class FeatureStore:
         parts = range(self.num_parts) if parts is None else parts
         intact = set()
         for part, path in self._files(view, parts):
-            if self._is_intact(path):
+            if self._checked.is_intact(path):
                 intact.add(part)
             else:
                 path.unlink(missing_ok=True)  # another process deletes damaged files too
@@ -167,7 +168,7 @@ class FeatureStore:
                 f"The backbone gives {problem}, first for sample {first}.\nExpected finite numbers: {remedy}."
             )
         tensors = {"x": stored.contiguous(), "y": y, "rows": rows, "skipped": torch.tensor(skipped).long()}
-        self._write(f"{view}-{part:05d}", save_safetensors(tensors))
+        self._checked.write(f"{view}-{part:05d}", save_safetensors(tensors))
 
     def save_result(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Save a result of the features beside them, atomically, in place of an older one.
@@ -178,7 +179,7 @@ class FeatureStore:
             about: Its other values, JSON-ready.
         """
         data = save_safetensors(tensors, metadata={"about": json.dumps(about)})
-        written = self._write(f"result-{name}", data)
+        written = self._checked.write(f"result-{name}", data)
         for older in self.folder.glob(f"result-{name}-*.safetensors"):
             if older != written:
                 older.unlink(missing_ok=True)
@@ -186,18 +187,12 @@ class FeatureStore:
     def load_result(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Load the tensors and values of a saved result; None where it is absent or damaged."""
         for path in sorted(self.folder.glob(f"result-{name}-*.safetensors")):
-            if self._is_intact(path):
+            if self._checked.is_intact(path):
                 with safe_open(path, framework="pt") as file:
                     tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
                     return tensors, json.loads(file.metadata()["about"])
             path.unlink(missing_ok=True)
         return None
-
-    def _write(self, name: str, data: bytes) -> Path:
-        path = self.folder / f"{name}-{hashlib.sha256(data).hexdigest()}.safetensors"
-        if not self._is_intact(path):
-            write_atomically(path, data)
-        return path
 
     def load(self, view: str = EVAL_VIEW) -> Features:
         """Read one complete view into memory.
@@ -247,7 +242,7 @@ class FeatureStore:
         """
         processes = processes or Processes()
         share = self.share(processes.index, processes.count)
-        paths = {part: path for part, path in self._files(view, share) if self._is_intact(path)}
+        paths = {part: path for part, path in self._files(view, share) if self._checked.is_intact(path)}
         dim = _read(next(iter(paths.values())), "x").shape[1] if paths else 0
         num_parts, dims = processes.gather(torch.tensor([[len(paths), dim]])).T
         if num_parts.sum() < self.num_parts:
@@ -269,7 +264,7 @@ class FeatureStore:
         """List the positions of images that could not be decoded; each process reads its share."""
         processes = processes or Processes()
         share = self.share(processes.index, processes.count)
-        parts = {part: path for part, path in self._files(EVAL_VIEW, share) if self._is_intact(path)}
+        parts = {part: path for part, path in self._files(EVAL_VIEW, share) if self._checked.is_intact(path)}
         rows = [torch.empty(0).long(), *(_read(path, "skipped") for path in parts.values())]
         return sorted(processes.gather(torch.cat(rows)).tolist())
 
@@ -280,24 +275,9 @@ class FeatureStore:
             if part in parts:
                 yield part, path
 
-    def _is_intact(self, path: Path) -> bool:
-        """Compare a file with the checksum in its name; the file is read again only if it has changed."""
-        try:
-            stat = path.stat()
-            state = (path.name, stat.st_mtime_ns, stat.st_size)
-            if state not in self._intact and _sha256(path) == path.stem.rpartition("-")[2]:
-                self._intact.add(state)
-            return state in self._intact
-        except FileNotFoundError:  # another process deletes damaged files
-            return False
-
 
 def _read(path: Path, name: str) -> Tensor:
     """Map one tensor of a part from its file: its pages are read when they are used."""
     with safe_open(path, framework="pt") as file:
         tensor: Tensor = file.get_tensor(name)
         return tensor
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

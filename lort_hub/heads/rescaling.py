@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lort_hub.errors import ConfigError
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import BLOCK, FeatureMatrix
 from lort_hub.heads.solvers.descent import descend
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.solvers.objective import Objective, sample_weights
@@ -132,16 +132,16 @@ class DisAlignHead:
     Attributes:
         weight: W (K, D), float32.
         bias: b (K,), float32.
-        alpha: Factors (K,), float32.
-        beta: Offsets (K,), float32.
-        v: Weight (D,) of the confidence, float32.
-        c: Bias () of the confidence, float32.
+        alpha: Factors (K,), float64.
+        beta: Offsets (K,), float64.
+        v: Weight (D,) of the confidence, float64.
+        c: Bias () of the confidence, float64.
 
     Example:
         >>> one, zero = torch.ones(2), torch.zeros(2)
         >>> DisAlignHead(torch.eye(2), zero, 3 * one, zero, zero, torch.tensor(0.0)).logits(torch.eye(2))
-        tensor([[2., 0.],
-                [0., 2.]])
+        tensor([[ 0., -2.],
+                [-2.,  0.]])
     """
 
     weight: Tensor
@@ -152,9 +152,18 @@ class DisAlignHead:
     c: Tensor
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute logits (N, K) of features (N, D)."""
-        z = torch.addmm(self.bias, x, self.weight.T)
-        return _aligned(z, x @ self.v + self.c, self.alpha, self.beta)
+        """Compute logits (N, K) of features (N, D), less the largest of each sample.
+
+        The softmax ignores it. In float64 up to there: where the loss has no minimum, alpha and beta are so
+        large that float32 would lose z beside them.
+        """
+        return torch.cat([self._logits(rows) for rows in x.split(BLOCK)])
+
+    def _logits(self, x: Tensor) -> Tensor:
+        z = torch.addmm(self.bias, x, self.weight.T).double()
+        confidence = x.double() @ self.v.double() + self.c
+        aligned = _aligned(z, confidence, self.alpha, self.beta)
+        return aligned.sub_(aligned.amax(dim=1, keepdim=True)).to(x)
 
 
 def disalign(
@@ -217,8 +226,8 @@ def disalign(
         processes=matrix.processes,
     )
     v = slope / deviation
-    tensors = (weight, bias, alpha, beta, v, intercept - mean @ v)
-    return DisAlignHead(*(tensor.detach().float() for tensor in tensors))
+    learned = (tensor.detach() for tensor in (alpha, beta, v, intercept - mean @ v))
+    return DisAlignHead(weight.float(), bias.float(), *learned)
 
 
 def _aligned(z: Tensor, confidence: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:

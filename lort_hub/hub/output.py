@@ -14,6 +14,7 @@ from lort_hub import records
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.save import check_saved, save_model
 from lort_hub.data.dataset import LongTailedData
+from lort_hub.data.overlap import write_duplicates
 from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
@@ -125,8 +126,7 @@ def save_output(
         write_json(staged / "metrics.json", metrics.to_json())
         write_json(staged / "run.json", run.to_json())
         write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
-        if data.duplicates:
-            write_csv(staged / "duplicates.csv", [one._asdict() for one in data.duplicates])
+        write_duplicates(staged, data.duplicates)
         write_plots(staged / "plots", run.data.class_counts, reports)
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 

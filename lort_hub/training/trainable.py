@@ -111,7 +111,7 @@ def merge_lora(model: Any) -> nn.Module:
 
 def _with_lora(backbone: Backbone, rank: int) -> nn.Module:
     if find_spec("peft") is None:
-        raise ConfigError('`tune="lora"` needs the package peft: pip install peft')
+        raise ConfigError("`tune=\"lora\"` needs peft: pip install '.[lora]' in the clone of lort_hub")
     from peft import LoraConfig, get_peft_model
     from torch import nn
 

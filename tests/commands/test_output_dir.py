@@ -1,11 +1,15 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
-from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure
+from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.command_line import LORT_HUB_COMMAND
+from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure, start_run
 from lort_hub.errors import CheckpointError
 from tests.support.files import fill
 
@@ -30,6 +34,22 @@ def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
             check_output_dir(tmp_path / "locked" / "out", overwrite=False)
 
 
+@pytest.mark.parametrize("name", ["dataset", "image_root", "backbone"])
+@pytest.mark.parametrize("inner", ["", "photos/train"])
+def test_what_a_run_reads_is_never_overwritten(tmp_path, name, inner):  # q1, q3, vitcopy
+    out = tmp_path / "out"
+    fill(tmp_path, {"out/run.json": "{}", "out/photos/train/ant/0.jpg": ""})
+    accelerator = Accelerator(cpu=True)
+    start_run(RunArguments(output_dir=out, overwrite=True, dataset="digits"), accelerator)
+    spec = f"local-dir:{out / inner}" if name == "backbone" else str(out / inner)
+    arguments = RunArguments(output_dir=out, overwrite=True, **{"dataset": "digits", name: spec})
+    with pytest.raises(
+        CheckpointError, match=f"--{name.replace('_', '-')} .* which --overwrite would replace"
+    ):
+        start_run(arguments, accelerator)
+    assert (out / "photos/train/ant/0.jpg").exists()
+
+
 def test_finished_run_is_recognised_by_its_arguments(tmp_path):
     ran = {"method": "lort", "seed": 0, "resume": False, "num_workers": 4, "output_dir": "out"}
     assert not is_finished(tmp_path, ran)
@@ -49,11 +69,16 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("kind", TROUBLES)
-def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, capsys):
+def test_whatever_hinders_the_output_the_message_ends_with_how_to_go_on(kind, capsys, monkeypatch):
+    monkeypatch.setenv(LORT_HUB_COMMAND, "lort-hub retrain --num-processes 2")
+    flags = ["--dataset", "my photos", "--push-to-hub", "me/photos", "--resume", "--output-dir", "x"]
+    monkeypatch.setattr(sys, "argv", ["retrain.py", *flags])
     trouble, said = TROUBLES[kind]
     with pytest.raises(CheckpointError) as raised, kept_on_failure("the weights are in x"):
         raise trouble
     assert str(raised.value) == (
-        f"{said}\nNothing is lost: the weights are in x. The same command with --resume goes on from there."
+        f"{said}\nNothing is lost: the weights are in x. To go on from there:\n"
+        "lort-hub retrain --num-processes 2 --dataset 'my photos' "
+        "--push-to-hub me/photos --output-dir x --resume"
     )
     assert ("Traceback" in capsys.readouterr().err) == (kind == "a bug's")

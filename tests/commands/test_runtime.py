@@ -1,6 +1,8 @@
 import errno
+import io
 import os
 import signal
+import sys
 
 import pytest
 from accelerate.state import AcceleratorState
@@ -38,6 +40,14 @@ def test_what_the_disk_refuses_is_one_message(capsys, number):
     assert code == 1
     assert shown.startswith(f"error: Cannot write some/file: {os.strerror(number)}.\n")
     assert "--output-dir" in shown
+
+
+def test_a_terminal_of_ascii_shows_other_letters_escaped(monkeypatch):  # x10
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    run(lambda: print("out/日本"))
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"out/\\u65e5\\u672c\n"
 
 
 def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):

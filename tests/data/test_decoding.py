@@ -168,6 +168,19 @@ def test_png_with_much_text_is_said_to_be_whole():  # i10
         split_of([encode(noise_image(1), "PNG", pnginfo=about)]).image(0)
 
 
+def test_pointer_of_git_lfs_is_called_so(tmp_path):
+    pointer = tmp_path / "0.jpg"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(BadImageError, match="a pointer of Git LFS, .*`git lfs pull`"):
+        ImageSplit(
+            datasets.Dataset.from_dict(
+                {"image": [{"bytes": None, "path": str(pointer)}]},
+                features=datasets.Features({"image": datasets.Image(decode=False)}),
+            ),
+            np.arange(1), np.arange(1), "image", "train", ("ant", "bee"),
+        ).image(0)  # fmt: skip
+
+
 def heic():
     pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
@@ -184,7 +197,7 @@ def test_heic_names_the_package_without_it(monkeypatch):  # d08
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     register_heif.cache_clear()
     try:
-        with pytest.raises(BadImageError, match=r"pip install 'lort_hub\[heic\]'"):
+        with pytest.raises(BadImageError, match=r"pip install '\.\[heic\]'"):
             split_of([b"\0\0\0\x18ftypheic" + bytes(20)]).image(0)
     finally:
         register_heif.cache_clear()

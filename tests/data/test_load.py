@@ -9,7 +9,7 @@ from PIL import Image
 
 from lort_hub.data.dataset import BadImageError
 from lort_hub.data.load import load_long_tailed
-from lort_hub.errors import DatasetError
+from lort_hub.errors import ConfigError, DatasetError
 from tests.support.hub_client import Client
 from tests.support.images import noise_image, png
 
@@ -154,10 +154,13 @@ def test_labels_are_checked_before_any_image(tmp_path, train, test, message):
         ({"label_column": "lable"}, "Did you mean 'label'"),
         ({"image_column": "picture"}, "expects one of: image, label"),
         ({"test_split": "tset"}, "Did you mean 'test'"),
+        ({"class_folder": "middle"}, 'expected "first" or "last"'),
+        ({"subset": "shufle"}, 'expected "first" or "shuffle"'),
+        ({"on_duplicate": "dorp"}, 'expected "keep" or "drop"'),
     ],
 )
 def test_wrong_names_are_answered_with_the_right_ones(photos, options, message):
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises((DatasetError, ConfigError), match=message):
         load_long_tailed(**{"spec": str(photos), **options})
 
 

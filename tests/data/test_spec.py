@@ -17,6 +17,7 @@ def here(tmp_path, monkeypatch):
 
 
 ANSWERS = {
+    "x3-empty": ("", "The name of the data set is empty"),
     "x3": ("in/basee", r"No folder 'in/basee' .*Did you mean 'base'\?\nFor a .*hf://datasets/in/"),
     "x3-deep": ("in/base/more/photos", r"No folder 'in/base/more/photos'.*\nThere is no '.*/in/base/more'"),
     "x3-dot": ("./inn", "No folder './inn' .*Did you mean 'in'"),
@@ -61,6 +62,10 @@ def test_names_of_hub_data_sets(spec, repo_id, configuration, revision):
     found = parse_spec(spec)
     assert (found.repo_id, found.configuration, found.revision) == (repo_id, configuration, revision)
     assert found.name == repo_id.split("/")[1]
+
+
+def test_address_of_a_local_file_is_its_path(here):
+    assert parse_spec(f"file://{here}/in").source == str(here / "in")
 
 
 def test_folder_wins_over_every_other_reading(here):

@@ -9,7 +9,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from lort_hub.errors import ConfigError, FeatureError
-from lort_hub.evaluation.metrics import class_groups, evaluate, logits_magnitude, regularized_std
+from lort_hub.evaluation.magnitude import logits_magnitude, regularized_std
+from lort_hub.evaluation.metrics import class_groups, evaluate
 from lort_hub.evaluation.report import Report
 
 

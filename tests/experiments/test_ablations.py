@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from lort_hub.evaluation.metrics import logits_magnitude
+from lort_hub.evaluation.magnitude import logits_magnitude
 from lort_hub.experiments.ablations import (
     DECAYS,
     DELTAS,

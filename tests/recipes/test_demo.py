@@ -176,7 +176,7 @@ def test_without_gradio_it_says_how_to_get_it(outputs, client):
     exit_code, said = client.run(f"import sys; {code}", outputs["timm"])
     assert exit_code == 2
     assert said.startswith("error: The page needs gradio (")
-    assert said.endswith("): pip install 'lort_hub[demo]'\n")
+    assert said.endswith("): pip install '.[demo]' in the clone\n")
     exit_code, said = client.run(f"import sys; {code}", "--help")
     assert (exit_code, "--port" in said) == (0, True)
 

@@ -1,6 +1,7 @@
 """Runs that were killed, or could not write their output, go on and end as if they had been left alone."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -91,8 +92,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(photos, tmp_path):
     assert weights(tmp_path / "b") == weights(tmp_path / "alone")
 
 
-AGAIN = "The same command with --resume goes on from there."
-KEPT = f"Nothing is lost: the trained weights are in out-training. {AGAIN}"
+KEPT = "Nothing is lost: the trained weights are in out-training. To go on from there:"
+
+
+def resuming(flags, recipe="train.py"):
+    """The command that goes on from what a run has kept."""
+    return shlex.join(["python", f"recipes/{recipe}", *map(str, flags), "--resume"])
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ def test_trained_weights_outlive_a_disk_that_is_full_at_the_end(photos, alone, t
     assert (full["code"], resumed["code"]) == (1, 0), (full, resumed)
     message = full["said"].partition("error: ")[2].splitlines()
     assert message[0].startswith(f"Cannot write {tmp_path / 'out'}: ")
-    assert message[-1] == KEPT
+    assert message[-2:] == [KEPT, resuming(flags_for(photos, "out"))]
     assert "Traceback" not in full["said"]
     assert "going on from out-training/epoch_0003" in resumed["said"]
     assert "loss" not in resumed["said"]
@@ -133,7 +138,7 @@ def test_trained_weights_outlive_another_process_that_fills_the_folder(photos, a
     )
     assert (filled["code"], refused["code"]) == (1, 1)
     assert "out was filled by another process meanwhile; it is left as it is." in filled["said"]
-    assert filled["said"].splitlines()[-1] == KEPT
+    assert filled["said"].splitlines()[-2:] == [KEPT, resuming(flags_for(photos, "out"))]
     assert "out is not empty" in refused["said"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs.txt"]
     (tmp_path / "out").rename(tmp_path / "theirs")
@@ -155,7 +160,8 @@ def test_a_run_that_was_to_replace_another_goes_on_to_do_so(photos, tmp_path):
         tmp_path,
     )
     assert (first["code"], full["code"], without["code"]) == (0, 1, 1), without
-    assert full["said"].splitlines()[-1] == KEPT
+    replacing = flags_for(photos, "out", "--holdout", "0", "--overwrite")
+    assert full["said"].splitlines()[-2:] == [KEPT, resuming(replacing)]
     # The old output is of the same arguments: taken for this run's, it would cost this one its checkpoints.
     assert "out-training holds an interrupted run that was to replace out" in without["said"]
     assert resumed["code"] == 0, resumed
@@ -177,8 +183,8 @@ def test_a_fitted_head_outlives_an_output_that_cannot_be_written(photos, tmp_pat
         tmp_path,
     )
     assert (alone["code"], stopped["code"]) == (0, 1), stopped
-    kept = stopped["said"].splitlines()[-1]
-    assert kept == f"Nothing is lost: features and head are in the cache. {AGAIN}"
+    kept = "Nothing is lost: features and head are in the cache. To go on from there:"
+    assert stopped["said"].splitlines()[-2:] == [kept, resuming([*flags, "out"], "retrain.py")]
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": "retrain.py"}], tmp_path)[0]
     assert resumed["code"] == 0, resumed
@@ -200,7 +206,8 @@ def test_results_outlive_an_output_that_cannot_be_written(photos, tmp_path, reci
     plan = [{"flags": [*flags, "out"], "at_output": "filled"}, {"flags": [*flags, "alone"]}]
     stopped, alone = serve([{**step, "recipe": recipe} for step in plan], tmp_path)
     assert (stopped["code"], alone["code"]) == (1, 0), stopped
-    assert stopped["said"].splitlines()[-1].startswith("Nothing is lost: the results are in out-unfinished.")
+    kept = "Nothing is lost: the results are in out-unfinished. To go on from there:"
+    assert stopped["said"].splitlines()[-2:] == [kept, resuming([*flags, "out"], recipe)]
     shutil.rmtree(tmp_path / "out")
     resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": recipe}], tmp_path)[0]
     assert resumed["code"] == 0, resumed

@@ -1,5 +1,6 @@
 """The main job as a user runs it: a subprocess, and its output in a process that cannot import lort_hub."""
 
+import csv
 import json
 import shutil
 import time
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from lort_hub import LortHead
 from lort_hub.data.load import load_long_tailed
 from tests.support.models import timm_folder, transformers_folder
-from tests.support.recipes import SMALL, retrain, run, run_plain, run_together, start
+from tests.support.recipes import SMALL, retrain, run, run_plain, run_together, serve, start
 
 PLAIN = """
 import json, sys
@@ -90,7 +91,6 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
         ["README.md", "config.json", "metrics.json", "model.safetensors", "per_class.csv", "run.json"]
-        + ["duplicates.csv"]  # the photos of the two splits are the same
         + ["head/README.md", "head/config.json", "head/model.safetensors"]
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )
@@ -104,6 +104,24 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     assert len(record["data"]["train_rows"]) == 18
     assert json.loads((out / "config.json").read_text())["label_names"] == ["ant", "bee", "cat"]
     assert not list(tmp_path.glob(".*"))  # nothing staged is left
+
+
+def test_every_recipe_lists_the_copies_that_it_speaks_of(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(tmp_path / "photos/test/ant/0.png", tmp_path / "photos/train/ant/copy.png")
+    flags = [*SMALL, "--dataset", "photos", "--output-dir"]
+    more = {"retrain": ["--method", "ce"], "compare": ["--methods", "ncm"], "sweep": ["--studies", "delta"]}
+    plan = [{"recipe": f"{name}.py", "flags": [*flags, name, *own]} for name, own in more.items()]
+    for name, finished in zip(more, serve(plan, tmp_path), strict=True):
+        assert finished["code"] == 0, finished["said"]
+        assert "1 of 12 test images are training images too, byte for byte" in finished["said"]
+        assert "duplicates.csv in the output folder lists them" in finished["said"]
+        with (tmp_path / name / "duplicates.csv").open() as file:
+            listed = [(row["used_for"], row["file"], row["class_name"]) for row in csv.DictReader(file)]
+        assert sorted(listed) == [
+            ("test", "test/ant/0.png", "ant"),
+            ("training", "train/ant/copy.png", "ant"),
+        ]
 
 
 def test_a_second_run_extracts_nothing_and_finds_the_same_head(photos, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import zipfile
 from pathlib import Path
 
 import datasets
@@ -78,6 +79,42 @@ def write_csv(file, rows, header=("image_id", "label"), delimiter=",", encoding=
     with file.open("w", newline="", encoding=encoding) as opened:
         writer = csv.writer(opened, delimiter=delimiter)
         writer.writerows(([header] if header else []) + list(rows))
+
+
+def both(folder, write):
+    """Write train.parquet and test.parquet."""
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        write(folder / f"{split}.parquet", labels)
+    return folder
+
+
+def texts(labels):
+    """Names of labels."""
+    return [NAMES[label] for label in labels]
+
+
+def zipped(file, folder):
+    """Write a zip archive of what lies in a folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+
+
+def class_folders(folder):
+    """Class folders of two splits."""
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        write_pictures(folder / split, labels, "{label}/{row}.png")
+    return folder
+
+
+def competition(folder, rows=lambda rows: rows, **options):
+    """train.csv beside train_images/ and test_images/, the second without labels."""
+    listed = write_pictures(folder / "train_images", TRAIN)
+    write_pictures(folder / "test_images", TEST)
+    write_csv(folder / "train.csv", rows(listed), **options)
+    return folder
 
 
 class Forms:

@@ -150,7 +150,7 @@ def test_what_is_frozen_neither_drops_out_nor_takes_batch_statistics(tune):
 
 def test_lora_without_peft_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match="pip install peft"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[lora\]'"):
         select_trainable(new("test_vit")[0], "lora")
 
 

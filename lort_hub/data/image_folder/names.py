@@ -68,6 +68,19 @@ def fold(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
+def names_alike(names: Iterable[str]) -> list[list[str]]:
+    """Group the names that look the same: they differ in capitals, blanks or the Unicode form of a letter.
+
+    Example:
+        >>> names_alike(["ant", "Ant ", "bee"])
+        [['ant', 'Ant ']]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(fold(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _words(name: str) -> set[str]:
     return {word for word in re.split(r"[^a-z]+", fold(name)) if word}
 

@@ -9,21 +9,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
 from lort_hub.data.image_folder.names import are_parts, fold, kind_of
 from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
-from lort_hub.data.image_folder.tree import NOT_OPENED, Folder, extension_of, list_pictures, printable
+from lort_hub.data.image_folder.tree import (
+    NO_IMAGE,
+    NOT_OPENED,
+    Folder,
+    extension_of,
+    list_pictures,
+    printable,
+)
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
 
-TABLES = frozenset([".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".tar"])
-DATA_FILES = frozenset([".parquet", ".arrow", ".tar"])
+TABLES = frozenset([".parquet", ".arrow", ".feather", ".csv", ".tsv", ".jsonl", ".tar"])
 ABOVE = "above the class folders"
 BESIDE = "beside the pictures, as masks are"
 NO_LABELS = "no class folders"
+ANNOTATIONS = frozenset([".txt", ".xml", ".json"])
 NOT_LISTED = "not in the list of labels"
 UNUSED = "another split"
 NO_SPLIT = "no split"
@@ -88,21 +96,18 @@ def read_image_folder(
         ['ant', 'bee', 'cat']
     """
     root = list_pictures(str(folder.resolve()))
-    found = {kind.extension for one in root.below() for kind in one.passed}
-    if found & TABLES and label_column is not None:
+    extensions = {kind.extension for one in root.below() for kind in one.passed}
+    if extensions & TABLES and label_column is not None:
         return None
     if not root.total:
-        _refuse_unreadable(root, has_table=bool(found & TABLES))
+        _refuse_unreadable(root, has_table=bool(extensions & TABLES))
         return None
     layout = find_layout(root, train_split, test_split)
     train = classes_of(layout.train, layout.train_name, class_folder)
     if len(train) < 2 or are_parts(list(train)):
-        if found & TABLES:
+        if extensions & TABLES:
             return None
-        raise _no_class_folders(layout.train, train)
-    beside = {kind.extension for one in (root, *root.folders) for kind in one.passed}
-    if layout.is_flat and beside & DATA_FILES:
-        return None
+        raise _no_class_folders(root, layout.train, train)
     plan = _Plan()
     plan.read("train", layout.train, layout.train_name, train)
     for one in layout.others:
@@ -186,7 +191,6 @@ def _carry_out(plan: _Plan, root: Folder, layout: Layout, test: Folder | None) -
         test_split=test.name if test else None,
         left_out=left_out,
         empty_classes=tuple(plan.empty),
-        alike=_alike(names),
     )
 
 
@@ -226,14 +230,6 @@ def _check_test_classes(
     )
 
 
-def _alike(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Names that look the same, together."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(fold(name), []).append(name)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
-
-
 def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
     """Refuse a folder of pictures none of which can be opened; any other may hold a table."""
     kinds = Counter[tuple[str, str]]()
@@ -242,14 +238,28 @@ def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
             if kind.reason.startswith(NOT_OPENED):
                 kinds[kind.extension, kind.reason] += files
     if kinds and not has_table:
-        told = [f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()]
-        raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(told)}.")
+        descriptions = [
+            f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()
+        ]
+        raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.")
 
 
-def _no_class_folders(split: Folder, classes: Collection[str]) -> DatasetError:
+def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> DatasetError:
     inside = f"one class folder, {next(iter(classes))!r}" if len(classes) == 1 else "no class folders"
+    files = Counter[str]()
+    for kind, count in (kind for one in root.below() for kind in one.passed.items()):
+        files[kind.extension] += count if kind.reason == NO_IMAGE else 0
+    extension, number = next(iter(files.most_common(1)), ("", 0))
+    advice = advice_on(name for one in (root, *root.folders) for name in one.examples.values())
+    if extension in ANNOTATIONS and number >= split.total:
+        advice = (
+            f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
+            "objects out, one class an image."
+        )
+    problem = (
+        f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. {advice}"
+    )
     return DatasetError(
-        f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more.\n"
-        "Make it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a metadata.csv beside "
-        "the pictures, with the columns file_name and label."
+        f"{problem.strip()}\nMake it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a "
+        "metadata.csv beside the pictures, with the columns file_name and label."
     )

@@ -49,7 +49,6 @@ class FolderReading:
         test_split: Name of the test split.
         left_out: Files that were not read.
         empty_classes: Class folders without a picture, as SPLIT/CLASS.
-        alike: Classes whose names differ only in capitals, blanks or the Unicode form of a letter.
     """
 
     folder: Path
@@ -59,7 +58,6 @@ class FolderReading:
     test_split: str | None
     left_out: tuple[LeftOut, ...] = ()
     empty_classes: tuple[str, ...] = ()
-    alike: tuple[tuple[str, ...], ...] = ()
 
     def origin(self) -> dict[str, Any]:
         """Describe the origin of the rows, JSON-ready; what was not read is counted over all classes."""
@@ -88,11 +86,8 @@ class FolderReading:
                 "The class folders are the labels; `label_column` takes a column of the table instead."
             )
         if self.empty_classes:
-            told = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
-            lines.append(f"Class folders without a picture that could be read: {shortened(told)}.")
-        lines += [
-            f"Classes whose names look the same: {', '.join(map(repr, names))}." for names in self.alike
-        ]
+            descriptions = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
+            lines.append(f"Class folders without a picture that could be read: {shortened(descriptions)}.")
         return lines
 
     def _instead(self, name: str) -> str:

@@ -74,14 +74,14 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
 
 
 def _named(root: Folder, name: str, argument: str) -> Folder:
-    found = _find(root, name)
-    if found is None:
+    folder = _find(root, name)
+    if folder is None:
         names = [one.name for one in root.filled]
         raise DatasetError(
             f"No split '{name}' in '{root.name}'.{did_you_mean(name, names)}\n"
             f"`{argument}` expects a folder with pictures, e.g. one of: {names_of(root.filled)}."
         )
-    return found
+    return folder
 
 
 def _find(root: Folder, name: str) -> Folder | None:

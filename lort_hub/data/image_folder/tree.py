@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from lort_hub.data.decoding import register_heif
+from lort_hub.data.decoding import HEIC_PACKAGE, register_heif
 from lort_hub.errors import DatasetError
 
 USUAL = frozenset(
@@ -61,7 +61,7 @@ BROKEN_LINK = "broken link"
 READ_ELSEWHERE = "link to a folder that is read elsewhere"
 OUTPUT_FOLDER = "output folder of lort_hub"
 NOT_OPENED = "a picture that Pillow cannot open"
-HEIF_NOT_OPENED = f"{NOT_OPENED}: pip install 'lort_hub[heic]'"
+HEIF_NOT_OPENED = f"{NOT_OPENED}: {HEIC_PACKAGE}"
 
 
 class Passed(NamedTuple):
@@ -169,8 +169,8 @@ def list_pictures(path: str) -> Folder:
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(path) as found:
-            return sorted(found, key=attrgetter("name"))
+        with os.scandir(path) as entries:
+            return sorted(entries, key=attrgetter("name"))
     except OSError as cause:
         raise DatasetError(
             f"Cannot list '{printable(path)}': {cause.strerror}.\n"
@@ -185,8 +185,8 @@ def _count_hidden(parent: Folder, hidden: Folder) -> None:
 
 
 def _key(path: str) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116
-    return found.st_dev, found.st_ino
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_dev, status.st_ino
 
 
 def _leads_to(is_kind: Callable[[], bool]) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from lort_hub.data.decoding import register_heif
+from lort_hub.data.decoding import opens
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError, did_you_mean
 
@@ -24,6 +21,9 @@ LABEL_NAMES = (
 
 NO_LABELS = ("__key__", "__url__", "__index_level_0__")
 """Columns that libraries add to a table."""
+
+BASE64 = ("data:image", "/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD")
+"""First letters of images that are written as base64 text."""
 
 PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "double")
 MOST_CLASSES = 0.5
@@ -45,8 +45,8 @@ def find_columns(
         DatasetError: A named column does not exist, none fits, or several do.
 
     Example:
-        >>> from lort_hub.data.sources import open_source
-        >>> splits, _ = open_source("digits")
+        >>> from lort_hub.data.presets import digits
+        >>> splits = digits()
         >>> find_columns(splits["train"], None, None)
         ('image', 'label')
     """
@@ -78,13 +78,13 @@ def find_image_column(rows: datasets.Dataset, asked: str | None) -> str:
             raise DatasetError(_no_image(rows, f"Column '{asked}' holds no encoded images."))
         return asked
     kinds = rows.features
-    found = [name for name in kinds if isinstance(kinds[name], datasets.Image)]
-    if not found:
+    candidates = [name for name in kinds if isinstance(kinds[name], datasets.Image)]
+    if not candidates:
         encoded = [name for name in kinds if _holds_bytes(kinds[name])]
-        found = [name for name in encoded if _is_opened(rows, name)] or encoded
-    if not found:
+        candidates = [name for name in encoded if _is_opened(rows, name)] or encoded
+    if not candidates:
         raise DatasetError(_no_image(rows, f"No image column found among: {', '.join(rows.column_names)}."))
-    return _only(found, "image", "image_column", IMAGE_NAMES)
+    return _only(candidates, "image", "image_column", IMAGE_NAMES)
 
 
 def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> str:
@@ -126,12 +126,12 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
     if usual := [name for name in plain if name.lower() in LABEL_NAMES]:
         return _only(usual, "label", "label_column", LABEL_NAMES)
     flags = [name for name in plain if _is_flag(rows, name)]
-    found = [name for name in plain if _repeats(rows, name)]
-    if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(found) <= set(flags)):
+    candidates = [name for name in plain if _repeats(rows, name)]
+    if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
         raise DatasetError(_one_hot(rows, flags))
-    if not found:
+    if not candidates:
         raise DatasetError(_no_label(rows, plain))
-    return _only(found, "label", "label_column", LABEL_NAMES)
+    return _only(candidates, "label", "label_column", LABEL_NAMES)
 
 
 def _check_exists(rows: datasets.Dataset, asked: str, argument: str) -> None:
@@ -143,14 +143,14 @@ def _check_exists(rows: datasets.Dataset, asked: str, argument: str) -> None:
         )
 
 
-def _only(found: Sequence[str], kind: str, argument: str, usual: Sequence[str]) -> str:
+def _only(candidates: Sequence[str], kind: str, argument: str, usual: Sequence[str]) -> str:
     """The one column that fits, or the one of them that has the usual name."""
-    preferred = [name for name in found if name.lower() in usual]
-    if len(found) == 1 or len(preferred) == 1:
-        return (preferred or list(found))[0]
+    preferred = [name for name in candidates if name.lower() in usual]
+    if len(candidates) == 1 or len(preferred) == 1:
+        return (preferred or list(candidates))[0]
     raise DatasetError(
-        f"Several columns could be the {kind}: {', '.join(found)}.\n"
-        f'Choose one, e.g. `{argument}="{found[0]}"`.'
+        f"Several columns could be the {kind}: {', '.join(candidates)}.\n"
+        f'Choose one, e.g. `{argument}="{candidates[0]}"`.'
     )
 
 
@@ -171,16 +171,9 @@ def _holds_bytes(kind: Any) -> bool:
 
 def _is_opened(rows: datasets.Dataset, column: str) -> bool:
     """Whether Pillow knows the first image of a column of bytes."""
-    register_heif()
-    for cell in rows.select(range(min(len(rows), 20)))[column][:]:
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if data:
-            try:
-                Image.open(io.BytesIO(data)).close()
-            except Exception:  # decoders raise anything at what is no image
-                return False
-            return True
-    return False
+    cells = rows.select(range(min(len(rows), 20)))[column][:]
+    contents = (cell.get("bytes") if isinstance(cell, dict) else cell for cell in cells)
+    return opens(next((data for data in contents if data), b""))
 
 
 def _values(rows: datasets.Dataset, column: str) -> list[Any]:
@@ -232,6 +225,15 @@ def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:
 
 
 def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
+    other = next(
+        (name for name in rows.column_names if name.lower() in LABEL_NAMES and name not in plain), None
+    )
+    if other:
+        kind = rows.features[other]
+        return (
+            f"Column '{other}' holds {getattr(kind, 'dtype', kind)}, expected class labels, numbers or "
+            "texts.\nWrite the names of the classes into it, or name another column with `label_column`."
+        )
     if plain:
         counts = ", ".join(f"'{name}' has {len(set(map(str, _values(rows, name))))}" for name in plain[:5])
         return (
@@ -245,20 +247,27 @@ def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
     )
 
 
-def _no_image(rows: datasets.Dataset, found: str) -> str:
+def _no_image(rows: datasets.Dataset, problem: str) -> str:
     """What to do where no column holds encoded images, by what the columns hold instead."""
     import datasets
 
     for name, kind in rows.features.items():
+        first = next((cell for cell in rows[:20][name] if isinstance(cell, str)), "")
+        if "://" in first:
+            return (
+                f"{problem}\nColumn '{name}' holds web addresses, such as {first[:60]}: download them first."
+            )
+        if first.startswith(BASE64):
+            return f"{problem}\nColumn '{name}' holds images as base64 text: write base64.b64decode(text)."
         arrays = isinstance(kind, datasets.Array2D | datasets.Array3D | datasets.Array4D)
         inner, depth = kind, 0
         while _is_list(inner):
             inner, depth = inner.feature, depth + 1
         if depth and _holds_bytes(inner):
-            return f"{found}\nColumn '{name}' holds lists of images; write one image a row."
+            return f"{problem}\nColumn '{name}' holds lists of images; write one image a row."
         if arrays or (depth and str(getattr(inner, "dtype", "")).startswith(("int", "uint", "float"))):
             return (
-                f"{found}\nIf column '{name}' holds pixels as numbers, write each image as the bytes of a "
+                f"{problem}\nIf column '{name}' holds pixels as numbers, write each image as the bytes of a "
                 "PNG: PIL.Image.fromarray(array).save(file, 'PNG'). A column of encoded bytes will do."
             )
-    return f"{found}\nName it with `image_column`; a column of encoded bytes, or of paths, will do."
+    return f"{problem}\nName it with `image_column`; a column of encoded bytes, or of paths, will do."

@@ -1,16 +1,19 @@
-"""Read tables of encoded images: parquet files, WebDataset archives and what `save_to_disk` has written."""
+"""Read tables of encoded images: parquet files, and Arrow files, which Feather files are too."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from lort_hub.data.tables.labels import agree, code_labels
+from lort_hub.data.decoding import opens
+from lort_hub.data.formats import LFS_POINTER, is_lfs_pointer
+from lort_hub.data.tables.joined import join
 from lort_hub.errors import DatasetError
 from lort_hub.files import cache_folder
 
@@ -18,53 +21,13 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+TABLES = (".parquet", ".arrow", ".feather")
 BATCH = 1000
 """Rows of a parquet file that are in memory at once."""
 
 
-def is_saved_to_disk(folder: Path) -> bool:
-    """Return whether `save_to_disk` of `datasets` has written a folder.
-
-    Example:
-        >>> is_saved_to_disk(Path("/nonexistent"))
-        False
-    """
-    one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    return one or (folder / "dataset_dict.json").is_file()
-
-
-def read_saved(folder: Path) -> dict[str, datasets.Dataset]:
-    """Read what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` has written.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Rows by split; those of a single `Dataset` are the training split.
-
-    Raises:
-        DatasetError: It is damaged.
-
-    Example:
-        >>> import datasets, tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> datasets.Dataset.from_dict({"image": [b""], "label": [0]}).save_to_disk(folder)
-        >>> {split: len(rows) for split, rows in read_saved(folder).items()}
-        {'train': 1}
-    """
-    import datasets
-
-    try:
-        opened = datasets.load_from_disk(str(folder))
-    except Exception as cause:  # whatever a damaged folder makes the library raise
-        raise DatasetError(
-            f"Cannot read '{folder}' as save_to_disk writes it: {type(cause).__name__}: {cause}"
-        ) from cause
-    return dict(opened) if isinstance(opened, datasets.DatasetDict) else {"train": opened}
-
-
 def has_images(file: Path, column: str | None = None) -> bool:
-    """Return whether a parquet file has a column of encoded images, or the named one is such a column.
+    """Return whether a table has a column of encoded images, or the named one is such a column.
 
     Args:
         file: The file.
@@ -77,31 +40,40 @@ def has_images(file: Path, column: str | None = None) -> bool:
         >>> import datasets, tempfile
         >>> file = Path(tempfile.mkdtemp()) / "train.parquet"
         >>> _ = datasets.Dataset.from_dict({"image": [b""], "label": [0]}).to_parquet(file)
-        >>> has_images(file)
-        True
+        >>> has_images(file, "image"), has_images(file)  # no image is empty
+        (True, False)
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import pyarrow.types as types
 
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as cause:
-        raise DatasetError(f"Cannot read '{file}': {str(cause).splitlines()[0]}") from cause
-    names = [column] if column in schema.names else schema.names
-    kinds = [_plain_type(schema.field(name).type) for name in names]
-    while any(types.is_list(kind) for kind in kinds):
-        kinds = [kind.value_type if types.is_list(kind) else kind for kind in kinds]
-    return any(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or (types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
-        for kind in kinds
-    )
+    with _opened(file) as (schema, batches):
+        names = [column] if column in schema.names else schema.names
+        kinds = {name: _plain_type(schema.field(name).type) for name in names}
+        for name, kind in kinds.items():
+            while types.is_list(kind):
+                kind = kind.value_type
+            kinds[name] = kind
+        structs = [
+            kind for kind in kinds.values() if types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        ]
+        encoded = [
+            name for name, kind in kinds.items() if types.is_binary(kind) or types.is_large_binary(kind)
+        ]
+        if structs or (encoded and column in encoded):
+            return True
+        first = next(iter(batches), None) if encoded else None
+        return first is not None and any(_holds_images(first.column(name)) for name in encoded)
 
 
-def read_parquet(files: Sequence[Path], features: datasets.Features | None = None) -> datasets.Dataset:
-    """Read parquet files as the rows of one table, whose label names agree by name.
+def _holds_images(cells: pa.Array) -> bool:
+    """Whether Pillow knows the first of some cells of bytes."""
+    cell = next((cell for cell in cells.slice(0, 20).to_pylist() if cell), None)
+    while isinstance(cell, list):
+        cell = cell[0] if cell else None
+    return cell is not None and opens(cell)
+
+
+def read_table(files: Sequence[Path], features: datasets.Features | None = None) -> datasets.Dataset:
+    """Read parquet or Arrow files as the rows of one table, whose label names agree by name.
 
     Each file is copied into the cache, uncompressed, once, so that rows are read from disk where they are
     needed.
@@ -117,28 +89,55 @@ def read_parquet(files: Sequence[Path], features: datasets.Features | None = Non
         >>> import datasets, tempfile
         >>> file = Path(tempfile.mkdtemp()) / "train.parquet"
         >>> _ = datasets.Dataset.from_dict({"image": [b""], "label": [0]}).to_parquet(file)
-        >>> read_parquet([file]).column_names
+        >>> read_table([file]).column_names
         ['image', 'label']
     """
     return join([_read_file(file, features) for file in files], [str(file) for file in files])
 
 
-def _read_file(file: Path, features: datasets.Features | None) -> datasets.Dataset:
-    import datasets
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[pa.Schema, Iterable[pa.RecordBatch]]]:
+    """The schema and the batches of a file, as long as it is open."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as parquet:
-            found = _features(parquet.schema_arrow, features)
-            state = f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns} {found}"
-            copy = cache_folder("tables") / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.arrow"
-            if not copy.exists():
-                _copy(parquet, found.arrow_schema, copy)
+        if file.suffix.lower() == ".parquet":
+            with pq.ParquetFile(file) as parquet:
+                schema, batches = parquet.schema_arrow, parquet.iter_batches(BATCH)
+                _check_names(file, schema)
+                yield schema, batches
+        else:
+            with pa.memory_map(str(file)) as source:
+                is_stream = source.read(6) != b"ARROW1"
+                source.seek(0)
+                reader = pa.ipc.open_stream(source) if is_stream else pa.ipc.open_file(source)
+                numbers = range(0 if is_stream else reader.num_record_batches)
+                _check_names(file, reader.schema)
+                yield reader.schema, reader if is_stream else map(reader.get_batch, numbers)
     except (pa.ArrowException, OSError, ValueError, KeyError) as cause:
         if isinstance(cause, OSError) and cause.errno is not None:
             raise  # of the machine; a damaged file's have no number
-        raise DatasetError(f"Cannot read '{file}': {str(cause).splitlines()[0]}") from cause
+        reason = str(cause).splitlines()[0]
+        if is_lfs_pointer(file):
+            reason = LFS_POINTER
+        raise DatasetError(f"Cannot read '{file}': {reason}") from cause
+
+
+def _check_names(file: Path, schema: pa.Schema) -> None:
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        raise DatasetError(f"'{file}' has several columns called '{twice[0]}'.\nGive each a name of its own.")
+
+
+def _read_file(file: Path, features: datasets.Features | None) -> datasets.Dataset:
+    import datasets
+
+    with _opened(file) as (schema, batches):
+        kinds = _features(schema, features)
+        state = f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns} {kinds}"
+        copy = cache_folder("tables") / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.arrow"
+        if not copy.exists():
+            _copy(batches, kinds.arrow_schema, copy)
     return _with_files_beside(datasets.Dataset.from_file(str(copy)), file.parent)
 
 
@@ -162,15 +161,15 @@ def _with_files_beside(rows: datasets.Dataset, folder: Path) -> datasets.Dataset
     return rows
 
 
-def _copy(parquet: Any, schema: pa.Schema, copy: Path) -> None:
-    """Write a parquet file as Arrow, whole or not at all."""
+def _copy(batches: Iterable[pa.RecordBatch], schema: pa.Schema, copy: Path) -> None:
+    """Write a table as Arrow, whole or not at all."""
     import pyarrow as pa
     from datasets.table import table_cast
 
     temporary = copy.with_name(f"{copy.name}.{uuid4().hex}.tmp")
     try:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for batch in parquet.iter_batches(BATCH):
+            for batch in batches:
                 table = pa.Table.from_batches([batch])
                 plain = table.cast(pa.schema([_plain_field(field) for field in table.schema]))
                 writer.write_table(table_cast(plain, schema))
@@ -185,11 +184,11 @@ def _features(schema: pa.Schema, fallback: datasets.Features | None) -> datasets
     import pyarrow as pa
 
     plain = pa.schema([_plain_field(field) for field in schema], schema.metadata)
-    found = datasets.Features.from_arrow_schema(plain)
+    kinds = datasets.Features.from_arrow_schema(plain)
     written = b"huggingface" in (schema.metadata or {})
-    if fallback is not None and not written and set(fallback) == set(found):
-        return datasets.Features({name: fallback[name] for name in found})
-    return found
+    if fallback is not None and not written and set(fallback) == set(kinds):
+        return datasets.Features({name: fallback[name] for name in kinds})
+    return kinds
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
@@ -214,79 +213,3 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if types.is_struct(kind):
         return pa.struct([_plain_field(kind.field(k)) for k in range(kind.num_fields)])
     return kind
-
-
-def join(parts: Sequence[datasets.Dataset], places: Sequence[str]) -> datasets.Dataset:
-    """Join the rows of several files; label names agree by name, columns that not all have are left out.
-
-    Args:
-        parts: Rows of each file, at least one.
-        places: Where each is from, for messages.
-
-    Raises:
-        DatasetError: The files have no column in common, or label names that have nothing in common.
-
-    Example:
-        >>> import datasets
-        >>> one = datasets.Dataset.from_dict({"image": [b""], "label": ["ant"]})
-        >>> len(join([one, one], ["a.parquet", "b.parquet"]))
-        2
-    """
-    import datasets
-
-    if len(parts) == 1:
-        return parts[0]
-    columns = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
-    if not columns:
-        raise DatasetError(
-            f"'{places[0]}' and '{places[-1]}' have no column in common, so they are no parts of one table."
-        )
-    parts = [part.select_columns(columns) for part in parts]
-    for name in columns:
-        kinds = [part.features[name] for part in parts]
-        if any(kind != kinds[0] for kind in kinds):
-            parts = _with_one_kind(parts, places, name)
-    return datasets.concatenate_datasets(parts)
-
-
-def _with_one_kind(parts: Sequence[Any], places: Sequence[str], name: str) -> list[Any]:
-    """The parts with one type of a column in which they differ, such as class labels in another order."""
-    import datasets
-
-    kinds = [part.features[name] for part in parts]
-    if any(isinstance(kind, datasets.Image) for kind in kinds):
-        return [part.cast_column(name, datasets.Image(decode=False)) for part in parts]
-    labels = [code_labels(part, name) for part in parts]
-    whole = agree(labels, places)
-    ends = [sum(len(part) for part in parts[: k + 1]) for k in range(len(parts))]
-    kind = datasets.ClassLabel(names=list(whole.names))
-    return [
-        part.remove_columns(name).add_column(name, whole.codes[end - len(part) : end], feature=kind)
-        for part, end in zip(parts, ends, strict=True)
-    ]
-
-
-def read_webdataset(files: Sequence[Path]) -> datasets.Dataset:
-    """Read WebDataset archives, whose members with one stem are the columns of a row.
-
-    Args:
-        files: The .tar files, in order.
-
-    Raises:
-        DatasetError: They are damaged, or their rows have different columns.
-
-    Example:
-        >>> read_webdataset([Path("train-000000.tar")])  # doctest: +SKIP
-        Dataset({features: ['jpg', 'cls'], num_rows: 1000})
-    """
-    import datasets
-
-    paths = [glob.escape(str(file)) for file in files]
-    try:
-        rows = datasets.load_dataset("webdataset", data_files={"train": paths}, split="train")
-    except Exception as cause:  # whatever a stranger's archive makes the library raise
-        reason = str(cause.__cause__ or cause).splitlines()[0]
-        raise DatasetError(f"Cannot read '{files[0]}' as WebDataset shards: {reason}") from cause
-    kinds = rows.features.items()
-    records = [name for name, kind in kinds if isinstance(kind, dict) and "bytes" not in kind]
-    return rows.flatten() if records else rows

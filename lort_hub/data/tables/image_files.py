@@ -45,19 +45,27 @@ class ImageFiles:
         if self.listed_by:
             return self.listed_by.by_name
         suffixes = image_suffixes()
-        found: dict[str, list[str]] = {}
+        paths: dict[str, list[str]] = {}
         for path in self.files:
             name = os.path.basename(path)  # noqa: PTH119
             stem, suffix = os.path.splitext(name)  # noqa: PTH122
-            found.setdefault(name, []).append(path)
+            paths.setdefault(name, []).append(path)
             if suffix.lower() in suffixes:
-                found.setdefault(stem, []).append(path)
-        return found
+                paths.setdefault(stem, []).append(path)
+        return paths
+
+    @cached_property
+    def by_folded_name(self) -> dict[str, list[str]]:
+        """The same by names without capitals."""
+        folded: dict[str, list[str]] = {}
+        for name, paths in self.by_name.items():
+            folded.setdefault(name.casefold(), []).extend(paths)
+        return folded
 
     @cached_property
     def files(self) -> list[str]:
         """Paths of the files with the extension of an image."""
-        suffixes, found, seen = image_suffixes(), dict[str, None](), set[str]()
+        suffixes, paths, seen = image_suffixes(), dict[str, None](), set[str]()
         for root in self.roots:
             for folder, folders, names in os.walk(root, followlinks=True):
                 if (real := os.path.realpath(folder)) in seen:
@@ -67,8 +75,8 @@ class ImageFiles:
                 folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
                 for name in sorted(names):
                     if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
-                        found[f"{folder}/{name}"] = None
-        return list(found)
+                        paths[f"{folder}/{name}"] = None
+        return list(paths)
 
     def find(self, name: str, split: str | None = None, skip: int = 0) -> str | list[str] | None:
         """Find the file of a name.
@@ -87,11 +95,9 @@ class ImageFiles:
                     return os.path.normpath(direct)
         parts = parts_of(name)[skip:]
         tail = "/" + "/".join(parts)
-        fitting = [
-            path
-            for path in (self.by_name.get(parts[-1], []) if parts else [])
-            if path.endswith(tail) or os.path.splitext(path)[0].endswith(tail)  # noqa: PTH122
-        ]
+        fitting = _ending(self.by_name.get(parts[-1], []) if parts else [], tail)
+        if parts and not fitting:  # as Windows wrote it
+            fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self._split_of(path)] or fitting
         return fitting[0] if len(fitting) == 1 else fitting or None
@@ -107,6 +113,17 @@ class ImageFiles:
     def expected(self, name: str | None) -> str:
         """Describe where a file that was not found would lie."""
         return str(Path(self.roots[0] if self.roots else ".") / (name or ""))
+
+
+def _ending(paths: Iterable[str], tail: str, *, fold: bool = False) -> list[str]:
+    """The paths that end with a tail, with their extension or without."""
+    plain = {path: path.casefold() if fold else path for path in paths}
+    tail = tail.casefold() if fold else tail
+    return [
+        path
+        for path, text in plain.items()
+        if text.endswith(tail) or os.path.splitext(text)[0].endswith(tail)  # noqa: PTH122
+    ]
 
 
 def parts_of(name: str) -> list[str]:
@@ -143,12 +160,12 @@ class FileColumn:
     Attributes:
         name: Its name.
         skip: Leading parts of its paths that are of another machine, left out.
-        found: Share of the cells whose file is there.
+        share: Share of the cells whose file is there.
     """
 
     name: str
     skip: int = 0
-    found: float = 0.0
+    share: float = 0.0
 
 
 def find_file_column(
@@ -176,11 +193,11 @@ def find_file_column(
             continue
         deepest = max(len(parts_of(cell)) for cell in sample)
         for skip in range(deepest):
-            found = sum(images.find(cell, split, skip) is not None for cell in sample) / len(sample)
-            score = found * len(set(sample)) / len(sample)
+            share = sum(images.find(cell, split, skip) is not None for cell in sample) / len(sample)
+            score = share * len(set(sample)) / len(sample)
             if score > best_score:
-                best, best_score = FileColumn(name, skip, found), score
-            if found > 0.5:  # fewer parts would fit other files of the same name
+                best, best_score = FileColumn(name, skip, share), score
+            if share > 0.5:  # fewer parts would fit other files of the same name
                 break
     return best
 
@@ -207,16 +224,16 @@ def with_images(
 
     cells, missing, files = [], [], set()
     for row, name in enumerate(listed.columns[column.name]):
-        found = images.find(name, split, column.skip) if name else None
-        if isinstance(found, list):
+        path = images.find(name, split, column.skip) if name else None
+        if isinstance(path, list):
             raise DatasetError(
-                f"Row {row} of '{listed.path}' names '{name}', which fits {len(found)} files: "
-                f"{found[0]}, {found[1]}.\nName the folder of the images with `image_root`."
+                f"Row {row} of '{listed.path}' names '{name}', which fits {len(path)} files: "
+                f"{path[0]}, {path[1]}.\nName the folder of the images with `image_root`."
             )
-        if name and not found:
+        if name and not path:
             missing.append(name)
-        files.update([found] if found else [])
-        cells.append({"bytes": None, "path": found or images.expected(name)} if name else None)
+        files.update([path] if path else [])
+        cells.append({"bytes": None, "path": path or images.expected(name)} if name else None)
     others = {name: typed(values) for name, values in listed.columns.items() if name != column.name}
     kinds = {column.name: datasets.Image(decode=False)}
     rows = datasets.Dataset.from_dict(

@@ -200,8 +200,8 @@ def read_labels(
         DatasetError: A label is missing, outside the names, or only in the test split.
 
     Example:
-        >>> from lort_hub.data.sources import open_source
-        >>> splits, origin = open_source("digits")
+        >>> from lort_hub.data.presets import digits
+        >>> splits, origin = digits(), {"train_split": "train", "test_split": "test"}
         >>> names, train, test = read_labels(splits["train"], splits["test"], "label", origin)
         >>> names[:3], train[:3]
         (('0', '1', '2'), array([0, 1, 2]))

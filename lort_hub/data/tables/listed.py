@@ -12,15 +12,16 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
-from lort_hub.data.tables.encoded import join, read_parquet
+from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.image_files import (
     FileColumn,
     ImageFiles,
     find_file_column,
     with_images,
 )
+from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.lists import FileList, read_list
+from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import split_in_name, split_of_file
 from lort_hub.errors import DatasetError
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _MatchedList:
     """A list whose files were found."""
 
     listed: FileList
@@ -51,7 +52,7 @@ def open_lists(
     Args:
         files: The lists; the first is the training split's where no name tells the split.
         folder: The data folder, below which images are looked for where `image_root` is not given.
-        request: What the user said.
+        request: The arguments of `load_long_tailed`.
         archives: Archives that hold the images where no folder does.
         only: Whether the user named the first list itself, so that class folders say nothing.
 
@@ -67,22 +68,24 @@ def open_lists(
     """
     lists, notes = _read(files, folder, only=only)
     roots = _roots(request.image_root, folder)
-    found = _find(lists, roots, request, only=only)
-    if not found and archives:
-        found = _find(lists, [unpack(archives), *roots], request, only=only)
-    found = _with_splits(found, notes)
-    if not found:
-        table = lists and lists[0][0].path.suffix.lower() == ".parquet"  # a table may hold something else
+    matched = _find(lists, roots, request, only=only)
+    if not matched and archives:
+        matched = _find(lists, [unpack(archives), *roots], request, only=only)
+    matched = _with_splits(matched, notes)
+    if not matched:
+        table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
         if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
             raise _nothing_found(lists[0], roots[0])
         return None
-    if not only and request.label_column is None and (classes := _class_folders(found, folder)):
-        return _folders_win(found, classes, folder)
+    if not only and request.label_column is None and (classes := _class_folders(matched, folder)):
+        return _folders_win(matched, classes, folder)
+    if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
+        raise DatasetError(refusal)
     named: set[Path] = set()
-    names = list(dict.fromkeys(one.split for one in found))
-    splits = {split: _join(split, found, request, notes, named) for split in names}
+    names = list(dict.fromkeys(one.split for one in matched))
+    splits = {split: _join(split, matched, request, notes, named) for split in names}
     if unnamed := _unnamed(named):
-        of = shown([one.listed.path.name for one in found])
+        of = shown([one.listed.path.name for one in matched])
         notes.append(f"{len(unnamed):,} images have no row in {of}, such as {unnamed[0]}.")
     opened = Opened(splits, notes)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
@@ -97,7 +100,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
             notes.append(f"{file.name} is not read: the labels of a submission are not the true ones.")
             continue
         try:
-            listed = _from_parquet(file) if file.suffix.lower() == ".parquet" else read_list(file)
+            listed = read_list(file) if file.suffix.lower() in LISTS else _from_table(file)
         except DatasetError:
             if named:
                 raise
@@ -108,20 +111,22 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
     return lists, notes
 
 
-def _with_splits(found: Sequence[_Found], notes: list[str]) -> list[_Found]:
+def _with_splits(matched: Sequence[_MatchedList], notes: list[str]) -> list[_MatchedList]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
-    if any(one.split == "train" for one in found):
+    if any(one.split == "train" for one in matched):
         notes += [
-            f"{one.listed.path.name} is not read: its name tells no split." for one in found if not one.split
+            f"{one.listed.path.name} is not read: its name tells no split."
+            for one in matched
+            if not one.split
         ]
-        return [one for one in found if one.split]
-    return [replace(one, split=one.split or "train") for one in found]
+        return [one for one in matched if one.split]
+    return [replace(one, split=one.split or "train") for one in matched]
 
 
-def _from_parquet(file: Path) -> FileList:
+def _from_table(file: Path) -> FileList:
     import datasets
 
-    rows = read_parquet([file])
+    rows = read_table([file])
     columns: dict[str, list[str | None]] = {}
     for name, kind in rows.features.items():
         if isinstance(kind, datasets.ClassLabel):
@@ -143,18 +148,18 @@ def _roots(asked: Path | None, folder: Path) -> list[Path]:
 
 def _find(
     lists: Sequence[tuple[FileList, str]], roots: Sequence[Path], request: Request, *, only: bool
-) -> list[_Found]:
-    found, images = [], ImageFiles(roots)
+) -> list[_MatchedList]:
+    matched, images = [], ImageFiles(roots)
     for number, (listed, split) in enumerate(lists):
         own = images if request.image_root else images.beside(listed.path.parent)
         if siblings := _siblings(request.image_root and roots[-1], split):
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
         column = find_file_column(listed, own, request.image_column, split)
         if column:
-            found.append(_Found(listed, column, own, split))
+            matched.append(_MatchedList(listed, column, own, split))
         elif number == 0 and only:
             return []
-    return found
+    return matched
 
 
 def _siblings(root: Path | None, split: str) -> list[Path]:
@@ -181,20 +186,25 @@ def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
             f"'{listed.path}' has {len(names)} columns and none of files: are they pixels?\n"
             "Write each image as a file (PIL.Image.fromarray(array).save('0.png')) and a list of them."
         )
-    looked = f"Column '{likely[0]}' names files such as '{names[likely[0]]}', none" if likely else "No column"
+    file = f"'{listed.path}'"
+    problem = f"No column of {file} names an image file below '{root}'"
+    if likely:
+        such = f"names files such as '{names[likely[0]]}', none of which is below '{root}'"
+        problem = f"Column '{likely[0]}' of {file} {such}"
     return DatasetError(
-        f"{looked} of '{listed.path}' {'of which is' if likely else 'names an image file'} below '{root}'.\n"
-        f"Its columns: {shown(list(names))}. Name the folder of the images with `image_root`."
+        f"{problem}.\nIts columns: {shown(list(names))}. Name the folder of the images with `image_root`."
     )
 
 
-def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
+def _class_folders(matched: Sequence[_MatchedList], folder: Path) -> dict[str, str]:
     """The class folder of each listed file, where all files lie in two or more folders that name no split."""
     classes: dict[str, str] = {}
-    for one in found:
+    for one in matched:
         for name in one.listed.columns[one.column.name]:
-            path = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(path, str):
+            fitting = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(fitting, list) and _label_of(one.listed):
+                return {}  # the list says which class, but not of which file
+            for path in [fitting] if isinstance(fitting, str) else fitting or []:
                 if not Path(path).is_relative_to(folder.resolve()):
                     return {}
                 parts = Path(path).relative_to(folder.resolve()).parts[:-1]
@@ -206,11 +216,16 @@ def _class_folders(found: Sequence[_Found], folder: Path) -> dict[str, str]:
     return classes if len(names) > 1 and not are_parts(names) else {}
 
 
-def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path) -> Opened | None:
+def _label_of(listed: FileList) -> str | None:
+    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
+
+
+def _folders_win(matched: Sequence[_MatchedList], classes: dict[str, str], folder: Path) -> Opened | None:
     """Leave the classes to the folders, unless a list has a label of its own that contradicts them."""
-    for one in found:
-        label = next((name for name in one.listed.columns if name.lower() in LABEL_NAMES), None)
-        if label is None:
+    for one in matched:
+        label = _label_of(one.listed)
+        is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
+        if label is None or one.listed.refusal or is_table:
             continue
         pairs = set()
         for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
@@ -228,10 +243,10 @@ def _folders_win(found: Sequence[_Found], classes: dict[str, str], folder: Path)
 
 
 def _join(
-    split: str, found: Sequence[_Found], request: Request, notes: list[str], named: set[Path]
+    split: str, matched: Sequence[_MatchedList], request: Request, notes: list[str], named: set[Path]
 ) -> datasets.Dataset:
     """Rows of the lists of a split, with notes of missing files, and the files that are there."""
-    own = [one for one in found if one.split == split]
+    own = [one for one in matched if one.split == split]
     if len({tuple(one.listed.columns) for one in own}) > 1:
         wanted = {request.label_column} if request.label_column else set(LABEL_NAMES)
         labelled = [one for one in own if {name.lower() for name in one.listed.columns} & wanted]

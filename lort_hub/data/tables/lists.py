@@ -1,4 +1,4 @@
-"""Read lists of image files: CSV, TSV, JSON lines and text files with a column of files and one of labels."""
+"""Read lists of image files: CSV, TSV, JSON and text files with a column of files and one of labels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.errors import DatasetError
 
-LISTS = (".csv", ".tsv", ".jsonl", ".txt", ".lst")
+LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,22 @@ class FileList:
         path: Its file.
         columns: Cells of each column, as texts; None where a cell is empty.
         notes: What the user should know of how it was read.
+        refusal: Why its labels are no classes of images; empty where they may be.
     """
 
     path: Path
     columns: dict[str, list[str | None]]
     notes: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def read_list(path: Path) -> FileList:
     r"""Read a list: its delimiter is the one of its first line, its encoding UTF-8, else Latin-1.
 
     Args:
-        path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, or .txt
-            with a file and a label a line.
+        path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
+            with a list of objects, a label for each file, or COCO's annotations, or .txt with a file and a
+            label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -52,8 +56,10 @@ def read_list(path: Path) -> FileList:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
+    if path.suffix.lower() == ".json":
+        return _read_json(text, path)
     if path.suffix.lower() == ".jsonl":
-        return FileList(path, _objects(lines, path), notes)
+        return FileList(path, _columns([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
     cells = _cells(text, lines, path)
     first = [cell.strip() for cell in cells[0]]
     if len(first) < 2:
@@ -102,20 +108,38 @@ def _cells(text: str, lines: Sequence[str], path: Path) -> list[list[str]]:
         raise DatasetError(f"Cannot read '{path}': {cause}.") from cause
 
 
-def _objects(lines: Sequence[str], path: Path) -> dict[str, list[str | None]]:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as cause:
-            raise DatasetError(f"Line {number} of '{path}' is not JSON: {cause}.") from cause
-        if not isinstance(row, dict):
-            raise DatasetError(
-                f"Line {number} of '{path}' is {str(row)[:40]}, expected an object of columns."
-            )
-        rows.append(row)
+def _object(line: str, number: int, path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as cause:
+        raise DatasetError(f"Line {number} of '{path}' is not JSON: {cause}.") from cause
+    if not isinstance(row, dict):
+        raise DatasetError(f"Line {number} of '{path}' is {str(row)[:40]}, expected an object of columns.")
+    return row
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str | None]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
+
+
+def _read_json(text: str, path: Path) -> FileList:
+    """A list of objects, an object of labels by file, or COCO's annotations."""
+    try:
+        content = json.loads(text)
+        if is_coco(content):
+            return FileList(path, *read_coco(content, path.name))
+    except (ValueError, KeyError, TypeError) as cause:
+        raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return FileList(path, _columns(content))
+    if isinstance(content, dict) and content and all(map(_is_file_name, content)):
+        columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
+        return FileList(path, columns)
+    raise DatasetError(
+        f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
+        "of labels by file, or COCO's images, categories and annotations."
+    )
 
 
 def _as_text(value: Any) -> str | None:
@@ -128,10 +152,10 @@ def _is_file_name(cell: str) -> bool:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Names of columns, none of them twice or empty."""
-    found: list[str] = []
+    distinct: list[str] = []
     for k, name in enumerate(names):
-        found.append(name if name and name not in found else f"{name or 'column'} {k}".strip())
-    return found
+        distinct.append(name if name and name not in distinct else f"{name or 'column'} {k}".strip())
+    return distinct
 
 
 def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:

@@ -18,8 +18,8 @@ def split_in_name(name: str) -> str | None:
         ('train', 'test', None)
     """
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    found = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
-    return found.pop() if len(found) == 1 else None
+    kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def split_of_file(path: PurePath) -> str | None:
@@ -32,7 +32,7 @@ def split_of_file(path: PurePath) -> str | None:
     """
     if split := split_in_name(stem_of_shard(path.name)):
         return split
-    if stem_of_shard(path.name) != path.name.partition(".")[0]:
+    if stem_of_shard(path.name) != path.stem:
         return stem_of_shard(path.name)
     return next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
 

@@ -192,7 +192,8 @@ class _LossGradient:
         class_counts, num_classes = problem.class_counts, len(problem.class_counts)
         self.matrix, self.omega = problem.matrix.subtract(problem.basis.mean), problem.omega.float()
         self.vectors = problem.basis.vectors.float()
-        self.prior = logit_adjustment(class_counts, problem.objective.tau).float()
+        prior = logit_adjustment(class_counts, problem.objective.tau)
+        self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
         sums = class_sums(self.matrix, problem.labels, problem.omega, num_classes)
         unsmoothed = (1 - smoothing(problem.objective, class_counts))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
@@ -213,7 +214,7 @@ class _LossGradient:
 
     def __call__(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the gradient and the curvature, the weighted mean of p_k (1 - p_k) (K,), float64."""
-        weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1].float() + self.prior
+        weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1] + self.prior
         sums, squares = torch.zeros_like(self.target), torch.zeros(len(bias), dtype=torch.float64)
         for x, at in self.matrix:
             deviation = _deviation(torch.addmm(bias.to(x), x, weight.to(x).T))

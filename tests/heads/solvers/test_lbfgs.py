@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -35,6 +35,7 @@ objectives = st.builds(
 
 @settings(max_examples=25, deadline=None)
 @given(objectives, st.integers(0, 1000))
+@example(Objective(delta=0.999, tau=1.0, weight_decay=1e-3), 166)  # a prior of 1.4 beside logits of 0.001
 def test_reaches_the_minimum_that_scipy_finds_in_float64(objective, seed):
     weight, bias, x, labels, counts = random_head_and_features(seed)
     shape = weight.shape

@@ -1,10 +1,11 @@
-"""Tables of images in the forms that people bring: each is read right, or refused with the reason."""
+"""Tables in files, splits and configurations, as people save them: read right, or refused with the reason."""
 
 import json
 import tarfile
 
 import datasets
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,76 +14,17 @@ from tests.support.tables import (
     TEST,
     TRAIN,
     Forms,
+    both,
     cells,
     encoded,
+    texts,
     write_parquet,
     write_pictures,
     write_plain,
 )
 
-FORMS = Forms()
+FORMS = Forms()  # ids: rows of the list of inputs that were tried
 read, refused = FORMS.read, FORMS.refused
-
-
-def both(folder, write):
-    """Write train.parquet and test.parquet."""
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        write(folder / f"{split}.parquet", labels)
-    return folder
-
-
-def texts(labels):
-    return [NAMES[label] for label in labels]
-
-
-@read("p01", notes=["differ in order"])
-def other_order(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_parquet(folder / "test.parquet", TEST, names=["cat", "ant", "bee"])
-    return folder
-
-
-@read("p01-shards", notes=[])
-def other_order_in_a_shard(folder):
-    write_parquet(folder / "train-00000-of-00002.parquet", TRAIN[:10])
-    write_parquet(folder / "train-00001-of-00002.parquet", TRAIN[10:], names=["bee", "cat", "ant"])
-    write_parquet(folder / "test-00000-of-00001.parquet", TEST)
-    return folder
-
-
-@read("p01-extra-names", notes=["read by name"])
-def names_that_no_test_row_uses(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_parquet(folder / "test.parquet", TEST, names=["dog", *NAMES, "eel"])
-    return folder
-
-
-@read("p01-fewer-names", tested=(3, 3, 0), notes=["read by name"])
-def names_without_one(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_parquet(folder / "test.parquet", TEST[:6], names=["bee", "ant"])
-    return folder
-
-
-@read("p01-texts")
-def names_in_one_file_and_texts_in_the_other(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_plain(folder / "test.parquet", cells(TEST), texts(TEST))
-    return folder
-
-
-@refused("p01-numbers", says="nothing in common.*ant, bee, cat.*0, 1, 2")
-def names_in_one_file_and_numbers_in_the_other(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_plain(folder / "test.parquet", cells(TEST), TEST)
-    return folder
-
-
-@refused("p01-more-names", says="test images but no training image: 'dog'")
-def a_test_name_that_training_lacks(folder):
-    write_parquet(folder / "train.parquet", TRAIN)
-    write_plain(folder / "test.parquet", cells(TEST), [*texts(TEST[:8]), "dog"])
-    return folder
 
 
 @read("p02")
@@ -100,114 +42,6 @@ def saved_split(folder):
     write_parquet(folder / "t.parquet", TRAIN)
     datasets.Dataset.from_parquet(str(folder / "t.parquet")).save_to_disk(folder / "saved")
     return folder / "saved"
-
-
-@read("p03")
-def structs(folder):
-    return both(folder, lambda file, labels: write_plain(file, cells(labels), texts(labels)))
-
-
-@read("p03b")
-def bytes_alone(folder):
-    images = lambda labels: [cell["bytes"] for cell in cells(labels)]  # noqa: E731
-    return both(folder, lambda file, labels: write_plain(file, images(labels), texts(labels)))
-
-
-@read("p03c")
-def large_bytes(folder):
-    def write(file, labels):
-        images = pa.array([cell["bytes"] for cell in cells(labels)], pa.large_binary())
-        write_plain(file, images, pa.array(texts(labels), pa.large_string()))
-
-    return both(folder, write)
-
-
-@read("p03-views")
-def views(folder):
-    def write(file, labels):
-        images = pa.array([cell["bytes"] for cell in cells(labels)], pa.binary_view())
-        write_plain(file, images, pa.array(texts(labels), pa.string_view()))
-
-    return both(folder, write)
-
-
-@read("p03-two")
-def a_checksum_beside_the_image(folder):
-    def write(file, labels):
-        digests = [bytes([row, 7]) for row in range(len(labels))]
-        write_plain(file, [cell["bytes"] for cell in cells(labels)], texts(labels), md5=digests)
-
-    return both(folder, write)
-
-
-@read("p04")
-def categories(folder):
-    return both(
-        folder,
-        lambda file, labels: write_plain(file, cells(labels), pa.array(texts(labels)).dictionary_encode()),
-    )
-
-
-@read("p05", names=("0", "1", "2"))
-def floats(folder):
-    def write(file, labels):
-        write_plain(file, cells(labels), [float(label) for label in labels])
-
-    return both(folder, write)
-
-
-@read("p06", names=("0", "1", "2"))
-def lists_of_one(folder):
-    def write(file, labels):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({"image": cells(labels), "labels": [[k] for k in labels]}), file)
-
-    return both(folder, write)
-
-
-@refused("p06-several", says="several labels a row: row 0 .*multi-label")
-def lists_of_several(folder):
-    return both(
-        folder, lambda file, labels: write_plain(file, cells(labels), [[label, 0] for label in labels])
-    )
-
-
-@refused("p06-text", says="several labels a row: 'ant\\|bee'.*multi-label")
-def texts_of_several(folder):
-    return both(
-        folder,
-        lambda file, labels: write_plain(file, cells(labels), [*texts(labels[:-1]), "ant|bee"]),
-    )
-
-
-def write_flags(file, labels, several=False):
-    columns = {
-        name: [int(label == k or (several and k == 2)) for label in labels] for k, name in enumerate(NAMES)
-    }
-    table = pa.table({"image": cells(labels), **columns})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, file)
-
-
-@refused("p07", says="3 one-hot columns: ant, bee, cat.*idxmax")
-def one_hot(folder):
-    return both(folder, write_flags)
-
-
-@refused("p07-multi", says="several labels an image.*multi-label")
-def multi_hot(folder):
-    return both(folder, lambda file, labels: write_flags(file, labels, several=True))
-
-
-@read("p07-flags")
-def a_label_beside_flags(folder):
-    return both(
-        folder,
-        lambda file, labels: write_plain(
-            file, cells(labels), texts(labels), blurred=[0, 1] * (len(labels) // 2) + [0] * (len(labels) % 2),
-            night=[1] * len(labels),
-        ),
-    )  # fmt: skip
 
 
 CONFIGS = """---
@@ -310,26 +144,6 @@ def labels_of_minus_one(folder):
     return folder
 
 
-@refused("p16", says="'image' holds lists of images; write one image a row")
-def lists_of_images(folder):
-    return both(
-        folder,
-        lambda file, labels: write_plain(
-            file, [[c["bytes"], c["bytes"]] for c in cells(labels)], texts(labels)
-        ),
-    )
-
-
-@refused("p17", says="'image' holds pixels as numbers.*PNG")
-def pixel_arrays(folder):
-    return both(
-        folder,
-        lambda file, labels: write_plain(
-            file, [[[label] * 4] * 4 for label in labels], pa.array(texts(labels))
-        ),
-    )
-
-
 @read("p18", notes=[])
 def train_and_dev(folder):
     write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN))
@@ -341,21 +155,6 @@ def train_and_dev(folder):
 def a_column_of_splits(folder):
     part = ["train"] * len(TRAIN) + ["test"] * len(TEST)
     write_plain(folder / "all.parquet", cells(TRAIN) + cells(TEST), texts(TRAIN + TEST), part=part)
-    return folder
-
-
-@refused("p25", says="Row 2 of split 'train' has no label in column 'label' .1 of 24 rows")
-def an_empty_label(folder):
-    write_plain(folder / "train.parquet", cells(TRAIN), [*texts(TRAIN[:2]), None, *texts(TRAIN[3:])])
-    return folder
-
-
-@refused("p28-caption", says="24 rows, 'caption' has 24 different values.*`label_column`")
-def a_caption_is_no_label(folder):
-    captions = [f"a photo of {row}" for row in range(24)]
-    write_plain(folder / "train.parquet", cells(TRAIN), captions)
-    table = pq.read_table(folder / "train.parquet").rename_columns(["image", "caption"])
-    pq.write_table(table, folder / "train.parquet")
     return folder
 
 
@@ -400,11 +199,88 @@ def texts_of_paths_beside_the_table(folder):
     return both(folder, write)
 
 
+def write_arrow(folder, write, suffix=".arrow"):
+    """The two tables in another format, by a function of a table and its file."""
+    both(folder / "parquet", write_parquet)
+    (folder / "other").mkdir()
+    for split in ("train", "test"):
+        rows = datasets.Dataset.from_parquet(str(folder / "parquet" / f"{split}.parquet"))
+        write(rows.data.table.combine_chunks(), str(folder / "other" / f"{split}{suffix}"))
+    return folder / "other"
+
+
+def write_stream(table, file):
+    with pa.OSFile(file, "wb") as opened, pa.ipc.new_stream(opened, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_ipc_file(table, file):
+    with pa.OSFile(file, "wb") as opened, pa.ipc.new_file(opened, table.schema) as writer:
+        writer.write_table(table)
+
+
+read("p35-arrow-stream")(lambda folder: write_arrow(folder, write_stream))
+read("p35-arrow-file")(lambda folder: write_arrow(folder, write_ipc_file))
+read("p35-arrow-by-name")(lambda folder: write_arrow(folder, write_stream) / "train.arrow")
+read("p35-feather")(lambda folder: write_arrow(folder, pa.feather.write_feather, ".feather"))
+
+
+@refused("p35-damaged", says="Cannot read .*train.arrow")
+def a_damaged_arrow_file(folder):
+    other = write_arrow(folder, write_stream)
+    (other / "train.arrow").write_bytes(b"nothing that Arrow writes")
+    return other
+
+
+@read("f10-saved")
+def saved_in_a_folder_with_colons(folder):
+    saved = saved_dict(folder)
+    (folder / "a::b [c]").mkdir()
+    return saved.rename(folder / "a::b [c]" / "saved")
+
+
+@read("f10-webdataset", names=("0", "1", "2"))
+def webdataset_in_a_folder_with_colons(folder):
+    webdataset(folder)
+    (folder / "a::b [c]*").mkdir()
+    for shard in folder.glob("*.tar"):
+        shard.rename(folder / "a::b [c]*" / shard.name)
+    return folder / "a::b [c]*"
+
+
+@refused("p36-lfs", says="Cannot read .*: it is a pointer of Git LFS.*git lfs pull")
+def a_pointer_of_git_lfs(folder):
+    folder.mkdir()
+    (folder / "train.parquet").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
+    return folder
+
+
+@refused("p36-columns", says="several columns called 'label'")
+def two_columns_of_one_name(folder):
+    folder.mkdir()
+    columns = [pa.array(cells(TRAIN)), pa.array(TRAIN), pa.array(TRAIN)]
+    pq.write_table(pa.table(columns, names=["image", "label", "label"]), folder / "train.parquet")
+    return folder
+
+
+@refused("p36-empty", says="Split 'train' of .* holds no row")
+def a_table_without_rows(folder):
+    write_plain(folder / "train.parquet", pa.array([], pa.binary()), pa.array([], pa.string()))
+    return folder
+
+
+@refused("p36-same", says="'test' is named as the training split and", train_split="test", test_split="test")
+def one_split_for_both(folder):
+    return both(folder, write_parquet)
+
+
 @pytest.mark.parametrize("id", FORMS.reads)
-def test_table_is_read(id, tmp_path):
+def test_data_set_is_read(id, tmp_path):
     FORMS.check_read(id, tmp_path / "in")
 
 
 @pytest.mark.parametrize("id", FORMS.refusals)
-def test_table_is_refused_with_the_reason(id, tmp_path):
+def test_data_set_is_refused_with_the_reason(id, tmp_path):
     FORMS.check_refused(id, tmp_path / "in")

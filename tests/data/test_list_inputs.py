@@ -1,33 +1,30 @@
-"""Lists of image files in the forms that people bring: each is read right, or refused with the reason."""
+"""Lists of image files in the forms that people bring: read right, or refused with the reason."""
 
 import json
-import shutil
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from lort_hub.data.dataset import BadImageError
 from lort_hub.data.load import load_long_tailed
-from lort_hub.errors import DatasetError
-from tests.support.tables import NAMES, TEST, TRAIN, Forms, picture, write_csv, write_pictures
+from tests.support.tables import (
+    NAMES,
+    TEST,
+    TRAIN,
+    Forms,
+    competition,
+    picture,
+    write_csv,
+    write_pictures,
+)
 
-FORMS = Forms()
+FORMS = Forms()  # ids: rows of the list of inputs that were tried
 read, refused = FORMS.read, FORMS.refused
 HELD_OUT = {"counts": (10, 6, 4), "tested": (2, 1, 1)}
 
 
 def stems(rows):
     return [(Path(name).stem, label) for name, label in rows]
-
-
-def competition(folder, rows=lambda rows: rows, **options):
-    """train.csv beside train_images/ and test_images/, the second without labels."""
-    listed = write_pictures(folder / "train_images", TRAIN)
-    write_pictures(folder / "test_images", TEST)
-    write_csv(folder / "train.csv", rows(listed), **options)
-    return folder
 
 
 @read("p10", "p10-folder", **HELD_OUT)
@@ -226,176 +223,6 @@ def class_folders_and_other_labels(folder):
     return folder
 
 
-@read("p30-list", names=("0", "1", "2"))
-def a_published_list(folder):
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        rows = write_pictures(folder / "images" / split, labels, "{label}/{row}.png")
-        lines = [f"{split}/{name} {NAMES.index(label)}" for name, label in rows]
-        (folder / f"Photos_LT_{split}.txt").write_text("\n".join(lines))
-    return folder / "Photos_LT_train.txt"
-
-
-FORMS.reads["p30-list"] = (*FORMS.reads["p30-list"][:5], {"image_root": lambda folder: folder / "images"})
-
-
-@refused("p30-url", says="'url' of .* holds web addresses.*Download")
-def addresses(folder):
-    folder.mkdir()
-    write_csv(
-        folder / "train.csv", [(f"https://x.org/{k}.jpg", "ant") for k in range(9)], header=("url", "label")
-    )
-    return folder
-
-
-@refused("p30-pixels", says="has 65 columns and none of files: are they pixels")
-def pixels(folder):
-    write_csv(
-        folder / "train.csv", [[k % 2] + [0] * 64 for k in range(9)], header=["label", *map(str, range(64))]
-    )
-    return folder
-
-
-@refused("p11-root", says="'image_id' names files such as '0.png'.*`image_root`")
-def images_elsewhere(folder):
-    rows = write_pictures(folder / "far", TRAIN)
-    write_csv(folder / "near" / "train.csv", rows)
-    return folder / "near"
-
-
-@refused("p11-no-root", says="No folder 'imgs'", image_root="imgs")
-def no_such_root(folder):
-    return competition(folder)
-
-
-@refused("p11-two", says="Row 0 of .* names '0.png', which fits 2 files.*`image_root`")
-def two_files_of_a_name(folder):
-    rows = write_pictures(folder / "a", TRAIN)
-    shutil.copytree(folder / "a", folder / "b")
-    write_csv(folder / "train.csv", rows)
-    return folder
-
-
-@refused("p11-hot", says="one-hot columns: ant, bee, cat")
-def one_hot(folder):
-    flags = lambda label: [int(label == name) for name in NAMES]  # noqa: E731
-    return competition(folder, lambda rows: [(n, *flags(k)) for n, k in rows], header=("image_id", *NAMES))
-
-
-@refused("p11-cells", says="Row 3 of .* has 3 cells, expected 2")
-def a_row_with_a_cell_too_many(folder):
-    return competition(folder, lambda rows: [*rows[:3], (*rows[3], "x"), *rows[4:]]) / "train.csv"
-
-
-@read("p32-parts", label_column="dx", **HELD_OUT)
-def folders_of_parts(folder):
-    rows = write_pictures(folder / "HAM_images_part_1", TRAIN[:13], "a{row}.png")
-    rows += write_pictures(folder / "HAM_images_part_2", TRAIN[13:], "b{row}.png")
-    table = [(Path(n).stem, label, k % 7) for k, (n, label) in enumerate(rows)]
-    write_csv(folder / "HAM_metadata.csv", table, header=("image_id", "dx", "age"))
-    return folder
-
-
-refused("p32-which", says="Several columns could be the label: dx, age.*`label_column=.dx.`")(
-    folders_of_parts
-)
-
-
-@read("p33-signs", names=("0", "1", "2"), notes=["Meta.csv is not read: its name tells no split"])
-def class_folders_of_training_images_and_lists_of_all(folder):
-    for split, labels, name in (("Train", TRAIN, "{label}/{row}.png"), ("Test", TEST, "{row}.png")):
-        rows = write_pictures(folder / split, labels, name)
-        table = [(12, NAMES.index(label), f"{split}/{path}") for path, label in rows]
-        write_csv(folder / f"{split}.csv", table, header=("Width", "ClassId", "Path"))
-    rows = write_pictures(folder / "Meta", [0, 1, 2])
-    write_csv(
-        folder / "Meta.csv",
-        [(f"Meta/{n}", k, 3) for k, (n, _) in enumerate(rows)],
-        header=("Path", "ClassId", "Shape"),
-    )
-    return folder
-
-
-@refused("p34-rows", says="Row 24 gives '.*0.png' the label 'cat', and an earlier row 'ant'.*multi-label")
-def an_image_in_two_rows(folder):
-    return competition(folder, lambda rows: [*rows, ("0.png", "cat")])
-
-
-def zipped(file, folder):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(file, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder))
-
-
-def class_folders(folder):
-    for split, labels in (("train", TRAIN), ("test", TEST)):
-        write_pictures(folder / split, labels, "{label}/{row}.png")
-    return folder
-
-
-@read("d22", notes=["test.zip, train.zip were unpacked"])
-def two_archives(folder):
-    class_folders(folder / "raw")
-    for split in ("train", "test"):
-        zipped(folder / "in" / f"{split}.zip", folder / "raw" / split)
-    return folder / "in"
-
-
-@read("d22b", notes=["photos.zip were unpacked"])
-def one_archive(folder):
-    class_folders(folder / "raw" / "photos")
-    zipped(folder / "in" / "photos.zip", folder / "raw")
-    return folder / "in"
-
-
-read("x1")(lambda folder: one_archive(folder) / "photos.zip")
-
-
-@read("d22-tar")
-def a_tar(folder):
-    class_folders(folder / "photos")
-    with tarfile.open(folder / "photos.tar.gz", "w:gz") as archive:
-        archive.add(folder / "photos", "photos")
-    return folder / "photos.tar.gz"
-
-
-@read("d22-competition", **HELD_OUT)
-def archives_beside_a_list(folder):
-    competition(folder / "raw")
-    for split in ("train", "test"):
-        zipped(folder / "in" / f"{split}.zip", folder / "raw" / f"{split}_images")
-    shutil.copy(folder / "raw" / "train.csv", folder / "in")
-    return folder / "in"
-
-
-@refused("d22-damaged", says="Cannot unpack .*photos.zip")
-def damaged(folder):
-    archive = one_archive(folder) / "photos.zip"
-    archive.write_bytes(archive.read_bytes()[:-30])
-    return archive
-
-
-@refused("d22-outside", says="'../evil.txt', which leads out of the archive")
-def a_path_that_leads_out(folder):
-    archive = one_archive(folder) / "photos.zip"
-    with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr("../evil.txt", "")
-    return archive
-
-
-@refused("d22-encrypted", says="Cannot unpack .*password")
-def encrypted(folder):
-    archive = one_archive(folder) / "photos.zip"
-    with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr("another.txt", "so that this archive was not unpacked before")
-    data = bytearray(archive.read_bytes())
-    data[data.index(b"PK\x01\x02") + 8] |= 1
-    data[data.index(b"PK\x03\x04") + 6] |= 1
-    archive.write_bytes(data)
-    return archive
-
-
 @pytest.mark.parametrize("id", FORMS.reads)
 def test_list_is_read(id, tmp_path):
     FORMS.check_read(id, tmp_path / "in")
@@ -428,16 +255,3 @@ def test_file_of_another_folder_is_not_taken_for_a_missing_one(tmp_path):
     ]
     assert str(tmp_path / "imgs" / "ant" / "0.png") in paths
     assert str(tmp_path / "imgs" / "cat" / "0.png") not in paths
-
-
-def test_archive_is_unpacked_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("LORT_HUB_CACHE", str(tmp_path / "cache"))
-    archive = one_archive(tmp_path) / "photos.zip"
-    load_long_tailed(str(archive))
-    (unpacked,) = (tmp_path / "cache" / "archives").iterdir()
-    (unpacked / "train" / "ant" / "0.png").unlink()
-    assert load_long_tailed(str(archive)).class_counts.tolist() == [11, 7, 5]
-    assert list((tmp_path / "cache" / "archives").iterdir()) == [unpacked]
-    zipped(archive, tmp_path / "in")  # other content
-    with pytest.raises(DatasetError):
-        load_long_tailed(str(archive))

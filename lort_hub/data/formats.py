@@ -1,0 +1,50 @@
+"""Say what to do with files that are not read as a data set, by their type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+SHEETS = (".xlsx", ".xls", ".ods")
+ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec")
+PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4")
+ADVICE = {
+    SHEETS: "save the sheet with the labels as CSV",
+    PACKED: "unpack it",
+    ARRAYS: "write its images as files, train/CLASS/0.png, or its labels as a CSV of files and labels",
+}
+
+
+def advice_on(names: Iterable[str]) -> str:
+    """Say what to do with the first file of each kind that is not read, a sentence each.
+
+    Args:
+        names: Names of files.
+
+    Example:
+        >>> advice_on(["labels.xlsx", "more.xlsx", "0.jpg", "photos.7z"])
+        'labels.xlsx is not read: save the sheet with the labels as CSV. photos.7z is not read: unpack it.'
+    """
+    names = list(names)
+    firsts = {
+        advice: next((name for name in names if name.lower().endswith(suffixes)), None)
+        for suffixes, advice in ADVICE.items()
+    }
+    return " ".join(f"{name} is not read: {advice}." for advice, name in firsts.items() if name)
+
+
+LFS_POINTER = "it is a pointer of Git LFS, not the file itself: run `git lfs pull`"
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Return whether a file is what Git LFS leaves in the place of one that was not downloaded.
+
+    Example:
+        >>> is_lfs_pointer(Path("/nonexistent"))
+        False
+    """
+    try:
+        with file.open("rb") as opened:
+            return opened.read(40).startswith(b"version https://git-lfs.github.com/")
+    except OSError:
+        return False

@@ -1,0 +1,62 @@
+"""Read COCO annotations as a list of image files where each image has objects of one category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Columns = dict[str, list[str | None]]
+
+
+def is_coco(content: Any) -> bool:
+    """Return whether parsed JSON is COCO's: images, categories and annotations.
+
+    Example:
+        >>> is_coco({"images": [], "categories": [], "annotations": []}), is_coco([])
+        (True, False)
+    """
+    return isinstance(content, Mapping) and all(
+        isinstance(content.get(name), list) for name in ("images", "categories", "annotations")
+    )
+
+
+def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str, ...], str]:
+    """Read the categories of COCO's images as the classes of files.
+
+    Args:
+        content: Parsed JSON.
+        name: Name of its file.
+
+    Returns:
+        Columns `file_name` and `label`, notes, and why they are no classes, where some image has objects of
+        several categories.
+
+    Raises:
+        KeyError: It lacks what COCO's annotations have.
+
+    Example:
+        >>> images, annotations = [{"id": 1, "file_name": "0.jpg"}], [{"image_id": 1, "category_id": 3}]
+        >>> categories = [{"id": 3, "name": "ant"}]
+        >>> read_coco({"images": images, "annotations": annotations, "categories": categories}, "a.json")[0]
+        {'file_name': ['0.jpg'], 'label': ['ant']}
+    """
+    category = {one["id"]: str(one["name"]) for one in content["categories"]}
+    of_image: dict[Any, set[str]] = {one["id"]: set() for one in content["images"]}
+    for one in content["annotations"]:
+        of_image.setdefault(one["image_id"], set()).add(category[one["category_id"]])
+    labelled = [(str(one["file_name"]), sorted(of_image[one["id"]])) for one in content["images"]]
+    notes, refusal = list[str](), ""
+    if without := sum(not names for _, names in labelled):
+        notes.append(f"{without:,} images of {name} have no category and are left out.")
+    if several := [one for one in labelled if len(one[1]) > 1]:
+        file, names = several[0]
+        refusal = (
+            f"{len(several):,} of {len(labelled):,} images of {name} have objects of several categories, "
+            f"such as {file}: {', '.join(names[:4])}.\nOne class per image is read: cut the objects out as "
+            "train/CLASS/*.jpg, or write a CSV of files with one label each."
+        )
+    columns: Columns = {
+        "file_name": [file for file, names in labelled if names],
+        "label": [names[0] for _, names in labelled if names],
+    }
+    return columns, tuple(notes), refusal

@@ -1,0 +1,127 @@
+"""Archives of images in the forms that people bring: read right, or refused with the reason."""
+
+import shutil
+import tarfile
+import zipfile
+
+import pytest
+
+from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
+from tests.support.tables import (
+    Forms,
+    both,
+    class_folders,
+    competition,
+    write_parquet,
+    zipped,
+)
+
+FORMS = Forms()  # ids: rows of the list of inputs that were tried
+read, refused = FORMS.read, FORMS.refused
+HELD_OUT = {"counts": (10, 6, 4), "tested": (2, 1, 1)}
+
+
+@read("d22", notes=["test.zip, train.zip were unpacked"])
+def two_archives(folder):
+    class_folders(folder / "raw")
+    for split in ("train", "test"):
+        zipped(folder / "in" / f"{split}.zip", folder / "raw" / split)
+    return folder / "in"
+
+
+@read("d22b", notes=["photos.zip were unpacked"])
+def one_archive(folder):
+    class_folders(folder / "raw" / "photos")
+    zipped(folder / "in" / "photos.zip", folder / "raw")
+    return folder / "in"
+
+
+read("x1")(lambda folder: one_archive(folder) / "photos.zip")
+
+
+@read("d22-tar")
+def a_tar(folder):
+    class_folders(folder / "photos")
+    with tarfile.open(folder / "photos.tar.gz", "w:gz") as archive:
+        archive.add(folder / "photos", "photos")
+    return folder / "photos.tar.gz"
+
+
+@read("d22-competition", **HELD_OUT)
+def archives_beside_a_list(folder):
+    competition(folder / "raw")
+    for split in ("train", "test"):
+        zipped(folder / "in" / f"{split}.zip", folder / "raw" / f"{split}_images")
+    shutil.copy(folder / "raw" / "train.csv", folder / "in")
+    return folder / "in"
+
+
+@refused("d22-damaged", says="Cannot unpack .*photos.zip")
+def damaged(folder):
+    archive = one_archive(folder) / "photos.zip"
+    archive.write_bytes(archive.read_bytes()[:-30])
+    return archive
+
+
+@refused("d22-outside", says="'../evil.txt', which leads out of the archive")
+def a_path_that_leads_out(folder):
+    archive = one_archive(folder) / "photos.zip"
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("../evil.txt", "")
+    return archive
+
+
+@refused("d22-encrypted", says="Cannot unpack .*password")
+def encrypted(folder):
+    archive = one_archive(folder) / "photos.zip"
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("another.txt", "so that this archive was not unpacked before")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    data[data.index(b"PK\x03\x04") + 6] |= 1
+    archive.write_bytes(data)
+    return archive
+
+
+@refused("d22-empty", says="'.*photos.zip' is empty: there is nothing to unpack")
+def empty(folder):
+    folder.mkdir()
+    zipfile.ZipFile(folder / "photos.zip", "w").close()
+    return folder / "photos.zip"
+
+
+@refused("d22-other", says="photos.7z is not read: unpack it")
+def another_archive(folder):
+    folder.mkdir()
+    (folder / "photos.7z").write_bytes(b"7z")
+    return folder / "photos.7z"
+
+
+@read("d22-tables")
+def an_archive_of_tables(folder):
+    zipped(folder / "photos.zip", both(folder / "raw", write_parquet))
+    return folder / "photos.zip"
+
+
+@pytest.mark.parametrize("id", FORMS.reads)
+def test_archive_is_read(id, tmp_path):
+    FORMS.check_read(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("id", FORMS.refusals)
+def test_archive_is_refused_with_the_reason(id, tmp_path):
+    FORMS.check_refused(id, tmp_path / "in")
+
+
+def test_archive_is_unpacked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LORT_HUB_CACHE", str(tmp_path / "cache"))
+    archive = one_archive(tmp_path) / "photos.zip"
+    load_long_tailed(str(archive))
+    (unpacked,) = (tmp_path / "cache" / "archives").iterdir()
+    (unpacked / "train" / "ant" / "0.png").unlink()
+    assert load_long_tailed(str(archive)).class_counts.tolist() == [11, 7, 5]
+    assert list((tmp_path / "cache" / "archives").iterdir()) == [unpacked]
+    zipped(archive, tmp_path / "in")  # other content
+    with pytest.raises(DatasetError):
+        load_long_tailed(str(archive))
