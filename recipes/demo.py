@@ -110,7 +110,7 @@ def classify(backbone: "Backbone", image: Image | None) -> dict[str, float]:
 
 def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
     """Describe the model on the page: its source, and how good it is."""
-    from lort_hub.hub.card_text import source_name
+    from lort_hub.hub.card_text import calibration_note, source_name
     from lort_hub.hub.head_file import HeadConfig
 
     classes = f"{len(backbone.weight):,} classes"
@@ -119,10 +119,10 @@ def describe(backbone: "Backbone", record: dict[str, Any]) -> str:
     config = HeadConfig.from_json(record)
     name, method, test = source_name(config.backbone), config.head.method, config.results[config.head.method]
     lines = [f"Backbone {code(name)}, method {code(method)}, data set {code(config.data.name)}, {classes}."]
-    lines += [f"Balanced accuracy {100 * test.balanced_accuracy:.1f} % (n = {test.n:,} test images)."]
-    if config.head.delta > 0.5 and test.ece > 0.1:
-        flat = f"Over-smoothed labels make its probabilities flat (ECE {100 * test.ece:.1f} %)"
-        lines += [f"{flat}: go by the order of the classes, not by their percentages."]
+    lines += [
+        f"Balanced accuracy {100 * test.balanced_accuracy:.1f} % (n = {test.n:,} test images).",
+        calibration_note(config),
+    ]
     return "\n\n".join(lines)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Scores
 from lort_hub.evaluation.tables import GROUPS, results_table
-from lort_hub.heads.methods import STACK, STAGE1
-from lort_hub.hub.card_text import citations, how_made, license_note, source_name
+from lort_hub.heads.methods import STAGE1, Mix, class_mix
+from lort_hub.hub.card_text import calibration_note, citations, how_made, license_note, source_name
 from lort_hub.hub.head_file import HeadConfig, read_head_config
 from lort_hub.hub.search import search_tags
 from lort_hub.records import RunRecord
@@ -129,7 +129,7 @@ def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
         "interval_note": _interval_note(scores),
         "table": results_table(config.results),
         "baseline_note": f"The baseline is {config.baseline.note}. " if config.baseline else "",
-        "calibration_note": _calibration_note(scores, config.head.delta),
+        "calibration_note": calibration_note(config),
         "library": config.backbone.library,
         "limits": _limits(config, untested),
         "license": license_note(config.backbone.license),
@@ -210,29 +210,20 @@ def _interval_note(scores: Scores) -> str:
     return note + (", empty where all are right or all wrong." if empty else ".")
 
 
-def _calibration_note(scores: Scores, delta: float) -> str:
-    note = f"Expected calibration error {100 * scores.ece:.1f} %."
-    if delta > 0.5 and scores.ece > 0.1:
-        note += (
-            " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
-            " accuracy: use its ranking, or calibrate before you threshold."
-        )
-    return note
+LIMITS: dict[Mix, str] = {
+    "training": "It has learned the skewed mix of the training images and favours their frequent classes: "
+    "where every class matters alike, prefer a head with class balance (gamma or tau above zero).",
+    "balanced": "It expects every class to be equally likely. Where the deployed mix of classes is as skewed "
+    "as the training set, {rival} may be right more often.",
+    "inverse": "It favours the rare classes, more than where every class is equally likely: prefer a head "
+    "whose logits are no smaller than the log prior that its loss adds to them.",
+}
 
 
 def _limits(config: HeadConfig, untested: int) -> str:
     scores, num_classes = config.scores, len(config.class_names)
-    if config.head.gamma == config.head.tau == 0 and config.head.method != STACK:
-        text = (
-            "It has learned the skewed mix of the training images and favours their frequent classes: where "
-            "every class matters alike, prefer a head with class balance (gamma or tau above zero)."
-        )
-    else:
-        rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
-        text = (
-            "It expects every class to be equally likely. Where the deployed mix of classes is as skewed as "
-            f"the training set, {rival} may be right more often."
-        )
+    rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
+    text = LIMITS[class_mix(config.head.method, config.head.settings)].format(rival=rival)
     if untested:
         text += f" Classes without a test image, of which nothing is known: {untested}."
     if scores.n < 30 * num_classes:

@@ -8,7 +8,8 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STAGE1
+from lort_hub.heads.methods import METHODS, STAGE1, class_mix
+from lort_hub.hub.head_file import HeadConfig
 from lort_hub.records import BackboneRecord, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
@@ -63,6 +64,27 @@ def citations(method: str, version: str) -> str:
     )
 
 
+def calibration_note(config: HeadConfig) -> str:
+    """Say how far a head's probabilities are to be trusted, in a sentence or two.
+
+    Args:
+        config: Content of the head's config.json; a head whose labels were over-smoothed is flat unless it
+            was calibrated.
+
+    Example:
+        >>> calibration_note(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
+        'Expected calibration error 4.9 %.'
+    """
+    ece, head = config.scores.ece, config.head
+    note = f"Expected calibration error {100 * ece:.1f} %."
+    if head.delta > 0.5 and head.scale in (None, 1.0) and ece > 0.1:
+        note += (
+            " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
+            " accuracy: use its ranking, or calibrate before you threshold."
+        )
+    return note
+
+
 @dataclass(frozen=True)
 class TrainingSettings(Record):
     """The arguments of a stage 1 that its card describes."""
@@ -105,7 +127,7 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
     else:
         lines = [
             f"1. Backbone {name}, frozen, {backbone.num_features} features.",
-            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.",
+            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{_facts(run.head)}",
         ]
     lines += _selection_steps(metrics.selection)
     if run.data.left_out:
@@ -180,6 +202,21 @@ def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:
 
 def _with(settings: dict[str, float]) -> str:
     return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
+
+
+def _facts(head: HeadRecord) -> str:
+    """Say what class mix a head decides for, what it took to know, and what its logits are."""
+    if head.scale is None:
+        return ""
+    counts = head.method not in METHODS or METHODS[head.method].needs_counts
+    mix = {
+        "training": "It decides for the class mix of the training images",
+        "balanced": "It decides for classes that are equally likely",
+        "inverse": "It decides for a mix of mostly rare classes",
+    }[class_mix(head.method, head.settings)]
+    told = "is told the class counts" if counts else "is not told the class counts"
+    logits = "as solved" if head.scale == 1 else f"those solved times {head.scale:.3g}, which calibrates them"
+    return f" {mix}, {told}; its logits are {logits}."
 
 
 def _solved(head: HeadRecord) -> str:
