@@ -154,6 +154,7 @@ def main() -> None:
                 test.y,
                 training.class_counts,
                 weight=head.weight,
+                scale=head.scale,
                 thresholds=args.groups,
                 bootstrap=args.bootstrap,
                 seed=args.seed,

@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lort_hub.errors import ConfigError, FeatureError
-from lort_hub.evaluation.report import ClassAccuracy, GroupSize, Interval, Number, Range, Report, Spread
+from lort_hub.evaluation.report import (
+    ClassAccuracy,
+    GroupSize,
+    Interval,
+    LogitScale,
+    Number,
+    Range,
+    Report,
+    Spread,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,6 +197,7 @@ def evaluate(
     class_counts: Array | Tensor | Sequence[int],
     *,
     weight: Array | Tensor | None = None,
+    scale: float = 1.0,
     thresholds: tuple[int, int] = GROUP_THRESHOLDS,
     bootstrap: int = 0,
     seed: int = 0,
@@ -203,6 +213,8 @@ def evaluate(
         labels: Labels (N,).
         class_counts: Training images (K,), which define the groups.
         weight: W (K, D) for the norms of its rows; None to leave them out.
+        scale: Factor that calibrated the logits and W, as `Fit.scale`; the numbers that depend on it are then
+            reported of the head as solved too.
         thresholds: As in `class_groups`.
         bootstrap: Resamples of the intervals; 0 for none.
         seed: Seed of the resamples.
@@ -228,9 +240,9 @@ def evaluate(
     correct = np.bincount(labels[predicted == labels], minlength=len(counts))
     accuracies = np.where(tested > 0, correct / np.maximum(tested, 1), np.nan)
     groups = class_groups(counts, thresholds)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_probabilities = _log_softmax(logits)
     bins = calibration_bins(log_probabilities, labels)
+    norms = None if weight is None else np.linalg.norm(to_array(weight), axis=1)
     worst = int(np.nanargmin(accuracies))
     return Report(
         accuracy=float(correct.sum() / len(labels)),
@@ -238,8 +250,8 @@ def evaluate(
         **{name: _mean(accuracies[classes]) for name, classes in groups.items()},
         worst_class=ClassAccuracy(worst, float(accuracies[worst])),
         macro_f1=macro_f1(labels, predicted),
-        nll=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
-        ece=float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
+        nll=_nll(log_probabilities, labels),
+        ece=_ece(bins),
         logits_magnitude=_spread(
             logits_magnitude(logits, labels),
             mean_by_negatives={over: _mean(logits_magnitude(logits, labels, over)) for over in NEGATIVES},
@@ -248,7 +260,7 @@ def evaluate(
             regularized_std(logits, labels),
             mean_by_spread={over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
         ),
-        weight_norm=None if weight is None else _spread(np.linalg.norm(to_array(weight), axis=1)),
+        weight_norm=None if norms is None else _spread(norms),
         per_class_accuracy=_numbers(accuracies),
         groups={
             name: GroupSize(len(c), int(counts[c].sum()), int(tested[c].sum())) for name, c in groups.items()
@@ -257,6 +269,33 @@ def evaluate(
         calibration=tuple((float(n), float(p), float(right)) for n, p, right in bins),
         n=len(labels),
         interval=_interval(accuracies, tested, groups, bootstrap, seed) if bootstrap else None,
+        as_solved=None if scale == 1 else _at_scale(logits, labels, norms, 1 / scale),
+        calibrated=None if scale == 1 else _at_scale(logits, labels, norms, 1.0),
+    )
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probabilities
+
+
+def _nll(log_probabilities: Array, labels: Array) -> float:
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+
+
+def _ece(bins: Array) -> float:
+    return float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / float(bins[:, 0].sum())
+
+
+def _at_scale(logits: Array, labels: Array, norms: Array | None, factor: float) -> LogitScale:
+    log_probabilities = _log_softmax(factor * logits)
+    return LogitScale(
+        nll=_nll(log_probabilities, labels),
+        ece=_ece(calibration_bins(log_probabilities, labels)),
+        logits_magnitude=_mean(logits_magnitude(factor * logits, labels)),
+        regularized_std=_mean(regularized_std(factor * logits, labels)),
+        weight_norm=None if norms is None else _mean(factor * norms),
     )
 
 

@@ -84,6 +84,25 @@ class Interval(Record):
 
 
 @dataclass(frozen=True)
+class LogitScale(Record):
+    """The numbers of a head that depend on the scale of its logits, at one scale.
+
+    Attributes:
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error.
+        logits_magnitude: Mean LoMa of the classes.
+        regularized_std: Mean RSD of the classes, which no scale changes.
+        weight_norm: Mean norm of the rows of W; None where W was not given.
+    """
+
+    nll: float
+    ece: float
+    logits_magnitude: Number
+    regularized_std: Number
+    weight_norm: Number
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """Every number about a head on a test set; rates are fractions.
 
@@ -108,6 +127,8 @@ class Report(Record):
         calibration: Rows of `calibration_bins`.
         n: Test images.
         interval: Bootstrap intervals; None where none were asked for.
+        as_solved: Numbers of the head as it was solved; None where it was not calibrated.
+        calibrated: The same numbers of the calibrated head.
     """
 
     accuracy: float
@@ -128,6 +149,8 @@ class Report(Record):
     calibration: tuple[tuple[float, float, float], ...]
     n: int
     interval: Interval | None = None
+    as_solved: LogitScale | None = None
+    calibrated: LogitScale | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return a part by its name in metrics.json."""
@@ -156,6 +179,8 @@ class Scores(Record):
     thresholds: tuple[int, int]
     interval: Interval | None = None
     untested: int | None = None
+    as_solved: LogitScale | None = None
+    calibrated: LogitScale | None = None
 
 
 @dataclass(frozen=True)

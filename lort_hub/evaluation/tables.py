@@ -62,15 +62,45 @@ def results_table(reports: Mapping[str, Report | Scores]) -> str:
     rows = [["head", *REPORT_COLUMNS.values()]]
     for name, report in reports.items():
         rows.append([escape(name), *(_rate_cell(report, key) for key in REPORT_COLUMNS)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = [
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
-    ]
+    lines = [_aligned(rows)]
     if untested := max(report.untested or 0 for report in reports.values()):
         lines += ["", f"Balanced accuracy, groups and F1 leave out classes without a test image: {untested}."]
     return "\n".join(lines)
+
+
+def scale_table(reports: Mapping[str, Report | Scores]) -> str:
+    """Render a Markdown table of what depends on the logits' scale: as solved and calibrated; empty if equal.
+
+    Args:
+        reports: Report of each head, by its name.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> report = evaluate(2 * np.eye(2), np.array([0, 1]), np.array([200, 5]), scale=2.0)
+        >>> print(scale_table({"ce": report}))
+        | head | logits     | ECE  | NLL   | LoMa | RSD |
+        | ---- | ---------- | ---- | ----- | ---- | --- |
+        | ce   | as solved  | 26.9 | 0.313 | 1    | 0   |
+        | ce   | calibrated | 11.9 | 0.127 | 2    | 0   |
+    """
+    rows = []
+    for name, report in reports.items():
+        for logits, numbers in (("as solved", report.as_solved), ("calibrated", report.calibrated)):
+            if numbers:
+                spread = (numbers.logits_magnitude, numbers.regularized_std)
+                cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
+                rows.append([escape(name), logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
+    return _aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in rows
+    )
 
 
 def _rate_cell(report: Report | Scores, key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Scores
-from lort_hub.evaluation.tables import GROUPS, results_table
+from lort_hub.evaluation.tables import GROUPS, results_table, scale_table
 from lort_hub.heads.methods import STAGE1, Mix, class_mix
 from lort_hub.hub.card_text import calibration_note, citations, how_made, license_note, source_name
 from lort_hub.hub.head_file import HeadConfig, read_head_config
@@ -128,6 +128,7 @@ def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
         "group_sizes": ", ".join(f"{scores.groups[group].classes} {group}" for group in GROUPS),
         "interval_note": _interval_note(scores),
         "table": results_table(config.results),
+        "scale_table": scale_table(config.results),
         "baseline_note": f"The baseline is {config.baseline.note}. " if config.baseline else "",
         "calibration_note": calibration_note(config),
         "library": config.backbone.library,

@@ -365,6 +365,29 @@ def test_the_card_says_what_the_head_decides_for_and_what_its_logits_are(run_and
     assert "mix of the training images, is not told the class counts; its logits are as solved." in card
 
 
+def test_both_cards_show_a_calibrated_head_as_solved_too(run_and_metrics):
+    run, metrics = run_and_metrics
+    labels = np.arange(10)
+    report = evaluate(8 * np.eye(10), labels, np.full(10, 500), scale=8.0)
+    metrics["test"], metrics["baseline"] = report.to_json(), evaluate(np.eye(10), labels, labels).to_json()
+    config = HeadConfig.of(RunRecord.from_json(run), MetricsRecord.from_json(metrics)).to_json()
+    for card in (render(metrics, run), render_head(config)):
+        rows = [
+            line.split("|")[1:-1] for line in card.splitlines() if re.match(r"\| lort +\| (as|cal)", line)
+        ]
+        assert [[cell.strip() for cell in row] for row in rows] == [
+            [
+                "lort",
+                "as solved",
+                f"{100 * report.as_solved.ece:.1f}",
+                f"{report.as_solved.nll:.3f}",
+                "1",
+                "0",
+            ],
+            ["lort", "calibrated", f"{100 * report.ece:.1f}", f"{report.nll:.3f}", "8", "0"],
+        ]
+
+
 def test_hardest_classes_are_named_worst_first(run_and_metrics):
     run, metrics = run_and_metrics
     metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]
