@@ -9,22 +9,19 @@ From a checkout: accelerate launch recipes/retrain.py ...
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
+from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
-from lort_hub.evaluation.metrics import class_groups, evaluate
+from lort_hub.evaluation.metrics import class_groups
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
-
-if TYPE_CHECKING:
-    from lort_hub.backbones.backbone import Backbone
-    from lort_hub.data.dataset import LongTailedData
 
 CLOSED_FORM = ("lort", "crt+lort")
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), *CHOICES)
@@ -50,6 +47,9 @@ class Arguments(FeatureArguments, ModelArguments):
         None, "Score that chooses the settings (default: the method's)."
     )  # type: ignore[valid-type]
     calibrate: bool = flag(True, "Scale the logits so that probabilities hold on a balanced test set.")
+    test_prior: str | None = flag(
+        None, "Class mix to make the head for: balanced, train, or a CSV (default: the method's own)."
+    )
     bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
@@ -67,6 +67,10 @@ class Arguments(FeatureArguments, ModelArguments):
             )
         if self.method == "auto" and not self.calibrate:
             raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
+        if not self.calibrate and self.test_prior not in (None, "balanced"):
+            raise ConfigError(
+                "--test-prior needs calibrated log-odds to move.\nLeave out --no-calibrate, or --test-prior."
+            )
         if self.method in CHOICES and self.sets_the_objective():
             raise ConfigError(
                 f"--method {self.method} chooses every setting.\n"
@@ -87,7 +91,9 @@ def main() -> None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.heads import evaluate_fit
     from lort_hub.evaluation.tables import results_table
+    from lort_hub.heads.class_mix import measure_mix, move, stated_shares
     from lort_hub.heads.fit import fit_best, fit_head
     from lort_hub.heads.stack import fit_stack
     from lort_hub.heads.task import RetrainingTask
@@ -109,7 +115,10 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(plan(args, backbone, data), *with_flags(data.notes, vars(args)), sep="\n")
+    plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
+    accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
+    if args.test_prior:  # mistakes in a file are found here
+        stated_shares(args.test_prior, data.class_names, data.class_counts)
     with phase("save check", timing):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
@@ -144,22 +153,18 @@ def main() -> None:
         if fit.reason:
             accelerator.print(fit.reason)
         saved_parts = "features and head" if task.save_head(fit, made_by) else "the features"
+        if args.calibrate:
+            fit, held_out = measure_mix(training, fit, baseline, seed=args.seed)
+        if args.calibrate and args.test_prior:
+            shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
+            fit = move(fit, Path(args.test_prior).name, shares)
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
-        test = task.test
+        options = {"thresholds": args.groups, "bootstrap": args.bootstrap, "seed": args.seed, "mix": fit.mix}
         reports = {
-            name: evaluate(
-                head.logits(test.x),
-                test.y,
-                training.class_counts,
-                weight=head.weight,
-                scale=head.scale,
-                thresholds=args.groups,
-                bootstrap=args.bootstrap,
-                seed=args.seed,
-            )
-            for name, head in ((baseline.method, baseline), (fit.method, fit))
+            head.method: evaluate_fit(head, task.test, training.class_counts, **options)
+            for head in (baseline, fit)
         }
     with phase("output", timing), kept_on_failure(f"{saved_parts} are in the cache"):
         save_output(
@@ -169,6 +174,7 @@ def main() -> None:
             backbone=backbone,
             data=data,
             fit=fit,
+            held_out=held_out if args.calibrate else None,
             reports=reports,
             timing=timing,
             arguments=arguments,
@@ -183,18 +189,6 @@ def main() -> None:
     print(f"Wrote {args.output_dir}")
     if args.push_to_hub:
         print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-
-
-def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
-    """Describe the run in one line, before minutes of compute."""
-    counts = data.class_counts
-    return (
-        f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
-        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
-        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
-        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
-        f"{args.method} into {args.output_dir}"
-    )
 
 
 if __name__ == "__main__":

@@ -164,13 +164,28 @@ def _positive_and_negative_means(
         return positive, (means.sum(axis=0) - np.diag(means)) / others
 
 
-def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BINS) -> Array:
+def log_softmax(logits: Array) -> Array:
+    """Compute log-probabilities (N, K) of logits (N, K), float64.
+
+    Example:
+        >>> np.exp(log_softmax(np.zeros((1, 2))))
+        array([[0.5, 0.5]])
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_probabilities: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probabilities
+
+
+def calibration_bins(
+    log_probabilities: Array, labels: Array, bins: int = ECE_BINS, weights: Array | None = None
+) -> Array:
     """Count the top predictions and their accuracy in bins of equal width of their probability.
 
     Args:
         log_probabilities: Log-probabilities (N, K).
         labels: Labels (N,).
         bins: Number of bins over (0, 1].
+        weights: How much each sample counts (N,); None for 1.
 
     Returns:
         Columns samples, mean confidence, accuracy (bins, 3); the latter two are zero for an empty bin.
@@ -183,12 +198,27 @@ def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BI
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = log_probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    samples = np.bincount(place, minlength=bins).astype(np.float64)
-    filled = np.maximum(samples, 1)
-    return np.stack(
-        [samples, np.bincount(place, confidence, bins) / filled, np.bincount(place, correct, bins) / filled],
-        axis=1,
-    )
+    weights = np.ones(len(labels)) if weights is None else weights
+    samples = np.bincount(place, weights, minlength=bins)
+    filled = np.where(samples > 0, samples, 1)
+    sums = [np.bincount(place, weights * values, minlength=bins) / filled for values in (confidence, correct)]
+    return np.stack([samples, *sums], axis=1)
+
+
+def calibration_error(log_probabilities: Array, labels: Array, weights: Array | None = None) -> float:
+    """Compute the expected calibration error, over bins of equal width.
+
+    Args:
+        log_probabilities: Log-probabilities (N, K).
+        labels: Labels (N,).
+        weights: How much each sample counts (N,); None for 1.
+
+    Example:
+        >>> round(calibration_error(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0])), 2)
+        0.15
+    """
+    bins = calibration_bins(log_probabilities, labels, weights=weights)
+    return float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / float(bins[:, 0].sum())
 
 
 def evaluate(
@@ -240,18 +270,20 @@ def evaluate(
     correct = np.bincount(labels[predicted == labels], minlength=len(counts))
     accuracies = np.where(tested > 0, correct / np.maximum(tested, 1), np.nan)
     groups = class_groups(counts, thresholds)
-    log_probabilities = _log_softmax(logits)
+    log_probabilities = log_softmax(logits)
     bins = calibration_bins(log_probabilities, labels)
     norms = None if weight is None else np.linalg.norm(to_array(weight), axis=1)
     worst = int(np.nanargmin(accuracies))
     return Report(
         accuracy=float(correct.sum() / len(labels)),
         balanced_accuracy=float(np.nanmean(accuracies)),
-        **{name: _mean(accuracies[classes]) for name, classes in groups.items()},
+        many=_mean(accuracies[groups["many"]]),
+        medium=_mean(accuracies[groups["medium"]]),
+        few=_mean(accuracies[groups["few"]]),
         worst_class=ClassAccuracy(worst, float(accuracies[worst])),
         macro_f1=macro_f1(labels, predicted),
         nll=_nll(log_probabilities, labels),
-        ece=_ece(bins),
+        ece=calibration_error(log_probabilities, labels),
         logits_magnitude=_spread(
             logits_magnitude(logits, labels),
             mean_by_negatives={over: _mean(logits_magnitude(logits, labels, over)) for over in NEGATIVES},
@@ -274,25 +306,15 @@ def evaluate(
     )
 
 
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_probabilities
-
-
 def _nll(log_probabilities: Array, labels: Array) -> float:
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
 
 
-def _ece(bins: Array) -> float:
-    return float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / float(bins[:, 0].sum())
-
-
 def _at_scale(logits: Array, labels: Array, norms: Array | None, factor: float) -> LogitScale:
-    log_probabilities = _log_softmax(factor * logits)
+    log_probabilities = log_softmax(factor * logits)
     return LogitScale(
         nll=_nll(log_probabilities, labels),
-        ece=_ece(calibration_bins(log_probabilities, labels)),
+        ece=calibration_error(log_probabilities, labels),
         logits_magnitude=_mean(logits_magnitude(factor * logits, labels)),
         regularized_std=_mean(regularized_std(factor * logits, labels)),
         weight_norm=None if norms is None else _mean(factor * norms),

@@ -103,6 +103,23 @@ class LogitScale(Record):
 
 
 @dataclass(frozen=True)
+class MixScores(Record):
+    """The numbers of a head where classes are as frequent as in a mix that is not that of the test set.
+
+    Attributes:
+        name: Name of the class mix.
+        accuracy: Share of the images that are right.
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error.
+    """
+
+    name: str
+    accuracy: float
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """Every number about a head on a test set; rates are fractions.
 
@@ -129,6 +146,7 @@ class Report(Record):
         interval: Bootstrap intervals; None where none were asked for.
         as_solved: Numbers of the head as it was solved; None where it was not calibrated.
         calibrated: The same numbers of the calibrated head.
+        mix: Its numbers for the class mix that the head was moved to; None where it was not moved.
     """
 
     accuracy: float
@@ -151,6 +169,7 @@ class Report(Record):
     interval: Interval | None = None
     as_solved: LogitScale | None = None
     calibrated: LogitScale | None = None
+    mix: MixScores | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return a part by its name in metrics.json."""
@@ -181,6 +200,7 @@ class Scores(Record):
     untested: int | None = None
     as_solved: LogitScale | None = None
     calibrated: LogitScale | None = None
+    mix: MixScores | None = None
 
 
 @dataclass(frozen=True)

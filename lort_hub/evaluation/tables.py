@@ -94,6 +94,38 @@ def scale_table(reports: Mapping[str, Report | Scores]) -> str:
     return _aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
 
 
+def mix_table(reports: Mapping[str, Report | Scores]) -> str:
+    """Render a Markdown table for the class mix that a head was moved to; empty where it was not moved.
+
+    Args:
+        reports: Report of each head, by its name.
+
+    Example:
+        >>> import numpy as np
+        >>> from dataclasses import replace
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from lort_hub.evaluation.report import MixScores
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> print(mix_table({"ce": replace(report, mix=MixScores("train", 0.9, 0.3, 0.05))}))
+        | head | balanced | accuracy at train | ECE at train | NLL at train |
+        | ---- | -------- | ----------------- | ------------ | ------------ |
+        | ce   | 100.0    | 90.0              | 5.0          | 0.300        |
+    """
+    moved = {name: (report, report.mix) for name, report in reports.items() if report.mix}
+    rows = [
+        [
+            escape(name),
+            f"{100 * report.balanced_accuracy:.1f}",
+            *(f"{100 * rate:.1f}" for rate in (mix.accuracy, mix.ece)),
+            f"{mix.nll:.3f}",
+        ]
+        for name, (report, mix) in moved.items()
+    ]
+    names = [escape(mix.name) for _, mix in moved.values()]
+    at = [f"{what} at {name}" for name in names[:1] for what in ("accuracy", "ECE", "NLL")]
+    return _aligned([["head", "balanced", *at], *rows]) if rows else ""
+
+
 def _aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]

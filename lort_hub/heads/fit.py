@@ -21,6 +21,7 @@ from lort_hub.heads.methods import AUTO, METHODS, STAGE1, Method
 from lort_hub.heads.search import Choice, Selection, choose_method, select
 from lort_hub.heads.solvers.objective import Objective, objective_of
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import ClassMix
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Fit:
         selection: Selection of the settings; None where there was nothing to choose.
         choice: Choice of the method; None where the caller named it.
         scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
+        shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
+        mix: Class mix that its probabilities hold for; None where it was not measured.
     """
 
     head: Head
@@ -42,6 +45,8 @@ class Fit:
     selection: Selection | None = None
     choice: Choice | None = None
     scale: float = 1.0
+    shift: Tensor | None = None
+    mix: ClassMix | None = None
 
     @property
     def reason(self) -> str | None:
@@ -66,8 +71,9 @@ class Fit:
 
     @property
     def bias(self) -> Tensor:
-        """Calibrated bias b (K,), float32."""
-        return self.scale * self.linear.bias
+        """Calibrated bias b (K,), moved to the class mix, float32."""
+        bias = self.scale * self.linear.bias
+        return bias if self.shift is None else bias + self.shift
 
     @property
     def as_solved(self) -> tuple[Tensor, Tensor]:
@@ -122,8 +128,9 @@ class Fit:
         return text
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute calibrated logits (N, K) of features (N, D)."""
-        return self.scale * self.head.logits(x)
+        """Compute calibrated logits (N, K) of features (N, D), moved to the class mix."""
+        logits = self.scale * self.head.logits(x)
+        return logits if self.shift is None else logits + self.shift
 
 
 def fit_head(

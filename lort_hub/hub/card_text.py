@@ -10,7 +10,7 @@ from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
 from lort_hub.heads.methods import METHODS, STAGE1, class_mix
 from lort_hub.hub.head_file import HeadConfig
-from lort_hub.records import BackboneRecord, HeadRecord, RunRecord
+from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
 
@@ -83,6 +83,20 @@ def calibration_note(config: HeadConfig) -> str:
             " accuracy: use its ranking, or calibrate before you threshold."
         )
     return note
+
+
+def mix_note(mix: ClassMix | None, class_names: Sequence[str]) -> str:
+    """Say which class mix a head was moved to, with its largest shares; empty where it was not moved.
+
+    Example:
+        >>> mix_note(ClassMix("train", (0.9, 0.1)), ["cat", "dog"])
+        'The head was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
+    """
+    if mix is None or not mix.is_moved:
+        return ""
+    order = sorted(range(len(class_names)), key=lambda k: -mix.shares[k])[:5]
+    largest = ", ".join(f"{escape(class_names[k])} {100 * mix.shares[k]:.1f} %" for k in order)
+    return f"The head was moved to the class mix {code(mix.name)} (largest shares: {largest})."
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,8 @@ def _facts(head: HeadRecord) -> str:
         "balanced": "It decides for classes that are equally likely",
         "inverse": "It decides for a mix of mostly rare classes",
     }[class_mix(head.method, head.settings)]
+    if head.mix and head.mix.is_moved:
+        mix = f"It decides for the class mix {code(head.mix.name)}"
     told = "is told the class counts" if counts else "is not told the class counts"
     logits = "as solved" if head.scale == 1 else f"those solved times {head.scale:.3g}, which calibrates them"
     return f" {mix}, {told}; its logits are {logits}."

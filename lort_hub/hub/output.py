@@ -19,10 +19,11 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
 from lort_hub.evaluation.report import MetricsRecord, Report, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
+from lort_hub.heads.class_mix import HeldOut
 from lort_hub.heads.fit import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.card import render_card
-from lort_hub.hub.head_file import HeadConfig
+from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
 
@@ -48,6 +49,7 @@ def save_output(
     environment: Environment | None = None,
     timing: Mapping[str, float] | None = None,
     history: Sequence[dict[str, Any]] = (),
+    held_out: HeldOut | None = None,
 ) -> None:
     """Save a backbone with its re-trained head as a folder that plain timm or transformers loads.
 
@@ -67,6 +69,7 @@ def save_output(
         environment: Software of the run; None to collect it.
         timing: Seconds of each phase, for the card.
         history: One row for each epoch of stage 1.
+        held_out: Decisions on held-out training images, which estimates of another class mix start from.
 
     Raises:
         CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
@@ -117,6 +120,8 @@ def save_output(
         save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
         check_saved(staged, backbone, fit.weight, fit.bias, images)
         LortHead(fit.weight, fit.bias, HeadConfig.of(run, metrics).to_json()).save_pretrained(staged / "head")
+        if held_out:
+            write_held_out(staged / "head", held_out)
         write_json(staged / "metrics.json", metrics.to_json())
         write_json(staged / "run.json", run.to_json())
         write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
@@ -224,6 +229,7 @@ def head_record(fit: Fit) -> HeadRecord:
         relative_gradient=fit.linear.relative_gradient,
         settings=fit.settings,
         scale=fit.scale,
+        mix=fit.mix,
         **asdict(fit.objective),
     )
 

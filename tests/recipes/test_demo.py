@@ -15,7 +15,8 @@ from PIL import Image
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
-from recipes.demo import classify, describe, load_classifier
+from lort_hub.hub.classifier import load_classifier
+from recipes.demo import classify, describe
 from tests.support import ROOT
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
