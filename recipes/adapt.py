@@ -25,9 +25,10 @@ class Arguments:
     images: str = field(metadata={"help": "Folder of pictures at any depth, a table, or a data set."})
     split: str | None = flag(None, "Split of the images, where there are several.")
     image_column: str | None = flag(None, "Column of the images (default: found by its type).")
-    estimator: Literal["em", "bbse"] = flag("em", "Maximum likelihood, or confusion of held-out images.")
+    estimator: Literal["em", "bbse"] = flag("bbse", "Maximum likelihood, or confusion of held-out images.")
     strength: float | None = flag(
-        None, "Images that equal shares count as, in each class (default: chosen on the images)."
+        None,
+        "Images a class that a power of the training mix counts as (default: images over classes).",
     )
     output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
@@ -43,6 +44,8 @@ def main() -> None:
         words = ["--model", *words]
     args = parse_arguments(Arguments, words, description=__doc__)
     # Here and not above: --help and a mistyped flag need not wait for torch.
+    import torch
+
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
     from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
@@ -72,7 +75,8 @@ def main() -> None:
         raise CheckpointError(f"No image of '{args.images}' can be decoded.\nGive other images.")
     logits = features.float() @ backbone.weight.float().cpu().T + backbone.bias.float().cpu()
     likelihoods = log_likelihoods(logits, mix)
-    chosen = {"strength": args.strength, "seed": args.seed}
+    counts = torch.tensor(record["class_counts"])
+    chosen = {"class_counts": counts, "strength": args.strength, "seed": args.seed}
     if args.estimator == "em":
         estimate = estimate_em(likelihoods, **chosen)
     else:

@@ -222,6 +222,34 @@ def study_table(rows: Sequence[ResultRow]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def shift_table(rows: Sequence[ResultRow]) -> str:
+    """Render a Markdown table of accuracy under shifted test priors; empty where no head was adapted.
+
+    Args:
+        rows: Rows of one data cell, whose heads were moved to their estimates of the priors.
+
+    Example:
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from dataclasses import replace
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> row = result_row(report, np.array([200, 5]), method="ce", seed=0, seconds=0.1, chosen={})
+        >>> found = {"uniform": 0.5, "uniform em": 0.6, "uniform bbse": 0.6, "uniform oracle": 0.7}
+        >>> print(shift_table([replace(row, shifted=found)]))
+        | method | test prior | as is | EM | BBSE | oracle |
+        | --- | --- | --- | --- | --- | --- |
+        | ce | uniform | 50.0 | 60.0 | 60.0 | 70.0 |
+    """
+    lines = [["method", "test prior", "as is", "EM", "BBSE", "oracle"], ["---"] * 6]
+    adapted = [row for row in rows if any(name.endswith(" oracle") for name in row.shifted)]
+    for method in dict.fromkeys(row.method for row in adapted):
+        own = [row.shifted for row in adapted if row.method == method]
+        for prior in (name for name in own[0] if f"{name} oracle" in own[0]):
+            names = (prior, *(f"{prior} {how}" for how in ("em", "bbse", "oracle")))
+            cells = [f"{100 * np.mean([one[name] for one in own]):.1f}" for name in names]
+            lines.append([method, prior, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if adapted else ""
+
+
 def _mean_cell(values: Sequence[Number], name: str) -> str:
     numbers = [value for value in values if value is not None]
     if not numbers:

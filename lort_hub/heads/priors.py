@@ -3,7 +3,7 @@
 Both assume label shift: what a class looks like stays, only how often it comes changes. Then the likelihoods
 p(x | k), known up to a factor of each sample, are enough, and the mix q maximises
 
-    sum_i log sum_k q_k p(x_i | k)  +  strength sum_k centre_k log q_k
+    sum_i log sum_k q_k p(x_i | k)  +  strength K sum_k centre_k log q_k
 
 which is concave in q. docs/method.md derives it.
 """
@@ -18,9 +18,8 @@ from torch import Tensor
 RESAMPLES = 200
 LEVEL = 0.95
 ITERATIONS, TOLERANCE = 2000, 1e-6
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Strengths of the prior on the mix to choose from, in pseudo-samples of each class."""
-FOLDS = 5
+EXPONENTS = tuple(step / 40 for step in range(-80, 81))
+"""Exponents of the training mix to look for the centre of an estimate among."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,22 @@ class MixEstimate:
 
 
 def estimate_em(
-    log_likelihoods: Tensor, *, strength: float | None = None, resamples: int = RESAMPLES, seed: int = 0
+    log_likelihoods: Tensor,
+    *,
+    class_counts: Tensor | None = None,
+    strength: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> MixEstimate:
     """Estimate the class mix by maximum likelihood, with EM (Saerens, Latinne and Decaestecker, 2002).
 
     Args:
         log_likelihoods: log p(x_i | k) (N, K), up to a constant of each sample.
-        strength: Pseudo-samples of each class that draw the mix to equal shares; None for the value that
-            predicts held-out samples best.
+        class_counts: Training samples (K,); the mix is drawn to the likeliest power of their shares. None: to
+            equal shares.
+        strength: Pseudo-samples of each class that draw it there; None for as many as there are samples.
         resamples: Bootstrap resamples of the intervals; 0 for none.
-        seed: Seed of the bootstrap and of the folds.
+        seed: Seed of the bootstrap.
 
     Example:
         >>> right = torch.full((8, 2), -50.0)
@@ -61,15 +66,15 @@ def estimate_em(
         tensor([0.7500, 0.2500], dtype=torch.float64)
     """
     likelihoods = (log_likelihoods - log_likelihoods.amax(dim=1, keepdim=True)).double().exp()
-    return _estimate(
-        likelihoods, torch.ones(len(likelihoods), dtype=torch.float64), strength, resamples, seed
-    )
+    each = torch.ones(len(likelihoods), dtype=torch.float64)
+    return _estimate(likelihoods, each, class_counts, strength, resamples, seed)
 
 
 def estimate_bbse(
     predicted: Tensor,
     confusion: Tensor,
     *,
+    class_counts: Tensor | None = None,
     strength: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -82,9 +87,10 @@ def estimate_bbse(
     Args:
         predicted: Predicted classes (N,) of the samples.
         confusion: P(predicted j | true k) (K, K), a row for each true class, from `confusion_of`.
+        class_counts: As in `estimate_em`.
         strength: As in `estimate_em`.
         resamples: As in `estimate_em`.
-        seed: Seed of the bootstrap and of the folds.
+        seed: Seed of the bootstrap.
 
     Example:
         >>> confusion = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
@@ -93,7 +99,7 @@ def estimate_bbse(
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     counts = torch.bincount(predicted, minlength=len(confusion)).double()
-    return _estimate(confusion.T.double(), counts, strength, resamples, seed)
+    return _estimate(confusion.T.double(), counts, class_counts, strength, resamples, seed)
 
 
 def confusion_of(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
@@ -115,15 +121,15 @@ def confusion_of(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
 
 
 def mix_weights(
-    likelihoods: Tensor, counts: Tensor, strength: float, *, start: Tensor | None = None
+    likelihoods: Tensor, counts: Tensor, strength: float, *, centre: Tensor | None = None
 ) -> Tensor:
     """Find the likeliest mixtures of the same components by EM, for several weightings of the samples.
 
     Args:
         likelihoods: p(x_i | k) (N, K), up to a factor of each sample.
         counts: How often each sample counts (B, N), for each of B mixtures.
-        strength: Pseudo-samples of each class.
-        start: Shares (K,) to start from; None for equal ones.
+        strength: Pseudo-samples of each class, on average.
+        centre: Shares (B, K) of the pseudo-samples; None for equal ones.
 
     Returns:
         Shares (B, K).
@@ -134,12 +140,13 @@ def mix_weights(
                 [0.5000, 0.5000]], dtype=torch.float64)
     """
     num_classes = likelihoods.shape[1]
-    start = torch.full((num_classes,), 1 / num_classes, dtype=torch.float64) if start is None else start
-    shares = start.expand(len(counts), -1)
+    if centre is None:
+        centre = torch.full((len(counts), num_classes), 1 / num_classes, dtype=torch.float64)
+    shares, pseudo = centre, strength * num_classes * centre
     total = counts.sum(dim=1, keepdim=True) + strength * num_classes
     for _ in range(ITERATIONS):
         density = (shares @ likelihoods.T).clamp_min(torch.finfo(torch.float64).tiny)
-        moved = (shares * ((counts / density) @ likelihoods) + strength) / total
+        moved = (shares * ((counts / density) @ likelihoods) + pseudo) / total
         change = float((moved - shares).abs().sum(dim=1).max())
         shares = moved
         if change < TOLERANCE:
@@ -148,32 +155,31 @@ def mix_weights(
 
 
 def _estimate(
-    likelihoods: Tensor, counts: Tensor, strength: float | None, resamples: int, seed: int
+    likelihoods: Tensor,
+    counts: Tensor,
+    class_counts: Tensor | None,
+    strength: float | None,
+    resamples: int,
+    seed: int,
 ) -> MixEstimate:
     random, samples = torch.Generator().manual_seed(seed), int(counts.sum())
+    strength = samples / likelihoods.shape[1] if strength is None else strength
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts.long())
-    if strength is None:
-        strength = _choose_strength(likelihoods, owner, random)
-    shares = mix_weights(likelihoods, counts[None], strength)[0]
-    if not resamples:
-        return MixEstimate(shares, shares, shares, strength, samples)
-    drawn = torch.randint(samples, (resamples, samples), generator=random)
-    resampled = torch.zeros(resamples, len(counts), dtype=torch.float64)
-    resampled.scatter_add_(1, owner[drawn], torch.ones(drawn.shape, dtype=torch.float64))
-    spread = mix_weights(likelihoods, resampled, strength, start=shares)
+    weights = torch.zeros(1 + resamples, len(counts), dtype=torch.float64)
+    weights[0] = counts
+    if resamples:
+        drawn = torch.randint(samples, (resamples, samples), generator=random)
+        weights[1:].scatter_add_(1, owner[drawn], torch.ones(drawn.shape, dtype=torch.float64))
+    centre = None if class_counts is None else _likeliest_powers(likelihoods, weights, class_counts)
+    shares = mix_weights(likelihoods, weights, strength, centre=centre)
     tail = (1 - LEVEL) / 2
+    spread = shares[1:] if resamples else shares
     low, high = spread.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    return MixEstimate(shares, low, high, strength, samples)
+    return MixEstimate(shares[0], low, high, strength, samples)
 
 
-def _choose_strength(likelihoods: Tensor, owner: Tensor, random: torch.Generator) -> float:
-    """Choose the strength at which the mix of four fifths of the samples predicts the others best."""
-    fold = torch.randperm(len(owner), generator=random) % FOLDS
-    held_out = torch.zeros(FOLDS, len(likelihoods), dtype=torch.float64)
-    held_out.index_put_((fold, owner), torch.tensor(1.0, dtype=torch.float64), accumulate=True)
-    kept = held_out.sum(dim=0) - held_out
-    scores = []
-    for strength in STRENGTHS:
-        density = mix_weights(likelihoods, kept, strength) @ likelihoods.T
-        scores.append(float((held_out * density.clamp_min(torch.finfo(torch.float64).tiny).log()).sum()))
-    return STRENGTHS[max(range(len(scores)), key=scores.__getitem__)]
+def _likeliest_powers(likelihoods: Tensor, weights: Tensor, class_counts: Tensor) -> Tensor:
+    """Find for each weighting (B, N) the likeliest mix (B, K) that is a power of the training mix."""
+    mixes = (torch.tensor(EXPONENTS).double()[:, None] * class_counts.double().log()).softmax(dim=1)
+    density = (mixes @ likelihoods.T).clamp_min(torch.finfo(torch.float64).tiny)
+    return mixes[(weights @ density.log().T).argmax(dim=1)]

@@ -65,8 +65,8 @@ def test_both_estimates_find_the_mix_of_many_samples():
     known, truth = sample(2, 20_000, shares=torch.full((4,), 0.25))
     confusion = confusion_of(truth, known.argmax(dim=1), 4)
     found = np.bincount(labels, minlength=4) / 20_000
-    em = estimate_em(log_likelihoods, resamples=0)
-    bbse = estimate_bbse(log_likelihoods.argmax(dim=1), confusion, resamples=0)
+    em = estimate_em(log_likelihoods, strength=1.0, resamples=0)
+    bbse = estimate_bbse(log_likelihoods.argmax(dim=1), confusion, strength=1.0, resamples=0)
     assert em.shares.numpy() == pytest.approx(found, abs=0.01)
     assert bbse.shares.numpy() == pytest.approx(found, abs=0.02)
 
