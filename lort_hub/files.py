@@ -212,7 +212,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with the same columns as CSV.
+    """Write rows as CSV; a column that a row does not have is empty there.
 
     Args:
         path: The file.
@@ -226,7 +226,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         ['method,seed', 'ce,0']
     """
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
 

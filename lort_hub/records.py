@@ -85,6 +85,30 @@ class BackboneRecord(Record):
     needs_lort_hub: bool = False
 
 
+AS_MADE = "as made"
+"""Name of the class mix of a head that was not moved to another."""
+
+
+@dataclass(frozen=True)
+class ClassMix(Record):
+    """The class mix that a head's probabilities hold for.
+
+    Attributes:
+        name: What said it: "balanced", "train", the name of a file, an estimate, or `AS_MADE`.
+        shares: Share (K,) of each class.
+        scale: Factor on the exported logits with which they hold for it.
+    """
+
+    name: str
+    shares: tuple[float, ...]
+    scale: float = 1.0
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the head was moved to this mix."""
+        return self.name != AS_MADE
+
+
 @dataclass(frozen=True)
 class HeadRecord(Record):
     """A re-trained head: its method, settings and objective.
@@ -102,6 +126,7 @@ class HeadRecord(Record):
         label_aware: Whether its label smoothing falls with the count of the class.
         scale: Factor in the exported weight and bias that calibrates the head: 1 for the head as solved,
             None before lort_hub recorded it.
+        mix: Class mix that its probabilities hold for; None where nobody knows.
     """
 
     method: str
@@ -115,6 +140,7 @@ class HeadRecord(Record):
     weight_decay: float
     label_aware: bool = False
     scale: float | None = None
+    mix: ClassMix | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ lort-hub compare --features-of out/stage1 --imbalances exp:100 step:100 --method
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,9 +21,9 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
 from lort_hub.files import atomic_folder
-from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
+from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Arguments(FeatureArguments):
     imbalances: list[str] = flag(
         [], "Several imbalances, each with its own table (default: that of --imbalance)."
     )
+    adapt: bool = flag(False, "Test heads moved to their estimates of the shifted test priors as well.")
     seeds: int = flag(1, "Number of runs, each with its own folds, SGD order and (--subset shuffle) images.")
     select_by: Literal[SELECT_BY] | None = flag(
         None, "Score that chooses the settings (default: the method's)."
@@ -75,7 +76,7 @@ def main() -> None:
     from lort_hub.data.overlap import write_duplicates
     from lort_hub.evaluation.plots import plot_comparison
     from lort_hub.evaluation.significance import paired_tests
-    from lort_hub.evaluation.tables import comparison_table
+    from lort_hub.evaluation.tables import comparison_table, shift_table
     from lort_hub.files import write_csv, write_json
     from lort_hub.heads.task import RetrainingTask
 
@@ -93,9 +94,7 @@ def main() -> None:
         kept = partial_results_folder(args.output_dir, arguments)
     if args.report_to != "none" and not args.dry_run:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-    rows: list[ResultRow] = []
-    tables: dict[str, str] = {}
-    noted: set[str] = set()
+    rows, tables, noted = list[ResultRow](), dict[str, str](), set[str]()
     duplicates: list[Duplicate] = []
     for number, imbalance in enumerate(cuts):
         found = []
@@ -131,7 +130,7 @@ def main() -> None:
             own = [row for results in found for row in results.rows]
             right = {name: [results.right[name] for results in found] for name in found[0].right}
             table = comparison_table(own, paired_tests(right, found[0].labels))
-            tables[cell] = f"{table}\n\n{about(found)}"
+            tables[cell] = "\n\n".join(filter(None, (table, describe_seeds(found), shift_table(own))))
             rows += own
     accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:
@@ -145,9 +144,8 @@ def main() -> None:
         text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
         (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")
         plot_comparison(staged / "comparison.png", rows)
-        software = environment(recorded_command()).to_json()
-        record = {"arguments": arguments, "environment": software, "timing": timing}
-        write_json(staged / "run.json", record)
+        record = {"arguments": arguments, "environment": environment(recorded_command()).to_json()}
+        write_json(staged / "run.json", {**record, "timing": timing})
     shutil.rmtree(kept)
     print(text)
     print(f"Wrote {args.output_dir}")
@@ -164,7 +162,9 @@ def one_seed(
     """Choose, fit and test every method once."""
     from lort_hub.evaluation.tables import result_row
     from lort_hub.experiments.compare import each_method
+    from lort_hub.experiments.shifts import adapted_accuracy
     from lort_hub.heads.base import LinearHead
+    from lort_hub.heads.class_mix import measure_mix
 
     training, test = task.training, task.test
     counts, labels = training.class_counts, test.y.numpy()
@@ -178,22 +178,17 @@ def one_seed(
         report = evaluate(logits, labels, counts, weight=weight)
         chosen = {"method": fit.method, **fit.settings} if name in CHOICES else fit.settings
         columns = {"cell": cell, "method": name, "seed": seed, "seconds": seconds, "chosen": chosen}
-        rows.append(result_row(report, counts, **columns))
+        row = result_row(report, counts, **columns)
+        if args.adapt and fit.method != STAGE1:
+            fit = measure_mix(training, fit, baseline, seed=seed)
+            shifts = adapted_accuracy(fit, test, counts.numpy(), seed=seed)
+            row = replace(row, shifted=row.shifted | shifts)
+        rows.append(row)
         right[name] = logits.argmax(axis=1) == labels
         if fit.selection and name not in CHOICES:
             how[name] = f"{fit.selection.scorer} by {fit.selection.validation}"
         print(f"{name}: {100 * report.balanced_accuracy:.1f} in {seconds:.1f} s", flush=True)
     return SeedResults(made_from, rows, right, labels, how)
-
-
-def about(found: list[SeedResults]) -> str:
-    """Describe below a table how much was tested, and how the settings were chosen."""
-    seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
-    ways: dict[str, list[str]] = {}
-    for name, way in found[0].how.items():
-        ways.setdefault(way, []).append(name)
-    chosen = "; ".join(f"{way} for {', '.join(names)}" for way, names in ways.items())
-    return f"{len(found[0].labels):,} test images, {seeds}. Settings chosen by {chosen or 'nobody'}."
 
 
 if __name__ == "__main__":

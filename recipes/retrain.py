@@ -7,26 +7,21 @@ lort-hub retrain --backbone out/stage1 --dataset ./photos --num-processes 4 (on 
 From a checkout: accelerate launch recipes/retrain.py ...
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
+from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
 from lort_hub.errors import ConfigError
-from lort_hub.evaluation.metrics import class_groups, evaluate
+from lort_hub.evaluation.metrics import class_groups
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
-
-if TYPE_CHECKING:
-    from lort_hub.backbones.backbone import Backbone
-    from lort_hub.data.dataset import LongTailedData
-    from lort_hub.heads.fit import Fit
-    from lort_hub.heads.task import RetrainingTask
 
 SETTINGS = ("delta", "gamma", "weight_decay", "solver")
 CLOSED_FORM = ("lort", "crt+lort")
@@ -53,6 +48,9 @@ class Arguments(FeatureArguments, ModelArguments):
         None, "Score that chooses the settings (default: the method's)."
     )  # type: ignore[valid-type]
     calibrate: bool = flag(True, "Scale the logits so that probabilities hold on a balanced test set.")
+    test_prior: str | None = flag(
+        None, "Class mix to make the head for: balanced, train, or a CSV (default: the method's own)."
+    )
     bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
     groups: list[int] = flag(
         [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
@@ -70,6 +68,10 @@ class Arguments(FeatureArguments, ModelArguments):
             )
         if self.method == "auto" and not self.calibrate:
             raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
+        if not self.calibrate and self.test_prior not in (None, "balanced"):
+            raise ConfigError(
+                "--test-prior needs calibrated log-odds to move.\nLeave out --no-calibrate, or --test-prior."
+            )
         if self.method in CHOICES and self.sets_the_objective():
             raise ConfigError(
                 f"--method {self.method} chooses every setting.\n"
@@ -89,7 +91,10 @@ def main() -> None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
+    from lort_hub.evaluation.heads import evaluate_fit
     from lort_hub.evaluation.tables import results_table
+    from lort_hub.heads.choose import fit_by_name
+    from lort_hub.heads.class_mix import move, stated_shares
     from lort_hub.heads.fit import fit_head
     from lort_hub.heads.task import RetrainingTask
     from lort_hub.hub.output import save_output
@@ -110,7 +115,10 @@ def main() -> None:
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(plan(args, backbone, data), *with_flags(data.notes, vars(args)), sep="\n")
+    plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
+    accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
+    if args.test_prior:  # mistakes in a file are found here
+        stated_shares(args.test_prior, data.class_names, data.class_counts)
     with phase("save check", timing):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
@@ -130,26 +138,23 @@ def main() -> None:
     with phase("LORT's head", timing):
         lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(training, "lort", **how))
     with phase("head", timing):
-        made_by |= {name: getattr(args, name) for name in ("calibrate", "views", *SETTINGS)}
-        made_by["chosen"] = args.method
-        fit = task.cached(made_by, lambda: fit_chosen(args, task, baseline, lort))
+        settings = {name: getattr(args, name) for name in SETTINGS}
+        options = {"select_by": args.select_by, "calibrate": args.calibrate, "seed": args.seed}
+        made_by |= {"chosen": args.method, "views": args.views, **settings, **options}
+        options |= {"known": [baseline, lort], "settings": settings, "views": task.views}
+        fit = task.cached(made_by, lambda: fit_by_name(training, args.method, **options))
         if fit.reason:
             accelerator.print(fit.reason)
         kept = "features and heads" if task.load_head(made_by) else "the features"
+        if args.calibrate and args.test_prior:
+            shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
+            fit = move(fit, Path(args.test_prior).name, shares)
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return
     with phase("evaluation", timing):
-        test = task.test
+        options = {"thresholds": args.groups, "bootstrap": args.bootstrap, "seed": args.seed, "mix": fit.mix}
         reports = {
-            name: evaluate(
-                head.logits(test.x),
-                test.y,
-                training.class_counts,
-                weight=head.weight,
-                thresholds=args.groups,
-                bootstrap=args.bootstrap,
-                seed=args.seed,
-            )
+            name: evaluate_fit(head, task.test, training.class_counts, **options)
             for name, head in {h.method: h for h in (baseline, lort, fit)}.items()
         }
     with phase("output", timing), kept_on_failure(f"{kept} are in the cache"):
@@ -174,35 +179,6 @@ def main() -> None:
     print(f"Wrote {args.output_dir}")
     if args.push_to_hub:
         print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-
-
-def fit_chosen(args: Arguments, task: "RetrainingTask", baseline: "Fit", lort: "Fit") -> "Fit":
-    """Fit the head of the method and the settings that the flags say."""
-    from lort_hub.heads.fit import fit_best, fit_head
-    from lort_hub.heads.stack import fit_stack
-
-    how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
-    if args.method == "auto":
-        return fit_stack(task.training, known=[lort], **how)
-    if args.method == "best":
-        return fit_best(task.training, calibrate=args.calibrate, **how)
-    for head in (baseline, lort):
-        if args.method == head.method and not args.sets_the_objective():
-            return head if args.calibrate else replace(head, scale=1.0)
-    settings = {name: getattr(args, name) for name in SETTINGS}
-    return fit_head(task.training, args.method, views=task.views, calibrate=args.calibrate, **settings, **how)
-
-
-def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
-    """Describe the run in one line, before minutes of compute."""
-    counts = data.class_counts
-    return (
-        f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
-        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
-        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
-        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
-        f"{args.method} into {args.output_dir}"
-    )
 
 
 if __name__ == "__main__":

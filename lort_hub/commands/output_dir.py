@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from lort_hub.backbones.backbone import Backbone
+    from lort_hub.data.dataset import LongTailedData
 
 
 def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
@@ -88,6 +89,29 @@ def _check_inputs_stay(args: RunArguments) -> None:
                 f"--{flag} {spec} lies in {args.output_dir}, which --overwrite would replace.\n"
                 "Name another --output-dir."
             )
+
+
+def describe_inputs(backbone: Backbone, data: LongTailedData) -> str:
+    """Describe the backbone and the data of a run in one line, before minutes of compute.
+
+    Args:
+        backbone: The backbone.
+        data: The data set.
+
+    Example:
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+        >>> describe_inputs(backbone, load_long_tailed("digits"))[:60]
+        'test_resnet (timm, 96 features at 32 px) on digits: 523 train'
+    """
+    counts = data.class_counts
+    return (
+        f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
+        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
+        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
+        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']})"
+    )
 
 
 def check_model(

@@ -14,7 +14,16 @@ import numpy as np
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.magnitude import NEGATIVES, SPREADS, logits_magnitude, regularized_std
-from lort_hub.evaluation.report import ClassAccuracy, GroupSize, Interval, Number, Range, Report, Spread
+from lort_hub.evaluation.report import (
+    ClassAccuracy,
+    GroupSize,
+    Interval,
+    LogitScale,
+    Number,
+    Range,
+    Report,
+    Spread,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,13 +62,28 @@ def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESH
     }
 
 
-def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BINS) -> Array:
+def log_softmax(logits: Array) -> Array:
+    """Compute log-probabilities (N, K) of logits (N, K), float64.
+
+    Example:
+        >>> np.exp(log_softmax(np.zeros((1, 2))))
+        array([[0.5, 0.5]])
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_probabilities: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probabilities
+
+
+def calibration_bins(
+    log_probabilities: Array, labels: Array, bins: int = ECE_BINS, weights: Array | None = None
+) -> Array:
     """Count the top predictions and their accuracy in bins of equal width of their probability.
 
     Args:
         log_probabilities: Log-probabilities (N, K).
         labels: Labels (N,).
         bins: Number of bins over (0, 1].
+        weights: How much each sample counts (N,); None for 1.
 
     Returns:
         Columns samples, mean confidence, accuracy (bins, 3); the latter two are zero for an empty bin.
@@ -72,12 +96,27 @@ def calibration_bins(log_probabilities: Array, labels: Array, bins: int = ECE_BI
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = log_probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    samples = np.bincount(place, minlength=bins).astype(np.float64)
-    filled = np.maximum(samples, 1)
-    return np.stack(
-        [samples, np.bincount(place, confidence, bins) / filled, np.bincount(place, correct, bins) / filled],
-        axis=1,
-    )
+    weights = np.ones(len(labels)) if weights is None else weights
+    samples = np.bincount(place, weights, minlength=bins)
+    filled = np.where(samples > 0, samples, 1)
+    sums = [np.bincount(place, weights * values, minlength=bins) / filled for values in (confidence, correct)]
+    return np.stack([samples, *sums], axis=1)
+
+
+def calibration_error(log_probabilities: Array, labels: Array, weights: Array | None = None) -> float:
+    """Compute the expected calibration error, over bins of equal width.
+
+    Args:
+        log_probabilities: Log-probabilities (N, K).
+        labels: Labels (N,).
+        weights: How much each sample counts (N,); None for 1.
+
+    Example:
+        >>> round(calibration_error(np.log([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0])), 2)
+        0.15
+    """
+    bins = calibration_bins(log_probabilities, labels, weights=weights)
+    return float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / float(bins[:, 0].sum())
 
 
 def evaluate(
@@ -86,6 +125,7 @@ def evaluate(
     class_counts: Array | Tensor | Sequence[int],
     *,
     weight: Array | Tensor | None = None,
+    scale: float = 1.0,
     thresholds: tuple[int, int] = GROUP_THRESHOLDS,
     bootstrap: int = 0,
     seed: int = 0,
@@ -101,6 +141,8 @@ def evaluate(
         labels: Labels (N,).
         class_counts: Training images (K,), which define the groups.
         weight: W (K, D) for the norms of its rows; None to leave them out.
+        scale: Factor that calibrated the logits and W, as `Fit.scale`; the numbers that depend on it are then
+            reported of the head as solved too.
         thresholds: As in `class_groups`.
         bootstrap: Resamples of the intervals; 0 for none.
         seed: Seed of the resamples.
@@ -126,18 +168,20 @@ def evaluate(
     correct = np.bincount(labels[predicted == labels], minlength=len(counts))
     accuracies = np.where(tested > 0, correct / np.maximum(tested, 1), np.nan)
     groups = class_groups(counts, thresholds)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_probabilities = log_softmax(logits)
     bins = calibration_bins(log_probabilities, labels)
+    norms = None if weight is None else np.linalg.norm(to_array(weight), axis=1)
     worst = int(np.nanargmin(accuracies))
     return Report(
         accuracy=float(correct.sum() / len(labels)),
         balanced_accuracy=float(np.nanmean(accuracies)),
-        **{name: _mean(accuracies[classes]) for name, classes in groups.items()},
+        many=_mean(accuracies[groups["many"]]),
+        medium=_mean(accuracies[groups["medium"]]),
+        few=_mean(accuracies[groups["few"]]),
         worst_class=ClassAccuracy(worst, float(accuracies[worst])),
         macro_f1=macro_f1(labels, predicted),
-        nll=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
-        ece=float(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2])) / len(labels),
+        nll=_nll(log_probabilities, labels),
+        ece=calibration_error(log_probabilities, labels),
         logits_magnitude=_spread(
             logits_magnitude(logits, labels),
             mean_by_negatives={over: _mean(logits_magnitude(logits, labels, over)) for over in NEGATIVES},
@@ -146,7 +190,7 @@ def evaluate(
             regularized_std(logits, labels),
             mean_by_spread={over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
         ),
-        weight_norm=None if weight is None else _spread(np.linalg.norm(to_array(weight), axis=1)),
+        weight_norm=None if norms is None else _spread(norms),
         per_class_accuracy=_numbers(accuracies),
         groups={
             name: GroupSize(len(c), int(counts[c].sum()), int(tested[c].sum())) for name, c in groups.items()
@@ -155,6 +199,23 @@ def evaluate(
         calibration=tuple((float(n), float(p), float(right)) for n, p, right in bins),
         n=len(labels),
         interval=_interval(accuracies, tested, groups, bootstrap, seed) if bootstrap else None,
+        as_solved=None if scale == 1 else _at_scale(logits, labels, norms, 1 / scale),
+        calibrated=None if scale == 1 else _at_scale(logits, labels, norms, 1.0),
+    )
+
+
+def _nll(log_probabilities: Array, labels: Array) -> float:
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+
+
+def _at_scale(logits: Array, labels: Array, norms: Array | None, factor: float) -> LogitScale:
+    log_probabilities = log_softmax(factor * logits)
+    return LogitScale(
+        nll=_nll(log_probabilities, labels),
+        ece=calibration_error(log_probabilities, labels),
+        logits_magnitude=_mean(logits_magnitude(factor * logits, labels)),
+        regularized_std=_mean(regularized_std(factor * logits, labels)),
+        weight_norm=None if norms is None else _mean(factor * norms),
     )
 
 

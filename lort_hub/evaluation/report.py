@@ -84,6 +84,42 @@ class Interval(Record):
 
 
 @dataclass(frozen=True)
+class LogitScale(Record):
+    """The numbers of a head that depend on the scale of its logits, at one scale.
+
+    Attributes:
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error.
+        logits_magnitude: Mean LoMa of the classes.
+        regularized_std: Mean RSD of the classes, which no scale changes.
+        weight_norm: Mean norm of the rows of W; None where W was not given.
+    """
+
+    nll: float
+    ece: float
+    logits_magnitude: Number
+    regularized_std: Number
+    weight_norm: Number
+
+
+@dataclass(frozen=True)
+class MixScores(Record):
+    """The numbers of a head where classes are as frequent as in a mix that is not that of the test set.
+
+    Attributes:
+        name: Name of the class mix.
+        accuracy: Share of the images that are right.
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error.
+    """
+
+    name: str
+    accuracy: float
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """Every number about a head on a test set; rates are fractions.
 
@@ -108,6 +144,9 @@ class Report(Record):
         calibration: Rows of `calibration_bins`.
         n: Test images.
         interval: Bootstrap intervals; None where none were asked for.
+        as_solved: Numbers of the head as it was solved; None where it was not calibrated.
+        calibrated: The same numbers of the calibrated head.
+        mix: Its numbers for the class mix that the head was moved to; None where it was not moved.
     """
 
     accuracy: float
@@ -128,6 +167,9 @@ class Report(Record):
     calibration: tuple[tuple[float, float, float], ...]
     n: int
     interval: Interval | None = None
+    as_solved: LogitScale | None = None
+    calibrated: LogitScale | None = None
+    mix: MixScores | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return a part by its name in metrics.json."""
@@ -156,6 +198,9 @@ class Scores(Record):
     thresholds: tuple[int, int]
     interval: Interval | None = None
     untested: int | None = None
+    as_solved: LogitScale | None = None
+    calibrated: LogitScale | None = None
+    mix: MixScores | None = None
 
 
 @dataclass(frozen=True)

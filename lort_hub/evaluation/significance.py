@@ -115,12 +115,31 @@ def shifted_accuracy(per_class_accuracy: Sequence[float | None], class_counts: A
         0.67
     """
     accuracy = np.array([np.nan if value is None else value for value in per_class_accuracy])
+    priors = shifted_priors(np.isfinite(accuracy), class_counts)
+    return {name: float(np.nansum(prior * accuracy)) for name, prior in priors.items()}
+
+
+def shifted_priors(tested: Array, class_counts: Array) -> dict[str, Array]:
+    """Compute exponential test priors (K,), in the order of the training counts or the reverse.
+
+    Args:
+        tested: Whether each class (K,) has a test image; others have the prior 0.
+        class_counts: Training images (K,), which order the classes.
+
+    Returns:
+        Priors by "forward 50" ... "forward 2", "uniform", "backward 2" ... "backward 50".
+
+    Example:
+        >>> shifted_priors(np.array([True, True]), np.array([9, 1]))["forward 50"].round(2)
+        array([0.98, 0.02])
+    """
     order = np.argsort(-np.asarray(class_counts), kind="stable")
-    order = order[np.isfinite(accuracy[order])]
+    order = order[tested[order]]
     place = np.arange(len(order)) / max(1, len(order) - 1)
-    shifts = {f"forward {ratio}": -np.log(ratio) for ratio in RATIOS}
-    shifts |= {"uniform": 0.0, **{f"backward {ratio}": np.log(ratio) for ratio in reversed(RATIOS)}}
-    return {
-        name: float(np.average(accuracy[order], weights=np.exp(slope * place)))
-        for name, slope in shifts.items()
-    }
+    slopes = {f"forward {ratio}": -np.log(ratio) for ratio in RATIOS}
+    slopes |= {"uniform": 0.0, **{f"backward {ratio}": np.log(ratio) for ratio in reversed(RATIOS)}}
+    priors = {}
+    for name, slope in slopes.items():
+        priors[name] = np.zeros(len(tested))
+        priors[name][order] = np.exp(slope * place) / np.exp(slope * place).sum()
+    return priors

@@ -62,15 +62,77 @@ def results_table(reports: Mapping[str, Report | Scores]) -> str:
     rows = [["head", *REPORT_COLUMNS.values()]]
     for name, report in reports.items():
         rows.append([escape(name), *(_rate_cell(report, key) for key in REPORT_COLUMNS)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = [
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
-    ]
+    lines = [_aligned(rows)]
     if untested := max(report.untested or 0 for report in reports.values()):
         lines += ["", f"Balanced accuracy, groups and F1 leave out classes without a test image: {untested}."]
     return "\n".join(lines)
+
+
+def scale_table(reports: Mapping[str, Report | Scores]) -> str:
+    """Render a Markdown table of what depends on the logits' scale: as solved and calibrated; empty if equal.
+
+    Args:
+        reports: Report of each head, by its name.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> report = evaluate(2 * np.eye(2), np.array([0, 1]), np.array([200, 5]), scale=2.0)
+        >>> print(scale_table({"ce": report}))
+        | head | logits     | ECE  | NLL   | LoMa | RSD |
+        | ---- | ---------- | ---- | ----- | ---- | --- |
+        | ce   | as solved  | 26.9 | 0.313 | 1    | 0   |
+        | ce   | calibrated | 11.9 | 0.127 | 2    | 0   |
+    """
+    rows = []
+    for name, report in reports.items():
+        for logits, numbers in (("as solved", report.as_solved), ("calibrated", report.calibrated)):
+            if numbers:
+                spread = (numbers.logits_magnitude, numbers.regularized_std)
+                cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
+                rows.append([escape(name), logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
+    return _aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
+
+
+def mix_table(reports: Mapping[str, Report | Scores]) -> str:
+    """Render a Markdown table for the class mix that a head was moved to; empty where it was not moved.
+
+    Args:
+        reports: Report of each head, by its name.
+
+    Example:
+        >>> import numpy as np
+        >>> from dataclasses import replace
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from lort_hub.evaluation.report import MixScores
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> print(mix_table({"ce": replace(report, mix=MixScores("train", 0.9, 0.3, 0.05))}))
+        | head | balanced | accuracy at train | ECE at train | NLL at train |
+        | ---- | -------- | ----------------- | ------------ | ------------ |
+        | ce   | 100.0    | 90.0              | 5.0          | 0.300        |
+    """
+    moved = {name: (report, report.mix) for name, report in reports.items() if report.mix}
+    rows = [
+        [
+            escape(name),
+            f"{100 * report.balanced_accuracy:.1f}",
+            *(f"{100 * rate:.1f}" for rate in (mix.accuracy, mix.ece)),
+            f"{mix.nll:.3f}",
+        ]
+        for name, (report, mix) in moved.items()
+    ]
+    names = [escape(mix.name) for _, mix in moved.values()]
+    at = [f"{what} at {name}" for name in names[:1] for what in ("accuracy", "ECE", "NLL")]
+    return _aligned([["head", "balanced", *at], *rows]) if rows else ""
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in rows
+    )
 
 
 def _rate_cell(report: Report | Scores, key: str) -> str:
@@ -158,6 +220,34 @@ def study_table(rows: Sequence[ResultRow]) -> str:
         settings = ["n/a" if value is None else str(value) for value in row.chosen.values()]
         lines.append([*settings, *(_mean_cell([getattr(row, name)], name) for name in names)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shift_table(rows: Sequence[ResultRow]) -> str:
+    """Render a Markdown table of accuracy under shifted test priors; empty where no head was adapted.
+
+    Args:
+        rows: Rows of one data cell, whose heads were moved to their estimates of the priors.
+
+    Example:
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> from dataclasses import replace
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> row = result_row(report, np.array([200, 5]), method="ce", seed=0, seconds=0.1, chosen={})
+        >>> found = {"uniform": 0.5, "uniform em": 0.6, "uniform bbse": 0.6, "uniform oracle": 0.7}
+        >>> print(shift_table([replace(row, shifted=found)]))
+        | method | test prior | as is | EM | BBSE | oracle |
+        | --- | --- | --- | --- | --- | --- |
+        | ce | uniform | 50.0 | 60.0 | 60.0 | 70.0 |
+    """
+    lines = [["method", "test prior", "as is", "EM", "BBSE", "oracle"], ["---"] * 6]
+    adapted = [row for row in rows if any(name.endswith(" oracle") for name in row.shifted)]
+    for method in dict.fromkeys(row.method for row in adapted):
+        own = [row.shifted for row in adapted if row.method == method]
+        for prior in (name for name in own[0] if f"{name} oracle" in own[0]):
+            names = (prior, *(f"{prior} {how}" for how in ("em", "bbse", "oracle")))
+            cells = [f"{100 * np.mean([one[name] for one in own]):.1f}" for name in names]
+            lines.append([method, prior, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if adapted else ""
 
 
 def _mean_cell(values: Sequence[Number], name: str) -> str:

@@ -134,3 +134,21 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(arguments))
     return folder
+
+
+def describe_seeds(found: Sequence[SeedResults]) -> str:
+    """Describe below a table how much was tested, and how the settings were chosen.
+
+    Args:
+        found: Results of all seeds of a data cell.
+
+    Example:
+        >>> describe_seeds([SeedResults([], [], {}, np.zeros(9), {"ce": "nll by five folds"})])
+        '9 test images, 1 seed. Settings chosen by nll by five folds for ce.'
+    """
+    seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
+    ways: dict[str, list[str]] = {}
+    for name, way in found[0].how.items():
+        ways.setdefault(way, []).append(name)
+    chosen = "; ".join(f"{way} for {', '.join(names)}" for way, names in ways.items())
+    return f"{len(found[0].labels):,} test images, {seeds}. Settings chosen by {chosen or 'nobody'}."

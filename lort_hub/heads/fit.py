@@ -18,10 +18,12 @@ from lort_hub.heads.calibration import calibration_of
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS, fit_method
 from lort_hub.heads.methods import AUTO, METHODS, STAGE1, Method
+from lort_hub.heads.scorers import Predictions
 from lort_hub.heads.search import Choice, Selection, choose_method, select
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.solvers.objective import Objective, objective_of
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import ClassMix
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Fit:
         selection: Selection of the settings; None where there was nothing to choose.
         choice: Choice of the method; None where the caller named it.
         scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
+        shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
+        mix: Class mix that its probabilities hold for; None where it was not measured.
+        held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
     """
 
     head: Head
@@ -43,6 +48,9 @@ class Fit:
     selection: Selection | None = None
     choice: Choice | None = None
     scale: float = 1.0
+    shift: Tensor | None = None
+    mix: ClassMix | None = None
+    held_out: Predictions | None = None
 
     @property
     def reason(self) -> str | None:
@@ -67,8 +75,9 @@ class Fit:
 
     @property
     def bias(self) -> Tensor:
-        """Calibrated bias b (K,), float32."""
-        return self.scale * self.linear.bias
+        """Calibrated bias b (K,), moved to the class mix, float32."""
+        bias = self.scale * self.linear.bias
+        return bias if self.shift is None else bias + self.shift
 
     @property
     def as_solved(self) -> tuple[Tensor, Tensor]:
@@ -94,9 +103,13 @@ class Fit:
             "iterations": self.linear.iterations,
             "relative_gradient": self.linear.relative_gradient,
             "scale": self.scale,
+            "mix": self.mix and self.mix.to_json(),
         }
         weight, bias = self.as_solved
-        return {"weight": weight.contiguous(), "bias": bias.contiguous()}, values
+        tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
+        if self.held_out is not None:
+            tensors |= {"labels": self.held_out.labels, "predicted": self.held_out.predicted}
+        return tensors, values
 
     @classmethod
     def from_cache(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Fit:
@@ -106,7 +119,10 @@ class Fit:
         )
         selection = Selection.from_dict(values["selection"]) if values["selection"] else None
         choice = Choice.from_dict(values["choice"]) if values["choice"] else None
-        return cls(head, values["method"], values["settings"], selection, choice, values["scale"])
+        mix = ClassMix.from_json(values["mix"]) if values["mix"] else None
+        held_out = Predictions(tensors["labels"], tensors["predicted"]) if "labels" in tensors else None
+        made = values["method"], values["settings"], selection, choice, values["scale"]
+        return cls(head, *made, mix=mix, held_out=held_out)
 
     def describe(self) -> str:
         """Describe settings, solver and selection in one line."""
@@ -123,8 +139,9 @@ class Fit:
         return text
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute calibrated logits (N, K) of features (N, D)."""
-        return self.scale * self.head.logits(x)
+        """Compute calibrated logits (N, K) of features (N, D), moved to the class mix."""
+        logits = self.scale * self.head.logits(x)
+        return logits if self.shift is None else logits + self.shift
 
 
 def fit_head(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lort_hub.heads.solvers.objective import Settings
 
@@ -23,6 +24,10 @@ STRENGTHS = tuple(tenth / 10 for tenth in range(21))
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SPHERICITIES = (0.97, 0.9, 0.75, 0.5, 0.25)
 """Shares of its mean that each variance of the discriminant is drawn to, the safest first."""
+BALANCING = ("gamma", "tau", "power", "strength", "rho")
+"""Settings that take a head from the class mix of the training images to balanced classes; 0 leaves it."""
+Mix = Literal["training", "balanced", "inverse"]
+"""Class mix that a head decides for: that of the training images, equal classes, or mostly rare ones."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Method:
         needs_counts: Whether it needs the number of training images of each class.
         needs_base: Whether it starts from a trained head.
         linear: Whether it returns a linear head, which can be exported.
+        mix: Class mix that its head decides for; None where a setting of `BALANCING` says it.
     """
 
     summary: str
@@ -55,6 +61,7 @@ class Method:
     needs_counts: bool = True
     needs_base: bool = False
     linear: bool = True
+    mix: Mix | None = None
 
 
 CE = "CE(softmax(Wx + b), y)"
@@ -69,12 +76,12 @@ METHODS = {
     ),
     "ncm": Method(
         "nearest class mean", "W_k = mu_k, b_k = -|mu_k|^2 / 2", DECOUPLING, "class-means",
-        needs_counts=False,
+        needs_counts=False, mix="balanced",
     ),
     "eb-lda": Method(
         "empirical-Bayes discriminant", "W_k = S^-1 m_k, b_k = -W_k (g + m_k / 2), m_k shrunk "
         "class mean about g", "docs/method.md", "discriminant", grid={"sphericity": SPHERICITIES},
-        path="sphericity",
+        path="sphericity", mix="balanced",
     ),
     "tau-norm": Method(
         "normalised class weights", "W_k / |W_k|^power, b = 0", DECOUPLING, "tau-norm",
@@ -99,7 +106,7 @@ METHODS = {
     ),
     "lws": Method(
         "learned scale of each class's weight", "min over s of crt's loss with W_k = s_k W_k", DECOUPLING,
-        "lws", needs_base=True,
+        "lws", needs_base=True, mix="balanced",
     ),
     "balanced-softmax": Method(
         "logit-adjusted cross-entropy", "CE(softmax(Wx + b + log pi), y)", "arXiv 2007.10740", "exact",
@@ -130,12 +137,12 @@ METHODS = {
     ),
     "lort-published": Method(
         "LORT as published", "SGD on LORT from the trained head, lr 5e-4, 20 epochs", LORT, "sgd",
-        over_smoothed=True, needs_counts=False, needs_base=True,
+        over_smoothed=True, needs_counts=False, needs_base=True, mix="balanced",
     ),
     "lort-sgd": Method(
         "LORT as published, its learning rate chosen", "SGD on LORT from the trained head, 20 epochs", LORT,
         "sgd", grid={"lr": (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4)}, path="lr", over_smoothed=True,
-        needs_counts=False, needs_base=True,
+        needs_counts=False, needs_base=True, mix="balanced",
     ),
     "lort": Method(
         "label over-smoothing with chosen class balance", "CE(softmax(Wx + b), (1 - delta) y + delta / K) "
@@ -148,11 +155,11 @@ METHODS = {
     ),
     "lws+lort": Method(
         "LORT on learned scales", "lws's loss with LORT's labels", LORT, "lws", over_smoothed=True,
-        needs_base=True,
+        needs_base=True, mix="training",
     ),
     "balanced-softmax+lort": Method(
         "LORT under logit adjustment", "balanced softmax's loss with LORT's labels", LORT, "exact",
-        fixed={"tau": 1.0}, grid=DECAYS, path="weight_decay", over_smoothed=True,
+        fixed={"tau": 1.0}, grid=DECAYS, path="weight_decay", over_smoothed=True, mix="inverse",
     ),
     "maxnorm+lort": Method(
         "LORT within MaxNorm", "maxnorm's loss with LORT's labels", LORT, "maxnorm",
@@ -172,16 +179,39 @@ SELECT_BY = ("balanced-accuracy", "macro-f1", "nll")
 """Scorers of settings and methods: the names in `lort_hub.heads.scorers.SCORERS`."""
 
 
+def class_mix(method: str, settings: Settings) -> Mix:
+    """Tell which class mix a head decides for.
+
+    Scales that LORT's labels ask for are so small that the bias, and with it the training mix, decides;
+    logits that small are outweighed by log pi, and rare classes win.
+
+    Args:
+        method: One of `METHODS`, `STACK` (its weights are chosen with classes alike) or `STAGE1`.
+        settings: Its settings.
+
+    Example:
+        >>> class_mix("lort", {"gamma": 0.5}), class_mix("lort", {"gamma": 0.0}), class_mix("ncm", {})
+        ('balanced', 'training', 'balanced')
+    """
+    if method == STACK:
+        return "balanced"
+    declared = METHODS[method].mix if method in METHODS else None
+    return declared or ("balanced" if any(settings.get(name) for name in BALANCING) else "training")
+
+
 def methods_table() -> str:
     """Render all methods as a Markdown table.
 
     Example:
         >>> print(methods_table().splitlines()[2])
-        | `ce` | CE(softmax(Wx + b), y) | textbook | no | yes |
+        | `ce` | CE(softmax(Wx + b), y) | textbook | training | no | no | yes |
     """
-    lines = [["method", "what it minimises or computes", "source", "needs class counts", "exports"]]
-    lines.append(["---"] * 5)
+    header = ["method", "what it minimises or computes", "source", "class mix"]
+    lines = [[*header, "flat as solved", "needs class counts", "exports"], ["---"] * 7]
     for name, method in METHODS.items():
-        flags = ("yes" if value else "no" for value in (method.needs_counts, method.linear))
-        lines.append([f"`{name}`", method.equation.replace("|", "\\|"), method.source, *flags])
+        dials = [dial for dial in BALANCING if dial in method.grid]
+        mix = f"by {dials[0]}" if dials else class_mix(name, method.fixed)
+        facts = (method.over_smoothed, method.needs_counts, method.linear)
+        flags = ("yes" if value else "no" for value in facts)
+        lines.append([f"`{name}`", method.equation.replace("|", "\\|"), method.source, mix, *flags])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

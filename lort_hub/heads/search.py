@@ -13,6 +13,7 @@ from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS
+from lort_hub.heads.folds import FoldHeads
 from lort_hub.heads.methods import METHODS, Method
 from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings, delta_for_gap
@@ -176,6 +177,14 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
         held_out=None if closed_form else winner.held_out,
         start=validator.mean_head(winner.held_out),
     )
+
+
+def fold_heads_of(validator: Validator, method: Method, selection: Selection) -> FoldHeads:
+    """Return the heads of the folds with the chosen settings, fitted now where leave-one-out chose them."""
+    held_out = selection.held_out
+    if held_out and held_out.fold_heads and held_out.fold_heads.seed == validator.seed:
+        return held_out.fold_heads
+    return next(validator.fold_heads(method, [selection.chosen]))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lort_hub.heads.fit import Fit, fit_selected, make_validator
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
-from lort_hub.heads.search import Choice, Selection, select
+from lort_hub.heads.search import Choice, Selection, fold_heads_of, select
 from lort_hub.heads.training_set import TrainingSet
 
 PRIOR_SAMPLES = 10.0
@@ -88,12 +88,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
     """
     processes, logits, scales = validator.training.processes, {}, {}
     for name, selection in selections.items():
-        held_out = selection.held_out
-        if held_out and held_out.fold_heads:
-            heads = held_out.fold_heads
-        else:
-            heads = next(validator.fold_heads(METHODS[name], [selection.chosen]))
-        logits[name], labels = validator.held_out_logits(heads)
+        fold_heads = fold_heads_of(validator, METHODS[name], selection)
+        logits[name], labels = validator.held_out_logits(fold_heads)
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
     weights = choose_members(logits, labels, processes)
@@ -143,13 +139,14 @@ def choose_members(
     """
     processes = processes or Processes()
     spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
-    weights = best_weights(logits, labels, processes)
+    weights = best_weights(logits, labels, processes, prior_samples=PRIOR_SAMPLES)
     while len(weights) > 1:
         moves = {name: weight * spreads[name] for name, weight in weights.items()}
         least = min(moves, key=lambda name: moves[name])
         if moves[least] >= LEAST_SHARE * sum(moves.values()):
             break
-        weights = best_weights({name: logits[name] for name in weights if name != least}, labels, processes)
+        rest = {name: logits[name] for name in weights if name != least}
+        weights = best_weights(rest, labels, processes, prior_samples=PRIOR_SAMPLES)
     return weights
 
 
@@ -165,12 +162,12 @@ def best_weights(
     labels: Tensor,
     processes: Processes | None = None,
     *,
-    prior_samples: float = PRIOR_SAMPLES,
+    prior_samples: float = 0.0,
 ) -> dict[str, float]:
     """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
 
-    A convex problem of as many unknowns as there are heads M, drawn to equal weights, so that heads which few
-    samples cannot tell apart share their weight:
+    A convex problem of as many unknowns as there are heads M. A prior draws them to equal weights, so that
+    heads which few samples cannot tell apart share their weight:
 
         -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - mean w)^2
 
@@ -180,7 +177,7 @@ def best_weights(
         logits: Logits (M, K) of each head, by name.
         labels: Labels (M,).
         processes: Processes, each with samples of its own; None for this one alone.
-        prior_samples: c.
+        prior_samples: c; 0 for no prior.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])

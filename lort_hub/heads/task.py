@@ -27,7 +27,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 5
+HEAD_FORMAT = 6
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 

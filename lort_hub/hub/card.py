@@ -8,9 +8,9 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Scores
-from lort_hub.evaluation.tables import GROUPS, results_table
-from lort_hub.heads.methods import STACK, STAGE1
-from lort_hub.hub.card_text import citations, how_made, license_note, source_name
+from lort_hub.evaluation.tables import GROUPS, mix_table, results_table, scale_table
+from lort_hub.heads.methods import STAGE1, Mix, class_mix
+from lort_hub.hub.card_text import calibration_note, citations, how_made, license_note, mix_note, source_name
 from lort_hub.hub.head_file import HeadConfig, read_head_config
 from lort_hub.hub.search import search_tags
 from lort_hub.records import RunRecord
@@ -35,7 +35,7 @@ def render_card(metrics: MetricsRecord, run: RunRecord, repo_id: str | None = No
     """
     config, per_class = HeadConfig.of(run, metrics), metrics.test.per_class_accuracy
     command, versions, data = run.environment.command, run.environment.versions, run.data
-    return _fill(
+    return fill_template(
         "model_card.md",
         _metadata(config, run.backbone.library),
         **_results(config, untested=per_class.count(None)),
@@ -67,7 +67,7 @@ def render_head_card(config: HeadConfig, repo_id: str | None = None) -> str:
         >>> card = render_head_card(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
     """
     backbone = config.backbone
-    return _fill(
+    return fill_template(
         "head_card.md",
         _metadata(config, "lort_hub"),
         **_results(config),
@@ -104,7 +104,17 @@ def address_cards(folder: Path, repo_id: str) -> None:
             path.write_text(addressed, encoding="utf-8")
 
 
-def _fill(template: str, metadata: Any, **texts: Any) -> str:
+def fill_template(template: str, metadata: Any, **texts: Any) -> str:
+    """Fill a template of a card.
+
+    Args:
+        template: Name of the file.
+        metadata: Card data of huggingface_hub.
+        texts: Values of the template's names.
+
+    Example:
+        >>> fill_template("head_card.md", metadata, table="")  # doctest: +SKIP
+    """
     from huggingface_hub import ModelCard
 
     source = (files("lort_hub.hub") / "templates" / template).read_text(encoding="utf-8")
@@ -128,8 +138,11 @@ def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
         "group_sizes": ", ".join(f"{scores.groups[group].classes} {group}" for group in GROUPS),
         "interval_note": _interval_note(scores),
         "table": results_table(config.results),
+        "mix_note": mix_note(config.head.mix, config.class_names),
+        "mix_table": mix_table(config.results),
+        "scale_table": scale_table(config.results),
         "baseline_note": f"The baseline is {config.baseline.note}. " if config.baseline else "",
-        "calibration_note": _calibration_note(scores, config.head.delta),
+        "calibration_note": calibration_note(config),
         "library": config.backbone.library,
         "limits": _limits(config, untested),
         "license": license_note(config.backbone.license),
@@ -210,29 +223,23 @@ def _interval_note(scores: Scores) -> str:
     return note + (", empty where all are right or all wrong." if empty else ".")
 
 
-def _calibration_note(scores: Scores, delta: float) -> str:
-    note = f"Expected calibration error {100 * scores.ece:.1f} %."
-    if delta > 0.5 and scores.ece > 0.1:
-        note += (
-            " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
-            " accuracy: use its ranking, or calibrate before you threshold."
-        )
-    return note
+LIMITS: dict[Mix, str] = {
+    "training": "It has learned the skewed mix of the training images and favours their frequent classes: "
+    "where every class matters alike, prefer a head with class balance (gamma or tau above zero).",
+    "balanced": "It expects every class to be equally likely. Where the deployed mix of classes is as skewed "
+    "as the training set, {rival} may be right more often.",
+    "inverse": "It favours the rare classes, more than where every class is equally likely: prefer a head "
+    "whose logits are no smaller than the log prior that its loss adds to them.",
+}
 
 
 def _limits(config: HeadConfig, untested: int) -> str:
     scores, num_classes = config.scores, len(config.class_names)
-    if config.head.gamma == config.head.tau == 0 and config.head.method != STACK:
-        text = (
-            "It has learned the skewed mix of the training images and favours their frequent classes: where "
-            "every class matters alike, prefer a head with class balance (gamma or tau above zero)."
-        )
+    rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
+    if config.head.mix and config.head.mix.is_moved:
+        text = "It expects the class mix that it was moved to. Where classes come in another, move it anew."
     else:
-        rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
-        text = (
-            "It expects every class to be equally likely. Where the deployed mix of classes is as skewed as "
-            f"the training set, {rival} may be right more often."
-        )
+        text = LIMITS[class_mix(config.head.method, config.head.settings)].format(rival=rival)
     if untested:
         text += f" Classes without a test image, of which nothing is known: {untested}."
     if scores.n < 30 * num_classes:

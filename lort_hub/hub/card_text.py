@@ -8,8 +8,9 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STAGE1
-from lort_hub.records import BackboneRecord, HeadRecord, RunRecord
+from lort_hub.heads.methods import METHODS, STAGE1, class_mix
+from lort_hub.hub.head_file import HeadConfig
+from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
 
@@ -63,6 +64,41 @@ def citations(method: str, version: str) -> str:
     )
 
 
+def calibration_note(config: HeadConfig) -> str:
+    """Say how far a head's probabilities are to be trusted, in a sentence or two.
+
+    Args:
+        config: Content of the head's config.json; a head whose labels were over-smoothed is flat unless it
+            was calibrated.
+
+    Example:
+        >>> calibration_note(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
+        'Expected calibration error 4.9 %.'
+    """
+    ece, head = config.scores.ece, config.head
+    note = f"Expected calibration error {100 * ece:.1f} %."
+    if head.delta > 0.5 and head.scale in (None, 1.0) and ece > 0.1:
+        note += (
+            " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
+            " accuracy: use its ranking, or calibrate before you threshold."
+        )
+    return note
+
+
+def mix_note(mix: ClassMix | None, class_names: Sequence[str]) -> str:
+    """Say which class mix a head was moved to, with its largest shares; empty where it was not moved.
+
+    Example:
+        >>> mix_note(ClassMix("train", (0.9, 0.1)), ["cat", "dog"])
+        'The head was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
+    """
+    if mix is None or not mix.is_moved:
+        return ""
+    order = sorted(range(len(class_names)), key=lambda k: -mix.shares[k])[:5]
+    largest = ", ".join(f"{escape(class_names[k])} {100 * mix.shares[k]:.1f} %" for k in order)
+    return f"The head was moved to the class mix {code(mix.name)} (largest shares: {largest})."
+
+
 @dataclass(frozen=True)
 class TrainingSettings(Record):
     """The arguments of a stage 1 that its card describes."""
@@ -105,7 +141,7 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
     else:
         lines = [
             f"1. Backbone {name}, frozen, {backbone.num_features} features.",
-            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.",
+            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{_facts(run.head)}",
         ]
     lines += _selection_steps(metrics.selection)
     if run.data.left_out:
@@ -180,6 +216,23 @@ def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:
 
 def _with(settings: dict[str, float]) -> str:
     return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
+
+
+def _facts(head: HeadRecord) -> str:
+    """Say what class mix a head decides for, what it took to know, and what its logits are."""
+    if head.scale is None:
+        return ""
+    counts = head.method not in METHODS or METHODS[head.method].needs_counts
+    mix = {
+        "training": "It decides for the class mix of the training images",
+        "balanced": "It decides for classes that are equally likely",
+        "inverse": "It decides for a mix of mostly rare classes",
+    }[class_mix(head.method, head.settings)]
+    if head.mix and head.mix.is_moved:
+        mix = f"It decides for the class mix {code(head.mix.name)}"
+    told = "is told the class counts" if counts else "is not told the class counts"
+    logits = "as solved" if head.scale == 1 else f"those solved times {head.scale:.3g}, which calibrates them"
+    return f" {mix}, {told}; its logits are {logits}."
 
 
 def _solved(head: HeadRecord) -> str:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import MetricsRecord, Scores
+from lort_hub.heads.scorers import Predictions
 from lort_hub.records import BackboneRecord, BaselineRecord, DuplicateCounts, HeadRecord, RunRecord
 from lort_hub.serialization import Record
+
+HELD_OUT = "held_out.safetensors"
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,39 @@ def read_head(folder: Path, source: str | Path) -> tuple[Tensor, Tensor, dict[st
             f"expected {len(tensors['bias'])}, the rows of its weight."
         )
     return tensors["weight"], tensors["bias"], config
+
+
+def write_held_out(folder: Path, held_out: Predictions) -> None:
+    """Write the decisions on held-out training images beside a head: 8 bytes for each image.
+
+    Example:
+        >>> import tempfile, torch
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_held_out(folder, Predictions(torch.tensor([0, 1]), torch.tensor([1, 1])))
+        >>> read_held_out(folder).predicted
+        tensor([1, 1])
+    """
+    tensors = {"labels": held_out.labels.int(), "predicted": held_out.predicted.int()}
+    save_file(tensors, folder / HELD_OUT, metadata={"format": "pt"})
+
+
+def read_held_out(folder: Path) -> Predictions | None:
+    """Read the decisions on held-out training images beside a head; None where there are none.
+
+    Raises:
+        CheckpointError: The file is damaged.
+
+    Example:
+        >>> read_held_out(Path("nowhere")) is None
+        True
+    """
+    try:
+        tensors = load_file(folder / HELD_OUT)
+        return Predictions(tensors["labels"].long(), tensors["predicted"].long())
+    except FileNotFoundError:
+        return None
+    except (KeyError, SafetensorError) as cause:
+        raise CheckpointError(f"{folder / HELD_OUT} is damaged: {cause}.") from cause
 
 
 def _is_linear(tensors: Mapping[str, Tensor]) -> bool:

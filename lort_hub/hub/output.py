@@ -23,7 +23,7 @@ from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_jso
 from lort_hub.heads.fit import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.card import render_card
-from lort_hub.hub.head_file import HeadConfig
+from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
 
@@ -123,6 +123,8 @@ def save_output(
         save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
         check_saved(staged, backbone, fit.weight, fit.bias, images)
         LortHead(fit.weight, fit.bias, HeadConfig.of(run, metrics).to_json()).save_pretrained(staged / "head")
+        if fit.held_out:
+            write_held_out(staged / "head", fit.held_out)
         write_json(staged / "metrics.json", metrics.to_json())
         write_json(staged / "run.json", run.to_json())
         write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
@@ -228,6 +230,7 @@ def head_record(fit: Fit) -> HeadRecord:
         relative_gradient=fit.linear.relative_gradient,
         settings=fit.settings,
         scale=fit.scale,
+        mix=fit.mix,
         **asdict(fit.objective),
     )
 

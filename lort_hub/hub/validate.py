@@ -23,6 +23,7 @@ OUTPUT_FILES = (
     "duplicates.csv",
     *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "plots/*.png"),
     *("head/README.md", "head/config.json", "head/model.safetensors"),
+    *("held_out.safetensors", "head/held_out.safetensors"),
 )
 """The files that are published. All others in the folder (pickles, checkpoints, hidden files) are not."""
 REQUIRED = ("README.md", "metrics.json", "run.json", "head/config.json", "head/model.safetensors")

@@ -183,3 +183,20 @@ def test_relabelling_the_classes_changes_no_summary():
 def test_bad_input_names_the_sample(logits, labels, message):
     with pytest.raises(FeatureError, match=message):
         evaluate(logits, np.array(labels, dtype=int), np.ones(2))
+
+
+def test_a_calibrated_head_is_reported_as_solved_too():
+    rng = np.random.default_rng(0)
+    labels, weight = rng.integers(0, 4, 60), rng.normal(size=(4, 3))
+    solved = rng.normal(size=(60, 4)) + np.eye(4)[labels]
+    counts = np.array([200, 50, 9, 3])
+    report = evaluate(12 * solved, labels, counts, weight=12 * weight, scale=12)
+    for got, factor in ((report.as_solved, 1), (report.calibrated, 12)):
+        want = evaluate(factor * solved, labels, counts, weight=factor * weight)
+        assert got.nll == pytest.approx(want.nll)
+        assert got.ece == pytest.approx(want.ece)
+        assert got.logits_magnitude == pytest.approx(want.logits_magnitude.mean)
+        assert got.regularized_std == pytest.approx(want.regularized_std.mean)
+        assert got.weight_norm == pytest.approx(want.weight_norm.mean)
+    assert report.as_solved.regularized_std == pytest.approx(report.calibrated.regularized_std)
+    assert want.as_solved is want.calibrated is None

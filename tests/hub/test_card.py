@@ -326,6 +326,68 @@ def test_what_the_test_images_cannot_say_is_said(run_and_metrics):
     assert "With about 10 test images a class" in render(metrics, run)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("ce", {"gamma": 0.0, "tau": 0.0}, "favours their frequent classes"),
+        ("lort", {"gamma": 0.0, "tau": 0.0}, "favours their frequent classes"),
+        ("tau-norm", {"power": 0.0}, "favours their frequent classes"),
+        *((name, {}, "expects every class to be equally likely") for name in ("eb-lda", "ncm", "lws")),
+        ("tau-norm", {"power": 0.1}, "expects every class to be equally likely"),
+        ("maxnorm", {"gamma": 1.0, "share": 0.2}, "expects every class to be equally likely"),
+        ("stack", {"ce": 0.3, "ncm": 0.7}, "expects every class to be equally likely"),
+        ("balanced-softmax+lort", {"tau": 1.0}, "favours the rare classes"),
+    ],
+)
+def test_limits_are_those_of_the_method_and_its_settings(run_and_metrics, method, settings, said):
+    run, metrics = run_and_metrics
+    run["head"].update(method=method, settings=settings, gamma=0.0, tau=0.0)
+    assert said in render(metrics, run).split("## When not to use it\n")[1].split("##")[0]
+
+
+@pytest.mark.parametrize(("scale", "flat"), [(None, True), (1.0, True), (30.0, False)])
+def test_only_over_smoothed_heads_that_are_as_solved_are_called_flat(run_and_metrics, scale, flat):
+    run, metrics = run_and_metrics
+    run["head"].update(delta=0.98, scale=scale)
+    metrics["test"]["ece"] = 0.5
+    card = render(metrics, run)
+    assert "Expected calibration error 50.0 %." in card
+    assert ("Over-smoothed labels" in card) == flat
+
+
+def test_the_card_says_what_the_head_decides_for_and_what_its_logits_are(run_and_metrics):
+    run, metrics = run_and_metrics
+    run["head"].update(method="ncm", settings={}, scale=0.25)
+    card = render(metrics, run)
+    assert "equally likely, is not told the class counts; its logits are those solved times 0.25" in card
+    run["head"].update(method="ce", settings={}, scale=1.0)
+    card = render(metrics, run)
+    assert "mix of the training images, is not told the class counts; its logits are as solved." in card
+
+
+def test_both_cards_show_a_calibrated_head_as_solved_too(run_and_metrics):
+    run, metrics = run_and_metrics
+    labels = np.arange(10)
+    report = evaluate(8 * np.eye(10), labels, np.full(10, 500), scale=8.0)
+    metrics["test"], metrics["baseline"] = report.to_json(), evaluate(np.eye(10), labels, labels).to_json()
+    config = HeadConfig.of(RunRecord.from_json(run), MetricsRecord.from_json(metrics)).to_json()
+    for card in (render(metrics, run), render_head(config)):
+        rows = [
+            line.split("|")[1:-1] for line in card.splitlines() if re.match(r"\| lort +\| (as|cal)", line)
+        ]
+        assert [[cell.strip() for cell in row] for row in rows] == [
+            [
+                "lort",
+                "as solved",
+                f"{100 * report.as_solved.ece:.1f}",
+                f"{report.as_solved.nll:.3f}",
+                "1",
+                "0",
+            ],
+            ["lort", "calibrated", f"{100 * report.ece:.1f}", f"{report.nll:.3f}", "8", "0"],
+        ]
+
+
 def test_hardest_classes_are_named_worst_first(run_and_metrics):
     run, metrics = run_and_metrics
     metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]

@@ -15,7 +15,8 @@ from PIL import Image
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
-from recipes.demo import classify, describe, load_classifier
+from lort_hub.hub.classifier import load_classifier
+from recipes.demo import classify, describe
 from tests.support import ROOT
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
@@ -129,9 +130,12 @@ def test_the_page_says_which_model_and_how_good(outputs):
     text = describe(backbone, record)
     assert "Backbone `test_resnet`, method `ncm`, data set `digits`, 10 classes." in text
     assert f"Balanced accuracy {100 * test['balanced_accuracy']:.1f} % (n = 500 test images)." in text
-    assert "flat" not in text
+    assert "Over-smoothed" not in text
     record["head"]["delta"], record["results"]["ncm"]["ece"] = 0.98, 0.637
-    assert "Over-smoothed labels make its probabilities flat (ECE 63.7 %)" in describe(backbone, record)
+    assert record["head"]["scale"] != 1  # a calibrated head is not flat, whatever its labels were
+    assert describe(backbone, record).endswith("Expected calibration error 63.7 %.")
+    record["head"]["scale"] = 1.0
+    assert "63.7 %. Over-smoothed labels ask for small logits" in describe(backbone, record)
     assert describe(backbone, {}).startswith("10 classes; there is no record")
 
 

@@ -91,7 +91,7 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
         ["README.md", "config.json", "metrics.json", "model.safetensors", "per_class.csv", "run.json"]
-        + ["head/README.md", "head/config.json", "head/model.safetensors"]
+        + ["head/README.md", "head/config.json", "head/held_out.safetensors", "head/model.safetensors"]
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )
     metrics, record = (json.loads((out / name).read_text()) for name in ("metrics.json", "run.json"))
@@ -299,3 +299,27 @@ def test_random_weights_are_seeded_and_ce_obeys_its_flags(photos, tmp_path):
     assert heads[0] == heads[1]
     head = json.loads((tmp_path / "a" / "run.json").read_text())["head"]
     assert (head["gamma"], head["weight_decay"], head["delta"]) == (0.5, 0.01, 0.0)
+
+
+def test_a_head_is_made_for_a_stated_class_mix(photos, tmp_path):
+    base, mix = ["--backbone", timm_folder(tmp_path / "b"), "--dataset", photos], tmp_path / "street.csv"
+    base += ["--method", "ncm"]
+    mix.write_text("class,share\nant,0.2\nbee,0.8\ncat,0\n")
+    assert retrain(*base, "--output-dir", tmp_path / "made").returncode == 0
+    finished = retrain(*base, "--test-prior", mix, "--output-dir", tmp_path / "moved")
+    assert finished.returncode == 0, finished.stderr
+    made, moved = (LortHead.from_pretrained(tmp_path / name) for name in ("made", "moved"))
+    shift = (moved.bias - made.bias).detach()
+    assert float(shift[1] - shift[0]) == pytest.approx(np.log(4), rel=1e-3)
+    assert float(shift[1] - shift[2]) == pytest.approx(np.log(0.8 / 1e-6), rel=1e-3)
+    assert moved.config["head"]["mix"]["name"] == "street.csv"
+    card = (tmp_path / "moved" / "README.md").read_text()
+    assert "class mix `street.csv` (largest shares: bee 80.0 %, ant 20.0 %, cat 0.0 %)" in card
+    scores = json.loads((tmp_path / "moved" / "metrics.json").read_text())["test"]["mix"]
+    assert f"| {100 * scores['accuracy']:.1f} " in card.split("accuracy at street.csv")[1]
+    mix.write_text("class,share\nant,0.2\nbea,0.8\ncat,0\n")
+    refused = retrain(*base, "--test-prior", mix, "--output-dir", tmp_path / "no")
+    assert refused.returncode == 2
+    assert "Did you mean 'bee'?" in refused.stderr
+    refused = retrain(*base, "--test-prior", "train", "--no-calibrate", "--output-dir", tmp_path / "no")
+    assert (refused.returncode, "--no-calibrate" in refused.stderr) == (2, True)

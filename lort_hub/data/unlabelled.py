@@ -1,0 +1,100 @@
+"""Load images without labels: the pictures of any folder, or the images of a table or a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.hub_data import open_hub
+from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.tree import list_pictures, printable
+from lort_hub.data.local_data import open_any, open_file
+from lort_hub.data.presets import digits
+from lort_hub.data.request import Request
+from lort_hub.data.spec import DatasetSpec, parse_spec
+from lort_hub.data.tables.columns import find_image_column
+from lort_hub.errors import DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+UNLABELLED = "unlabelled"
+"""Name of the one class of images whose class nobody knows."""
+
+
+def load_unlabelled(spec: str, *, split: str | None = None, image_column: str | None = None) -> ImageSplit:
+    """Load images for their pixels alone; labels that there may be are not read.
+
+    Args:
+        spec: A folder of pictures at any depth, a table with a column of images, or what else
+            `load_long_tailed` takes.
+        split: Name of the split, where there are several.
+        image_column: Column of the images; None to find it by its type.
+
+    Returns:
+        The images, all of one class.
+
+    Raises:
+        DatasetError: There are no images, or several splits.
+        HubUnavailableError: The Hub is needed and does not answer.
+
+    Example:
+        >>> images = load_unlabelled("digits", split="test")
+        >>> len(images), images.class_names
+        (500, ('unlabelled',))
+    """
+    found = parse_spec(spec)
+    splits = _open(found, Request(spec, configuration=found.configuration, image_column=image_column))
+    name = split if split is None or split in splits else kind_of(split)
+    if name is None and len(splits) == 1:
+        name = next(iter(splits))
+    if name not in splits:
+        what = f"has no split '{split}'.{did_you_mean(split, splits)}" if split else "has several splits."
+        raise DatasetError(f"'{spec}' {what}\nName one of them with `split`: {', '.join(splits)}.")
+    rows = splits[name]
+    if not len(rows):
+        raise DatasetError(f"Split '{name}' of '{spec}' holds no image.")
+    return _as_split(rows, find_image_column(rows, image_column), name, found.source)
+
+
+def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
+    path = Path(found.source)
+    if found.source == "digits":
+        return digits()
+    if found.repo_id:
+        return open_hub(found.repo_id, found.revision, request)[0].splits
+    if path.is_dir() and (pictures := _pictures(path)):
+        return {UNLABELLED: _rows(pictures)}
+    return (open_any if path.is_dir() else open_file)(path, request).splits
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Paths of all pictures in a folder and below it, in the order of their names."""
+    return [
+        str(Path(below.path) / name)
+        for below in list_pictures(str(folder)).below()
+        for name in below.pictures
+    ]
+
+
+def _rows(paths: list[str]) -> datasets.Dataset:
+    import datasets
+
+    images = [
+        path if printable(path) == path else {"path": printable(path), "bytes": Path(path).read_bytes()}
+        for path in paths
+    ]
+    return datasets.Dataset.from_dict(
+        {"image": images}, features=datasets.Features({"image": datasets.Image()})
+    )
+
+
+def _as_split(rows: datasets.Dataset, column: str, name: str, source: str) -> ImageSplit:
+    import datasets
+
+    undecoded = rows.select_columns(column).cast_column(column, datasets.Image(decode=False))
+    labels, each = np.zeros(len(rows), dtype=np.int64), np.arange(len(rows))
+    return ImageSplit(undecoded, labels, each, column, name, (UNLABELLED,), source)

@@ -1,0 +1,208 @@
+"""Find the class mix that a head's log-odds hold, and move the head to another one.
+
+Bayes' rule makes that a change of the bias (docs/method.md). What the log-odds hold follows from the method,
+or is measured on training samples held out.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.heads.fit import Fit, make_validator
+from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
+from lort_hub.heads.scorers import Predictions, calibration_scale
+from lort_hub.heads.search import Selection, fold_heads_of
+from lort_hub.heads.stack import best_weights
+from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import AS_MADE, ClassMix
+
+FLOOR = 1e-6
+"""Share in place of a smaller one: a class that is said not to occur is next to never predicted."""
+
+
+def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *, seed: int = 0) -> Fit:
+    """Measure the class mix of a calibrated head on held-out samples; every process calls this.
+
+    With z the head's logits, s z_k - c log pi_k is made the likeliest, classes counting the same. The head
+    holds the mix pi^c, and s is what its scale lacks. A head that is balanced by construction has s = 1 and
+    c = 0, without measuring.
+
+    Args:
+        training: The features that it was fitted on.
+        fit: A calibrated head, or a sum of heads.
+        baseline: Head that methods start from.
+        seed: Seed of the folds.
+
+    Returns:
+        The fit with its class mix and the held-out decisions, for classes equally likely.
+
+    Example:
+        >>> from lort_hub.heads.fit import fit_head
+        >>> x = torch.tensor([[0.0], [0.2], [0.9], [1.0], [1.2], [1.1]])
+        >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1, 1, 1]), 2)
+        >>> measure_mix(training, fit_head(training, "ncm")).mix.shares
+        (0.5, 0.5)
+    """
+    logits, labels = _held_out_logits(training, fit, baseline, seed)
+    log_prior = (training.class_counts.double() / training.class_counts.sum()).log()
+    scale, kept = 1.0, 0.0
+    if not _is_balanced_by_construction(fit):
+        unit = calibration_scale(logits - logits.mean(dim=0), labels, training.processes)
+        parts = {"scale": unit * logits, "kept": (-log_prior).float().expand_as(logits)}
+        scale, kept = best_weights(parts, labels, training.processes).values()
+        scale *= unit
+    shares = (kept * log_prior).softmax(dim=0)
+    predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
+    gather = training.processes.gather
+    mix = ClassMix(AS_MADE, tuple(shares.tolist()), scale)
+    return replace(fit, mix=mix, held_out=Predictions(gather(labels), gather(predicted)))
+
+
+def _is_balanced_by_construction(fit: Fit) -> bool:
+    """Check whether the method, or its settings, take all of the training mix out of the log-odds."""
+    dials = [fit.settings[name] for name in BALANCING if name in fit.settings]
+    if fit.method in METHODS and METHODS[fit.method].fitter not in ("exact", "class-means", "discriminant"):
+        return False
+    return class_mix(fit.method, fit.settings) == "balanced" and sum(dials) in (0, 1)
+
+
+def _held_out_logits(
+    training: TrainingSet, fit: Fit, baseline: Fit | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Compute calibrated logits (M, K) of held-out samples by heads of folds, and their labels (M,)."""
+    members = {fit.method: fit.selection or Selection(fit.settings, "", "", None, [])}
+    if fit.method == STACK and fit.choice:
+        members = {name: fit.choice.selections[name] for name in fit.choice.weights}
+    from_base = any(METHODS[name].needs_base for name in members)
+    validator = make_validator(training, baseline if from_base else None, None, seed)
+    total = labels = torch.zeros(())
+    for name, selection in members.items():
+        logits, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
+        factor = fit.scale
+        if fit.method == STACK:
+            factor = fit.settings[name] * calibration_scale(logits, labels, training.processes)
+        total = total + factor * logits
+    return total, labels
+
+
+def move(fit: Fit, name: str, shares: Tensor) -> Fit:
+    """Adjust the bias of a head to a class mix: its probabilities then hold where classes are that frequent.
+
+    Args:
+        fit: A head with its class mix, from `measure_mix`.
+        name: Name of the mix.
+        shares: Share (K,) of each class; less than `FLOOR` counts as that.
+
+    Raises:
+        ConfigError: The class mix of the head is not known, as it is not calibrated.
+
+    Example:
+        >>> from lort_hub.heads.base import LinearHead
+        >>> even = ClassMix(AS_MADE, (0.5, 0.5), 1.0)
+        >>> fit = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {}, mix=even)
+        >>> move(fit, "train", torch.tensor([0.8, 0.2])).bias.softmax(dim=0)
+        tensor([0.8000, 0.2000])
+    """
+    if fit.mix is None:
+        raise ConfigError(
+            "A head that is not calibrated has no class mix that it could be moved from.\n"
+            "Calibrate it: `calibrate=True`."
+        )
+    floored = shares.double().clamp_min(FLOOR)
+    floored = floored / floored.sum()
+    shift = floored.log() - torch.tensor(fit.mix.shares, dtype=torch.float64).log()
+    shift = (shift - shift.mean()).float()
+    mix = ClassMix(name, tuple(floored.tolist()))
+    shift = shift + (0.0 if fit.shift is None else fit.mix.scale * fit.shift)
+    return replace(fit, scale=fit.scale * fit.mix.scale, shift=shift, mix=mix)
+
+
+def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | NDArray[np.int64]) -> Tensor:
+    """Return the shares (K,) of a stated class mix, float64.
+
+    Args:
+        mix: "balanced", "train", or a CSV with the columns class and share, or class and count.
+        class_names: Names of the K classes.
+        class_counts: Training images (K,).
+
+    Raises:
+        ConfigError: The file cannot be read, or does not give every class one number from 0.
+
+    Example:
+        >>> stated_shares("train", ["cat", "dog"], torch.tensor([3, 1]))
+        tensor([0.7500, 0.2500], dtype=torch.float64)
+    """
+    if mix == "balanced":
+        counts = torch.ones(len(class_names))
+    elif mix == "train":
+        counts = torch.as_tensor(class_counts)
+    else:
+        counts = torch.tensor(read_shares(Path(mix), class_names))
+    return counts.double() / counts.double().sum()
+
+
+def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
+    """Read a share or a count of each class from a CSV with the columns class and share, or class and count.
+
+    Args:
+        path: The file.
+        class_names: Names of the K classes.
+
+    Raises:
+        ConfigError: The file cannot be read, or does not give every class one number from 0.
+
+    Example:
+        >>> read_shares(Path("mix.csv"), ["cat", "dog"])  # doctest: +SKIP
+        [30.0, 10.0]
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as cause:
+        hint = did_you_mean(str(path), ("balanced", "train"))
+        raise ConfigError(
+            f"Cannot read the class mix '{path}': {cause}.{hint}\n"
+            "Expected balanced, train, or a CSV with the columns class and share (or count)."
+        ) from cause
+    column = next((name for name in ("share", "count") if name in columns), None)
+    if "class" not in columns or column is None:
+        raise ConfigError(
+            f"{path} has the columns {', '.join(columns) or 'none'},\n"
+            "expected class and share, or class and count."
+        )
+    found: dict[str, float] = {}
+    for row in rows:
+        name = row["class"] or ""
+        if name not in class_names:
+            hint = did_you_mean(name, class_names)
+            raise ConfigError(f"{path} names the class '{name}', which the data set has not.{hint}")
+        if name in found:
+            raise ConfigError(f"{path} names the class '{name}' twice; expected one row for each class.")
+        found[name] = _number(row[column], f"{path}: the {column} of '{name}'")
+    if missing := [name for name in class_names if name not in found]:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise ConfigError(f"{path} has no row for {shown}; expected one for each class, 0 where none occurs.")
+    if not any(found.values()):
+        raise ConfigError(f"{path} gives every class the {column} 0; expected a positive one.")
+    return [found[name] for name in class_names]
+
+
+def _number(text: str | None, what: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"{what} is {text!r}, expected a number from 0.")
+    return value

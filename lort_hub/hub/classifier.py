@@ -1,0 +1,72 @@
+"""Load a classifier with its preprocessing and the record of its head, from a folder or the Hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.backbones.load import load_backbone
+from lort_hub.download import MODEL_FILES, download_model
+from lort_hub.errors import CheckpointError
+from lort_hub.hub.head_file import is_head
+from lort_hub.hub.lort_head import LortHead
+
+
+def find_classifier(source: str) -> Path:
+    """Find the folder of a model, and download it where it is on the Hub.
+
+    Args:
+        source: A folder, or `org/name[@revision]`.
+
+    Raises:
+        CheckpointError: The Hub has no such model.
+        HubUnavailableError: The Hub is needed and does not answer.
+
+    Example:
+        >>> find_classifier(".")
+        PosixPath('.')
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        repo_id, _, revision = source.partition("@")
+        files = [*MODEL_FILES, "head/config.json"]
+        folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
+    return folder
+
+
+def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
+    """Load a complete model with its preprocessing, and the record of its head.
+
+    Args:
+        source: An output folder, a head alone, or one of them on the Hub.
+
+    Returns:
+        The model, and the content of the head's config.json ({} if there is none).
+
+    Raises:
+        CheckpointError: It does not name its classes, or the head was made on other pictures' preparation.
+
+    Example:
+        >>> backbone, record = load_classifier("out/photos")  # doctest: +SKIP
+    """
+    folder = find_classifier(source)
+    alone = is_head(folder)
+    head = LortHead.from_pretrained(folder) if alone or (folder / "head/config.json").exists() else None
+    backbone = _attach(head) if head and alone else load_backbone(str(folder))
+    if backbone.class_names is None:
+        raise CheckpointError(f"'{source}' does not name its classes; give the output folder of a recipe.")
+    return backbone, head.config if head else {}
+
+
+def _attach(head: LortHead) -> Backbone:
+    """Attach a head to the backbone and preprocessing it was trained with."""
+    model, made_on = head.attach(), head.config["backbone"]
+    spec = f"{made_on['source']}@{made_on['revision']}".removesuffix("@None")
+    spec = f"transformers:{spec}" if made_on["library"] == "transformers" else spec
+    backbone = load_backbone(spec, image_size=made_on["preprocessing"].get("input_size", [None])[-1])
+    if json.loads(json.dumps(backbone.preprocessing)) != made_on["preprocessing"]:
+        raise CheckpointError("The head's images were prepared in another way; give its complete model.")
+    return replace(backbone, model=model, class_names=tuple(head.config["class_names"]))

@@ -1,0 +1,97 @@
+"""Adapt a model to the class mix of unlabelled images: estimate the mix, and move the bias of the head.
+
+lort-hub adapt out/photos --images ./street --output-dir out/street
+lort-hub adapt user/name --images images.parquet --estimator bbse --output-dir out/street
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.runtime import run
+from lort_hub.errors import CheckpointError
+from lort_hub.files import check_output_dir
+
+
+@dataclass
+class Arguments:
+    """Flags of this recipe."""
+
+    model: str = field(metadata={"help": "Output folder or org/name[@revision]; the first word, too."})
+    images: str = field(metadata={"help": "Folder of pictures at any depth, a table, or a data set."})
+    split: str | None = flag(None, "Split of the images, where there are several.")
+    image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    estimator: Literal["em", "bbse"] = flag("bbse", "Maximum likelihood, or confusion of held-out images.")
+    strength: float | None = flag(
+        None,
+        "Images a class that a power of the training mix counts as (default: images over classes).",
+    )
+    output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
+    overwrite: bool = flag(False, "Replace the content of the output folder.")
+    seed: int = flag(0, "Seed of the bootstrap.")
+    batch_size: int = flag(64, "Images in a batch.")
+    num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
+
+
+def main() -> None:
+    """Load the model, estimate the class mix of the images, move the head to it, and write the model."""
+    words = sys.argv[1:]
+    if words and not words[0].startswith("-"):
+        words = ["--model", *words]
+    args = parse_arguments(Arguments, words, description=__doc__)
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    import torch
+
+    from lort_hub.data.unlabelled import load_unlabelled
+    from lort_hub.features.extract import extract_features
+    from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
+    from lort_hub.hub.adapted import Adaptation, log_likelihoods, mix_of, save_adapted
+    from lort_hub.hub.classifier import find_classifier, load_classifier
+    from lort_hub.hub.head_file import read_held_out
+
+    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    backbone, record = load_classifier(args.model)
+    mix = mix_of(record, args.model)
+    folder = find_classifier(args.model)
+    held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
+    if args.estimator == "bbse" and held_out is None:
+        raise CheckpointError(
+            f"'{args.model}' has no held_out.safetensors, from which the confusion matrix is computed.\n"
+            "Use --estimator em, or re-train the head with this version."
+        )
+    images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
+    print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
+
+    how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
+    store = extract_features(backbone, images, **how)
+    features, skipped = store.x, len(images) - len(store.x)
+    if skipped:
+        print(f"{skipped} of {len(images):,} images cannot be decoded and are skipped")
+    if not len(features):
+        raise CheckpointError(f"No image of '{args.images}' can be decoded.\nGive other images.")
+    logits = features.float() @ backbone.weight.float().cpu().T + backbone.bias.float().cpu()
+    likelihoods = log_likelihoods(logits, mix)
+    counts = torch.tensor(record["class_counts"])
+    chosen = {"class_counts": counts, "strength": args.strength, "seed": args.seed}
+    if args.estimator == "em":
+        estimate = estimate_em(likelihoods, **chosen)
+    else:
+        confusion = confusion_of(held_out.labels, held_out.predicted, len(mix.shares))
+        estimate = estimate_bbse(likelihoods.argmax(dim=1), confusion, **chosen)
+
+    for k in estimate.shares.argsort(descending=True)[:5].tolist():
+        share, low, high = (100 * float(part[k]) for part in (estimate.shares, estimate.low, estimate.high))
+        print(f"{record['class_names'][k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
+    made = {"estimator": args.estimator, "strength": estimate.strength, "command": recorded_command()}
+    adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **made)
+    options = {"held_out": held_out, "overwrite": args.overwrite}
+    save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)
+    print(f"Wrote {args.output_dir}")
+
+
+if __name__ == "__main__":
+    run(main, Arguments)

@@ -1,0 +1,125 @@
+import functools
+import math
+
+import pytest
+import torch
+
+from lort_hub.errors import ConfigError
+from lort_hub.heads.base import LinearHead
+from lort_hub.heads.class_mix import FLOOR, measure_mix, move, read_shares, stated_shares
+from lort_hub.heads.fit import Fit, fit_head
+from lort_hub.heads.stack import fit_stack
+from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import AS_MADE, ClassMix
+
+NAMES = ["cat", "dog", "emu"]
+
+
+@functools.cache
+def two_classes():
+    """Gaussians of deviation 1 about -1 and 1, with 3,600 samples and 400, and cross-entropy on them."""
+    labels = torch.tensor([0] * 3600 + [1] * 400)
+    noise = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    training = TrainingSet(2.0 * labels[:, None] - 1 + noise, labels, 2)
+    return training, fit_head(training, "ce")
+
+
+def threshold(fit):
+    """The feature at which both classes are equally likely."""
+    return float((fit.bias[0] - fit.bias[1]) / (fit.weight[1] - fit.weight[0]))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("shares", [[0.3, 0.7], [0.9, 0.1], [0.5, 0.5]])
+def test_a_lort_head_of_any_class_balance_gets_the_threshold_of_bayes(gamma, shares):
+    training, _ = two_classes()
+    fit = measure_mix(training, fit_head(training, "lort", gamma=gamma))
+    moved = move(fit, "mine", torch.tensor(shares))
+    # The log-ratio of the classes is 2 x, so that of the posteriors is zero at half the log-odds of the mix.
+    assert threshold(moved) == pytest.approx(math.log(shares[0] / shares[1]) / 2, abs=0.12)
+    assert float(moved.weight[1] - moved.weight[0]) == pytest.approx(2, rel=0.12)
+
+
+METHODS = ("ce", "ncm", "eb-lda", "crt", "balanced-softmax", "logit-adjust", "tau-norm", "lort-path")
+
+
+@pytest.mark.parametrize("method", [*METHODS, "linear-adjust", "lws", "auto"])
+def test_a_head_of_every_kind_gets_the_threshold_of_bayes(method):
+    training, ce = two_classes()
+    fit = fit_stack(training, baseline=ce) if method == "auto" else fit_head(training, method, baseline=ce)
+    moved = move(measure_mix(training, fit, ce), "mine", torch.tensor([0.2, 0.8]))
+    assert threshold(moved) == pytest.approx(math.log(0.25) / 2, abs=0.12)
+
+
+def test_a_balanced_head_is_moved_by_the_log_of_its_shares_alone():
+    training, _ = two_classes()
+    made = measure_mix(training, fit_head(training, "crt"))
+    assert made.mix == ClassMix(AS_MADE, (0.5, 0.5), 1.0)
+    moved = move(made, "mine", torch.tensor([0.2, 0.8]))
+    shift = moved.bias - made.bias
+    assert moved.weight.equal(made.weight)
+    assert float(shift[1] - shift[0]) == pytest.approx(math.log(4), rel=1e-5)
+    assert moved.logits(training.x).equal(made.logits(training.x) + moved.shift)
+    again = move(moved, "back", torch.tensor([0.5, 0.5]))
+    assert torch.allclose(again.bias - again.bias.mean(), made.bias - made.bias.mean(), atol=1e-6)
+    right = made.logits(training.x).argmax(dim=1) == training.labels
+    assert float((made.held_out.labels == made.held_out.predicted).float().mean()) == pytest.approx(
+        float(right.float().mean()), abs=0.01
+    )
+
+
+def test_cross_entropy_holds_the_training_mix():
+    training, ce = two_classes()
+    made = measure_mix(training, ce)
+    assert made.mix.shares[1] == pytest.approx(0.1, abs=0.02)
+    moved = move(made, "train", training.class_counts / 4000)
+    assert threshold(moved) == pytest.approx(threshold(ce), abs=0.1)
+
+
+def test_a_class_that_does_not_occur_has_the_floor():
+    fit = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {}, mix=ClassMix(AS_MADE, (0.5, 0.5)))
+    moved = move(fit, "mine", torch.tensor([1.0, 0.0]))
+    assert moved.mix.shares[1] == pytest.approx(FLOOR, rel=1e-5)
+    assert moved.bias.isfinite().all()
+
+
+def test_a_head_as_solved_is_not_moved():
+    with pytest.raises(ConfigError, match="not calibrated"):
+        move(Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {}), "train", torch.tensor([0.5, 0.5]))
+
+
+def test_a_mix_is_read_by_class_in_any_order(tmp_path):
+    file = tmp_path / "mix.csv"
+    file.write_text("class,count\nemu,0\ncat,30\ndog,10\n")
+    assert read_shares(file, NAMES) == [30, 10, 0]
+    assert stated_shares(str(file), NAMES, torch.ones(3)).tolist() == [0.75, 0.25, 0]
+    assert stated_shares("train", NAMES, torch.tensor([6, 3, 1])).tolist() == pytest.approx([0.6, 0.3, 0.1])
+    assert stated_shares("balanced", NAMES, torch.tensor([6, 3, 1])).tolist() == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class,share\ncat,1\ndog,1\nemo,1\n", "'emo', which the data set has not. Did you mean 'emu'?"),
+        ("class,share\ncat,1\nemu,1\n", "no row for dog; expected one for each class"),
+        ("class,share\ncat,1\ncat,1\n", "'cat' twice"),
+        ("class,share\ncat,-1\n", "the share of 'cat' is '-1', expected a number from 0"),
+        ("class,share\ncat,\n", "the share of 'cat' is '', expected a number from 0"),
+        ("class,share\ncat,inf\n", "the share of 'cat' is 'inf'"),
+        ("class,count\ncat,0\ndog,0\nemu,0\n", "every class the count 0"),
+        ("name,share\ncat,1\n", "columns name, share,\nexpected class and share, or class and count"),
+        ("", "columns none"),
+    ],
+)
+def test_what_is_wrong_with_a_mix_is_said(tmp_path, text, said):
+    file = tmp_path / "mix.csv"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_shares(file, NAMES)
+    assert said in str(error.value)
+    assert len(str(error.value).splitlines()) <= 3
+
+
+def test_a_mistyped_mix_is_no_file():
+    with pytest.raises(ConfigError, match="Did you mean 'balanced'"):
+        stated_shares("balance", NAMES, torch.ones(3))

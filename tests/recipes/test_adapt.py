@@ -1,0 +1,111 @@
+"""recipes/adapt.py: a model moved to the class mix of a folder of pictures."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from lort_hub import LortHead
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.load import load_long_tailed
+from lort_hub.evaluation.heads import evaluate_fit
+from lort_hub.features.extract import extract_features
+from lort_hub.heads.class_mix import measure_mix
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.training_set import TrainingSet
+from lort_hub.hub.output import save_output
+from tests.support.recipes import run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A model of the digits, and pictures of mostly 0 and 1 in folders that are no classes."""
+    root = tmp_path_factory.mktemp("adapt")
+    backbone, data = load_backbone("test_resnet", pretrained=False, image_size=32), load_long_tailed("digits")
+    train, test = (
+        extract_features(backbone, part, folder=root / "cache") for part in (data.train, data.test)
+    )
+    training = TrainingSet.of(train)
+    fit = measure_mix(training, fit_head(training, "eb-lda"))
+    report = evaluate_fit(fit, test.load(), data.class_counts)
+    save_output(root / "out", backbone, data, fit, report)
+    test = data.test
+    rows = np.flatnonzero((test.labels < 2) | (np.arange(len(test)) % 10 == 0))
+    for number, row in enumerate(rows):
+        folder = root / "street" / ("monday" if number % 2 else "tuesday/noon")
+        folder.mkdir(parents=True, exist_ok=True)
+        test.image(row).save(folder / f"{row}.png")
+    return root, test.labels[rows]
+
+
+def adapt(root, *flags):
+    return run("adapt.py", *flags, "--num-workers", "0", cache=root / "cache")
+
+
+def shares_of(folder):
+    with (folder / "class_mix.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return np.array([[float(row[name]) for name in ("low", "share", "high")] for row in rows]).T
+
+
+@pytest.mark.parametrize("estimator", ["em", "bbse"])
+def test_the_head_is_moved_to_the_mix_of_the_pictures(folders, estimator):
+    (root, labels), out = folders, folders[0] / estimator
+    (root / "street" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    flags = ("--images", root / "street", "--estimator", estimator, "--strength", "0.3")
+    flags += ("--output-dir", out)
+    finished = adapt(root, root / "out", *flags)
+    assert finished.returncode == 0, finished.stderr
+    assert "1 of " in finished.stdout
+    assert "cannot be decoded and are skipped" in finished.stdout
+    low, shares, high = shares_of(out)
+    assert shares.sum() == pytest.approx(1, abs=1e-6)
+    assert (low <= high).all()
+    truth = np.bincount(labels, minlength=10) / len(labels)
+    assert np.abs(shares - truth).sum() < 0.35 < np.abs(0.1 - truth).sum()
+    before, after = LortHead.from_pretrained(root / "out"), LortHead.from_pretrained(out)
+    shift = (after.bias - before.bias).detach().numpy() - np.log(np.maximum(shares, 1e-6))
+    assert after.weight.equal(before.weight)
+    assert shift == pytest.approx(np.full(10, shift.mean()), abs=1e-3)
+    pixels = torch.rand(2, 3, 32, 32)
+    model = load_backbone(str(out))
+    assert torch.allclose(model.logits(pixels), after(model.features(pixels)), atol=1e-4)
+    card = (out / "README.md").read_text()
+    assert f"class mix of {len(labels)} unlabelled images of `street`" in card
+    assert f"{100 * shares.max():.1f} [" in card
+    assert "1 more images could not be decoded" in card
+    assert "label shift" in card
+    again = adapt(root, out, *flags[:-1], root / f"{estimator}-again")
+    assert again.returncode == 0, again.stderr
+    assert shares_of(root / f"{estimator}-again") == pytest.approx(np.stack([low, shares, high]), abs=1e-3)
+
+
+def test_a_head_whose_class_mix_nobody_knows_is_refused(folders, tmp_path):
+    root, _ = folders
+    shutil.copytree(root / "out", tmp_path / "raw")
+    config = json.loads((tmp_path / "raw/head/config.json").read_text())
+    config["head"]["scale"] = 1.0
+    del config["head"]["mix"]
+    (tmp_path / "raw/head/config.json").write_text(json.dumps(config))
+    refused = adapt(root, tmp_path / "raw", "--images", root / "street", "--output-dir", tmp_path / "no")
+    assert refused.returncode == 1
+    assert "does not say which class mix" in refused.stderr
+    (root / "out" / "head" / "held_out.safetensors").rename(tmp_path / "away")
+    flags = ("--images", root / "street", "--estimator", "bbse", "--output-dir", tmp_path / "no")
+    refused = adapt(root, root / "out", *flags)
+    (tmp_path / "away").rename(root / "out" / "head" / "held_out.safetensors")
+    assert "has no held_out.safetensors" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
+def test_one_record_tells_how_it_was_adapted(folders, tmp_path):
+    root, labels = folders
+    flags = ("--images", root / "street", "--strength", "5", "--output-dir", tmp_path / "out")
+    assert adapt(root, root / "out", *flags).returncode == 0
+    record = json.loads((tmp_path / "out" / "adapted.json").read_text())
+    assert (record["samples"], record["estimator"], record["strength"]) == (len(labels), "bbse", 5.0)
+    assert record["command"].startswith("python recipes/adapt.py")
+    assert "results" not in json.loads((tmp_path / "out" / "head" / "config.json").read_text())
