@@ -3,7 +3,7 @@
 python benchmarks/default_head.py --backbone local-dir:FOLDER --image-size 96 --dataset cifar100 \
     --imbalance exp:100 --seeds 3 --table docs/results/default/lite0-cifar100-exp100.csv
 
-Flags as of retrain.py. Each seed draws the order of the classes' sizes, the images that are kept and the folds.
+Flags as of retrain.py. Each seed draws the order of the class sizes, the images that are kept and the folds.
 --classes 10 draws so many of the classes first. Rows are added to the table as they come.
 """
 
