@@ -186,12 +186,9 @@ def main() -> None:
 
 def plan(args: Arguments, backbone: "Backbone", data: "LongTailedData") -> str:
     """Describe the run in one line, before minutes of compute."""
-    counts = data.class_counts
     return (
         f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
-        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
-        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
-        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']}); "
+        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {data.describe()}; "
         f"{args.method} into {args.output_dir}"
     )
 
