@@ -109,7 +109,7 @@ def repeats(counts: "RepeatCounts") -> str:
     """Spell counts of images that are in the data more than once."""
     return (
         f"{counts.images:,} images ({counts.within_training:,} within training, {counts.within_test:,} "
-        f"within test, {counts.across:,} test images of training images, {counts.other_class:,} with another label)"
+        f"within test, {counts.across:,} across, {counts.other_class:,} with another label)"
     )
 
 

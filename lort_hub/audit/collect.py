@@ -22,6 +22,7 @@ from lort_hub.data.overlap import list_copies
 from lort_hub.data.scan import ImageFacts, scan_images
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.features.store import FeatureStore
+from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.suspicious import LabelCheck, SuspiciousLabel, check_labels
 from lort_hub.heads.training_set import TrainingSet
 
@@ -36,6 +37,7 @@ class Audit:
         copies: Images of which there is another one, byte for byte.
         pairs: Pairs of images that are the same but for their file.
         labels: What the features say of the labels; None without features.
+        repetition: Note that the data repeat themselves by the features; None where they do not.
     """
 
     data: LongTailedData
@@ -43,6 +45,7 @@ class Audit:
     copies: tuple[Duplicate, ...]
     pairs: tuple[NearDuplicate, ...]
     labels: LabelCheck | None = None
+    repetition: str | None = None
 
     @classmethod
     def collect(cls, data: LongTailedData, num_workers: int = 0) -> Audit:
@@ -73,20 +76,16 @@ class Audit:
             train: Features of the training images, without the broken ones.
             test: Features of the test images.
         """
-        matrices, labels, rows = zip(*(store.open() for store in (train, test)), strict=True)
+        matrices, of_split, rows = zip(*(store.open() for store in (train, test)), strict=True)
         groups = [store.group_rows(own) for store, own in zip((train, test), rows, strict=True)]
         known = [one for one in groups if one is not None]
-        present, numbers = torch.cat(labels).unique(
+        present, numbers = torch.cat(of_split).unique(
             return_inverse=True
         )  # broken images may be all of a class
-        check = check_labels(
-            TrainingSet(
-                matrices[0].concatenate(matrices[1:]),
-                numbers,
-                len(present),
-                groups=torch.cat(known) if len(known) == len(groups) else None,
-            )
-        )
+        together = torch.cat(known) if len(known) == len(groups) else None
+        matrix = matrices[0].concatenate(matrices[1:])
+        training = TrainingSet(matrix, numbers, len(present), groups=together)
+        check = check_labels(training)
         position = torch.cat([rows[0], rows[1] + len(self.data.train)]).tolist()
         suspicious = [
             SuspiciousLabel(
@@ -98,7 +97,8 @@ class Audit:
             )
             for one in check.suspicious
         ]
-        return replace(self, labels=LabelCheck(check.agreement, tuple(suspicious)))
+        labels = LabelCheck(check.agreement, tuple(suspicious))
+        return replace(self, labels=labels, repetition=repetition_note(training))
 
     @property
     def broken(self) -> dict[int, str]:

@@ -20,7 +20,10 @@ def list_findings(audit: Audit) -> list[str]:
         >>> list_findings(Audit.collect(load_long_tailed("digits")))
         ['10 of 10 classes: nothing was found that needs a look before the training.']
     """
-    found = [*_broken(audit), *_copies(audit), *_near_duplicates(audit), *_labels(audit), *_tail(audit)]
+    found = [*_broken(audit), *_copies(audit), *_near_duplicates(audit)]
+    if audit.repetition and not audit.data.source["groups"]:
+        found.append(audit.repetition.removeprefix("note: "))
+    found += [*_labels(audit), *_tail(audit)]
     number = audit.data.num_classes
     return found or [
         f"{number} of {number} classes: nothing was found that needs a look before the training."

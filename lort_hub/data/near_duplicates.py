@@ -51,7 +51,7 @@ def find_near_duplicates(
     """Find pairs of pictures that are the same but for their file, the most similar first.
 
     Args:
-        prints: Grey prints (N, 64, 64); one of a single grey, as `scan_images` gives tiny pictures, has no like.
+        prints: Grey prints (N, 64, 64); one of a single grey, as of tiny pictures, has no like.
         contents: Numbers (N,), the same for images of the same bytes, of which the first one is compared.
 
     Returns:
@@ -112,7 +112,8 @@ def _nearest_pairs(content: Tensor, other: Tensor) -> NDArray[np.int64]:
         correlation, nearest = similarity.topk(near, dim=1)
         both = torch.stack([rows[:, None].expand_as(nearest), nearest], dim=2)
         pairs.append(both[correlation > NEAR])
-    return torch.cat(pairs).sort(dim=1).values.unique(dim=0).numpy()
+    unique: NDArray[np.int64] = torch.cat(pairs).sort(dim=1).values.unique(dim=0).numpy()
+    return unique
 
 
 def compare(prints: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -172,7 +173,7 @@ def _placed(moving: Tensor, still: Tensor, placed: Tensor) -> Tensor:
     gram = gram + torch.diag_embed(1e-3 * gram.diagonal(dim1=1, dim2=2) + 1e-6)
     solved = torch.linalg.solve(gram, regressors.mT @ still.flatten(1)[..., None])[..., 0]
     contrast = torch.where(solved[:, :1].abs() < 0.2, 1, solved[:, :1])
-    step = (solved[:, 2:] / contrast).clamp(-MOST_STRETCH / 2, MOST_STRETCH / 2)
+    step: Tensor = (solved[:, 2:] / contrast).clamp(-MOST_STRETCH / 2, MOST_STRETCH / 2)
     return (placed + step).clamp(-MOST_STRETCH, MOST_STRETCH)
 
 
