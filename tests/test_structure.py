@@ -215,7 +215,13 @@ def test_the_library_names_arguments_and_only_the_commands_spell_flags():
     assert {module: flags for module, flags in spelt.items() if flags} == {}
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "jinja2": "Jinja2", "pillow_heif": "pillow-heif", "sklearn": "scikit-learn", "yaml": "PyYAML"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "jinja2": "Jinja2",
+    "pillow_heif": "pillow-heif",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
 """Names on PyPI of the packages whose name differs from that of their module."""
 
 

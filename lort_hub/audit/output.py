@@ -187,4 +187,4 @@ def _shown(audit: Audit, positions: Iterable[int]) -> list[_Picture]:
 
 def _named(audit: Audit, at: int) -> _Picture:
     place = audit.place(at)
-    return _Picture(place, place.file or f"row {place.row} of {place.split}")
+    return _Picture(place, place.file or f"row {place.row}")

@@ -85,7 +85,7 @@ def check_labels(training: TrainingSet) -> LabelCheck:
         columns = (one.tolist() for one in (rows, training.labels[rows], predicted[rows], margins[rows]))
         neighbours = (tuple(at for at in row if at >= 0) for row in near.tolist())
         found += map(SuspiciousLabel, *columns, neighbours)
-    agreement = float((margins[known] <= 0).float().mean()) if known.any() else 0.0
+    agreement = int((margins[known] <= 0).sum()) / max(int(known.sum()), 1)
     return LabelCheck(agreement, tuple(sorted(found, key=lambda one: -one.margin)))
 
 
