@@ -18,24 +18,21 @@ def list_findings(audit: Audit) -> list[str]:
     Example:
         >>> from lort_hub.data.load import load_long_tailed
         >>> list_findings(Audit.collect(load_long_tailed("digits")))
-        ['10 of 10 classes: nothing was found that needs a look before the training.']
+        ['Nothing was found that needs a look before the training.']
     """
     found = [*_broken(audit), *_copies(audit), *_near_duplicates(audit)]
     if audit.repetition and not audit.data.source["groups"]:
         found.append(audit.repetition.removeprefix("note: "))
     found += [*_labels(audit), *_tail(audit)]
-    number = audit.data.num_classes
-    return found or [
-        f"{number} of {number} classes: nothing was found that needs a look before the training."
-    ]
+    return found or ["Nothing was found that needs a look before the training."]
 
 
 def _broken(audit: Audit) -> list[str]:
     if not audit.broken:
         return []
     return [
-        f"{len(audit.broken):,} of {len(audit.facts):,} images cannot be decoded (broken_images.csv): they "
-        'stop a training. Mend them, or leave them out with `on_bad_image="skip"`.'
+        f"Images that cannot be decoded: {len(audit.broken):,} of {len(audit.facts):,} (broken_images.csv). "
+        'They stop a training; mend them, or leave them out with `on_bad_image="skip"`.'
     ]
 
 
@@ -43,15 +40,17 @@ def _copies(audit: Audit) -> list[str]:
     counts, found = audit.count_repeats(audit.copy_sets), []
     if counts.across:
         found.append(
-            f"{counts.across:,} test images are training images too, byte for byte: the test is too rosy. "
-            '`on_duplicate="drop"` leaves the copies out of the training.'
+            f"Test images that are training images too, byte for byte: {counts.across:,} (duplicates.csv). "
+            'The test is too rosy; `on_duplicate="drop"` leaves the copies out of the training.'
         )
-    if counts.images:
-        within = f"{counts.within_training:,} training images have a copy among the training images"
-        found.append(f"{within}, {counts.within_test:,} test images among the test images (duplicates.csv).")
+    if counts.within_training or counts.within_test:
+        found.append(
+            f"Images with a copy in the same split, byte for byte: {counts.within_training:,} for training, "
+            f"{counts.within_test:,} for the test (duplicates.csv)."
+        )
     if counts.other_class:
         found.append(
-            f"{counts.other_class:,} images have a copy with another label: one of the two is wrong."
+            f"Images with a copy that has another label: {counts.other_class:,}. One of two is wrong."
         )
     return found
 
@@ -61,13 +60,13 @@ def _near_duplicates(audit: Audit) -> list[str]:
     if not counts.images:
         return []
     found = [
-        f"{counts.images:,} of {len(audit.facts):,} images have a near-duplicate, the same picture in "
-        f"another file (near_duplicates.csv): {counts.across:,} test images one among the training images, "
-        f"{counts.other_class:,} images one of another class."
+        f"Near-duplicates, the same picture in another file: {counts.images:,} of {len(audit.facts):,} "
+        f"images (near_duplicates.csv). Test images of a training image among them: {counts.across:,}; "
+        f"images of which another one has another label: {counts.other_class:,}."
     ]
     if is_too_rosy(counts, audit) and not audit.data.source["groups"]:
         found.append(
-            "So choices of settings and test numbers will be too rosy, because the same picture is on both "
+            "Choices of settings and test numbers will be too rosy, because the same pictures are on both "
             "sides. `group_pattern` or `group_column` keep together what belongs together; "
             '`on_duplicate="drop"` leaves out copies of the same bytes alone.'
         )
@@ -96,8 +95,8 @@ def _labels(audit: Audit) -> list[str]:
         return []
     number, agreement = len(audit.labels.suspicious), audit.labels.agreement
     found = [
-        f"{number:,} labels are suspicious (suspicious_labels.csv, the most suspicious first): neither a "
-        "head fitted without the image nor any of its five nearest neighbours has them."
+        f"Suspicious labels: {number:,} (suspicious_labels.csv, the most suspicious first). Neither a head "
+        "fitted without the image nor any of its five nearest neighbours has them."
     ]
     if agreement < UNSURE:
         found.append(
@@ -112,4 +111,6 @@ def _tail(audit: Audit) -> list[str]:
     alone = [repr(names[k]) for k in range(len(names)) if counts[k] == 1]
     if not alone:
         return []
-    return [f"{len(alone):,} classes have one training image, which cannot be held out: {shortened(alone)}."]
+    return [
+        f"Classes with one training image, which cannot be held out: {len(alone):,} ({shortened(alone)})."
+    ]

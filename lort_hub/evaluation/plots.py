@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from lort_hub.evaluation.report import Number, Report, ResultRow
 from lort_hub.heads.methods import CHOICES
@@ -101,6 +101,7 @@ def plot_tail(file: Path | BinaryIO, class_counts: Sequence[int], thresholds: Se
     axes.set_yscale("log")
     axes.set_ylim(min(counts[-1], 1) / 1.5, counts[0] * 1.5)
     axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for name, edge in zip(("few below", "many above"), thresholds, strict=True):
         if counts[-1] < edge < counts[0]:
             axes.axhline(edge, color="black", linewidth=0.5, linestyle=":")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from lort_hub.heads.training_set import TrainingSet
 
-ASKED = 1000
-"""Samples whose neighbours are looked for."""
-FAR = 21
-"""The neighbour that is likely to be another thing, where a thing is there a few times."""
-CLOSE = 0.5
-"""Distance of the nearest neighbour over that of the far one below which a sample is a repetition."""
-MANY = 0.1
+ASKED, LEAST = 1000, 200
+"""Samples whose neighbours are looked for, and the number of samples below which nothing is said."""
+NEAR, FAR = 21, 84
+"""Neighbours that are likely to be other things, where a thing is there a few times."""
+GAP = 6
+"""Fall of the log distance from the NEARth neighbour to the first, in falls from the FARth to the NEARth."""
+MANY = 0.2
 """Share of repetitions from which on there is a note; docs/data.md has what was measured."""
-SHRINKAGE = 0.25
 
 
 def repetition_note(training: TrainingSet) -> str | None:
@@ -41,9 +39,11 @@ def repetition_note(training: TrainingSet) -> str | None:
 
 
 def repetition_share(training: TrainingSet) -> float:
-    """Estimate the share of samples whose nearest neighbour is less than half as far as their 21st.
+    """Estimate the share of samples whose nearest neighbour is nearer than the spacing of the others explains.
 
-    Distances are between directions of whitened features. Samples of one group are no neighbours.
+    Where samples lie evenly, in whatever number m of dimensions, the log distance of the k-th neighbour is
+    log(k) / m and a constant, so that the far neighbours tell where the first one is to be expected.
+    Distances are between directions of centred features. Samples of one group are no neighbours.
 
     Args:
         training: Features; every process calls this.
@@ -54,28 +54,24 @@ def repetition_share(training: TrainingSet) -> float:
         >>> repetition_share(TrainingSet(again, torch.arange(300) % 3, 3))
         1.0
     """
-    number = len(training.all_labels)
-    if number <= FAR + 1:
+    number, processes = len(training.all_labels), training.processes
+    if number < LEAST:
         return 0.0
-    basis, processes = training.basis(0.0), training.processes
-    scales = (basis.values + SHRINKAGE * basis.values.mean()).clamp_min(1e-300).rsqrt()
-    white = basis.vectors * scales
-
-    def directions(x: Tensor) -> Tensor:
-        return normalize((x - basis.mean.to(x)) @ white.to(x))
-
+    centred = training.matrix.subtract(training.sums[:, :-1].sum(dim=0) / number)
+    directions = centred.each(normalize)
     asked = torch.randperm(number, generator=torch.Generator().manual_seed(0))[:ASKED]
     chosen = training.own_rows(torch.zeros(number, dtype=torch.bool).index_fill_(0, asked, True))
     groups = torch.arange(number) if training.all_groups is None else training.all_groups
     own_groups = training.own_rows(groups)
-    queries = processes.gather(training.matrix.where(chosen).map(directions))
+    queries = processes.gather(directions.where(chosen).whole())
     of_queries = processes.gather(own_groups[chosen])
     nearest = torch.full((len(queries), FAR), -1.0)
-    for block, rows in training.matrix.each(directions):
+    for block, rows in directions:
         same = of_queries[:, None] == own_groups[rows]
         cosines = (queries @ block.T).masked_fill(same, -1)
         nearest = torch.cat([nearest, cosines], dim=1).topk(FAR, dim=1).values
     parts = processes.gather(nearest).view(processes.count, len(queries), FAR)
     nearest = parts.permute(1, 0, 2).flatten(1).topk(FAR, dim=1).values
-    distances = (2 - 2 * nearest).clamp_min(0).sqrt()
-    return float((distances[:, 0] < CLOSE * distances[:, -1]).float().mean())
+    distances = (2 - 2 * nearest).clamp_min(1e-6).log() / 2
+    fall = distances[:, NEAR - 1] - distances[:, 0]
+    return float((fall > GAP * (distances[:, -1] - distances[:, NEAR - 1]).mean()).float().mean())

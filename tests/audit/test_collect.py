@@ -86,4 +86,4 @@ def test_labels_are_judged_in_both_splits_though_all_images_of_a_class_are_broke
         number + 7: (data.test.labels[7], (data.test.labels[7] + 3) % 8),
     }
     assert audit.repetition is None
-    assert "2 labels are suspicious" in " ".join(list_findings(audit))
+    assert "Suspicious labels: 2 " in " ".join(list_findings(audit))

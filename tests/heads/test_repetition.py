@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from lort_hub.heads.repetition import repetition_note, repetition_share
 from lort_hub.heads.training_set import TrainingSet
 
 
-def things(frames, number=300, dim=24, change=0.2):
+def things(frames, number=300, dim=24, change=0.1):
     """Each thing so many times, with a little change; directions matter ever less, as in real features."""
     scales = torch.logspace(0, -1.5, dim)
     once = (torch.randn(number // frames, dim) * scales).repeat_interleave(frames, dim=0)
@@ -32,15 +33,18 @@ def test_images_of_one_group_are_no_repetition():
 
 def test_the_share_is_that_of_the_whole_matrix():
     x = torch.cat([things(frames=3, number=90), things(frames=1, number=210)])
-    of_all = training(x)
-    basis = of_all.basis(0.0)
-    white = (x - basis.mean) @ basis.vectors / (basis.values + 0.25 * basis.values.mean()).sqrt()
-    white = white / white.norm(dim=1, keepdim=True)
-    distances = torch.cdist(white, white).fill_diagonal_(torch.inf).sort(dim=1).values
-    expected = (distances[:, 0] < 0.5 * distances[:, 20]).float().mean().item()
-    assert repetition_share(of_all) == pytest.approx(expected, abs=1e-6)
+    directions = normalize(x - x.mean(dim=0))
+    distances = torch.cdist(directions, directions).fill_diagonal_(torch.inf).sort(dim=1).values.log()
+    spacing = (distances[:, 83] - distances[:, 20]).mean()
+    expected = ((distances[:, 20] - distances[:, 0]) > 6 * spacing).float().mean().item()
+    assert repetition_share(training(x)) == pytest.approx(expected, abs=1e-6)
     assert 0.2 < expected < 0.4
 
 
+@pytest.mark.parametrize("dim", [2, 8, 64])
+def test_evenly_spread_samples_are_none_in_any_number_of_dimensions(dim):
+    assert repetition_share(training(torch.randn(2500, dim))) < 0.03
+
+
 def test_of_few_images_nothing_is_said():
-    assert repetition_share(training(torch.zeros(22, 4) + torch.arange(22)[:, None])) == 0
+    assert repetition_share(training(things(frames=5, number=195))) == 0

@@ -67,18 +67,18 @@ def test_what_was_planted_is_found(finished):
     assert len({row["sha256"] for row in copies}) == 2
     [near] = rows(out, "near_duplicates")
     assert (near["file"], near["other_file"]) == (f"train/{NASTY}/2.png", f"test/{NASTY}/again.jpg")
-    assert "2 of 34 images cannot be decoded" in said
+    assert "Images that cannot be decoded: 2 of 35 (broken_images.csv)." in said
     assert "--on-bad-image skip" in said
-    assert "1 test images are training images too, byte for byte" in said
-    assert "2 images have a copy with another label" in said
-    assert "1 classes have one training image, which cannot be held out: 'cat'" in said
+    assert "Test images that are training images too, byte for byte: 1 " in said
+    assert "Images with a copy that has another label: 2." in said
+    assert "Classes with one training image, which cannot be held out: 1 ('cat')." in said
 
 
 def test_the_record_reads_back_and_counts(finished):
     _, out = finished
     record = AuditRecord.read(out / "audit.json")
     assert record.to_json() == json.loads((out / "audit.json").read_text())
-    assert (record.training, record.test, record.broken) == (23, 11, 2)
+    assert (record.training, record.test, record.broken) == (23, 12, 2)
     assert [(one.class_, one.training) for one in record.classes] == [(NASTY, 13), ("bee", 9), ("cat", 1)]
     assert record.imbalance_ratio == 13
     assert record.copies.to_json() == {
