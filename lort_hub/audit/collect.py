@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lort_hub.audit.record import ClassCounts, GroupCounts, Place, RepeatCounts, Spread
-from lort_hub.data.dataset import Duplicate, LongTailedData
+from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
 from lort_hub.data.near_duplicates import NearDuplicate, find_near_duplicates
 from lort_hub.data.overlap import list_copies
 from lort_hub.data.scan import ImageFacts, scan_images
@@ -70,7 +70,7 @@ class Audit:
         return cls(data, scans[0].facts + scans[1].facts, copies, tuple(pairs))
 
     def with_labels(self, train: FeatureStore, test: FeatureStore) -> Audit:
-        """Judge the labels of all images by their features, those for the test too.
+        """Check the labels of all images by their features, those for the test too.
 
         Args:
             train: Features of the training images, without the broken ones.
@@ -127,7 +127,7 @@ class Audit:
         _, split, row = self._split_of(at)
         return split.image(row)
 
-    def _split_of(self, at: int) -> tuple[str, Any, int]:
+    def _split_of(self, at: int) -> tuple[str, ImageSplit, int]:
         number = len(self.data.train)
         return ("training", self.data.train, at) if at < number else ("test", self.data.test, at - number)
 

@@ -52,6 +52,10 @@ def make_record(
         10.67
     """
     classes, of_groups = audit.count_classes(groups)
+    labels = None
+    if audit.labels is not None:
+        number, agreement = len(audit.labels.suspicious), round(audit.labels.agreement, 4)
+        labels = LabelCounts(backbone or "", agreement, number)
     counts = audit.data.class_counts
     return AuditRecord(
         arguments=dict(arguments),
@@ -74,8 +78,7 @@ def make_record(
         copies=audit.count_repeats(audit.copy_sets),
         near_duplicates=audit.count_repeats(audit.near_sets),
         near_pairs=len(audit.pairs),
-        labels=audit.labels
-        and LabelCounts(backbone or "", round(audit.labels.agreement, 4), len(audit.labels.suspicious)),
+        labels=labels,
     )
 
 

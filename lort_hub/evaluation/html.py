@@ -42,7 +42,7 @@ def render_page(template: Path, **values: Any) -> str:
 
 
 def thumbnail(image: Image.Image) -> str:
-    """Shrink an image to a thumbnail, as the address of an `img`.
+    """Cut an image down to a thumbnail, as the address of an `img`.
 
     Example:
         >>> thumbnail(Image.new("RGB", (300, 200)))[:23]

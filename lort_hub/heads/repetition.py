@@ -39,7 +39,7 @@ def repetition_note(training: TrainingSet) -> str | None:
 
 
 def repetition_share(training: TrainingSet) -> float:
-    """Estimate the share of samples whose nearest neighbour is nearer than the spacing of the others explains.
+    """Estimate the share of samples whose nearest neighbour is nearer than the others' spacing explains.
 
     Where samples lie evenly, in whatever number m of dimensions, the log distance of the k-th neighbour is
     log(k) / m and a constant, so that the far neighbours tell where the first one is to be expected.
