@@ -120,7 +120,7 @@ def main() -> None:
             if results:
                 print("done before the interruption")
             else:
-                print(*task.notes, sep="\n", end="\n" * bool(task.notes))
+                print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
                 results = one_seed(args, backbone, task, cell, seed, made_from)
                 results.save(path)
             found.append(results)

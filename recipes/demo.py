@@ -5,7 +5,6 @@ lort-hub demo user/name                     (a model on the Hub, complete or a h
 """
 
 import os
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,10 +33,7 @@ class Arguments:
 
 def main() -> None:
     """Load the model, and serve the page until Ctrl-C."""
-    words = sys.argv[1:]
-    if words and not words[0].startswith("-"):
-        words = ["--source", *words]
-    args = parse_arguments(Arguments, words, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, first_word="source")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
     try:
         import gradio

@@ -5,7 +5,6 @@ lort-hub push out/photos --to me/name --create-pr               (a pull request 
 lort-hub push out/photos/head --to me/name-head --private
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,7 @@ class Arguments:
 
 def main() -> None:
     """Check the folder, push it, and print how to load it."""
-    words = sys.argv[1:]
-    if words and not words[0].startswith("-"):
-        words = ["--folder", *words]
-    args = parse_arguments(Arguments, words, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, first_word="folder")
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.hub.upload import check_push
     from lort_hub.hub.validate import load_snippets, validated_copy

@@ -129,7 +129,7 @@ def main() -> None:
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
         task = RetrainingTask.extract(backbone, data, accelerator, shared=True, **options)
     data, training = task.data, task.training
-    accelerator.print(*task.notes, sep="\n", end="\n" * bool(task.notes))
+    accelerator.print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
 
     with phase("baseline", timing):
         baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)

@@ -92,7 +92,7 @@ def main() -> None:
         task = RetrainingTask.extract(backbone, data, accelerator, **options)
     if task is None:
         return
-    print(*task.notes, sep="\n", end="\n" * bool(task.notes))
+    print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
     baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
     made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]

@@ -68,3 +68,6 @@ def test_the_command_runs_from_the_wheel_alone(installed, run, tmp_path):
     environment = json.loads((tmp_path / "out" / "run.json").read_text())["environment"]
     assert environment["command"] == " ".join(["lort-hub retrain", *flags])
     assert environment["git_revision"] is None
+    audited = run(command, "audit", "digits", "--output-dir", "audit")
+    assert audited.returncode == 0, audited.stderr
+    assert "</html>" in (tmp_path / "audit" / "audit.html").read_text()

@@ -38,8 +38,8 @@ def flag(default: Any, help: str) -> Any:
 
 
 @dataclass
-class RunArguments:
-    """Flags of the recipes that load a backbone and data and write an output folder.
+class InputArguments:
+    """Flags of the recipes that read images, with a backbone or without, and write an output folder.
 
     Attributes:
         RANGES: The least and the largest value of each number.
@@ -50,16 +50,10 @@ class RunArguments:
         "batch_size": (1, inf),
         "image_size": (1, inf),
         "num_workers": (0, inf),
-        "seed": (0, inf),
         "subset_seed": (0, inf),
     }
     given: ClassVar[frozenset[str]] = frozenset()
 
-    backbone: str = flag(
-        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
-    )
-    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
-    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's).")
     dataset: str = flag(
         "cifar100",
         "digits, cifar10, cifar100, org/name[:configuration][@revision] on the Hub, a folder, or a file: "
@@ -92,23 +86,14 @@ class RunArguments:
         "The same by a regular expression, searched in file names; (clip\\d+)_ finds clip12 in clip12_3.jpg.",
     )
     group_file: Path | None = flag(None, "The same by a CSV with the columns file and group.")
-    output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
-    overwrite: bool = flag(False, "Replace the content of the output folder.")
-    resume: bool = flag(
-        False,
-        "Continue an interrupted run; a finished one is left as it is, unless --overwrite is given too.",
-    )
-    seed: int = flag(0, "Seed of everything random.")
+    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
+    image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's).")
     batch_size: int = flag(64, "Images in a batch, in each process.")
     num_workers: int = flag(
         min(4, os.cpu_count() or 1), "Threads or processes that decode images, for each process."
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
-        None, "Precision of the backbone (default: that of accelerate launch, or no)."
-    )
-    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
-    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
-    dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
+    output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
+    overwrite: bool = flag(False, "Replace the content of the output folder.")
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
@@ -125,6 +110,28 @@ class RunArguments:
         names = ("image_column", "label_column", "train_split", "test_split", "class_folder", "image_root")
         groups = ("group_column", "group_pattern", "group_file")
         return {name: getattr(self, name) for name in (*cut, *names, "on_duplicate", *groups)}
+
+
+@dataclass
+class RunArguments(InputArguments):
+    """Flags of the recipes that load a backbone and data and write an output folder."""
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {**InputArguments.RANGES, "seed": (0, inf)}
+
+    backbone: str = flag(
+        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
+    )
+    resume: bool = flag(
+        False,
+        "Continue an interrupted run; a finished one is left as it is, unless --overwrite is given too.",
+    )
+    seed: int = flag(0, "Seed of everything random.")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
+        None, "Precision of the backbone (default: that of accelerate launch, or no)."
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
+    dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
 
 
 @dataclass
@@ -159,13 +166,20 @@ class ModelArguments(RunArguments):
             raise ConfigError("--private has no effect without --push-to-hub namespace/name.")
 
 
-def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, description: str | None = None) -> T:
+def parse_arguments(
+    kind: type[T],
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    *,
+    first_word: str | None = None,
+) -> T:
     """Parse a recipe's flags; the command line wins over the YAML file of `--config`.
 
     Args:
         kind: The recipe's dataclass.
         argv: Arguments; None for the command line.
         description: Text of `--help`.
+        first_word: Name of the flag that the first word is the value of, where it is no flag.
 
     Returns:
         The filled dataclass.
@@ -186,6 +200,8 @@ def parse_arguments(kind: type[T], argv: Sequence[str] | None = None, descriptio
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not issubclass(kind, RunArguments):
         raise ConfigError(f"{recipe} runs as one process; leave out --num-processes, or the launcher.")
     argv = list(sys.argv[1:] if argv is None else argv)
+    if first_word and argv and not argv[0].startswith("-"):
+        argv = [f"--{first_word}", *argv]
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     argv = [
         part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])

@@ -105,12 +105,10 @@ def describe_inputs(backbone: Backbone, data: LongTailedData) -> str:
         >>> describe_inputs(backbone, load_long_tailed("digits"))[:60]
         'test_resnet (timm, 96 features at 32 px) on digits: 523 train'
     """
-    counts = data.class_counts
+    revision = f"@{backbone.revision[:7]}" if backbone.revision else ""
     return (
-        f"{backbone.source}{f'@{backbone.revision[:7]}' if backbone.revision else ''} ({backbone.library}, "
-        f"{backbone.num_features} features at {backbone.image_size} px) on {data.name}: {len(data.train)} "
-        f"training images of {len(counts)} classes ({counts.max()} to {counts.min()} each, "
-        f"{data.source['imbalance']}), {len(data.test)} test images ({data.source['test_split']})"
+        f"{backbone.source}{revision} ({backbone.library}, {backbone.num_features} features at "
+        f"{backbone.image_size} px) on {data.name}: {data.describe()}"
     )
 
 

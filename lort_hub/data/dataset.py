@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
 
 class BadImageError(DatasetError):
-    """An image that cannot be decoded."""
+    """An image that cannot be decoded.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,8 @@ class ImageSplit:
         raise BadImageError(
             f"Cannot decode row {self.rows[index]} of split '{self.name}'"
             f"{f' ({path})' if path else ''}, class '{self.class_names[self.labels[index]]}': {reason}.\n"
-            'Mend or remove the image, or leave all such images out with `on_bad_image="skip"`.'
+            'Mend or remove the image, or leave all such images out with `on_bad_image="skip"`.',
+            reason,
         )
 
     def files(self) -> list[str | None]:
@@ -120,7 +129,7 @@ class ImageSplit:
 
 
 class Duplicate(NamedTuple):
-    """An image whose bytes are among the training images and among the test images.
+    """An image whose bytes another image has too.
 
     Attributes:
         sha256: Of its bytes.
@@ -157,10 +166,7 @@ def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
         sample: How many to decode, evenly spaced.
 
     Returns:
-        The note; None where the range is used.
-
-    Raises:
-        BadImageError: None of the sample can be decoded: the first one's error.
+        The note, or one that none of the sample can be decoded; None where the range is used.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -177,7 +183,7 @@ def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
         else:
             darkest, brightest = min(darkest, *least), max(brightest, *most)
     if errors and len(errors) == len(chosen):
-        raise errors[0]
+        return f"None of {len(chosen)} sampled images of '{split.name}' can be decoded: {errors[0].reason}."
     if brightest - darkest >= 256 / 10:
         return None
     return (
@@ -217,6 +223,14 @@ class LongTailedData:
     def class_counts(self) -> NDArray[np.int64]:
         """Training images of each class (K,)."""
         return np.bincount(self.train.labels, minlength=self.num_classes)
+
+    def describe(self) -> str:
+        """Describe the data in half a line: images, classes, imbalance and test split."""
+        counts = self.class_counts
+        return (
+            f"{len(self.train)} training images of {len(counts)} classes ({counts.max()} to {counts.min()} "
+            f"each, {self.source['imbalance']}), {len(self.test)} test images ({self.source['test_split']})"
+        )
 
     def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
         """Leave out the images at these positions, and record them in `source["left_out"]`.

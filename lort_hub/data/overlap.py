@@ -78,20 +78,54 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
         >>> [one.row for one in list_duplicates(few.take([0, 1]), few.take([1, 2]))]
         [1, 1]
     """
-    duplicates, files = [], {"training": set[str](), "test": set[str]()}
-    for use, split, other in (("training", train, test), ("test", test, train)):
-        for at, content, path in _read(split, np.flatnonzero(are_in(split, other)).tolist()):
-            file = path.removeprefix(f"{root}/") if path else ""
-            place = (split.name, int(split.rows[at]), file, split.class_names[split.labels[at]])
-            duplicates.append(Duplicate(_checksum(content, path).hex(), use, *place))
-            if content is None:
-                files[use].add(os.path.realpath(path or ""))
+    chosen = {"training": (train, are_in(train, test)), "test": (test, are_in(test, train))}
+    found, files = _described(chosen, root)
     if same := sorted(files["training"] & files["test"]):
         raise DatasetError(
             f"{len(same):,} training images are test images, the same files, e.g. {same[0]}.\n"
             'Name other splits, or leave them out of the training with `on_duplicate="drop"`.'
         )
-    return tuple(sorted(duplicates, key=lambda one: one.sha256))
+    return found
+
+
+def list_copies(train: ImageSplit, test: ImageSplit, root: str = "") -> tuple[Duplicate, ...]:
+    """List the images whose content another image has too, in whatever split, those of one content together.
+
+    Args:
+        train: The training images, with their contents.
+        test: The test images, with theirs.
+        root: The data folder.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> few = load_long_tailed("digits").test.take(range(3))
+        >>> [(one.used_for, one.row) for one in list_copies(few.take([0, 1, 1]), few.take([2]))]
+        [('training', 1), ('training', 1)]
+    """
+    assert train.contents is not None
+    assert test.contents is not None
+    each, number = np.unique(np.concatenate([train.contents, test.contents]), return_counts=True)
+    several = each[number > 1]
+    chosen = {
+        use: (split, np.isin(split.contents, several))  # type: ignore[arg-type]
+        for use, split in (("training", train), ("test", test))
+    }
+    return _described(chosen, root)[0]
+
+
+def _described(
+    chosen: Mapping[str, tuple[ImageSplit, NDArray[np.bool_]]], root: str
+) -> tuple[tuple[Duplicate, ...], dict[str, set[str]]]:
+    """The marked images of each use, by their content, and the files that they are."""
+    found, files = list[Duplicate](), {use: set[str]() for use in chosen}
+    for use, (split, marked) in chosen.items():
+        for at, content, path in _read(split, np.flatnonzero(marked).tolist()):
+            file = path.removeprefix(f"{root}/") if path else ""
+            place = (split.name, int(split.rows[at]), file, split.class_names[split.labels[at]])
+            found.append(Duplicate(_checksum(content, path).hex(), use, *place))
+            if content is None:
+                files[use].add(os.path.realpath(path or ""))
+    return tuple(sorted(found, key=lambda one: one.sha256)), files
 
 
 def write_duplicates(folder: Path, duplicates: Iterable[Duplicate]) -> None:

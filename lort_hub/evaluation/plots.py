@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from lort_hub.evaluation.report import Number, Report, ResultRow
 from lort_hub.heads.methods import CHOICES
@@ -78,6 +78,37 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="confidence, %", ylabel="accuracy, %")
     axes.set_title("Reliability of the top prediction (dot area: share of the test images)")
     _save(figure, axes, folder / "reliability.png")
+
+
+def plot_tail(file: Path | BinaryIO, class_counts: Sequence[int], thresholds: Sequence[int]) -> None:
+    """Plot the training images of each class as SVG, the largest class first.
+
+    Args:
+        file: Where to write it.
+        class_counts: Training images (K,).
+        thresholds: Few is below the first number, many above the second.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> plot_tail(file, [200, 50, 5], (20, 100))
+        >>> b"</svg>" in file.getvalue()
+        True
+    """
+    counts = np.sort(np.asarray(class_counts))[::-1]
+    figure, axes = _figure()
+    axes.fill_between(np.arange(len(counts) + 1), [*counts, counts[-1]], step="post", color=BLUE, linewidth=0)
+    axes.set(xlabel="class, most training images first", ylabel="training images", xlim=(0, len(counts)))
+    axes.set_yscale("log")
+    axes.set_ylim(min(counts[-1], 1) / 1.5, counts[0] * 1.5)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for name, edge in zip(("few below", "many above"), thresholds, strict=True):
+        if counts[-1] < edge < counts[0]:
+            axes.axhline(edge, color="black", linewidth=0.5, linestyle=":")
+            axes.text(len(counts), edge, f"{name} {edge:,} ", ha="right", va="bottom", color=ORANGE)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.distributed import Processes
 from lort_hub.heads.base import FitInputs, LinearHead
-from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.folds import FOLDS, FoldHeads, folds_to_predict, stratified_folds
 from lort_hub.heads.methods import Method
@@ -234,31 +233,6 @@ def predict_leave_one_out(
         ridge = training.num_classes * settings["weight_decay"]
         logits = leave_group_out(basis, x, labels, omega, groups, sums, ridge)[own]
         yield _gather_predictions(logits, labels[own], processes, likelihood=likelihood)
-
-
-def predict_discriminant(
-    training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
-) -> Iterator[Predictions]:
-    """Predict each sample by the empirical-Bayes discriminant without it, once for each setting of a path.
-
-    Args:
-        training: The training features.
-        path: Settings that differ in sphericity alone.
-        likelihood: Whether the predictions tell the likelihood too.
-
-    Example:
-        >>> training = TrainingSet(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1]), 2)
-        >>> next(predict_discriminant(training, [{"sphericity": 0.1}])).predicted
-        tensor([0, 0, 1, 1])
-    """
-    scored = training.scoring_mask
-    model = Discriminant.estimate(
-        training.sums, *training.covariance(0.0), sphericity=1.0, width=training.width
-    )
-    x, labels = model.basis.rotate(training.matrix.where(scored)), training.labels[scored]
-    for settings in path:
-        logits = replace(model, sphericity=settings["sphericity"]).leave_one_out(x, labels)
-        yield _gather_predictions(logits, labels, training.processes, likelihood=likelihood)
 
 
 def _gather_predictions(

@@ -21,6 +21,7 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import Fit, fit_head, own_head, stage1_fit
 from lort_hub.heads.methods import STAGE1
+from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import TrainedOn
 
@@ -123,6 +124,8 @@ class RetrainingTask:
         if backbone.trained_on and train_store.unseen is None:
             notes.append(memorised_note(backbone.trained_on))
         training = TrainingSet.of(train_store, data.num_classes, processes)
+        if not data.source["groups"] and (note := repetition_note(training)):
+            notes.append(note)
         view_matrices = [train_store.open(name, processes)[0] for name in names]
         return cls(data, training, view_matrices, train_store, test_store, notes)
 

@@ -127,10 +127,10 @@ def test_yaml_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
     recipe = recipe_at(path)
-    shared = ("RunArguments", "FeatureArguments", "ModelArguments")
+    shared = ("InputArguments", "RunArguments", "FeatureArguments", "ModelArguments")
     named = [name for name in vars(recipe) if name.endswith("Arguments") and name not in shared]
     [arguments] = [getattr(recipe, name) for name in named]
-    assert issubclass(arguments, RunArguments) == (path.stem not in ("push", "demo"))
+    assert issubclass(arguments, RunArguments) == (path.stem not in ("push", "demo", "audit"))
     for field in dataclasses.fields(arguments):
         assert field.metadata["help"].strip().endswith("."), field.name
     with pytest.raises(SystemExit) as stop:

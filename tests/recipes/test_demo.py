@@ -157,7 +157,8 @@ def test_from_the_hub(outputs, client):
                 == 0
             )
     code = """
-from recipes.demo import *
+import json, sys
+from recipes.demo import load_classifier, classify
 from tests.support.images import noise_image
 for source in sys.argv[1:]:
     backbone, record = load_classifier(source)
