@@ -27,7 +27,7 @@ from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import ImageSplit, LongTailedData
 from lort_hub.data.transforms import Transform
 from lort_hub.features.store import Features
-from lort_hub.heads.fit import own_head
+from lort_hub.heads.fitted import own_head
 from lort_hub.heads.methods import RELATIVE_DECAYS
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from lort_hub.heads.solvers.sgd import sgd

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.experiments.ablations import RATES, Bench
 from lort_hub.heads.base import LinearHead
-from lort_hub.heads.fit import stage1_fit
+from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.posthoc import linearly_adjusted, logit_adjusted, lort_step, matched_strength
 from lort_hub.heads.training_set import TrainingSet
 

@@ -14,7 +14,8 @@ from lort_hub.commands.arguments import FeatureArguments, parse_arguments
 from lort_hub.commands.runtime import make_accelerator
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_selected, stage1_fit
+from lort_hub.heads.fit import fit_selected
+from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.search import select
 from lort_hub.heads.task import RetrainingTask

@@ -54,7 +54,7 @@ def main() -> None:
     from lort_hub.data.image_loader import check_images
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
-    from lort_hub.heads.fit import stage1_fit
+    from lort_hub.heads.fitted import stage1_fit
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
     from lort_hub.training.batches import Batches

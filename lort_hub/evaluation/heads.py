@@ -11,7 +11,7 @@ from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.metrics import calibration_error, evaluate, log_softmax
 from lort_hub.evaluation.report import MixScores, Report
 from lort_hub.features.store import Features
-from lort_hub.heads.fit import Fit
+from lort_hub.heads.fitted import Fit
 from lort_hub.records import ClassMix
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.base import FitInputs, Head, LinearHead
-from lort_hub.heads.fit import Fit, fit_head
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.fitters import fit_method, sgd_from_base
 from lort_hub.heads.methods import METHODS, STRENGTHS
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, delta_for_gap, logit_gap

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from lort_hub.heads.fit import Fit, fit_selected, make_validator
+from lort_hub.heads.best import choose_method
+from lort_hub.heads.fit import fit_selected, make_validator
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACKED, STAGE1
-from lort_hub.heads.search import Selection, choose_method, select
+from lort_hub.heads.search import Selection, select
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 

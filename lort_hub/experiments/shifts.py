@@ -12,7 +12,7 @@ from torch import Tensor
 from lort_hub.evaluation.significance import Array, shifted_priors
 from lort_hub.features.store import Features
 from lort_hub.heads.class_mix import FLOOR
-from lort_hub.heads.fit import Fit
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.heads.best import fit_best
 from lort_hub.heads.class_mix import measure_mix
-from lort_hub.heads.fit import Fit, fit_best, fit_head
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.heads.fit import Fit, make_validator
+from lort_hub.heads.fit import make_validator
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
 from lort_hub.heads.scorers import Predictions, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -14,7 +14,7 @@ from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitters import SOLVERS
 from lort_hub.heads.folds import FoldHeads
-from lort_hub.heads.methods import METHODS, Method
+from lort_hub.heads.methods import Method
 from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings, delta_for_gap
 from lort_hub.heads.training_set import TrainingSet
@@ -87,6 +87,7 @@ def setting_paths(
 
     Example:
         >>> import torch
+        >>> from lort_hub.heads.methods import METHODS
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
         >>> setting_paths(METHODS["tau-norm"], training, {"power": 0.5})
         [[{'power': 0.5}]]
@@ -146,6 +147,7 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
 
     Example:
         >>> import torch
+        >>> from lort_hub.heads.methods import METHODS
         >>> from lort_hub.heads.training_set import TrainingSet
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
@@ -230,98 +232,3 @@ def _neglects_most_classes(held_out: Predictions) -> bool:
     predicted = torch.bincount(held_out.predicted, minlength=len(counts))[: len(counts)]
     neglected = 2 * predicted < counts
     return bool(2 * neglected.sum() >= (counts > 0).sum())
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Chosen method, with the scores of all candidates on the same held-out samples.
-
-    Attributes:
-        method: Name of the chosen method in `METHODS`.
-        scorer: Name of the scorer, one of `SCORERS`.
-        selections: Chosen settings of each method, by name.
-        scores: Score of each method with its chosen settings, on the same samples.
-        errors: Standard error of each score's difference to the best one, by name.
-        weights: Weight of each member of a sum of heads, by name; empty for a single method.
-    """
-
-    method: str
-    scorer: str
-    selections: dict[str, Selection]
-    scores: dict[str, float]
-    errors: dict[str, float]
-    weights: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def reason(self) -> str:
-        """Reason for the choice, in one sentence."""
-        if self.weights:
-            return self._reason_for_sum()
-        best = max(self.scores, key=lambda name: self.scores[name])
-        score = self._format(self.scores[self.method])
-        text = f"{self.method} has {score} on held-out training images"
-        if best == self.method:
-            return f"{text}, the best of {len(self.scores)} methods"
-        error = self._format(self.errors[self.method])
-        return (
-            f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
-            f"best, {best}, which has {self._format(self.scores[best])}"
-        )
-
-    def _reason_for_sum(self) -> str:
-        single = {name: score for name, score in self.scores.items() if name != self.method}
-        best = max(single, key=lambda name: single[name])
-        members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
-        return (
-            f"{members} has {self._format(self.scores[self.method])} on held-out training images; the best "
-            f"of {len(single)} methods alone, {best}, has {self._format(single[best])}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the choice as JSON-ready values, without predictions."""
-        selections = {name: selection.to_dict() for name, selection in self.selections.items()}
-        return {**vars(self), "selections": selections}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Choice:
-        """Restore a choice from the values of `to_dict`."""
-        selections = {
-            name: Selection.from_dict(selection) for name, selection in values["selections"].items()
-        }
-        return cls(**{**values, "selections": selections})
-
-    def _format(self, score: float) -> str:
-        return f"NLL {abs(score):.3f}" if self.scorer == "nll" else f"{self.scorer} {100 * score:.1f}"
-
-
-def choose_method(validator: Validator, selections: dict[str, Selection]) -> Choice:
-    """Choose the first method within one standard error of the best, all scored on the same samples.
-
-    Args:
-        validator: Source of the held-out predictions.
-        selections: Settings chosen with this validator for each method, by its name in `METHODS`, the
-            simplest method first.
-
-    Example:
-        >>> import torch
-        >>> from lort_hub.heads.training_set import TrainingSet
-        >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
-        >>> training = TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2)
-        >>> validator = Validator(training)
-        >>> selections = {name: select(validator, METHODS[name]) for name in ("ncm", "lort")}
-        >>> choose_method(validator, selections).method
-        'ncm'
-    """
-    # Leave-one-out fits on more samples than a fold does, so methods are compared on the folds alone.
-    scorer = validator.select_by or "nll"
-    predictions = {
-        name: selection.held_out or next(validator.cross_validate(METHODS[name], [selection.chosen]))
-        for name, selection in selections.items()
-    }
-    scores = {name: SCORERS[scorer](held_out) for name, held_out in predictions.items()}
-    best = max(scores, key=lambda name: scores[name])
-    errors = {
-        name: standard_error(predictions[best], held_out, scorer) for name, held_out in predictions.items()
-    }
-    method = next(name for name in selections if scores[best] - scores[name] <= errors[name])
-    return Choice(method, scorer, selections, scores, errors)

@@ -11,12 +11,14 @@ from torch import Tensor
 from lort_hub.features.distributed import Processes
 from lort_hub.features.matrix import BLOCK
 from lort_hub.heads.base import LinearHead
+from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import Fit, fit_selected, make_validator
+from lort_hub.heads.fit import fit_selected, make_validator
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
-from lort_hub.heads.search import Choice, Selection, fold_heads_of, select
+from lort_hub.heads.search import Selection, fold_heads_of, select
 from lort_hub.heads.training_set import TrainingSet
 
 PRIOR_SAMPLES = 10.0

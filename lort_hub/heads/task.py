@@ -19,7 +19,8 @@ from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
-from lort_hub.heads.fit import Fit, fit_head, own_head, stage1_fit
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import Fit, own_head, stage1_fit
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.training_set import TrainingSet

@@ -132,9 +132,9 @@ class TrainingSet:
         that is lost is what heads find in the directions left out.
 
         Example:
-            >>> x = torch.randn(400, 300) * torch.tensor([1.0] * 30 + [1e-3] * 270)
-            >>> TrainingSet(x, torch.arange(400) % 2, num_classes=2).reduced.matrix.dim
-            31
+            >>> x = torch.eye(300).repeat(2, 1) * torch.tensor([1.0] * 30 + [1e-3] * 270)
+            >>> TrainingSet(x, torch.arange(600) % 2, num_classes=2).reduced.matrix.dim
+            28
         """
         if self.width < MIN_WIDTH or self.directions is not None:
             return self

@@ -20,7 +20,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
 from lort_hub.evaluation.report import MetricsRecord, Report, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
-from lort_hub.heads.fit import Fit
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig, write_held_out
@@ -219,7 +219,7 @@ def head_record(fit: Fit) -> HeadRecord:
 
     Example:
         >>> import torch
-        >>> from lort_hub.heads.fit import stage1_fit
+        >>> from lort_hub.heads.fitted import stage1_fit
         >>> head_record(stage1_fit(torch.eye(2), torch.zeros(2))).method
         'stage 1'
     """
@@ -240,7 +240,7 @@ def selection_record(fit: Fit) -> SelectionRecord | None:
 
     Example:
         >>> import torch
-        >>> from lort_hub.heads.fit import stage1_fit
+        >>> from lort_hub.heads.fitted import stage1_fit
         >>> selection_record(stage1_fit(torch.eye(2), torch.zeros(2))) is None
         True
     """

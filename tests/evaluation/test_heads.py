@@ -6,7 +6,7 @@ from lort_hub.evaluation.heads import evaluate_fit, score_mix
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.features.store import Features
 from lort_hub.heads.base import LinearHead
-from lort_hub.heads.fit import Fit
+from lort_hub.heads.fitted import Fit
 from lort_hub.records import ClassMix
 
 

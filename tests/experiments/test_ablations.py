@@ -20,7 +20,8 @@ from lort_hub.experiments.ablations import (
     rank_correlations,
 )
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.fit import fit_head, stage1_fit
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.solvers.objective import Objective, logit_gap
 from lort_hub.heads.solvers.sgd import sgd
 from tests.support.features import clusters

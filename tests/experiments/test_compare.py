@@ -1,7 +1,9 @@
 import torch
 
 from lort_hub.experiments.compare import each_method
-from lort_hub.heads.fit import fit_best, fit_head, stage1_fit
+from lort_hub.heads.best import fit_best
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.methods import AUTO
 from lort_hub.heads.stack import fit_stack
 from tests.support.features import clusters

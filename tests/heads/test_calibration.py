@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from lort_hub.heads.best import fit_best
 from lort_hub.heads.cross_validation import Validator, predict_leave_one_out
-from lort_hub.heads.fit import Fit, fit_best, fit_head
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
 from tests.support.features import clusters

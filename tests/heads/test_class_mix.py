@@ -7,7 +7,8 @@ import torch
 from lort_hub.errors import ConfigError
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.class_mix import FLOOR, measure_mix, move, read_shares, stated_shares
-from lort_hub.heads.fit import Fit, fit_head
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix

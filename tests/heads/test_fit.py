@@ -7,7 +7,8 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
-from lort_hub.heads.fit import fit_head, own_head, stage1_fit
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import own_head, stage1_fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.solvers.eigenbasis import ridge_head
 from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value

@@ -6,11 +6,12 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 
 from lort_hub.errors import ConfigError, FeatureError
+from lort_hub.heads.best import choose_method
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import GAMMAS, METHODS, RELATIVE_DECAYS
 from lort_hub.heads.scorers import SCORERS, standard_error
-from lort_hub.heads.search import choose_method, select, setting_paths
+from lort_hub.heads.search import select, setting_paths
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 

@@ -11,7 +11,9 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.data.holdout import hold_out, record_training
 from lort_hub.data.load import load_long_tailed
 from lort_hub.features.extract import extract_features
-from lort_hub.heads.fit import fit_best, fit_head, stage1_fit
+from lort_hub.heads.best import fit_best
+from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.task import RetrainingTask
 
 

@@ -13,9 +13,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.heads.choice import Choice
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACK, STACKED
-from lort_hub.heads.search import Choice
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.hub.output import save_output

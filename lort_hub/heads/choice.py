@@ -1,0 +1,70 @@
+"""Record which method, or which sum of heads, was chosen and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lort_hub.heads.search import Selection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chosen method, with the scores of all candidates on the same held-out samples.
+
+    Attributes:
+        method: Name of the chosen method in `METHODS`.
+        scorer: Name of the scorer, one of `SCORERS`.
+        selections: Chosen settings of each method, by name.
+        scores: Score of each method with its chosen settings, on the same samples.
+        errors: Standard error of each score's difference to the best one, by name.
+        weights: Weight of each member of a sum of heads, by name; empty for a single method.
+    """
+
+    method: str
+    scorer: str
+    selections: dict[str, Selection]
+    scores: dict[str, float]
+    errors: dict[str, float]
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Reason for the choice, in one sentence."""
+        if self.weights:
+            return self._reason_for_sum()
+        best = max(self.scores, key=lambda name: self.scores[name])
+        score = self._format(self.scores[self.method])
+        text = f"{self.method} has {score} on held-out training images"
+        if best == self.method:
+            return f"{text}, the best of {len(self.scores)} methods"
+        error = self._format(self.errors[self.method])
+        return (
+            f"{text}, the simplest of {len(self.scores)} methods within one standard error ({error}) of the "
+            f"best, {best}, which has {self._format(self.scores[best])}"
+        )
+
+    def _reason_for_sum(self) -> str:
+        single = {name: score for name, score in self.scores.items() if name != self.method}
+        best = max(single, key=lambda name: single[name])
+        members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+        return (
+            f"{members} has {self._format(self.scores[self.method])} on held-out training images; the best "
+            f"of {len(single)} methods alone, {best}, has {self._format(single[best])}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choice as JSON-ready values, without predictions."""
+        selections = {name: selection.to_dict() for name, selection in self.selections.items()}
+        return {**vars(self), "selections": selections}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Choice:
+        """Restore a choice from the values of `to_dict`."""
+        selections = {
+            name: Selection.from_dict(selection) for name, selection in values["selections"].items()
+        }
+        return cls(**{**values, "selections": selections})
+
+    def _format(self, score: float) -> str:
+        return f"NLL {abs(score):.3f}" if self.scorer == "nll" else f"{self.scorer} {100 * score:.1f}"

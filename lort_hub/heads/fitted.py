@@ -1,0 +1,175 @@
+"""Hold a re-trained head with its settings and their selection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.errors import ConfigError
+from lort_hub.heads.base import Head, LinearHead
+from lort_hub.heads.choice import Choice
+from lort_hub.heads.methods import STAGE1
+from lort_hub.heads.scorers import Predictions
+from lort_hub.heads.search import Selection
+from lort_hub.heads.solvers.objective import Objective, objective_of
+from lort_hub.records import ClassMix
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Re-trained head, with its method, its settings and their selection.
+
+    Attributes:
+        head: The head; a `LinearHead` for every method that can be exported.
+        method: Name of the method in `METHODS`, or `STAGE1`.
+        settings: Value of each setting of the method.
+        selection: Selection of the settings; None where there was nothing to choose.
+        choice: Choice of the method; None where the caller named it.
+        scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
+        shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
+        mix: Class mix that its probabilities hold for; None where it was not measured.
+        held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
+    """
+
+    head: Head
+    method: str
+    settings: dict[str, float]
+    selection: Selection | None = None
+    choice: Choice | None = None
+    scale: float = 1.0
+    shift: Tensor | None = None
+    mix: ClassMix | None = None
+    held_out: Predictions | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Reason for this method, in one sentence; None where the caller named it."""
+        return self.choice.reason if self.choice else None
+
+    @property
+    def linear(self) -> LinearHead:
+        """The head, if it is linear.
+
+        Raises:
+            ConfigError: The head is not linear.
+        """
+        if not isinstance(self.head, LinearHead):
+            raise ConfigError(f"The head of '{self.method}' is not linear, so it fits into no backbone.")
+        return self.head
+
+    @property
+    def weight(self) -> Tensor:
+        """Calibrated weight W (K, D), float32."""
+        return self.scale * self.linear.weight
+
+    @property
+    def bias(self) -> Tensor:
+        """Calibrated bias b (K,), moved to the class mix, float32."""
+        bias = self.scale * self.linear.bias
+        return bias if self.shift is None else bias + self.shift
+
+    @property
+    def as_solved(self) -> tuple[Tensor, Tensor]:
+        """Head (K, D), (K,) without calibration, from which other methods start."""
+        return self.linear.weight, self.linear.bias
+
+    @property
+    def objective(self) -> Objective:
+        """The objective that was minimised; plain cross-entropy for closed forms."""
+        return objective_of(self.settings)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of W and b."""
+        return hashlib.sha256(self.weight.numpy().tobytes() + self.bias.numpy().tobytes()).hexdigest()
+
+    def to_cache(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Split the fit of a linear head into tensors and JSON-ready values, without held-out predictions."""
+        values = {
+            "method": self.method,
+            "settings": self.settings,
+            "selection": self.selection and self.selection.to_dict(),
+            "choice": self.choice and self.choice.to_dict(),
+            "iterations": self.linear.iterations,
+            "relative_gradient": self.linear.relative_gradient,
+            "scale": self.scale,
+            "mix": self.mix and self.mix.to_json(),
+        }
+        weight, bias = self.as_solved
+        tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
+        if self.held_out is not None:
+            tensors |= {"labels": self.held_out.labels, "predicted": self.held_out.predicted}
+        return tensors, values
+
+    @classmethod
+    def from_cache(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Fit:
+        """Restore a fit from the tensors and values of `to_cache`."""
+        head = LinearHead(
+            tensors["weight"], tensors["bias"], values["iterations"], values["relative_gradient"]
+        )
+        selection = Selection.from_dict(values["selection"]) if values["selection"] else None
+        choice = Choice.from_dict(values["choice"]) if values["choice"] else None
+        mix = ClassMix.from_json(values["mix"]) if values["mix"] else None
+        held_out = Predictions(tensors["labels"], tensors["predicted"]) if "labels" in tensors else None
+        made = values["method"], values["settings"], selection, choice, values["scale"]
+        return cls(head, *made, mix=mix, held_out=held_out)
+
+    def describe(self) -> str:
+        """Describe settings, solver and selection in one line."""
+        text = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.settings.items())
+        text = text or "nothing to set"
+        if isinstance(self.head, LinearHead) and self.head.relative_gradient is not None:
+            text += (
+                f"; relative gradient {self.head.relative_gradient:.0e} in {self.head.iterations} iterations"
+            )
+        elif isinstance(self.head, LinearHead) and self.head.iterations:
+            text += f"; {self.head.iterations} epochs of SGD from the baseline head"
+        if self.selection:
+            text += f"; chosen among {len(self.selection.candidates)} settings by {self.selection.validation}"
+        return text
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Compute calibrated logits (N, K) of features (N, D), moved to the class mix."""
+        logits = self.scale * self.head.logits(x)
+        return logits if self.shift is None else logits + self.shift
+
+
+def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+    """Return the backbone's own classifier if its classes are exactly these.
+
+    Args:
+        backbone: The backbone.
+        class_names: Names of the K classes, in the order of the data set.
+
+    Returns:
+        Head (K, D), (K,) with its rows in that order; None where the classes differ or have no names.
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> own_head(load_backbone("test_resnet", pretrained=False), ["cat", "dog"]) is None
+        True
+    """
+    if backbone.class_names is None or set(backbone.class_names) != set(class_names):
+        return None
+    rows = [backbone.class_names.index(name) for name in class_names]
+    return backbone.weight[rows].float().cpu(), backbone.bias[rows].float().cpu()
+
+
+def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
+    """Make a `Fit` of the head that a backbone was trained with.
+
+    Args:
+        weight: W (K, D).
+        bias: b (K,).
+
+    Example:
+        >>> import torch
+        >>> stage1_fit(torch.eye(2), torch.zeros(2)).method
+        'stage 1'
+    """
+    return Fit(LinearHead(weight, bias), STAGE1, {})
