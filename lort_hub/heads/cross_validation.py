@@ -138,7 +138,7 @@ class Validator:
         return torch.cat(logits), torch.cat([self.training.labels[mask] for mask in held_out])
 
     def mean_head(self, held_out: Predictions) -> LinearHead | None:
-        """Compute the mean of the linear heads of the folds into one of all features; None without such heads."""
+        """Compute the mean of the folds' linear heads, for all features; None without such heads."""
         heads = held_out.fold_heads.heads if held_out.fold_heads else ()
         linear = [head for head in heads if isinstance(head, LinearHead)]
         if not linear:

@@ -20,7 +20,9 @@ from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings,
 from lort_hub.heads.training_set import TrainingSet
 
 PATIENCE = 2
-"""Settings without a better score after which a path ends."""
+"""Settings without a better score after which a path ends; of every second weight decay one."""
+LEAST_GAIN = 1e-4
+"""Score that a setting has to gain to be better: less is what solvers leave."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +209,13 @@ def _score_path(
     candidates: list[_Candidate] = []
     is_decay_path = path[0].get("weight_decay") != path[-1].get("weight_decay")
     best, has_one_maximum = 0, is_decay_path or scorer == "nll"
+    patience = 1 if is_decay_path and not validator.uses_closed_form(method, path[0]) else PATIENCE
     for settings, held_out in zip(path, validator.predict(method, path), strict=True):
         candidates.append(_Candidate(settings, SCORERS[scorer](held_out), held_out))
         since_best = len(candidates) - 1 - best
-        if candidates[-1].score > candidates[best].score:
+        if candidates[-1].score > candidates[best].score + LEAST_GAIN:
             best = len(candidates) - 1
-        elif has_one_maximum and since_best >= PATIENCE and not _neglects_most_classes(held_out):
+        elif has_one_maximum and since_best >= patience and not _neglects_most_classes(held_out):
             break
     top = candidates[best]
     winner = next(

@@ -33,6 +33,8 @@ PATIENCE = 100
 SLOPE_FRACTION = 0.5
 """A line search ends when the slope along the direction has fallen to this fraction."""
 LINE_SEARCH_STEPS = 20
+PULL_SHARE = 0.25
+"""Largest gradient at which a coarse solve stops, as a fraction of the weight decay's part of it."""
 LEAST_SHARE = 1e-6
 """Share that the start gives to a class without samples, whose best bias is minus infinity."""
 
@@ -93,7 +95,8 @@ def minimise(
         init: Head (K, D), (K,) to start from; None for W = 0 and the bias that is best with it.
         class_decay: Weight decay (K,) of each class, added to the objective's; None for none.
         tolerance: Stop when the gradient's norm, in the unit of the features' spread, is this fraction of
-            its norm at the zero head.
+            its norm at the zero head; and of a coarse tolerance, when it is small beside the weight decay's
+            part, without which heads of little decay would be those of more, stopped early.
         max_iterations: Largest number of iterations; the gradient reached is reported.
 
     Returns:
@@ -156,7 +159,9 @@ def minimise(
                 "The gradient is NaN or infinite: the features or the head to start from are too large."
             )
         iteration = len(relatives) - 1
-        if relatives[-1] <= tolerance or iteration == max_iterations or _has_stalled(relatives):
+        pull = processes.broadcast_number((penalty * head * unit).norm().item() / gradient_at_zero)
+        small = max(min(tolerance, PULL_SHARE * pull), min(tolerance, TOLERANCE))
+        if relatives[-1] <= small or iteration == max_iterations or _has_stalled(relatives):
             break
         scale = (curvature[:, None] * spectrum + penalty).clamp_min(floor)
         direction = centred(_lbfgs_direction(g, scale, history))
