@@ -21,6 +21,8 @@ PARTS = ("noise", "cost", "lort_path", "sweep")
 """Files of docs/results that other commands wrote; the template names the commands."""
 PLOT = r"### Study of \1\n\n![Balanced accuracy in the study of \1](results/sweep/\1.png)"
 PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
+DEFAULT = ("ce", "eb-lda", "tau-norm", "logit-adjust", "crt", "balanced-softmax", "lort")
+"""Single methods that the default head is compared with."""
 SHOWN = (
     "stage 1",
     "ce",
@@ -53,7 +55,12 @@ def render() -> str:
     parts = {name: (DOCS / "results" / f"{name}.md").read_text().strip() for name in PARTS}
     parts["sweep"] = re.sub(r"(?m)^#### ([\w-]+)$", PLOT, parts["sweep"]).replace("#### rank", "### Rank")
     return environment.get_template("template.md").render(
-        **parts, tables=tables, overview=overview(cells), regret=regret(cells), shifts=shifts(cells)
+        default_head=default_head(),
+        **parts,
+        tables=tables,
+        overview=overview(cells),
+        regret=regret(cells),
+        shifts=shifts(cells),
     )
 
 
@@ -94,6 +101,33 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
         lines.append([name, str(cell["auto"]["seeds"]), best, *numbers])
     lines.append([f"mean of {len(cells)}", "", "", "", "", f"{np.mean(regrets):.2f}"])
     lines.append(["largest", "", "", "", "", f"{max(regrets):.2f}"])
+    return markdown(lines)
+
+
+def default_head() -> str:
+    """The default head of today beside single methods, from benchmarks/default_head.py, a row for each cell."""
+    lines = [["cell", "seeds", *DEFAULT, "auto", "regret", "ECE of ce", "ECE of auto (largest)"]]
+    regrets = []
+    for file in sorted((DOCS / "results" / "default").glob("*.csv")):
+        with file.open() as opened:
+            rows = list(csv.DictReader(opened))
+        finished = {row["seed"] for row in rows if row["method"] == "auto"}
+
+        def numbers(
+            method: str, column: str, rows: list[dict[str, str]] = rows, finished: set[str] = finished
+        ) -> list[float]:
+            mine = [row for row in rows if row["method"] == method and row["seed"] in finished]
+            return [100 * float(row[column]) for row in mine]
+
+        mean = {name: np.mean(numbers(name, "balanced_accuracy")) for name in (*DEFAULT, "auto")}
+        regrets.append(max(mean[name] for name in DEFAULT) - mean["auto"])
+        eces = numbers("auto", "ece")
+        ends = [f"{regrets[-1]:.2f}", f"{np.mean(numbers('ce', 'ece')):.1f}"]
+        ends.append(f"{np.mean(eces):.1f} ({max(eces):.1f})")
+        lines.append([file.stem, str(len(finished)), *(f"{value:.1f}" for value in mean.values()), *ends])
+    blank = [""] * (len(DEFAULT) + 2)
+    lines.append([f"mean of {len(regrets)}", *blank, f"{np.mean(regrets):.2f}", "", ""])
+    lines.append(["largest", *blank, f"{max(regrets):.2f}", "", ""])
     return markdown(lines)
 
 

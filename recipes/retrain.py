@@ -34,8 +34,10 @@ class Arguments(FeatureArguments, ModelArguments):
 
     RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
 
-    method: Literal[EXPORTABLE] = flag(
-        "auto", "Method that re-trains the head; auto adds up heads, best takes one."
+    method: Literal[EXPORTABLE] | None = flag(
+        None,
+        "Method that re-trains the head; auto adds up heads, best takes one (default: auto; lort where its "
+        "settings are given, or --no-calibrate).",
     )  # type: ignore[valid-type]
     delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
     gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
@@ -59,6 +61,8 @@ class Arguments(FeatureArguments, ModelArguments):
     def __post_init__(self) -> None:
         """Refuse values out of range before anything is loaded."""
         super().__post_init__()
+        if self.method is None:
+            self.method = "lort" if self.sets_the_objective() or not self.calibrate else "auto"
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
         if self.solver == "closed-form" and self.method not in CLOSED_FORM:
@@ -142,10 +146,14 @@ def main() -> None:
         options = {"select_by": args.select_by, "calibrate": args.calibrate, "seed": args.seed}
         made_by |= {"chosen": args.method, "views": args.views, **settings, **options}
         options |= {"known": [baseline, lort], "settings": settings, "views": task.views}
-        fit = task.cached(made_by, lambda: fit_by_name(training, args.method, **options))
+        kept = "features and heads"
+        if fit := task.load_head(made_by):
+            accelerator.print("the head is in the cache, from a run with the same features and settings")
+        else:
+            fit = fit_by_name(training, args.method, **options)
+            kept = kept if task.save_head(fit, made_by) else "the features"
         if fit.reason:
             accelerator.print(fit.reason)
-        kept = "features and heads" if task.load_head(made_by) else "the features"
         if args.calibrate and args.test_prior:
             shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
             fit = move(fit, Path(args.test_prior).name, shares)

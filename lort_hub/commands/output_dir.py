@@ -103,7 +103,7 @@ def describe_inputs(backbone: Backbone, data: LongTailedData) -> str:
         >>> from lort_hub.data.load import load_long_tailed
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
         >>> describe_inputs(backbone, load_long_tailed("digits"))[:60]
-        'test_resnet (timm, 96 features at 32 px) on digits: 523 train'
+        'test_resnet (timm, 96 features at 32 px) on digits: 523 trai'
     """
     revision = f"@{backbone.revision[:7]}" if backbone.revision else ""
     return (

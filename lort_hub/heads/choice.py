@@ -19,6 +19,7 @@ class Choice:
         scores: Score of each method with its chosen settings, on the same samples.
         errors: Standard error of each score's difference to the best one, by name.
         weights: Weight of each member of a sum of heads, by name; empty for a single method.
+        validation: Source of the held-out predictions, from `Validator.describe_folds`.
     """
 
     method: str
@@ -27,6 +28,7 @@ class Choice:
     scores: dict[str, float]
     errors: dict[str, float]
     weights: dict[str, float] = field(default_factory=dict)
+    validation: str = ""
 
     @property
     def reason(self) -> str:
@@ -35,7 +37,7 @@ class Choice:
             return self._reason_for_sum()
         best = max(self.scores, key=lambda name: self.scores[name])
         score = self._format(self.scores[self.method])
-        text = f"{self.method} has {score} on held-out training images"
+        text = f"{self.method} has {score} {self._place}"
         if best == self.method:
             return f"{text}, the best of {len(self.scores)} methods"
         error = self._format(self.errors[self.method])
@@ -49,9 +51,13 @@ class Choice:
         best = max(single, key=lambda name: single[name])
         members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
         return (
-            f"{members} has {self._format(self.scores[self.method])} on held-out training images; the best "
-            f"of {len(single)} methods alone, {best}, has {self._format(single[best])}"
+            f"{members} has {self._format(self.scores[self.method])} {self._place}; the best of "
+            f"{len(single)} methods alone, {best}, has {self._format(single[best])}"
         )
+
+    @property
+    def _place(self) -> str:
+        return "on held-out training images" + (f" ({self.validation})" if self.validation else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the choice as JSON-ready values, without predictions."""

@@ -79,13 +79,19 @@ class Validator:
 
     def describe(self, method: Method, settings: Settings) -> str:
         """Describe the source of a method's held-out predictions, for cards and records."""
+        closed_form = self.uses_closed_form(method, settings)
+        return self._describe("leave-one-out in closed form") if closed_form else self.describe_folds()
+
+    def describe_folds(self) -> str:
+        """Describe the source of predictions by heads of folds."""
+        all_folds = f"stratified {FOLDS}-fold cross-validation"
+        few = f" ({self._num_folds} of the folds)" if self._num_folds < FOLDS else ""
+        return self._describe(all_folds + few)
+
+    def _describe(self, text: str) -> str:
         if self._unseen is not None:
             images = f"the {self.training.num_unseen} images held out of the backbone's training"
             return images + self._describe_scoring()
-        closed_form = self.uses_closed_form(method, settings)
-        text = "leave-one-out in closed form" if closed_form else f"stratified {FOLDS}-fold cross-validation"
-        if not closed_form and self._num_folds < FOLDS:
-            text += f" ({self._num_folds} of the folds)"
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:

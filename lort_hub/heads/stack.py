@@ -97,7 +97,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
     weights = choose_members(logits, labels, processes)
     scores = {name: SCORERS["nll"](_predictions(z, labels, processes)) for name, z in logits.items()}
     scores[STACK] = SCORERS["nll"](_predictions(_sum(logits, weights), labels, processes))
-    return Choice(STACK, "nll", selections, scores, {}, weights), scales
+    how = validator.describe_folds()
+    return Choice(STACK, "nll", selections, scores, {}, weights, validation=how), scales
 
 
 def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:

@@ -192,7 +192,6 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_written(mad
         ((other, data, fit, reports), "10 classes and 96 features, expected 10 and 64"),
         ((backbone, data, fit, none), "`reports` are of nothing, expected one of 'lort'"),
         ((backbone, data, fit, {"ce": report}), "`reports` are of ce, expected one of 'lort'"),
-        ((backbone, data, fit, {**reports, "ncm": report}), "at most one of a baseline"),
         ((backbone, data, fit, {"lort": report, "crtt": report}), "Did you mean 'crt'"),
         ((backbone, data, fit, {"lort": few}), "on 3 classes, expected 10"),
         ((backbone, data, cosine, {"cosine": report}), "The head of 'cosine' is not linear"),

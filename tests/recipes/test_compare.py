@@ -77,7 +77,8 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(compared, task):
     assert float(rows["lort"]["uniform"]) == pytest.approx(expected)
     chosen = json.loads(rows["auto"]["chosen"])
     del chosen["method"]
-    logits = fit_stack(training, baseline=fit_head(training, "ce")).logits(x)
+    fits = [fit_head(training, name, baseline=fit_head(training, "ce")) for name in STACKED[1:]]
+    logits = fit_stack(training, baseline=fit_head(training, "ce"), known=fits).logits(x)
     assert float(rows["auto"]["nll"]) == pytest.approx(log_loss(y, logits.double().softmax(dim=1)), rel=1e-4)
 
 

@@ -158,7 +158,8 @@ def test_from_the_hub(outputs, client):
             )
     code = """
 import json, sys
-from recipes.demo import load_classifier, classify
+from lort_hub.hub.classifier import load_classifier
+from recipes.demo import classify
 from tests.support.images import noise_image
 for source in sys.argv[1:]:
     backbone, record = load_classifier(source)

@@ -183,12 +183,12 @@ def test_a_fitted_head_outlives_an_output_that_cannot_be_written(photos, tmp_pat
         tmp_path,
     )
     assert (alone["code"], stopped["code"]) == (0, 1), stopped
-    kept = "Nothing is lost: features and head are in the cache. To go on from there:"
+    kept = "Nothing is lost: features and heads are in the cache. To go on from there:"
     assert stopped["said"].splitlines()[-2:] == [kept, resuming([*flags, "out"], "retrain.py")]
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     resumed = serve([{"flags": [*flags, "out", "--resume"], "recipe": "retrain.py"}], tmp_path)[0]
     assert resumed["code"] == 0, resumed
-    assert "going on from the head that the interrupted run has kept" in resumed["said"]
+    assert "the head is in the cache, from a run with the same features and settings" in resumed["said"]
     assert weights(tmp_path / "out") == weights(tmp_path / "alone")
     same = []
     for name in ("out", "alone"):

@@ -95,7 +95,8 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )
     metrics, record = (json.loads((out / name).read_text()) for name in ("metrics.json", "run.json"))
-    assert set(metrics) == {"test", "baseline", "selection", "timing"}
+    assert set(metrics) == {"test", "baseline", "others", "selection", "timing"}
+    assert list(metrics["others"]) == ["lort"]
     wanted = {"accuracy", "balanced_accuracy", "many", "medium", "few", "worst_class", "macro_f1", "nll"}
     assert wanted | {"ece", "logits_magnitude", "regularized_std", "weight_norm", "n"} <= set(metrics["test"])
     assert metrics["test"]["many"] is None
@@ -148,7 +149,7 @@ lort_hub.features.store.PART_SIZE = {}  # so small that each process has some
 
 def test_two_processes_find_the_head_of_one(tmp_path):
     flags = ("--backbone", timm_folder(tmp_path / "b"), "--dataset", "digits", "--num-workers", "0")
-    flags = (*flags, "--output-dir")
+    flags = (*flags, "--method", "lort", "--output-dir")
     before = PARTS.format(75)
     one = retrain(*flags, tmp_path / "one", cache=tmp_path / "cache1", before=before)
     assert one.returncode == 0, one.stderr
