@@ -105,7 +105,7 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def default_head() -> str:
-    """The default head of today beside single methods, from benchmarks/default_head.py, a row for each cell."""
+    """The default head beside single methods, from benchmarks/default_head.py, a row for each cell."""
     lines = [["cell", "seeds", *DEFAULT, "auto", "regret", "ECE of ce", "ECE of auto (largest)"]]
     regrets = []
     for file in sorted((DOCS / "results" / "default").glob("*.csv")):

@@ -127,7 +127,7 @@ def test_a_copy_beside_each_sample_makes_choices_rosy_unless_copies_are_a_group(
     for groups in (None, torch.arange(60).repeat(2)):
         validator = Validator(TrainingSet(x, labels, 2, groups=groups))
         accuracies.append(ACCURACY(next(validator.predict(METHODS[name], path))))
-    assert accuracies[0] > 0.8
+    assert accuracies[0] > 0.75
     assert accuracies[1] < 0.6
 
 

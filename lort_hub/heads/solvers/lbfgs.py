@@ -33,6 +33,8 @@ PATIENCE = 100
 SLOPE_FRACTION = 0.5
 """A line search ends when the slope along the direction has fallen to this fraction."""
 LINE_SEARCH_STEPS = 20
+LOADED_NUMBERS = 2**27
+"""Largest number of float32 features (512 MiB) of which a centred copy is kept for all passes."""
 PULL_SHARE = 0.25
 """Largest gradient at which a coarse solve stops, as a fraction of the weight decay's part of it."""
 LEAST_SHARE = 1e-6
@@ -195,7 +197,8 @@ class _LossGradient:
 
     def __init__(self, problem: HeadProblem) -> None:
         class_counts, num_classes = problem.class_counts, len(problem.class_counts)
-        self.matrix, self.omega = problem.matrix.subtract(problem.basis.mean), problem.omega.float()
+        self.matrix = problem.matrix.subtract(problem.basis.mean).load(LOADED_NUMBERS)
+        self.omega = problem.omega.float()
         self.vectors = problem.basis.vectors.float()
         prior = logit_adjustment(class_counts, problem.objective.tau)
         self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
