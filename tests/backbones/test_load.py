@@ -156,7 +156,8 @@ def test_specs_that_are_no_model_are_refused(tmp_path):
     for content, message in [
         (b"{", "is not JSON"), (b"\xff\xfe\x00", "is not JSON"), (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"), (b"{}", "lacks timm's 'architecture' .* 'model_type'"),
-        (b'{"architecture": "x"}', "timm cannot build"), (b'{"model_type": "x"}', "no preprocessor_config.json"),
+        (b'{"architecture": "x"}', "timm cannot build"),
+        (b'{"model_type": "x"}', "no preprocessor_config.json"),
     ]:  # fmt: skip
         (tmp_path / "config.json").write_bytes(content)
         refuses(message, str(tmp_path))
