@@ -8,7 +8,7 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STAGE1, class_mix
+from lort_hub.heads.methods import METHODS, STACK, STAGE1, class_mix
 from lort_hub.hub.head_file import HeadConfig
 from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
 from lort_hub.serialization import Record
@@ -154,6 +154,11 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
 def _selection_steps(selection: SelectionRecord | None) -> list[str]:
     if selection is None:
         return []
+    if STACK in (selection.methods or {}):
+        return [
+            "3. The settings of each member, and the weights of their calibrated logits, were chosen on "
+            f"training images alone: {selection.why}."
+        ]
     settings = (
         f"3. Settings chosen among {len(selection.candidates)} by {selection.by}, from {selection.how}; the "
         "test images had no part in it."
@@ -232,6 +237,7 @@ def _facts(head: HeadRecord) -> str:
         mix = f"It decides for the class mix {code(head.mix.name)}"
     told = "is told the class counts" if counts else "is not told the class counts"
     logits = "as solved" if head.scale == 1 else f"those solved times {head.scale:.3g}, which calibrates them"
+    logits = "calibrated by the weights" if head.method == STACK else logits
     return f" {mix}, {told}; its logits are {logits}."
 
 

@@ -446,3 +446,20 @@ def test_what_was_left_out_and_what_an_interval_cannot_say_are_said(run_and_metr
         test = {**metrics["test"], "interval": {"level": 0.95, "resamples": 10, "accuracy": interval}}
         card = render({**metrics, "test": test}, run)
         assert ("empty where all are right or all wrong" in card) is said
+
+
+def test_the_card_of_a_sum_says_how_its_weights_and_its_members_were_chosen(run_and_metrics):
+    run, metrics = run_and_metrics
+    run["head"].update(method="stack", settings={"ce": 0.3, "ncm": 0.7}, scale=1.0)
+    metrics["selection"] = {
+        "chosen": {"ce": 0.3},
+        "why": "0.30 ce + 0.70 ncm has NLL 1",
+        "methods": {"stack": -1},
+    }
+    card = render(metrics, run)
+    assert "its logits are calibrated by the weights." in card
+    assert (
+        "weights of their calibrated logits, were chosen on training images alone: 0.30 ce + 0.70 ncm has"
+        in card
+    )
+    assert "no settings to choose" not in card
