@@ -89,16 +89,18 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         ['ncm']
     """
     processes, logits, scales = validator.training.processes, {}, {}
+    kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
         fold_heads = fold_heads_of(validator, METHODS[name], selection)
         logits[name], labels = validator.held_out_logits(fold_heads)
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
+        held_out = replace(_predictions(logits[name], labels, processes), fold_heads=fold_heads)
+        kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
     weights = choose_members(logits, labels, processes)
-    scores = {name: SCORERS["nll"](_predictions(z, labels, processes)) for name, z in logits.items()}
     scores[STACK] = SCORERS["nll"](_predictions(_sum(logits, weights), labels, processes))
     how = validator.describe_folds()
-    return Choice(STACK, "nll", selections, scores, {}, weights, validation=how), scales
+    return Choice(STACK, "nll", kept, scores, {}, weights, validation=how), scales
 
 
 def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
