@@ -37,6 +37,8 @@ LOADED_NUMBERS = 2**27
 """Largest number of float32 features (512 MiB) of which a centred copy is kept for all passes."""
 PULL_SHARE = 0.25
 """Largest gradient at which a coarse solve stops, as a fraction of the weight decay's part of it."""
+LEAST_OF_COARSE = 0.03
+"""Fraction of a coarse tolerance below which the gradient is never asked to be."""
 LEAST_SHARE = 1e-6
 """Share that the start gives to a class without samples, whose best bias is minus infinity."""
 
@@ -162,7 +164,7 @@ def minimise(
             )
         iteration = len(relatives) - 1
         pull = processes.broadcast_number((penalty * head * unit).norm().item() / gradient_at_zero)
-        small = max(min(tolerance, PULL_SHARE * pull), min(tolerance, TOLERANCE))
+        small = min(tolerance, max(PULL_SHARE * pull, TOLERANCE, LEAST_OF_COARSE * tolerance))
         if relatives[-1] <= small or iteration == max_iterations or _has_stalled(relatives):
             break
         scale = (curvature[:, None] * spectrum + penalty).clamp_min(floor)
@@ -255,7 +257,8 @@ def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, T
     q = q.div_(scale)
     if history:  # the newest pair estimates the scale of the curvature better than the diagonal
         _, change, product = history[-1]
-        q = q.mul_(product / (change * (change / scale)).sum().item())
+        squares = (change * (change / scale)).sum().item()
+        q = q.mul_(product / squares) if squares > 0 else q  # tiny changes are zero in float32
     for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
         q = q.add_(step, alpha=coefficient - (change * q).sum().item() / product)
     return q
