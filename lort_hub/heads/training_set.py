@@ -142,9 +142,10 @@ class TrainingSet:
         left_out = basis.values.cumsum(0) <= (1 - KEPT_VARIANCE) * basis.values.sum()
         vectors = basis.vectors[:, ~left_out]
         beside = basis.mean - vectors @ (vectors.T @ basis.mean)
-        if vectors.shape[1] + 1 >= self.width or not beside.any():
+        if vectors.shape[1] + 1 >= self.width:
             return self
-        directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1)
+        is_apart = beside.norm() > 1e-6 * basis.mean.norm()  # not rounding alone, which may lie anywhere
+        directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1) if is_apart else vectors
         matrix = self.matrix.project(directions).load(LOADED_NUMBERS)
         return TrainingSet(
             matrix, self.labels, self.num_classes, self.held_out, self.groups, directions=directions

@@ -10,8 +10,9 @@ from lort_hub.errors import ConfigError
 from lort_hub.heads.base import FitInputs
 from lort_hub.heads.cross_validation import SCORERS, Validator, predict_leave_one_out
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.fitters import closed_form, exact
+from lort_hub.heads.fitters import closed_form, exact, fit_method
 from lort_hub.heads.methods import METHODS
+from lort_hub.heads.search import setting_paths
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.training_set import TrainingSet
 
@@ -140,3 +141,22 @@ def test_closed_form_of_fewer_samples_than_features_is_found_at_any_ridge():
         theirs = Ridge(alpha=60 * 3 * decay).fit(x64, targets).predict(x64)
         ours = head.logits(x).double() / (0.1 * 3)
         np.testing.assert_allclose(ours - ours.mean(1, keepdim=True), theirs - 1 / 3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["ce", "ncm", "eb-lda", "crt", "balanced-softmax", "lort"])
+def test_a_head_of_reduced_features_that_lack_nothing_is_that_of_all(name, monkeypatch):
+    monkeypatch.setattr("lort_hub.heads.training_set.KEPT_VARIANCE", 1 - 1e-5)
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 4
+    inside = torch.randn(400, 12, generator=random) + 2 * torch.nn.functional.one_hot(labels, 12) + 3
+    rotation = torch.linalg.qr(torch.randn(300, 300, generator=random)).Q
+    training = TrainingSet(inside @ rotation[:12], labels, 4)
+    reduced = training.reduced
+    assert reduced.matrix.dim == 12  # the mean lies within
+    assert reduced.width == 300
+    settings = setting_paths(METHODS[name], training, {})[0][3 if METHODS[name].grid else 0]
+    whole, part = (fit_method(METHODS[name], FitInputs(t), settings) for t in (training, reduced))
+    lifted, bias = reduced.lift_head(part.weight, part.bias)
+    logits = training.x @ lifted.T + bias
+    torch.testing.assert_close(logits, whole.logits(training.x), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(reduced.project_head(lifted, bias)[0], part.weight, atol=1e-4, rtol=1e-4)

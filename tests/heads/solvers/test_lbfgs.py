@@ -122,3 +122,24 @@ def test_features_without_a_finite_gradient_are_refused():
     _, _, x, labels, counts = random_head_and_features(n=50)
     with pytest.raises(FeatureError, match="NaN or infinite"):
         solve(Objective(delta=0.9), 1e30 * x, labels, counts)
+
+
+def test_a_coarse_solve_of_a_small_decay_does_not_stay_at_the_head_of_a_larger_one():
+    labels = torch.arange(60) % 3
+    x = torch.eye(3)[labels] + 0.1 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    counts, start = torch.bincount(labels), None
+    for decay in (1e-1, 1e-2, 1e-3):
+        objective = Objective(weight_decay=decay)
+        start, _ = solve(objective, x, labels, counts, init=start, tolerance=1e-2)
+        (weight, _), _ = solve(objective, x, labels, counts, tolerance=1e-6)
+        assert float(start[0].norm()) == pytest.approx(float(weight.norm()), rel=0.15)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+def test_without_iterations_the_head_is_the_best_bias_alone(tau):
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([70, 25, 5]))
+    x, counts = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)), torch.bincount(labels)
+    (weight, bias), _ = solve(Objective(tau=tau, weight_decay=0.1), x, labels, counts, max_iterations=0)
+    shares = counts.double() / 100
+    assert not weight.any()
+    torch.testing.assert_close((bias + tau * shares.log()).softmax(0), shares, atol=1e-6, rtol=0)
