@@ -5,11 +5,12 @@ from scipy.optimize import minimize
 from torch.nn.functional import one_hot
 
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_head, make_validator
+from lort_hub.heads.fit import fit_head, fit_selected, make_validator
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import select
 from lort_hub.heads.stack import (
+    MEMBER_TOLERANCE,
     PRIOR_SAMPLES,
     best_weights,
     choose_members,
@@ -99,9 +100,11 @@ def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked)
     _, scales = choose_weights(make_validator(training, baseline, None, 0), stacked.choice.selections)
     expected = torch.zeros(len(x), 4)
     for name, weight in stacked.settings.items():
-        head = baseline if name == "ce" else fit_head(training, name, baseline=baseline, calibrate=False)
+        selection = stacked.choice.selections[name]
+        how = {"baseline": baseline, "tolerance": MEMBER_TOLERANCE}
+        head = baseline if name == "ce" else fit_selected(training, name, selection, **how)
         expected += weight * scales[name] * head.linear.logits(x)
-    torch.testing.assert_close(stacked.logits(x), expected, atol=0.01, rtol=1e-3)
+    torch.testing.assert_close(stacked.logits(x), expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(stacked.logits(x), x @ stacked.weight.T + stacked.bias)
 
 
