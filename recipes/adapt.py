@@ -46,11 +46,11 @@ def main() -> None:
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
 
+    from lort_hub.classifiers.load import find_classifier, load_classifier
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
     from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
     from lort_hub.hub.adapted import Adaptation, log_likelihoods, mix_of, save_adapted
-    from lort_hub.hub.classifier import find_classifier, load_classifier
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)

@@ -39,7 +39,7 @@ def main() -> None:
         import gradio
     except ImportError as cause:
         raise ConfigError(f"The page needs gradio ({cause}): pip install '.[demo]' in the clone") from cause
-    from lort_hub.hub.classifier import load_classifier  # not above: --help need not wait for torch
+    from lort_hub.classifiers.load import load_classifier  # not above: --help need not wait for torch
 
     backbone, record = load_classifier(args.source)
     picture = gradio.Image(type="pil", image_mode=None, sources=["upload", "clipboard"], label="Picture")

@@ -146,7 +146,7 @@ def test_importing_everything_reaches_for_no_network():
 
 
 FOLDERS = ("", "data", "backbones", "features", "training", "heads.solvers", "heads")
-FOLDERS += ("evaluation", "audit", "experiments", "hub", "commands")
+FOLDERS += ("evaluation", "audit", "experiments", "hub", "classifiers", "commands")
 
 
 def imports_of(path):

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from lort_hub.backbones.load import load_backbone
+from lort_hub.classifiers.load import load_classifier
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
-from lort_hub.hub.classifier import load_classifier
 from recipes.demo import classify, describe
 from tests.support import ROOT
 from tests.support.hub_client import Client
@@ -158,7 +158,7 @@ def test_from_the_hub(outputs, client):
             )
     code = """
 import json, sys
-from lort_hub.hub.classifier import load_classifier
+from lort_hub.classifiers.load import load_classifier
 from recipes.demo import classify
 from tests.support.images import noise_image
 for source in sys.argv[1:]:

@@ -1,0 +1,1 @@
+"""Load classifiers and use them: find one, by its folder or its name on the Hub."""
