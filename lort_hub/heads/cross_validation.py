@@ -7,7 +7,7 @@ cross-validation. Both are unbiased only if the backbone was not trained on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,6 +27,8 @@ from lort_hub.heads.training_set import TrainingSet
 
 FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
+IsBeaten = Callable[[Predictions], bool]
+"""Decides whether a setting can be the best, by the predictions of its first fold."""
 CLOSED_FORM_GAP = 2.0
 """Largest logit gap for which the closed-form limit stands for the optimum; that of LORT is 1.11."""
 
@@ -116,27 +118,38 @@ class Validator:
         )
 
     def predict(
-        self, method: Method, path: Sequence[Settings], *, likelihood: bool = False
+        self,
+        method: Method,
+        path: Sequence[Settings],
+        *,
+        likelihood: bool = False,
+        is_beaten: IsBeaten | None = None,
     ) -> Iterator[Predictions]:
         """Predict the held-out samples once for each setting of a path, on demand with likelihoods.
 
         Iterative solvers start from the heads of the setting before, and all folds share one eigenbasis.
+        Where there are folds, the path ends at a setting whose predictions of the first fold are beaten.
         """
         if self.uses_closed_form(method, path[0]):
             with_likelihood = likelihood or self.scorer_of(method) == "nll"
             return predict_leave_one_out(self.training, path, likelihood=with_likelihood)
-        return self.cross_validate(method, path)
+        return self.cross_validate(method, path, is_beaten)
 
-    def cross_validate(self, method: Method, path: Sequence[Settings]) -> Iterator[Predictions]:
+    def cross_validate(
+        self, method: Method, path: Sequence[Settings], is_beaten: IsBeaten | None = None
+    ) -> Iterator[Predictions]:
         """Predict the held-out samples by heads fitted on folds, once for each setting of a path."""
-        for heads in self.fold_heads(method, path):
-            logits, labels = self.held_out_logits(heads)
-            predictions = _gather_predictions(logits, labels, self.training.processes)
-            yield replace(predictions, fold_heads=heads)
+        for heads in self.fold_heads(method, path, is_beaten):
+            yield self.predict_folds(heads)
+
+    def predict_folds(self, fold_heads: FoldHeads) -> Predictions:
+        """Predict the samples held out of folds by their heads, of the first folds if heads are fewer."""
+        logits, labels = self.held_out_logits(fold_heads)
+        return replace(_gather_predictions(logits, labels, self.training.processes), fold_heads=fold_heads)
 
     def held_out_logits(self, fold_heads: FoldHeads) -> tuple[Tensor, Tensor]:
         """Compute logits (M, K) of this process's held-out samples by the heads of folds, and labels (M,)."""
-        held_out = [mask for _, mask in self._folds]
+        held_out = [mask for _, mask in self._folds][: len(fold_heads.heads)]
         logits = [
             self.training.matrix.where(mask).map(head.logits)
             for head, mask in zip(fold_heads.heads, held_out, strict=True)
@@ -153,11 +166,16 @@ class Validator:
         bias = torch.stack([head.bias for head in linear]).mean(dim=0)
         return LinearHead(*self.training.lift_head(weight, bias))
 
-    def fold_heads(self, method: Method, path: Sequence[Settings]) -> Iterator[FoldHeads]:
+    def fold_heads(
+        self, method: Method, path: Sequence[Settings], is_beaten: IsBeaten | None = None
+    ) -> Iterator[FoldHeads]:
         """Fit a head on each fold, once for each setting of a path."""
         inputs = [fold_inputs for fold_inputs, _ in self._folds]
         for settings in path:
-            heads = tuple(fit_method(method, fold_inputs, settings) for fold_inputs in inputs)
+            first = (fit_method(method, inputs[0], settings),)
+            if is_beaten and len(inputs) > 1 and is_beaten(self.predict_folds(FoldHeads(self.seed, first))):
+                return
+            heads = (*first, *(fit_method(method, fold_inputs, settings) for fold_inputs in inputs[1:]))
             yield FoldHeads(self.seed, heads)
             inputs = [
                 replace(fold_inputs, start=head) if isinstance(head, LinearHead) else fold_inputs

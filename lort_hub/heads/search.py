@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,8 @@ from lort_hub.heads.training_set import TrainingSet
 
 PATIENCE = 2
 """Settings without a better score after which a path ends; of every second weight decay one."""
+RACE_ERRORS = 3.0
+"""Standard errors by which a setting must lose on the first fold not to be fitted on the others."""
 LEAST_GAIN = 1e-4
 """Score that a setting has to gain to be better: less is what solvers leave."""
 
@@ -173,11 +175,7 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
         scorer=scorer,
         validation=validator.describe(method, first),
         score=winner.score,
-        candidates=[
-            {**candidate.settings, "score": candidate.score}
-            for _, candidates in scored_paths
-            for candidate in candidates
-        ],
+        candidates=[tried for _, every in scored_paths for tried in every],
         held_out=None if closed_form else winner.held_out,
         start=validator.mean_head(winner.held_out),
     )
@@ -200,17 +198,30 @@ class _Candidate:
 
 def _score_path(
     validator: Validator, method: Method, path: Sequence[Settings], scorer: str
-) -> tuple[_Candidate, list[_Candidate]]:
-    """Score a path and choose on it.
+) -> tuple[_Candidate, list[dict[str, float]]]:
+    """Score a path and choose on it; return the choice, and all that was tried with its score.
 
     A path of weight decays ends after its best, as small ones are slow. So does one of likelihoods, which
-    have one maximum along most paths.
+    have one maximum along most paths. Where one worse setting ends a path, the first fold may already tell
+    that it is worse; its score is then estimated from that fold.
     """
     candidates: list[_Candidate] = []
+    beaten: list[float] = []
     is_decay_path = path[0].get("weight_decay") != path[-1].get("weight_decay")
     best, has_one_maximum = 0, is_decay_path or scorer == "nll"
     patience = 1 if is_decay_path and not validator.uses_closed_form(method, path[0]) else PATIENCE
-    for settings, held_out in zip(path, validator.predict(method, path), strict=True):
+
+    def is_beaten(first_fold: Predictions) -> bool:
+        if not candidates or patience > 1 or _neglects_most_classes(leader := candidates[best].held_out):
+            return False
+        assert leader.fold_heads
+        rival = validator.predict_folds(replace(leader.fold_heads, heads=leader.fold_heads.heads[:1]))
+        lead = SCORERS[scorer](rival) - SCORERS[scorer](first_fold)
+        if lead > RACE_ERRORS * standard_error(rival, first_fold, scorer):
+            beaten.append(candidates[best].score - lead)
+        return bool(beaten)
+
+    for settings, held_out in zip(path, validator.predict(method, path, is_beaten=is_beaten), strict=False):
         candidates.append(_Candidate(settings, SCORERS[scorer](held_out), held_out))
         since_best = len(candidates) - 1 - best
         if candidates[-1].score > candidates[best].score + LEAST_GAIN:
@@ -223,7 +234,9 @@ def _score_path(
         for candidate in candidates
         if top.score - candidate.score <= standard_error(top.held_out, candidate.held_out, scorer)
     )
-    return winner, candidates
+    scores = [*(candidate.score for candidate in candidates), *beaten]
+    tried = [{**settings, "score": score} for settings, score in zip(path, scores, strict=False)]
+    return winner, tried
 
 
 def _neglects_most_classes(held_out: Predictions) -> bool:

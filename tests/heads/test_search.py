@@ -9,6 +9,7 @@ from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.best import choose_method
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
+from lort_hub.heads.folds import FoldHeads
 from lort_hub.heads.methods import GAMMAS, METHODS, RELATIVE_DECAYS
 from lort_hub.heads.scorers import SCORERS, standard_error
 from lort_hub.heads.search import select, setting_paths
@@ -126,6 +127,24 @@ def test_the_simplest_setting_within_a_standard_error_wins():
         if SCORERS["nll"](said[best]) - SCORERS["nll"](said[k]) <= standard_error(said[best], said[k], "nll")
     ]
     assert choice.chosen == path[within[0]]
+
+
+def test_a_setting_that_loses_on_the_first_fold_is_scored_from_it():
+    # Small decays fit the wrong labels: one fold is enough to see it.
+    training, _ = clusters(counts=(400, 400, 400), dim=40)
+    wrong = torch.rand(1200, generator=torch.Generator().manual_seed(0)) < 0.4
+    labels = torch.where(wrong, (training.labels + 1) % 3, training.labels)
+    training = TrainingSet(training.x, labels, 3)
+    validator, nll = Validator(training), SCORERS["nll"]
+    path = setting_paths(METHODS["ce"], training, {}, decay_stride=2)[0]
+    choice = select(validator, METHODS["ce"])
+    best, loser = choice.candidates[-2:]
+    assert best["score"] == max(tried["score"] for tried in choice.candidates)
+    every = list(zip(choice.candidates, validator.cross_validate(METHODS["ce"], path), strict=False))
+    assert all(tried["score"] == nll(said) for tried, said in every[:-1])
+    first = [validator.predict_folds(FoldHeads(0, said.fold_heads.heads[:1])) for _, said in every[-2:]]
+    assert loser["score"] == pytest.approx(best["score"] - nll(first[0]) + nll(first[1]), abs=1e-12)
+    assert best["score"] > nll(every[-1][1]) != loser["score"]
 
 
 def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
