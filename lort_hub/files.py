@@ -231,6 +231,30 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Read rows that `write_csv` wrote: numbers and JSON as their values, an empty cell as None.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "results.csv"
+        >>> write_csv(path, [{"method": "ce", "seed": 0, "few": None}])
+        >>> read_csv(path)
+        [{'method': 'ce', 'seed': 0, 'few': None}]
+    """
+
+    def value(cell: str) -> Any:
+        try:
+            return json.loads(cell) if cell else None
+        except ValueError:
+            return cell
+
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [{name: value(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
 def sha256(path: Path) -> str:
     """Compute the sha256 of a file.
 

@@ -1,20 +1,21 @@
-"""Adapt a model to the class mix of unlabelled images: estimate the mix, and move the bias of the head.
+"""Adapt a model to the class mix of unlabelled images.
+
+It estimates the mix, and moves the bias of the head to it.
 
 lort-hub adapt out/photos --images ./street --output-dir out/street
 lort-hub adapt user/name --images images.parquet --estimator bbse --output-dir out/street
 """
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
 from lort_hub.commands.runtime import run
 from lort_hub.errors import CheckpointError
-from lort_hub.files import check_output_dir
+from lort_hub.files import check_output_dir, read_csv
 
 
 @dataclass
@@ -37,12 +38,9 @@ class Arguments:
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Load the model, estimate the class mix of the images, move the head to it, and write the model."""
-    words = sys.argv[1:]
-    if words and not words[0].startswith("-"):
-        words = ["--model", *words]
-    args = parse_arguments(Arguments, words, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, first_word="model", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
 
@@ -91,6 +89,8 @@ def main() -> None:
     options = {"held_out": held_out, "overwrite": args.overwrite}
     save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)
     print(f"Wrote {args.output_dir}")
+    shares = read_csv(args.output_dir / "class_mix.csv")
+    return {"output_dir": str(args.output_dir), **adaptation.to_json(), "class_mix": shares}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Look at data before training: counts, copies, near-duplicates, suspicious labels, broken images.
+"""Look at data before training: counts, copies, labels, broken files.
 
 lort-hub audit ./photos
 lort-hub audit ./photos --backbone resnet50 (suspicious labels too, by its features)
 
-It writes a page to read and to send on, audit.html, a record of it, and lists of images as CSV.
+It finds copies, near-duplicates, suspicious labels and broken images, and writes a page to read and to
+send on, audit.html, a record of it, and lists of images as CSV.
 """
 
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import InputArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
@@ -43,9 +44,9 @@ class Arguments(InputArguments):
         class_groups([], self.groups)
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Load the data, decode every image, compare them, judge the labels, and write the page."""
-    args = parse_arguments(Arguments, description=__doc__, first_word="dataset")
+    args = parse_arguments(Arguments, description=__doc__, first_word="dataset", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.audit.collect import Audit
     from lort_hub.audit.findings import list_findings
@@ -87,6 +88,7 @@ def main() -> None:
         write_audit(args.output_dir, audit, record, overwrite=args.overwrite)
     print(summary(record))
     print(f"Wrote {args.output_dir}: audit.html to read, audit.json, and the lists as CSV")
+    return {"output_dir": str(args.output_dir), **record.to_json()}
 
 
 def summary(record: "AuditRecord") -> str:

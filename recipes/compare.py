@@ -1,4 +1,4 @@
-"""Compare the methods that re-train a head on the same frozen features, in one table.
+"""Compare the methods on the same frozen features, in one table.
 
 lort-hub compare --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
 lort-hub compare --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
@@ -22,7 +22,7 @@ from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
-from lort_hub.files import atomic_folder
+from lort_hub.files import atomic_folder, read_csv
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
 
@@ -65,9 +65,9 @@ class Arguments(FeatureArguments):
             long_tailed_counts(imbalance, 2, 1)
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Extract features, then choose, fit and test every method, for each cut and seed."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -83,7 +83,7 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return
+        return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
     set_seed(args.seed)
     timing = start_timing()
     with phase("backbone", timing):
@@ -134,7 +134,7 @@ def main() -> None:
             rows += own
     accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:
-        return
+        return None
     with (
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
@@ -149,6 +149,7 @@ def main() -> None:
     shutil.rmtree(kept)
     print(text)
     print(f"Wrote {args.output_dir}")
+    return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
 
 
 def one_seed(

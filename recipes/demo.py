@@ -1,4 +1,4 @@
-"""Open a page in the browser, on this machine alone, that classifies pictures with a model.
+"""Open a page in the browser that classifies pictures with a model.
 
 lort-hub demo out/photos
 lort-hub demo user/name                     (a model on the Hub, complete or a head alone)

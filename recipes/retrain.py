@@ -1,4 +1,4 @@
-"""Re-train the classifier head of a frozen backbone, evaluate it, and write the model with its card.
+"""Re-train the head of a frozen backbone, evaluate it, write the model.
 
 lort-hub retrain --backbone resnet50                                        (CIFAR-100-LT, from the Hub)
 lort-hub retrain --backbone local-dir:FOLDER --dataset ./photos             (your images)
@@ -10,7 +10,7 @@ From a checkout: accelerate launch recipes/retrain.py ...
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
@@ -87,9 +87,9 @@ class Arguments(FeatureArguments, ModelArguments):
         return any(getattr(self, name) is not None for name in SETTINGS) or self.views > 0
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Load the backbone and data, extract features, re-train the head, evaluate and write it."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -107,9 +107,7 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        if args.push_to_hub and accelerator.is_main_process:
-            print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-        return
+        return push_output(args) if accelerator.is_main_process else None
     if args.push_to_hub:
         check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed)
@@ -126,7 +124,7 @@ def main() -> None:
     with phase("save check", timing):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
-        return
+        return {"plan": plan}
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
     with phase("features", timing):
@@ -158,7 +156,7 @@ def main() -> None:
             shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
             fit = move(fit, Path(args.test_prior).name, shares)
     if not accelerator.is_main_process:  # the heads are the same on all of them
-        return
+        return None
     with phase("evaluation", timing):
         options = {"thresholds": args.groups, "bootstrap": args.bootstrap, "seed": args.seed, "mix": fit.mix}
         reports = {
@@ -185,8 +183,7 @@ def main() -> None:
     print(results_table(reports))
     print(f"{fit.method}: {fit.describe()}")
     print(f"Wrote {args.output_dir}")
-    if args.push_to_hub:
-        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
+    return push_output(args)
 
 
 if __name__ == "__main__":

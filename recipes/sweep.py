@@ -1,4 +1,4 @@
-"""Vary one setting of LORT at a time on frozen features: a table and a plot for each.
+"""Vary one setting of LORT at a time: a table and a plot for each.
 
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
@@ -8,7 +8,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
@@ -18,7 +18,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
-from lort_hub.files import atomic_folder
+from lort_hub.files import atomic_folder, read_csv
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Arguments(FeatureArguments):
                 )
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Extract features, fit the heads of each study, and test them."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -69,7 +69,7 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return
+        return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
     set_seed(args.seed)
     timing = start_timing()
     with phase("backbone", timing):
@@ -82,7 +82,7 @@ def main() -> None:
         sep="\n",
     )
     if args.dry_run:
-        return
+        return None
     if accelerator.is_main_process:
         kept = partial_results_folder(args.output_dir, arguments)
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
@@ -91,7 +91,7 @@ def main() -> None:
         options = {"views": views, "seed": args.seed, **args.extraction_options()}
         task = RetrainingTask.extract(backbone, data, accelerator, **options)
     if task is None:
-        return
+        return None
     print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
     baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
@@ -133,6 +133,7 @@ def main() -> None:
         write_json(staged / "run.json", record)
     shutil.rmtree(kept)
     print(f"Wrote {args.output_dir}")
+    return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
 
 
 def one_study(study: str, bench: "Bench", task: "RetrainingTask", seed: int) -> list[ResultRow]:

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
@@ -36,9 +37,9 @@ from lort_hub.training.stopping import explain_divergence, has_ended
 from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Load the backbone and data, train, evaluate and write the model."""
-    args = parse_arguments(TrainingArguments, description=__doc__)
+    args = parse_arguments(TrainingArguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
     import torch.nn.functional as F
@@ -65,9 +66,8 @@ def main() -> None:
     if arguments is None:
         if accelerator.is_main_process:
             remove_finished(checkpoints, args.output_dir)
-            if args.push_to_hub:
-                print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-        return
+            return push_output(args)
+        return None
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
         check_push(args.push_to_hub, private=args.private, license=args.license)
@@ -79,13 +79,13 @@ def main() -> None:
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
     with phase("data", timing), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(
+    plan = (
         f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
         f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
         f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
-        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}",
-        *with_flags(data.notes, vars(args)), sep="\n"
-    )  # fmt: skip
+        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}"
+    )
+    accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":
         raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
@@ -98,7 +98,7 @@ def main() -> None:
         as_saved = replace(backbone, model=merge_lora(model))
         check_model(as_saved, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
-        return
+        return {"plan": plan}
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
@@ -168,7 +168,7 @@ def main() -> None:
         logits, labels = predict(scored, backbone, data.test, accelerator, **options)
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
     trained = accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False)
     model = merge_lora(trained.cpu()).eval().requires_grad_(False)
     backbone = replace(backbone, model=model, trained_on=record_training(data, kept))
@@ -192,8 +192,7 @@ def main() -> None:
     shutil.rmtree(checkpoints)
     print(results_table({fit.method: report}))
     print(f"Wrote {args.output_dir}")
-    if args.push_to_hub:
-        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
+    return push_output(args)
 
 
 if __name__ == "__main__":

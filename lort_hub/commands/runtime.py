@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags, resuming_command
+from lort_hub.commands.json_output import print_result
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.files import DISK_ERRORS
 
@@ -146,18 +147,33 @@ def _add(name: str, start: float, timing: dict[str, float]) -> None:
     PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
-def run(main: Callable[[], None], arguments: type | None = None) -> None:
-    """Run a recipe, and turn errors that its user can mend into one message and an exit code.
+def run(main: Callable[[], dict[str, Any] | None], arguments: type | None = None) -> None:
+    """Run a recipe, print its result if `--json` asks for it, and turn its errors into exit codes.
+
+    Args:
+        main: The recipe; what it returns is its result.
+        arguments: Its dataclass of flags; arguments that a message names are shown as these flags.
+
+    Example:
+        >>> run(lambda: None)
+    """
+    with exit_codes(arguments):
+        print_result(main)
+
+
+@contextmanager
+def exit_codes(arguments: type | None = None) -> Iterator[None]:
+    """Turn errors that the user can mend into one message and an exit code.
 
     The exit code is 2 for wrong arguments, 1 for other errors of lort_hub and 130 for Ctrl-C. Any other
     exception is a bug of ours and keeps its traceback.
 
     Args:
-        main: The recipe.
-        arguments: Its dataclass of flags; arguments that a message names are shown as these flags.
+        arguments: As in `run`.
 
     Example:
-        >>> run(lambda: None)
+        >>> with exit_codes():
+        ...     pass
     """
     # Imported objects stay. Collecting garbage among them, as Python does after every 700 new objects and
     # before it exits, took a quarter of the start and half a second at the end.
@@ -167,7 +183,7 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know no letters but ASCII's
     names = {field.name for field in fields(arguments)} if arguments else set()
     try:
-        main()
+        yield
     except ConfigError as error:
         _exit(2, as_flags(str(error), names))
     except LortHubError as error:
