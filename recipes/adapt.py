@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.runtime import run
+from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.errors import CheckpointError
 from lort_hub.files import check_output_dir, read_csv
 
@@ -52,7 +52,9 @@ def main() -> dict[str, Any]:
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    backbone, record = load_classifier(args.model)
+    log = start_log()
+    with phase("model", log):
+        backbone, record = load_classifier(args.model)
     mix = mix_of(record, args.model)
     folder = find_classifier(args.model)
     held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
@@ -65,7 +67,8 @@ def main() -> dict[str, Any]:
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
-    store = extract_features(backbone, images, **how)
+    with phase("features", log):
+        store = extract_features(backbone, images, **how)
     features, skipped = store.x, len(images) - len(store.x)
     if skipped:
         print(f"{skipped} of {len(images):,} images cannot be decoded and are skipped")
@@ -86,7 +89,8 @@ def main() -> dict[str, Any]:
         print(f"{record['class_names'][k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
     made = {"estimator": args.estimator, "strength": estimate.strength, "command": recorded_command()}
     adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **made)
-    options = {"held_out": held_out, "overwrite": args.overwrite}
+    log.add("estimate", samples=estimate.samples, skipped=skipped)
+    options = {"held_out": held_out, "overwrite": args.overwrite, "log": log}
     save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)
     print(f"Wrote {args.output_dir}")
     shares = read_csv(args.output_dir / "class_mix.csv")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import InputArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.runtime import phase, reuse_freed_memory, run, start_timing
+from lort_hub.commands.runtime import phase, reuse_freed_memory, run, start_log
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir
 from lort_hub.records import environment
@@ -58,24 +58,24 @@ def main() -> dict[str, Any]:
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     reuse_freed_memory()
     names = [*vars(args), *FLAGS]
-    timing = start_timing()
+    log = start_log()
     backbone = None
     if args.backbone:
-        with phase("backbone", timing):
+        with phase("backbone", log):
             backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", timing):
+    with phase("data", log):
         data = load_long_tailed(args.dataset, **args.data_options())
     plan = [f"{data.name}: {data.describe()}", *with_flags(data.notes, names)]
     print(*plan, sep="\n")
-    with phase("images", timing):
+    with phase("images", log):
         audit = Audit.collect(data, args.num_workers)
     if backbone:
         options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
-        with phase("features", timing):
+        with phase("features", log):
             stores = [extract_features(backbone, split, **options) for split in (data.train, data.test)]
-        with phase("labels", timing):
+        with phase("labels", log):
             audit = audit.with_labels(*stores)
-    with phase("output", timing):
+    with phase("output", log):
         record = make_record(
             audit,
             plan=plan,
@@ -85,7 +85,7 @@ def main() -> dict[str, Any]:
             arguments=loads(dumps(asdict(args), default=str)),
             environment=environment(recorded_command()),
         )
-        write_audit(args.output_dir, audit, record, overwrite=args.overwrite)
+        write_audit(args.output_dir, audit, record, overwrite=args.overwrite, log=log)
     print(summary(record))
     print(f"Wrote {args.output_dir}: audit.html to read, audit.json, and the lists as CSV")
     return {"output_dir": str(args.output_dir), **record.to_json()}

@@ -22,6 +22,7 @@ from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags, resuming_
 from lort_hub.commands.json_output import print_result
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.files import DISK_ERRORS
+from lort_hub.run_log import RunLog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -105,45 +106,45 @@ def use_idle_cores() -> None:
         torch.set_num_threads(max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def start_timing() -> dict[str, float]:
-    """Start a recipe's `timing` with the seconds since the process started, most of them for imports.
+def start_log() -> RunLog:
+    """Start a recipe's log with the seconds since the process started, most of them for imports.
 
     Example:
-        >>> list(start_timing())  # doctest: +ELLIPSIS
+        >>> list(start_log().seconds)  # doctest: +ELLIPSIS
         imports: ... s
         ['imports']
     """
-    timing: dict[str, float] = {}
-    _add("imports", STARTED, timing)
-    return timing
+    log = RunLog()
+    _end_phase("imports", STARTED, log)
+    return log
 
 
 @contextmanager
-def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
-    """Time one phase of a recipe and log its line.
+def phase(name: str, log: RunLog) -> Iterator[None]:
+    """Time one phase of a recipe, add it to the log, and print its line.
 
     Args:
         name: Its name.
-        timing: Seconds of each phase; those of this one are added to earlier ones of the same name.
+        log: Log of the run.
 
     Example:
-        >>> timing = {}
-        >>> with phase("data", timing):
+        >>> log = RunLog()
+        >>> with phase("data", log):
         ...     pass
         data: 0.0 s
-        >>> list(timing)
+        >>> list(log.seconds)
         ['data']
     """
     start = time.perf_counter()
     yield
-    _add(name, start, timing)
+    _end_phase(name, start, log)
 
 
-def _add(name: str, start: float, timing: dict[str, float]) -> None:
+def _end_phase(name: str, start: float, log: RunLog) -> None:
     from accelerate import PartialState
 
     seconds = time.perf_counter() - start
-    timing[name] = round(timing.get(name, 0.0) + seconds, 3)
+    log.add_phase(name, seconds)
     PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
