@@ -93,7 +93,7 @@ def main() -> dict[str, Any]:
     options = {"held_out": held_out, "overwrite": args.overwrite, "log": log}
     save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)
     print(f"Wrote {args.output_dir}")
-    shares = read_csv(args.output_dir / "class_mix.csv")
+    shares = read_csv(args.output_dir / "class_mix.csv", text=["class"])
     return {"output_dir": str(args.output_dir), **adaptation.to_json(), "class_mix": shares}
 
 

@@ -18,7 +18,7 @@ from lort_hub.data.overlap import write_duplicates
 from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
-from lort_hub.evaluation.report import MetricsRecord, Report, Scores, SelectionRecord
+from lort_hub.evaluation.report import Confused, MetricsRecord, Report, Scores, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
@@ -174,7 +174,8 @@ def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any
         >>> per_class_rows(run, metrics)[0]["name"]  # doctest: +SKIP
         'cat'
     """
-    test, baseline = metrics.test, metrics.baseline
+    test, baseline, names = metrics.test, metrics.baseline, run.class_names
+    confused = test.confused or [Confused(None, 0, 0)] * len(names)
     return [
         {
             "class": k,
@@ -185,8 +186,11 @@ def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any
             "logits_magnitude": test.logits_magnitude.per_class[k],
             "regularized_std": test.regularized_std.per_class[k],
             "weight_norm": test.weight_norm.per_class[k] if test.weight_norm else None,
+            "test_images": confused[k].n,
+            "confused_with": None if (other := confused[k].class_) is None else names[other],
+            "confused_images": confused[k].wrong,
         }
-        for k, name in enumerate(run.class_names)
+        for k, name in enumerate(names)
     ]
 
 
