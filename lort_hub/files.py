@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,30 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path: Path, *, text: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Read rows that `write_csv` wrote: numbers and JSON as their values, an empty cell as None.
+
+    Args:
+        path: The file.
+        text: Columns of words, which stay as they are, even where one is `12`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "results.csv"
+        >>> write_csv(path, [{"method": "ce", "seed": 0, "few": None}])
+        >>> read_csv(path, text=["method"])
+        [{'method': 'ce', 'seed': 0, 'few': None}]
+    """
+
+    def value(column: str, cell: str) -> Any:
+        if not cell:
+            return None
+        return cell if column in text else json.loads(cell)
+
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [{name: value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def sha256(path: Path) -> str:

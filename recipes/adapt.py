@@ -1,20 +1,21 @@
-"""Adapt a model to the class mix of unlabelled images: estimate the mix, and move the bias of the head.
+"""Adapt a model to the class mix of unlabelled images.
+
+It estimates the mix, and moves the bias of the head to it.
 
 lort-hub adapt out/photos --images ./street --output-dir out/street
 lort-hub adapt user/name --images images.parquet --estimator bbse --output-dir out/street
 """
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.runtime import run
+from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.errors import CheckpointError
-from lort_hub.files import check_output_dir
+from lort_hub.files import check_output_dir, read_csv
 
 
 @dataclass
@@ -37,12 +38,9 @@ class Arguments:
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Load the model, estimate the class mix of the images, move the head to it, and write the model."""
-    words = sys.argv[1:]
-    if words and not words[0].startswith("-"):
-        words = ["--model", *words]
-    args = parse_arguments(Arguments, words, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, first_word="model", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
 
@@ -54,7 +52,9 @@ def main() -> None:
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    backbone, record = load_classifier(args.model)
+    log = start_log()
+    with phase("model", log):
+        backbone, record = load_classifier(args.model)
     mix = mix_of(record, args.model)
     folder = find_classifier(args.model)
     held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
@@ -67,7 +67,8 @@ def main() -> None:
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
-    store = extract_features(backbone, images, **how)
+    with phase("features", log):
+        store = extract_features(backbone, images, **how)
     features, skipped = store.x, len(images) - len(store.x)
     if skipped:
         print(f"{skipped} of {len(images):,} images cannot be decoded and are skipped")
@@ -88,9 +89,12 @@ def main() -> None:
         print(f"{record['class_names'][k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
     made = {"estimator": args.estimator, "strength": estimate.strength, "command": recorded_command()}
     adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **made)
-    options = {"held_out": held_out, "overwrite": args.overwrite}
+    log.add("estimate", samples=estimate.samples, skipped=skipped)
+    options = {"held_out": held_out, "overwrite": args.overwrite, "log": log}
     save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)
     print(f"Wrote {args.output_dir}")
+    shares = read_csv(args.output_dir / "class_mix.csv", text=["class"])
+    return {"output_dir": str(args.output_dir), **adaptation.to_json(), "class_mix": shares}
 
 
 if __name__ == "__main__":

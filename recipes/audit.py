@@ -1,19 +1,20 @@
-"""Look at data before training: counts, copies, near-duplicates, suspicious labels, broken images.
+"""Look at data before training: counts, copies, labels, broken files.
 
 lort-hub audit ./photos
 lort-hub audit ./photos --backbone resnet50 (suspicious labels too, by its features)
 
-It writes a page to read and to send on, audit.html, a record of it, and lists of images as CSV.
+It finds copies, near-duplicates, suspicious labels and broken images, and writes a page to read and to
+send on, audit.html, a record of it, and lists of images as CSV.
 """
 
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import InputArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.runtime import phase, reuse_freed_memory, run, start_timing
+from lort_hub.commands.runtime import phase, reuse_freed_memory, run, start_log
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir
 from lort_hub.records import environment
@@ -43,9 +44,9 @@ class Arguments(InputArguments):
         class_groups([], self.groups)
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Load the data, decode every image, compare them, judge the labels, and write the page."""
-    args = parse_arguments(Arguments, description=__doc__, first_word="dataset")
+    args = parse_arguments(Arguments, description=__doc__, first_word="dataset", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.audit.collect import Audit
     from lort_hub.audit.findings import list_findings
@@ -57,24 +58,24 @@ def main() -> None:
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     reuse_freed_memory()
     names = [*vars(args), *FLAGS]
-    timing = start_timing()
+    log = start_log()
     backbone = None
     if args.backbone:
-        with phase("backbone", timing):
+        with phase("backbone", log):
             backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", timing):
+    with phase("data", log):
         data = load_long_tailed(args.dataset, **args.data_options())
     plan = [f"{data.name}: {data.describe()}", *with_flags(data.notes, names)]
     print(*plan, sep="\n")
-    with phase("images", timing):
+    with phase("images", log):
         audit = Audit.collect(data, args.num_workers)
     if backbone:
         options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
-        with phase("features", timing):
+        with phase("features", log):
             stores = [extract_features(backbone, split, **options) for split in (data.train, data.test)]
-        with phase("labels", timing):
+        with phase("labels", log):
             audit = audit.with_labels(*stores)
-    with phase("output", timing):
+    with phase("output", log):
         record = make_record(
             audit,
             plan=plan,
@@ -84,9 +85,10 @@ def main() -> None:
             arguments=loads(dumps(asdict(args), default=str)),
             environment=environment(recorded_command()),
         )
-        write_audit(args.output_dir, audit, record, overwrite=args.overwrite)
+        write_audit(args.output_dir, audit, record, overwrite=args.overwrite, log=log)
     print(summary(record))
     print(f"Wrote {args.output_dir}: audit.html to read, audit.json, and the lists as CSV")
+    return {"output_dir": str(args.output_dir), **record.to_json()}
 
 
 def summary(record: "AuditRecord") -> str:

@@ -1,4 +1,4 @@
-"""Compare the methods that re-train a head on the same frozen features, in one table.
+"""Compare the methods on the same frozen features, in one table.
 
 lort-hub compare --features-of out/stage1 --dataset cifar100 --output-dir out/comparison
 lort-hub compare --features-of tf_efficientnet_lite0.in1k --image-size 96 --subset shuffle --seeds 5
@@ -10,19 +10,20 @@ import time
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import kept_on_failure, start_run
-from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.tracking import track_output
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
-from lort_hub.files import atomic_folder
+from lort_hub.files import atomic_folder, read_csv
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
 
@@ -65,9 +66,9 @@ class Arguments(FeatureArguments):
             long_tailed_counts(imbalance, 2, 1)
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Extract features, then choose, fit and test every method, for each cut and seed."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -83,13 +84,13 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return
+        return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
     set_seed(args.seed)
-    timing = start_timing()
-    with phase("backbone", timing):
+    log = start_log()
+    with phase("backbone", log):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
-    accelerator.print(f"{', '.join(args.methods)} into {args.output_dir}")
+    accelerator.print(plan := f"{', '.join(args.methods)} into {args.output_dir}")
     if accelerator.is_main_process and not args.dry_run:
         kept = partial_results_folder(args.output_dir, arguments)
     if args.report_to != "none" and not args.dry_run:
@@ -99,7 +100,7 @@ def main() -> None:
     for number, imbalance in enumerate(cuts):
         found = []
         for seed in seeds:
-            with phase("data", timing), accelerator.main_process_first():
+            with phase("data", log), accelerator.main_process_first():
                 cut = {"imbalance": imbalance, "subset_seed": args.subset_seed + seed}
                 data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
             cell = f"{Path(backbone.source).name}, {data.name}, {data.source['imbalance']}"
@@ -110,7 +111,7 @@ def main() -> None:
             duplicates += data.duplicates
             if args.dry_run:
                 continue
-            with phase("features", timing):
+            with phase("features", log):
                 task = RetrainingTask.extract(backbone, data, accelerator, **args.extraction_options())
             if task is None:  # the main process alone fits the heads
                 continue
@@ -124,17 +125,18 @@ def main() -> None:
                 results = one_seed(args, backbone, task, cell, seed, made_from)
                 results.save(path)
             found.append(results)
-            scores = {f"{cell}/{row.method}": row.balanced_accuracy for row in results.rows}
-            accelerator.log(scores, step=number * args.seeds + seed - args.seed)
+            for row in results.rows:
+                log.add("result", **row.to_json())
+                score, step = {f"{cell}/{row.method}": row.balanced_accuracy}, number * args.seeds + seed
+                accelerator.log(score, step=step - args.seed)
         if found:
             own = [row for results in found for row in results.rows]
             right = {name: [results.right[name] for results in found] for name in found[0].right}
             table = comparison_table(own, paired_tests(right, found[0].labels))
             tables[cell] = "\n\n".join(filter(None, (table, describe_seeds(found), shift_table(own))))
             rows += own
-    accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:
-        return
+        return {"plan": plan} if args.dry_run else None
     with (
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
@@ -145,10 +147,13 @@ def main() -> None:
         (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")
         plot_comparison(staged / "comparison.png", rows)
         record = {"arguments": arguments, "environment": environment(recorded_command()).to_json()}
-        write_json(staged / "run.json", {**record, "timing": timing})
+        write_json(staged / "run.json", {**record, "timing": log.seconds})
+        log.write(staged)
     shutil.rmtree(kept)
+    track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
     print(text)
     print(f"Wrote {args.output_dir}")
+    return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
 
 
 def one_seed(

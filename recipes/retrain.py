@@ -1,4 +1,4 @@
-"""Re-train the classifier head of a frozen backbone, evaluate it, and write the model with its card.
+"""Re-train the head of a frozen backbone, evaluate it, write the model.
 
 lort-hub retrain --backbone resnet50                                        (CIFAR-100-LT, from the Hub)
 lort-hub retrain --backbone local-dir:FOLDER --dataset ./photos             (your images)
@@ -10,13 +10,14 @@ From a checkout: accelerate launch recipes/retrain.py ...
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
-from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.tracking import track_results
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
@@ -87,9 +88,9 @@ class Arguments(FeatureArguments, ModelArguments):
         return any(getattr(self, name) is not None for name in SETTINGS) or self.views > 0
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Load the backbone and data, extract features, re-train the head, evaluate and write it."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -107,41 +108,39 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        if args.push_to_hub and accelerator.is_main_process:
-            print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-        return
+        return push_output(args) if accelerator.is_main_process else None
     if args.push_to_hub:
         check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed)
 
-    timing = start_timing()
-    with phase("backbone", timing):
+    log = start_log()
+    with phase("backbone", log):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", timing), accelerator.main_process_first():
+    with phase("data", log), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
     plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if args.test_prior:  # mistakes in a file are found here
         stated_shares(args.test_prior, data.class_names, data.class_counts)
-    with phase("save check", timing):
+    with phase("save check", log):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
-        return
+        return {"plan": plan}
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
-    with phase("features", timing):
+    with phase("features", log):
         options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
         task = RetrainingTask.extract(backbone, data, accelerator, shared=True, **options)
     data, training = task.data, task.training
     accelerator.print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
 
-    with phase("baseline", timing):
+    with phase("baseline", log):
         baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)
     how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
     made_by = {**how, "baseline": baseline.fingerprint()}
-    with phase("LORT's head", timing):
+    with phase("LORT's head", log):
         lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(training, "lort", **how))
-    with phase("head", timing):
+    with phase("head", log):
         settings = {name: getattr(args, name) for name in SETTINGS}
         options = {"select_by": args.select_by, "calibrate": args.calibrate, "seed": args.seed}
         made_by |= {"chosen": args.method, "views": args.views, **settings, **options}
@@ -158,14 +157,14 @@ def main() -> None:
             shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
             fit = move(fit, Path(args.test_prior).name, shares)
     if not accelerator.is_main_process:  # the heads are the same on all of them
-        return
-    with phase("evaluation", timing):
+        return None
+    with phase("evaluation", log):
         options = {"thresholds": args.groups, "bootstrap": args.bootstrap, "seed": args.seed, "mix": fit.mix}
         reports = {
             name: evaluate_fit(head, task.test, training.class_counts, **options)
             for name, head in {h.method: h for h in (baseline, lort, fit)}.items()
         }
-    with phase("output", timing), kept_on_failure(f"{kept} are in the cache"):
+    with phase("output", log), kept_on_failure(f"{kept} are in the cache"):
         save_output(
             args.output_dir,
             overwrite=args.overwrite,
@@ -174,19 +173,16 @@ def main() -> None:
             data=data,
             fit=fit,
             reports=reports,
-            timing=timing,
+            log=log,
             arguments=arguments,
             environment=environment(recorded_command()),
         )
-    if args.report_to != "none":
-        accelerator.log({k: v for k, v in reports[fit.method].to_json().items() if isinstance(v, float)})
-        accelerator.end_training()
+    track_results(accelerator, reports, args.output_dir / "plots")
 
     print(results_table(reports))
     print(f"{fit.method}: {fit.describe()}")
     print(f"Wrote {args.output_dir}")
-    if args.push_to_hub:
-        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
+    return push_output(args)
 
 
 if __name__ == "__main__":

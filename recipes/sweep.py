@@ -1,4 +1,4 @@
-"""Vary one setting of LORT at a time on frozen features: a table and a plot for each.
+"""Vary one setting of LORT at a time: a table and a plot for each.
 
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --output-dir out/sweep
 lort-hub sweep --features-of out/stage1 --dataset cifar100 --studies delta lr --output-dir out/sweep
@@ -8,17 +8,18 @@ import shutil
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import kept_on_failure, start_run
-from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.tracking import track_output
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
-from lort_hub.files import atomic_folder
+from lort_hub.files import atomic_folder, read_csv
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Arguments(FeatureArguments):
                 )
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Extract features, fit the heads of each study, and test them."""
-    args = parse_arguments(Arguments, description=__doc__)
+    args = parse_arguments(Arguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -69,29 +70,26 @@ def main() -> None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return
+        return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
     set_seed(args.seed)
-    timing = start_timing()
-    with phase("backbone", timing):
+    log = start_log()
+    with phase("backbone", log):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", timing), accelerator.main_process_first():
+    with phase("data", log), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(
-        f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}",
-        *with_flags(data.notes, vars(args)),
-        sep="\n",
-    )
+    plan = f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}"
+    accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if args.dry_run:
-        return
+        return {"plan": plan}
     if accelerator.is_main_process:
         kept = partial_results_folder(args.output_dir, arguments)
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-    with phase("features", timing):
+    with phase("features", log):
         views = args.views if "views" in args.studies else 0
         options = {"views": views, "seed": args.seed, **args.extraction_options()}
         task = RetrainingTask.extract(backbone, data, accelerator, **options)
     if task is None:
-        return
+        return None
     print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
     baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
@@ -110,6 +108,7 @@ def main() -> None:
             results.save(path)
         for row in results.rows:
             rows.append(row)
+            log.add("result", **row.to_json())
             accelerator.log({f"{study}/balanced_accuracy": row.balanced_accuracy}, step=len(rows))
         tables[study] = study_table(results.rows)
         print(f"\n{study}\n\n{tables[study]}", flush=True)
@@ -117,7 +116,6 @@ def main() -> None:
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
     tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
     print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))
-    accelerator.end_training()
     with (
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,
@@ -129,10 +127,13 @@ def main() -> None:
         for study in args.studies:
             plot_study(staged / f"{study}.png", study, [row for row in rows if row.method == study])
         software = environment(recorded_command()).to_json()
-        record = {"arguments": arguments, "environment": software, "timing": timing}
+        record = {"arguments": arguments, "environment": software, "timing": log.seconds}
         write_json(staged / "run.json", record)
+        log.write(staged)
     shutil.rmtree(kept)
+    track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
     print(f"Wrote {args.output_dir}")
+    return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
 
 
 def one_study(study: str, bench: "Bench", task: "RetrainingTask", seed: int) -> list[ResultRow]:

@@ -12,12 +12,14 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.output_dir import check_model, kept_on_failure, start_run
+from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
-from lort_hub.commands.runtime import make_accelerator, phase, run, start_timing
+from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.tracking import held_out_scores, track_results
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
 from lort_hub.data.holdout import hold_out, record_training
 from lort_hub.errors import ConfigError, LortHubError
@@ -36,9 +38,9 @@ from lort_hub.training.stopping import explain_divergence, has_ended
 from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Load the backbone and data, train, evaluate and write the model."""
-    args = parse_arguments(TrainingArguments, description=__doc__)
+    args = parse_arguments(TrainingArguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     import torch
     import torch.nn.functional as F
@@ -65,27 +67,24 @@ def main() -> None:
     if arguments is None:
         if accelerator.is_main_process:
             remove_finished(checkpoints, args.output_dir)
-            if args.push_to_hub:
-                print(push_output(args.output_dir, args.push_to_hub, private=args.private))
-        return
+            return push_output(args)
+        return None
     check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
         check_push(args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed, device_specific=True)
 
-    timing = start_timing()
-    with phase("backbone", timing):
+    log = start_log()
+    with phase("backbone", log):
         backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
-    with phase("data", timing), accelerator.main_process_first():
+    with phase("data", log), accelerator.main_process_first():
         data = load_long_tailed(args.dataset, **args.data_options())
-    accelerator.print(
-        f"{backbone.source} ({backbone.library}, {backbone.image_size} px"
-        f"{'' if args.pretrained else ', from scratch'}) on {data.name}: {len(data.train)} training images "
-        f"of {data.num_classes} classes ({data.source['imbalance']}), {args.holdout:.0%} of them held out, "
-        f"{len(data.test)} test images; {epochs} epochs of {args.opt}, lr {args.lr:g}, in {args.output_dir}",
-        *with_flags(data.notes, vars(args)), sep="\n"
-    )  # fmt: skip
+    plan = (
+        f"{describe_inputs(backbone, data)}; {args.holdout:.0%} held out, {epochs} epochs of {args.opt}, "
+        f"lr {args.lr:g}{'' if args.pretrained else ', from scratch'}, into {args.output_dir}"
+    )
+    accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     backbone = backbone.with_new_classifier(data.class_names)
     if args.layer_decay and backbone.library == "transformers":
         raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
@@ -94,15 +93,15 @@ def main() -> None:
     if args.batch_size == 1:
         check_batches_of_one(model, args.tune, backbone.image_size)
     optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
-    with phase("save check", timing):
+    with phase("save check", log):
         as_saved = replace(backbone, model=merge_lora(model))
         check_model(as_saved, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
-        return
+        return {"plan": plan}
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
-    with phase("images", timing):
+    with phase("images", log):
         data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
@@ -118,17 +117,17 @@ def main() -> None:
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None
     trained, optimizer = accelerator.prepare(model, optimizer)
     scored = accelerator.prepare_model(average.module, evaluation_mode=True) if average else trained
-    _, history = resume_from(accelerator, checkpoints, arguments=arguments)
+    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
+    log.go_on_from(checkpoint)
 
-    with phase("training", timing):
+    with phase("training", log):
         while not has_ended(history, epochs, args.patience):
             epoch, start, step = len(history), time.perf_counter(), 0
             scheduler.step(epoch)
             train_mode(trained, args.tune)
             loss_sum = torch.zeros((), device=accelerator.device)
-            total = len(batches) * accumulation
-            shown = {"leave": False, "disable": not sys.stderr.isatty()}
-            for batch in tqdm(batches.epoch(epoch), total=total, **shown):
+            shown = {"total": len(batches) * accumulation, "disable": not sys.stderr.isatty()}
+            for batch in tqdm(batches.epoch(epoch), leave=False, **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
                 targets = batch.labels.to(accelerator.device)
                 if args.mixup or args.cutmix:
@@ -152,30 +151,31 @@ def main() -> None:
                 step += 1
                 if average:
                     average.update(model, step=epoch * len(batches) + step)
-            row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
+            row = {"epoch": epoch + 1, "lr": max(group["lr"] for group in optimizer.param_groups)}
+            row["loss"] = accelerator.reduce(loss_sum, "mean").item() / len(batches)
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
                 report = evaluate(*predict(scored, backbone, held, accelerator, **options), data.class_counts)
-                row["held_out_balanced_accuracy"] = report.balanced_accuracy
+                row |= held_out_scores(report)
             history.append(row)
+            log.add("epoch", **row)
             accelerator.log(row, step=epoch + 1)
             accelerator.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-            save_epoch(accelerator, checkpoints, arguments=arguments, history=history)
+            save_epoch(accelerator, checkpoints, arguments=arguments, history=history, log=log)
 
     if args.patience and best_epoch(history) < len(history):
         load_epoch(accelerator, checkpoints, best_epoch(history))
-    with phase("evaluation", timing):
+    with phase("evaluation", log):
         logits, labels = predict(scored, backbone, data.test, accelerator, **options)
-    accelerator.end_training()
     if not accelerator.is_main_process:
-        return
+        return None
     trained = accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False)
     model = merge_lora(trained.cpu()).eval().requires_grad_(False)
     backbone = replace(backbone, model=model, trained_on=record_training(data, kept))
     fit = stage1_fit(backbone.weight, backbone.bias)
     shown = {"weight": fit.weight, "bootstrap": args.bootstrap, "seed": args.seed}
-    report = evaluate(logits, labels, data.class_counts, **shown)
-    with phase("output", timing), kept_on_failure(f"the trained weights are in {checkpoints}"):
+    reports = {fit.method: evaluate(logits, labels, data.class_counts, **shown)}
+    with phase("output", log), kept_on_failure(f"the trained weights are in {checkpoints}"):
         save_output(
             args.output_dir,
             overwrite=args.overwrite,
@@ -183,17 +183,17 @@ def main() -> None:
             backbone=backbone,
             data=data,
             fit=fit,
-            reports={fit.method: report},
-            timing=timing,
+            reports=reports,
+            log=log,
             history=history,
             arguments=arguments,
             environment=environment(recorded_command()),
         )
     shutil.rmtree(checkpoints)
-    print(results_table({fit.method: report}))
+    track_results(accelerator, reports, args.output_dir / "plots")
+    print(results_table(reports))
     print(f"Wrote {args.output_dir}")
-    if args.push_to_hub:
-        print(push_output(args.output_dir, args.push_to_hub, private=args.private))
+    return push_output(args)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,15 @@ PAGES = sorted(
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FLAG = re.compile(r"--[a-z][\w-]*")
-LAUNCHERS = {"--config", "--help", "--no-calibrate", "--no-pretrained", "--num-processes", "--quiet"}
+LAUNCHERS = {
+    "--config",
+    "--help",
+    "--json",
+    "--no-calibrate",
+    "--no-pretrained",
+    "--num-processes",
+    "--quiet",
+}
 """Flags on the page that no recipe declares."""
 
 

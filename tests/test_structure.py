@@ -276,7 +276,7 @@ VERBS = """
 Add Adjust Align Append Apply Assign Build Calibrate Centre Change Check Choose Collect Combine Compare
 Compute Convert Copy Correct Correlate Count Create Cut Decide Declare Decode Define Delete Describe
 Diagonalise Divide Download Enable Escape Estimate Explain Extract Fill Find Fit Flush Fold Format Gather
-Give Group Hash Hold Import Join Keep Learn Leave Let List Load Look Make Map Mark Measure Minimise
+Give Group Hash Hold Import Join Keep Learn Leave Let List Load Log Look Make Map Mark Measure Minimise
 Multiply Name Normalise Number Open Pad Parse Plot Predict Push Put Quote Raise Re-train Read Record
 Refuse Render Replace Resolve Restore Retry Return Run Save Say Score Search Seed Select Shorten Solve
 Sort Spell Split Stack Start Store Subtract Sum Take Tell Test Time Train Translate Turn Unpack Vary Walk

@@ -16,6 +16,7 @@ from lort_hub.evaluation.html import data_address, render_page, thumbnail
 from lort_hub.evaluation.plots import plot_tail
 from lort_hub.files import atomic_folder, write_csv, write_json
 from lort_hub.records import Environment
+from lort_hub.run_log import RunLog
 
 TEMPLATE = Path(__file__).parent / "templates" / "audit.html"
 SETS, OF_A_SET, LABELS, LINES = 30, 4, 40, 500
@@ -82,7 +83,9 @@ def make_record(
     )
 
 
-def write_audit(folder: Path, audit: Audit, record: AuditRecord, *, overwrite: bool = False) -> None:
+def write_audit(
+    folder: Path, audit: Audit, record: AuditRecord, *, overwrite: bool = False, log: RunLog | None = None
+) -> None:
     """Write audit.html, audit.json and a CSV for each list that is not empty.
 
     Args:
@@ -90,6 +93,7 @@ def write_audit(folder: Path, audit: Audit, record: AuditRecord, *, overwrite: b
         audit: What was found.
         record: Its record.
         overwrite: Replace an output folder that is there already.
+        log: Log of the run, for log.jsonl.
 
     Raises:
         CheckpointError: The folder is not empty, or cannot be written.
@@ -101,6 +105,8 @@ def write_audit(folder: Path, audit: Audit, record: AuditRecord, *, overwrite: b
     with atomic_folder(folder, overwrite=overwrite) as staged:
         (staged / "audit.html").write_text(page, encoding="utf-8", errors="replace")
         write_json(staged / "audit.json", record.to_json())
+        if log:
+            log.write(staged)
         for name, rows in _lists(audit).items():
             if rows:
                 write_csv(staged / f"{name}.csv", rows)

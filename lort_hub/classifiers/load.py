@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
+from torch import Tensor
+
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.load import load_backbone
+from lort_hub.data.decoding import to_rgb
 from lort_hub.download import MODEL_FILES, download_model
 from lort_hub.errors import CheckpointError
 from lort_hub.hub.head_file import is_head
@@ -32,7 +36,7 @@ def find_classifier(source: str) -> Path:
     folder = Path(source)
     if not folder.is_dir():
         repo_id, _, revision = source.partition("@")
-        files = [*MODEL_FILES, "head/config.json"]
+        files = [*MODEL_FILES, "head/config.json", "per_class.csv"]
         folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
     return folder
 
@@ -59,6 +63,22 @@ def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
     if backbone.class_names is None:
         raise CheckpointError(f"'{source}' does not name its classes; give the output folder of a recipe.")
     return backbone, head.config if head else {}
+
+
+def image_logits(backbone: Backbone, image: Image) -> Tensor:
+    """Compute the logits (K,) of one picture of any mode, prepared as in the evaluation.
+
+    Args:
+        backbone: A classifier.
+        image: The picture.
+
+    Example:
+        >>> from PIL import Image
+        >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+        >>> image_logits(backbone, Image.new("L", (40, 30))).shape
+        torch.Size([1000])
+    """
+    return backbone.logits(backbone.transform(to_rgb(image))[None])[0]
 
 
 def _attach(head: LortHead) -> Backbone:

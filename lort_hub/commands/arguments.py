@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, command_for, recipes_folder
+from lort_hub.commands.json_output import JSON_FLAG
 from lort_hub.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
@@ -172,6 +173,7 @@ def parse_arguments(
     description: str | None = None,
     *,
     first_word: str | None = None,
+    json: bool = False,
 ) -> T:
     """Parse a recipe's flags; the command line wins over the YAML file of `--config`.
 
@@ -180,6 +182,7 @@ def parse_arguments(
         argv: Arguments; None for the command line.
         description: Text of `--help`.
         first_word: Name of the flag that the first word is the value of, where it is no flag.
+        json: Whether the recipe has a result for `--json`.
 
     Returns:
         The filled dataclass.
@@ -221,6 +224,9 @@ def parse_arguments(
     )
     parser.error = _refuse
     parser.add_argument("--config", metavar="FILE", help="YAML file of flags; those given here win.")
+    if json:
+        text = "Print the result as one JSON object on stdout, and all else on stderr."
+        parser.add_argument(JSON_FLAG, action="store_true", help=text)
     if LORT_HUB_COMMAND in os.environ and issubclass(kind, RunArguments):
         parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU.")
     *parsed, unknown = parser.parse_args_into_dataclasses(

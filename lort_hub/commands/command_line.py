@@ -12,7 +12,7 @@ from pathlib import Path
 LORT_HUB_COMMAND = "LORT_HUB_COMMAND"
 """Environment variable that `lort-hub` sets: its own name, the recipe's, and the launcher's flags."""
 
-NOT_REPEATED = ("--overwrite", "--resume", "--private", "--push-to-hub", "--report-to")
+NOT_REPEATED = ("--overwrite", "--resume", "--private", "--push-to-hub", "--report-to", "--json")
 """Flags of a run that whoever reproduces it would not give."""
 
 PUNCTUATION = str.maketrans("", "", "[]()\"',")

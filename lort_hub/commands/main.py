@@ -14,7 +14,7 @@ from typing import Any
 
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, recipes_folder
-from lort_hub.commands.runtime import gpu_count, run
+from lort_hub.commands.runtime import exit_codes, gpu_count
 from lort_hub.errors import ConfigError, LortHubError, did_you_mean
 
 USAGE = """usage: lort-hub COMMAND [flags]
@@ -29,7 +29,8 @@ lort-hub COMMAND --num-processes N runs it as N processes, one for each GPU."""
 
 def main() -> None:
     """Run the recipe that the command line names, in this process or as several."""
-    run(_run_recipe, RunArguments)
+    with exit_codes(RunArguments):
+        _run_recipe()
 
 
 def overview() -> str:

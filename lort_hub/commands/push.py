@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lort_hub.commands.arguments import ModelArguments
 from lort_hub.commands.command_line import command_for
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.records import RunRecord
@@ -45,20 +47,34 @@ def push(
         raise type(error)(f"{error}\n{again}") from error.__cause__
 
 
-def push_output(folder: Path, repo_id: str, *, private: bool) -> str:
-    """Push what a recipe has written, and return the text to print: where it is and how to load it.
+def push_output(args: ModelArguments) -> dict[str, Any]:
+    """Push what a recipe has written if it was asked to, and return the result of the recipe.
 
     Args:
-        folder: Output folder of the recipe.
-        repo_id: As in `push_to_hub`.
-        private: As in `push_to_hub`.
+        args: Arguments of the recipe.
+
+    Returns:
+        The output folder, the head's method, the scores by method, and where it was pushed to, or None.
+
+    Raises:
+        LortHubError: The errors of `push_to_hub`.
 
     Example:
-        >>> print(push_output(Path("out"), "me/name", private=False))  # doctest: +SKIP
+        >>> push_output(ModelArguments(output_dir=Path("out")))["method"]  # doctest: +SKIP
+        'lort'
     """
+    from lort_hub.hub.head_file import HeadConfig
+
+    folder, repo_id = args.output_dir, args.push_to_hub
+    head = HeadConfig.read(folder / "head" / "config.json")
+    results = {name: scores.to_json() for name, scores in head.results.items()}
+    result = {"output_dir": str(folder), "method": head.head.method, "results": results, "pushed": None}
+    if not repo_id:
+        return result
     from lort_hub.hub.validate import load_snippets
 
-    published = push(folder, repo_id, private=private)
+    published = push(folder, repo_id, private=args.private)
     license = RunRecord.read(folder / "run.json").backbone.license
     note = "" if license else "\nnote: its license is not known; --license NAME puts one on its card."
-    return f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}"
+    print(f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}")  # noqa: T201
+    return result | {"pushed": asdict(published)}

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags, resuming_command
+from lort_hub.commands.json_output import print_result
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.files import DISK_ERRORS
+from lort_hub.run_log import RunLog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,60 +106,75 @@ def use_idle_cores() -> None:
         torch.set_num_threads(max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def start_timing() -> dict[str, float]:
-    """Start a recipe's `timing` with the seconds since the process started, most of them for imports.
+def start_log() -> RunLog:
+    """Start a recipe's log with the seconds since the process started, most of them for imports.
 
     Example:
-        >>> list(start_timing())  # doctest: +ELLIPSIS
+        >>> list(start_log().seconds)  # doctest: +ELLIPSIS
         imports: ... s
         ['imports']
     """
-    timing: dict[str, float] = {}
-    _add("imports", STARTED, timing)
-    return timing
+    log = RunLog()
+    _end_phase("imports", STARTED, log)
+    return log
 
 
 @contextmanager
-def phase(name: str, timing: dict[str, float]) -> Iterator[None]:
-    """Time one phase of a recipe and log its line.
+def phase(name: str, log: RunLog) -> Iterator[None]:
+    """Time one phase of a recipe, add it to the log, and print its line.
 
     Args:
         name: Its name.
-        timing: Seconds of each phase; those of this one are added to earlier ones of the same name.
+        log: Log of the run.
 
     Example:
-        >>> timing = {}
-        >>> with phase("data", timing):
+        >>> log = RunLog()
+        >>> with phase("data", log):
         ...     pass
         data: 0.0 s
-        >>> list(timing)
+        >>> list(log.seconds)
         ['data']
     """
     start = time.perf_counter()
     yield
-    _add(name, start, timing)
+    _end_phase(name, start, log)
 
 
-def _add(name: str, start: float, timing: dict[str, float]) -> None:
+def _end_phase(name: str, start: float, log: RunLog) -> None:
     from accelerate import PartialState
 
     seconds = time.perf_counter() - start
-    timing[name] = round(timing.get(name, 0.0) + seconds, 3)
+    log.add_phase(name, seconds)
     PartialState().print(f"{name}: {seconds:.1f} s", flush=True)
 
 
-def run(main: Callable[[], None], arguments: type | None = None) -> None:
-    """Run a recipe, and turn errors that its user can mend into one message and an exit code.
+def run(main: Callable[[], dict[str, Any] | None], arguments: type | None = None) -> None:
+    """Run a recipe, print its result if `--json` asks for it, and turn its errors into exit codes.
+
+    Args:
+        main: The recipe; what it returns is its result.
+        arguments: Its dataclass of flags; arguments that a message names are shown as these flags.
+
+    Example:
+        >>> run(lambda: None)
+    """
+    with exit_codes(arguments):
+        print_result(main)
+
+
+@contextmanager
+def exit_codes(arguments: type | None = None) -> Iterator[None]:
+    """Turn errors that the user can mend into one message and an exit code.
 
     The exit code is 2 for wrong arguments, 1 for other errors of lort_hub and 130 for Ctrl-C. Any other
     exception is a bug of ours and keeps its traceback.
 
     Args:
-        main: The recipe.
-        arguments: Its dataclass of flags; arguments that a message names are shown as these flags.
+        arguments: As in `run`.
 
     Example:
-        >>> run(lambda: None)
+        >>> with exit_codes():
+        ...     pass
     """
     # Imported objects stay. Collecting garbage among them, as Python does after every 700 new objects and
     # before it exits, took a quarter of the start and half a second at the end.
@@ -167,7 +184,7 @@ def run(main: Callable[[], None], arguments: type | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know no letters but ASCII's
     names = {field.name for field in fields(arguments)} if arguments else set()
     try:
-        main()
+        yield
     except ConfigError as error:
         _exit(2, as_flags(str(error), names))
     except LortHubError as error:

@@ -16,6 +16,7 @@ from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.magnitude import NEGATIVES, SPREADS, logits_magnitude, regularized_std
 from lort_hub.evaluation.report import (
     ClassAccuracy,
+    Confused,
     GroupSize,
     Interval,
     LogitScale,
@@ -201,6 +202,20 @@ def evaluate(
         interval=_interval(accuracies, tested, groups, bootstrap, seed) if bootstrap else None,
         as_solved=None if scale == 1 else _at_scale(logits, labels, norms, 1 / scale),
         calibrated=None if scale == 1 else _at_scale(logits, labels, norms, 1.0),
+        confused=_confused(labels, predicted, tested),
+    )
+
+
+def _confused(labels: Array, predicted: Array, tested: Array) -> tuple[Confused, ...]:
+    """Find the class that each is most often taken for; of equally frequent ones the first."""
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    most: dict[int, tuple[int, int]] = {}
+    for (label, other), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        if count > most.get(label, (0, 0))[1]:
+            most[label] = other, count
+    return tuple(
+        Confused(*most[k], n) if k in most else Confused(None, 0, n) for k, n in enumerate(tested.tolist())
     )
 
 

@@ -27,6 +27,21 @@ class ClassAccuracy(Record):
 
 
 @dataclass(frozen=True)
+class Confused(Record):
+    """What the test images of one class are most often taken for.
+
+    Attributes:
+        class_: Number of the other class; None where no image is wrong.
+        wrong: Images that are taken for it.
+        n: Test images of the class.
+    """
+
+    class_: int | None
+    wrong: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Spread(Record):
     """A number of each class, such as its logits magnitude, and how it spreads over the classes.
 
@@ -147,6 +162,7 @@ class Report(Record):
         as_solved: Numbers of the head as it was solved; None where it was not calibrated.
         calibrated: The same numbers of the calibrated head.
         mix: Its numbers for the class mix that the head was moved to; None where it was not moved.
+        confused: What each class is most often taken for (K,); None before lort_hub recorded it.
     """
 
     accuracy: float
@@ -170,6 +186,7 @@ class Report(Record):
     as_solved: LogitScale | None = None
     calibrated: LogitScale | None = None
     mix: MixScores | None = None
+    confused: tuple[Confused, ...] | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return a part by its name in metrics.json."""

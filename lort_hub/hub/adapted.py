@@ -25,6 +25,7 @@ from lort_hub.hub.card_text import license_note
 from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
+from lort_hub.run_log import RunLog
 from lort_hub.serialization import Record
 
 SHOWN = 10
@@ -108,6 +109,7 @@ def save_adapted(
     *,
     held_out: Predictions | None = None,
     overwrite: bool = False,
+    log: RunLog | None = None,
 ) -> None:
     """Save a model with its head moved to an estimated class mix, as plain timm or transformers loads it.
 
@@ -120,6 +122,7 @@ def save_adapted(
         adaptation: How it was estimated.
         held_out: Decisions on held-out training images, which are kept for the next adaptation.
         overwrite: Replace an output folder that is there already.
+        log: Log of the run, for log.jsonl.
 
     Raises:
         CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
@@ -156,6 +159,8 @@ def save_adapted(
             write_held_out(staged / "head", held_out)
         write_csv(staged / "class_mix.csv", rows)
         write_json(staged / "adapted.json", adaptation.to_json())
+        if log:
+            log.write(staged)
         (staged / "README.md").write_text(_card(record, rows, adaptation), encoding="utf-8")
 
 

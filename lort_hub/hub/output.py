@@ -18,7 +18,7 @@ from lort_hub.data.overlap import write_duplicates
 from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.plots import write_plots
-from lort_hub.evaluation.report import MetricsRecord, Report, SelectionRecord
+from lort_hub.evaluation.report import Confused, MetricsRecord, Report, Scores, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
@@ -26,6 +26,7 @@ from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
+from lort_hub.run_log import RunLog
 
 CHECKED_IMAGES = 4
 SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
@@ -47,8 +48,8 @@ def save_output(
     license: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     environment: Environment | None = None,
-    timing: Mapping[str, float] | None = None,
     history: Sequence[dict[str, Any]] = (),
+    log: RunLog | None = None,
 ) -> None:
     """Save a backbone with its re-trained head as a folder that plain timm or transformers loads.
 
@@ -67,8 +68,8 @@ def save_output(
         license: License of the model, for its card; None for that of the backbone.
         arguments: Arguments of a recipe, by name; None for a run from Python.
         environment: Software of the run; None to collect it.
-        timing: Seconds of each phase, for the card.
         history: One row for each epoch of stage 1.
+        log: Log of the run, for the card and log.jsonl; the results are added to it.
 
     Raises:
         CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
@@ -105,7 +106,7 @@ def save_output(
         test=reports[fit.method],
         baseline=reports[baseline] if baseline else None,
         selection=selection_record(fit),
-        timing=dict(timing or {}),
+        timing=dict(log.seconds if log else {}),
         history=tuple(history) or None,
         others={name: reports[name] for name in others} or None,
     )
@@ -118,6 +119,9 @@ def save_output(
         data=data_record(data),
         class_names=tuple(data.class_names),
     )
+    if log:
+        for name, report in reports.items():
+            log.add("result", method=name, **Scores.part_of(report).to_json())
     images = [data.test.image(k) for k in range(min(CHECKED_IMAGES, len(data.test)))]
     with atomic_folder(folder, overwrite=overwrite) as staged:
         save_model(backbone, fit.weight, fit.bias, data.class_names, staged)
@@ -129,6 +133,8 @@ def save_output(
         write_json(staged / "run.json", run.to_json())
         write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
         write_duplicates(staged, data.duplicates)
+        if log:
+            log.write(staged)
         write_plots(staged / "plots", run.data.class_counts, reports)
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 
@@ -168,7 +174,8 @@ def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any
         >>> per_class_rows(run, metrics)[0]["name"]  # doctest: +SKIP
         'cat'
     """
-    test, baseline = metrics.test, metrics.baseline
+    test, baseline, names = metrics.test, metrics.baseline, run.class_names
+    confused = test.confused or [Confused(None, 0, 0)] * len(names)
     return [
         {
             "class": k,
@@ -179,8 +186,11 @@ def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any
             "logits_magnitude": test.logits_magnitude.per_class[k],
             "regularized_std": test.regularized_std.per_class[k],
             "weight_norm": test.weight_norm.per_class[k] if test.weight_norm else None,
+            "test_images": confused[k].n,
+            "confused_with": None if (other := confused[k].class_) is None else names[other],
+            "confused_images": confused[k].wrong,
         }
-        for k, name in enumerate(run.class_names)
+        for k, name in enumerate(names)
     ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lort_hub
 from lort_hub.download import CONNECT_SECONDS
@@ -15,6 +16,8 @@ from lort_hub.hub.card import address_cards
 from lort_hub.hub.head_file import is_head
 from lort_hub.hub.retry import CONFLICT, redact_tokens, retry, translate_errors
 from lort_hub.hub.validate import OUTPUT_FILES, validated_copy
+
+Kind = Literal["model", "space"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def push_to_hub(
     check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
     with validated_copy(folder) as staged:
         address_cards(staged, repo_id)
-        with translate_errors(repo_id):
-            return _push(staged, repo_id, private, revision, create_pr)
+        what = f"{'head' if is_head(staged) else 'model'} with lort_hub {lort_hub.__version__}"
+        where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
+        return push_folder(staged, repo_id, f"Push {what}", replaces=OUTPUT_FILES, **where)
 
 
 def check_push(
@@ -78,6 +82,7 @@ def check_push(
     revision: str | None = None,
     create_pr: bool = False,
     license: str | None = None,
+    kind: Kind = "model",
 ) -> None:
     """Refuse, before any compute, a push that cannot succeed.
 
@@ -87,6 +92,7 @@ def check_push(
         revision: As in `push_to_hub`.
         create_pr: As in `push_to_hub`.
         license: What the card will say, where it is known.
+        kind: Kind of the repository.
 
     Raises:
         ConfigError: The id is not valid, there is no token, the token may not write there, the repository is
@@ -116,9 +122,9 @@ def check_push(
         raise ConfigError(f"No Hub token to push to '{repo_id}' with.\n{_new_token()}")
     api = HfApi()
     with translate_errors(repo_id):
-        existing = _find(api, repo_id)  # first, because whoami knows no timeout
+        existing = _find(api, repo_id, kind)  # first, because whoami knows no timeout
         me = retry(api.whoami)
-        may_write = existing is not None and not create_pr and _may_write(api, repo_id)
+        may_write = existing is not None and not create_pr and _may_write(api, repo_id, kind)
     if create_pr and existing is None:
         raise ConfigError(f"No model '{repo_id}' to open a pull request on.\nLeave out `create_pr`.")
     if not create_pr and not may_write:
@@ -129,12 +135,12 @@ def check_push(
         _check_license(license, repo_id)
 
 
-def _may_write(api: Any, repo_id: str) -> bool:
+def _may_write(api: Any, repo_id: str, kind: Kind) -> bool:
     """Ask the Hub whether our token may write to an existing repository."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        retry(partial(api.auth_check, repo_id, write=True))
+        retry(partial(api.auth_check, repo_id, repo_type=kind, write=True))
     except HfHubHTTPError as cause:
         if cause.response.status_code != 403:
             raise
@@ -192,34 +198,79 @@ def _has_write_role(token: dict[str, Any], namespace: str, repo_id: str) -> bool
     return bool({namespace, repo_id} & names)
 
 
-def _find(api: Any, repo_id: str) -> Any:
+def _find(api: Any, repo_id: str, kind: Kind) -> Any:
     """Get the repository's information; None if it does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return retry(partial(api.model_info, repo_id, timeout=CONNECT_SECONDS))
+        return retry(partial(api.repo_info, repo_id, repo_type=kind, timeout=CONNECT_SECONDS))
     except RepositoryNotFoundError:
         return None
 
 
-def _push(staged: Path, repo_id: str, private: bool, revision: str | None, create_pr: bool) -> Published:
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    title: str,
+    *,
+    replaces: Sequence[str],
+    kind: Kind = "model",
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> Published:
+    """Push a folder as one commit, after `check_push`.
+
+    Args:
+        folder: Folder of exactly what is pushed.
+        repo_id: As in `push_to_hub`.
+        title: Title of the commit.
+        replaces: Patterns of the files of an earlier push; the commit deletes those not in the folder.
+        kind: Kind of the repository; a Space is one of gradio.
+        private: As in `push_to_hub`.
+        revision: As in `push_to_hub`.
+        create_pr: As in `push_to_hub`.
+
+    Raises:
+        RevisionConflictError: Somebody else pushed meanwhile.
+        PublishError: The Hub refused the push.
+        HubUnavailableError: The Hub did not answer.
+
+    Example:
+        >>> push_folder(Path("space"), "me/name", "Push", replaces=["app.py"], kind="space")  # doctest: +SKIP
+    """
+    with translate_errors(repo_id):
+        return _push(folder, repo_id, title, replaces, kind, private, revision, create_pr)
+
+
+def _push(
+    staged: Path,
+    repo_id: str,
+    title: str,
+    replaces: Sequence[str],
+    kind: Kind,
+    private: bool,
+    revision: str | None,
+    create_pr: bool,
+) -> Published:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
-    title = f"Push {'head' if is_head(staged) else 'model'} with lort_hub {lort_hub.__version__}"
     if create_pr:
         # Once, and its branch pushed to as any other: upload_folder(create_pr=True) opens one for each call.
         pull_request = api.create_pull_request(repo_id, title=title)
         target, url = pull_request.git_reference, pull_request.url
     else:
         # None leaves the choice to the namespace's default.
-        url = str(retry(partial(api.create_repo, repo_id, private=private or None, exist_ok=True)))
+        made: dict[str, Any] = {"repo_type": kind, "space_sdk": "gradio" if kind == "space" else None}
+        url = str(retry(partial(api.create_repo, repo_id, private=private or None, exist_ok=True, **made)))
         target = revision
     if revision:
         retry(partial(api.create_branch, repo_id, branch=revision, exist_ok=True))
         url = f"{url}/tree/{revision}"
-    now = retry(partial(api.model_info, repo_id, revision=target))
+    info: Any = partial(api.repo_info, repo_id, repo_type=kind, revision=target)
+    now = retry(info)
     if is_head(staged) and "head/config.json" in {file.rfilename for file in now.siblings or ()}:
         raise PublishError(
             f"'{repo_id}' holds a complete model, which the head alone would replace.\n"
@@ -228,18 +279,19 @@ def _push(staged: Path, repo_id: str, private: bool, revision: str | None, creat
     upload = partial(
         api.upload_folder,
         repo_id=repo_id,
+        repo_type=kind,
         folder_path=staged,
         commit_message=title,
         revision=target,
         parent_commit=now.sha,
-        delete_patterns=list(OUTPUT_FILES),  # of an earlier push, in the same commit
+        delete_patterns=list(replaces),
     )
     try:
         commit = retry(upload).oid
     except HfHubHTTPError as cause:
         if cause.response.status_code != CONFLICT:
             raise
-        theirs = api.model_info(repo_id, revision=target).sha
+        theirs = info().sha
         raise RevisionConflictError(
             f"Somebody else pushed {theirs} to '{repo_id}' meanwhile; it is left as it is.\n"
             "Look at it, then push again on top of it, or beside it with `revision` or `create_pr`."

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lort_hub.errors import CheckpointError
 from lort_hub.files import sha256, sync
 from lort_hub.records import changed_arguments
+from lort_hub.run_log import RunLog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -41,6 +42,7 @@ def save_epoch(
     *,
     arguments: dict[str, Any],
     history: list[dict[str, Any]],
+    log: RunLog | None = None,
 ) -> Path:
     """Save model, optimiser and random states after an epoch, and delete checkpoints no longer needed.
 
@@ -51,6 +53,7 @@ def save_epoch(
         folder: Folder of the run's checkpoints.
         arguments: The recipe's arguments, JSON-ready; a resumed run must have the same.
         history: One row for each epoch so far; the number of rows is the checkpoint's number.
+        log: Log of the run so far, kept in the checkpoint.
 
     Returns:
         The checkpoint's folder.
@@ -70,7 +73,7 @@ def save_epoch(
     final = folder / f"epoch_{len(history):04d}"
     staged = folder / f".{final.name}.tmp"
     try:
-        _save(accelerator, staged, final, arguments, history)
+        _save(accelerator, staged, final, arguments, history, log)
     except (OSError, RuntimeError, SafetensorError) as cause:  # each library raises another on a full disk
         last = max(folder.glob("epoch_*"), default="none yet")
         raise CheckpointError(
@@ -86,6 +89,7 @@ def _save(
     final: Path,
     arguments: dict[str, Any],
     history: list[dict[str, Any]],
+    log: RunLog | None,
 ) -> None:
     folder = final.parent
     if accelerator.is_main_process:
@@ -96,6 +100,8 @@ def _save(
     accelerator.save_state(str(staged), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if log:
+            log.write(staged)
         files = {path.name: sha256(path) for path in sorted(staged.iterdir())}
         manifest = {
             "processes": accelerator.num_processes,

@@ -28,7 +28,7 @@ def test_the_commands_are_the_recipes_with_their_first_lines_on_one_screen():
         first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
         assert [line.split(maxsplit=1) for line in shown].count([path.stem, first]) == 1
     assert len(shown) <= 24
-    assert max(map(len, shown)) <= 120
+    assert max(map(len, shown)) <= 80
     for words in ([], ["--help"], ["-h"]):
         listed = lort_hub(*words)
         assert (listed.returncode, listed.stdout, listed.stderr) == (0, overview() + "\n", "")

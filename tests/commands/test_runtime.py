@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.runtime import make_accelerator, phase, run, use_idle_cores
 from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.run_log import RunLog
 from tests.support.recipes import refused
 
 
@@ -75,16 +76,17 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_p
 
 
 def test_phases_add_up():
-    timing = {}
+    log = RunLog()
     for name in ("a", "b", "a"):
-        with phase(name, timing):
-            before = dict(timing)
-    assert [*timing] == ["a", "b"]
-    timing["a"] = 100.0
-    with phase("a", timing):
+        with phase(name, log):
+            before = dict(log.seconds)
+    assert [*log.seconds] == ["a", "b"]
+    log.seconds["a"] = 100.0
+    with phase("a", log):
         pass
-    assert 100 <= timing["a"] < 101
-    assert before == {"a": before["a"], "b": timing["b"]}
+    assert 100 <= log.seconds["a"] < 101
+    assert before == {"a": before["a"], "b": log.seconds["b"]}
+    assert [row["name"] for row in log.rows] == ["a", "b", "a", "a"]
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path):

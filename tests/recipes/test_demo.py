@@ -1,11 +1,11 @@
-"""recipes/demo.py: what it loads, what it answers, and its page over HTTP where gradio is installed."""
+"""recipes/demo.py: what it loads, what it answers, and its page where gradio and Chromium are installed."""
 
 import json
 import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import timm
@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.classifiers.load import load_classifier
+from lort_hub.classifiers.about import about_classifier, describe
+from lort_hub.classifiers.load import find_classifier, image_logits, load_classifier
+from lort_hub.classifiers.page import classify
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
-from recipes.demo import classify, describe
 from tests.support import ROOT
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
@@ -32,6 +33,16 @@ def watch(event, args):
 sys.addaudithook(watch)
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
+
+
+def answer(source, image):
+    """Probabilities of the likeliest classes, as the page shows them."""
+    backbone, record = load_classifier(str(source))
+    return classify(
+        about_classifier("", find_classifier(str(source)), backbone, record),
+        partial(image_logits, backbone),
+        image,
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +65,10 @@ def test_it_answers_as_plain_timm(outputs):
     image = noise_image(3, size=(300, 200))
     with torch.inference_mode():
         expected = model(transform(image)[None])[0].softmax(0)
-    answer = classify(load_classifier(str(outputs["timm"]))[0], image)
+    shown = answer(outputs["timm"], image)
     best = sorted(range(10), key=lambda k: -expected[k])[:5]
-    assert list(answer) == [model.pretrained_cfg["label_names"][k] for k in best]
-    assert list(answer.values()) == [expected[k].item() for k in best]
+    assert list(shown) == [model.pretrained_cfg["label_names"][k] for k in best]
+    assert list(shown.values()) == [expected[k].item() for k in best]
 
 
 def test_it_answers_as_transformers_pipeline(outputs):
@@ -65,18 +76,17 @@ def test_it_answers_as_transformers_pipeline(outputs):
 
     image = noise_image(3, size=(300, 200))
     expected = pipeline("image-classification", str(outputs["transformers"]))(image, top_k=5)
-    answer = classify(load_classifier(str(outputs["transformers"]))[0], image)
-    assert list(answer) == [row["label"] for row in expected]
-    assert list(answer.values()) == pytest.approx([row["score"] for row in expected], rel=1e-5)
+    shown = answer(outputs["transformers"], image)
+    assert list(shown) == [row["label"] for row in expected]
+    assert list(shown.values()) == pytest.approx([row["score"] for row in expected], rel=1e-5)
 
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])
 def test_a_head_alone_answers_as_the_complete_model(library, outputs):
-    complete, record = load_classifier(str(outputs[library]))
-    attached, same_record = load_classifier(str(outputs[library] / "head"))
     image = noise_image(1, size=(70, 90))
-    assert classify(attached, image) == classify(complete, image)
-    assert record == same_record
+    assert answer(outputs[library] / "head", image) == answer(outputs[library], image)
+    records = [load_classifier(str(outputs[library] / part))[1] for part in (".", "head")]
+    assert records[0] == records[1]
 
 
 def test_a_head_keeps_the_image_size_it_was_made_at(head):
@@ -110,18 +120,11 @@ def test_an_image_of_any_mode_is_read_as_a_data_set_reads_it(outputs, tmp_path):
     shutil.copytree(folder, folder.parents[1] / "test" / "two")
     backbone, split = load_classifier(str(outputs["timm"]))[0], load_long_tailed(str(tmp_path / "data")).train
     paths = sorted(folder.iterdir())
-    assert len({tuple(classify(backbone, Image.open(path)).values()) for path in paths}) > 1
+    assert len({tuple(image_logits(backbone, Image.open(path)).tolist()) for path in paths}) > 1
     for k, path in enumerate(paths):
-        assert classify(backbone, Image.open(path)) == classify(backbone, split.image(k)), path
-
-
-def test_no_image_has_no_answer_and_like_named_classes_stay_apart(outputs):
-    backbone = load_classifier(str(outputs["timm"]))[0]
-    assert classify(backbone, None) == {}
-    numbers = classify(backbone, noise_image(1))
-    crane = classify(replace(backbone, class_names=("crane",) * 10), noise_image(1))
-    assert list(crane) == [f"crane ({k})" for k in numbers]
-    assert list(crane.values()) == list(numbers.values())
+        assert torch.equal(
+            image_logits(backbone, Image.open(path)), image_logits(backbone, split.image(k))
+        ), path
 
 
 def test_the_page_says_which_model_and_how_good(outputs):
@@ -158,19 +161,22 @@ def test_from_the_hub(outputs, client):
             )
     code = """
 import json, sys
-from lort_hub.classifiers.load import load_classifier
-from recipes.demo import classify
+from lort_hub.classifiers.about import about_classifier, describe
+from lort_hub.classifiers.load import find_classifier, image_logits, load_classifier
+from lort_hub.classifiers.page import classify
+from lort_hub.classifiers.load import image_logits
 from tests.support.images import noise_image
 for source in sys.argv[1:]:
     backbone, record = load_classifier(source)
-    print(json.dumps([classify(backbone, noise_image(1)), record["head"]["method"]]))
+    print(json.dumps([image_logits(backbone, noise_image(1)).tolist(), record["head"]["method"]]))
 """
     names = [f"me/{library}-{part}" for library in outputs for part in (f"out-{library}", "head")]
     exit_code, said = client.run(code, *names)
     assert exit_code == 0, said
     answers = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
-    expected = [classify(load_classifier(str(outputs[library]))[0], noise_image(1)) for library in outputs]
-    assert answers == [[answer, "ncm"] for answer in expected for _ in range(2)]
+    models = [load_classifier(str(outputs[library]))[0] for library in outputs]
+    expected = [image_logits(model, noise_image(1)).tolist() for model in models]
+    assert answers == [[logits, "ncm"] for logits in expected for _ in range(2)]
     exit_code, said = client.run(code, "me/unknown")
     assert exit_code == 3
     assert "CheckpointError: No model 'me/unknown' on http://127.0.0.1" in said
@@ -205,15 +211,18 @@ def test_the_page_over_http(outputs, tmp_path):
     try:
         assert page.stdout.readline() == f"{outputs['timm']} is on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
         asked = client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-        answer = asked.predict(client.handle_file(tmp_path / "photo.png"), api_name="/classify")
-        with pytest.raises(Exception, match="cannot identify image file"):
+        bars, table = asked.predict(client.handle_file(tmp_path / "photo.png"), api_name="/classify")
+        with pytest.raises(
+            Exception, match=r"This file is no picture that can be read \\(not an image\\)\\. Give"
+        ):
             asked.predict(client.handle_file(tmp_path / "broken.jpg"), api_name="/classify")
     finally:
         page.terminate()
         page.communicate()
-    expected = classify(load_classifier(str(outputs["timm"]))[0], upright)
-    assert [row["label"] for row in answer["confidences"]] == list(expected)
-    assert [row["confidence"] for row in answer["confidences"]] == list(expected.values())
+    expected = answer(outputs["timm"], upright)
+    assert [row["label"] for row in bars["confidences"]] == list(expected)
+    assert [row["confidence"] for row in bars["confidences"]] == list(expected.values())
+    assert "most often taken for" in table
     addresses = [
         line.split() for line in (tmp_path / "said").read_text().splitlines() if line[:7] == "socket."
     ]

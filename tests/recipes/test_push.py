@@ -149,7 +149,7 @@ def test_exit_codes(outputs, hub, push, tmp_path):
     code, said = push(outputs["timm"], "--to", "me/codes", HF_TOKEN="")
     assert (code, said.startswith("error: No Hub token")) == (2, True)
     code, said = push(outputs["timm"])
-    assert (code, "required: --to" in said) == (2, True)
+    assert (code, "Give --to namespace/name" in said) == (2, True)
     code, said = push(outputs["timm"], "--to", "me/codes", "--privat")
     assert (code, "Did you mean '--private'" in said) == (2, True)
     code, said = push(tmp_path, "--to", "me/codes")

@@ -90,7 +90,8 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     assert finished.returncode == 0, finished.stderr
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
-        ["README.md", "config.json", "metrics.json", "model.safetensors", "per_class.csv", "run.json"]
+        ["README.md", "config.json", "log.jsonl", "metrics.json", "model.safetensors", "per_class.csv"]
+        + ["run.json"]
         + ["head/README.md", "head/config.json", "head/held_out.safetensors", "head/model.safetensors"]
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )

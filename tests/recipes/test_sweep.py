@@ -30,7 +30,7 @@ def swept(tmp_path_factory):
 def test_each_study_has_its_rows_a_table_and_a_plot(swept):
     out, said = swept
     files = sorted(path.name for path in out.iterdir())
-    assert files == ["delta.png", "path.png", "results.csv", "results.md", "run.json"]
+    assert files == ["delta.png", "log.jsonl", "path.png", "results.csv", "results.md", "run.json"]
     rows = rows_of(out)
     assert [row["method"] for row in rows] == ["delta"] * 2 * len(DELTAS) + ["path"] * 33
     assert {*COLUMNS} - {"cell"} <= set(rows[0])

@@ -33,8 +33,8 @@ ROLES = {
 }
 ORGS = [{"name": "lab", "roleInOrg": "write"}, {"name": "museum", "roleInOrg": "read"}]
 SHARED = "org/shared"  # where the user is a collaborator
-REPO = r"/api/(models|datasets)/([^/]+/[^/]+)"
-FILES = r"/(datasets/)?([^/]+/[^/]+)"
+REPO = r"/api/(models|datasets|spaces)/([^/]+/[^/]+)"
+FILES = r"/(datasets/|spaces/)?([^/]+/[^/]+)"
 ROUTES = []
 
 
@@ -213,7 +213,7 @@ def create_repo(request):
     repo_id = f"{asked.get('organization') or 'me'}/{asked['name']}"
     request.may_write(repo_id)
     kind = f"{asked.get('type', 'model')}s"
-    url = {"url": f"{request.hub.endpoint}/{'datasets/' * (kind == 'datasets')}{repo_id}"}
+    url = {"url": f"{request.hub.endpoint}/{'' if kind == 'models' else f'{kind}/'}{repo_id}"}
     try:
         request.hub.repo(repo_id, kind)
         return 409, {**url, "error": "You already created this repo"}
@@ -430,7 +430,7 @@ def commits(request, kind, repo_id, revision):
 
 @route("GET", rf"{FILES}/resolve/([^/]+)/(.+)")
 def resolve(request, kind, repo_id, revision, path):
-    repo = request.repo("datasets" if kind else "models", repo_id)
+    repo = request.repo(kind.strip("/") or "models", repo_id)
     if repo.gated:
         raise Refusal(403, "GatedRepo", "Access to this model is restricted")
     commit = repo.at(revision)

@@ -1,0 +1,61 @@
+"""Describe a classifier for its page: how it was made, how good it is, and what is known of its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.classifiers.page import About, ClassFacts
+from lort_hub.evaluation.markdown import code
+from lort_hub.files import read_csv
+from lort_hub.hub.card_text import calibration_note, source_name
+from lort_hub.hub.head_file import HeadConfig
+
+
+def about_classifier(title: str, folder: Path, backbone: Backbone, record: dict[str, Any]) -> About:
+    """Describe a classifier for its page.
+
+    Args:
+        title: Title of the page.
+        folder: Its folder.
+        backbone: The model, with its class names.
+        record: Content of the head's config.json; {} if there is none.
+
+    Example:
+        >>> about_classifier("photos", Path("out"), *load_classifier("out"))  # doctest: +SKIP
+    """
+    names = backbone.class_names or ()
+    labels = [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names)]
+    counts = record.get("class_counts", [None] * len(names))
+    table, words = folder / "per_class.csv", ("name", "confused_with")
+    rows = read_csv(table, text=words) if table.exists() else [{}] * len(names)
+    facts = ("test_images", "confused_with", "confused_images")
+    classes = [
+        ClassFacts(label, count, **{name: row[name] for name in facts if row.get(name) is not None})
+        for label, count, row in zip(labels, counts, rows, strict=True)
+    ]
+    return About(title, describe(backbone, record), tuple(classes))
+
+
+def describe(backbone: Backbone, record: dict[str, Any]) -> str:
+    """Describe a model in Markdown: its source, and how good it is.
+
+    Args:
+        backbone: The model.
+        record: As in `about_classifier`.
+
+    Example:
+        >>> describe(*load_classifier("out"))  # doctest: +SKIP
+    """
+    classes = f"{len(backbone.weight):,} classes"
+    if "results" not in record:
+        return f"{classes}; there is no record of how it was made and how good it is."
+    config = HeadConfig.from_json(record)
+    name, method, test = source_name(config.backbone), config.head.method, config.scores
+    lines = [f"Backbone {code(name)}, method {code(method)}, data set {code(config.data.name)}, {classes}."]
+    lines += [
+        f"Balanced accuracy {100 * test.balanced_accuracy:.1f} % (n = {test.n:,} test images).",
+        calibration_note(config),
+    ]
+    return "\n\n".join(lines)
