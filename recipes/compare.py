@@ -129,8 +129,10 @@ def main() -> None:
         if found:
             own = [row for results in found for row in results.rows]
             right = {name: [results.right[name] for results in found] for name in found[0].right}
-            table = comparison_table(own, paired_tests(right, found[0].labels))
-            tables[cell] = "\n\n".join(filter(None, (table, describe_seeds(found), shift_table(own))))
+            table = comparison_table(own, paired_tests(right, found[0].labels)).to_markdown()
+            shifts = shift_table(own)
+            shown = (table, describe_seeds(found), shifts.to_markdown() if shifts else None)
+            tables[cell] = "\n\n".join(filter(None, shown))
             rows += own
     accelerator.end_training()
     if args.dry_run or not accelerator.is_main_process:

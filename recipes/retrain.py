@@ -177,6 +177,7 @@ def main() -> None:
             timing=timing,
             arguments=arguments,
             environment=environment(recorded_command()),
+            logits=fit.logits(task.test.x),
         )
     if args.report_to != "none":
         accelerator.log({k: v for k, v in reports[fit.method].to_json().items() if isinstance(v, float)})
