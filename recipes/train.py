@@ -126,9 +126,8 @@ def main() -> None:
             scheduler.step(epoch)
             train_mode(trained, args.tune)
             loss_sum = torch.zeros((), device=accelerator.device)
-            total = len(batches) * accumulation
-            shown = {"leave": False, "disable": not sys.stderr.isatty()}
-            for batch in tqdm(batches.epoch(epoch), total=total, **shown):
+            shown = {"total": len(batches) * accumulation, "leave": False, "disable": not sys.stderr.isatty()}
+            for batch in tqdm(batches.epoch(epoch), **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
                 targets = batch.labels.to(accelerator.device)
                 if args.mixup or args.cutmix:
@@ -183,7 +182,8 @@ def main() -> None:
             backbone=backbone,
             data=data,
             fit=fit,
-            reports={fit.method: report},
+            reports=report,
+            logits=logits,
             timing=timing,
             history=history,
             arguments=arguments,

@@ -62,7 +62,7 @@ def write_page(file: Path, page: str) -> None:
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "report.html"
-        >>> write_page(file, "\udcff.png")
+        >>> write_page(file, f"{chr(0xDCFF)}.png")
         >>> file.read_text()
         '?.png'
     """

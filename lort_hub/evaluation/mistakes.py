@@ -101,7 +101,7 @@ def find_mistakes(
     classes: int = 12,
     confusions: int = 12,
     confident: int = 24,
-    examples: int = 4,
+    examples: int = 3,
 ) -> Mistakes:
     """Find the worst classes, the most frequent confusions and the most confident mistakes.
 

@@ -166,11 +166,11 @@ def plot_tail(file: File, class_counts: Sequence[int], thresholds: Sequence[int]
     _save(figure, axes, file)
 
 
-def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
+def plot_comparison(file: File, rows: Sequence[ResultRow]) -> None:
     """Plot the balanced accuracy of each method: a panel for each data cell, a dot for each seed.
 
     Args:
-        path: The PNG file.
+        file: As in `plot_accuracy`.
         rows: Rows of the comparison.
 
     Example:
@@ -187,7 +187,8 @@ def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
     """
     cells = list(dict.fromkeys(row.cell or "" for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure = Figure(figsize=(2 + 4 * len(cells), 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
+    width = 2 + 4 * len(cells) if isinstance(file, Path) else 5
+    figure = Figure(figsize=(width, 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
     for axes, cell in zip(figure.subplots(1, len(cells), squeeze=False, sharey=True)[0], cells, strict=True):
         for place, method in enumerate(methods):
             scores = [
@@ -198,10 +199,12 @@ def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
             axes.scatter(np.mean(scores), place, s=60, marker="|", color=color)
         axes.set_yticks(range(len(methods)), [_plain(method) for method in methods])
         axes.grid(axis="y", linewidth=0.3)
-        axes.set(xlabel="balanced test accuracy, %", title=_plain(cell))
+        axes.set(xlabel="balanced test accuracy, %")
         axes.spines[["top", "right"]].set_visible(False)
+        if isinstance(file, Path):
+            axes.set_title(_plain(cell))
     figure.axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.savefig(path, metadata={"Software": None})
+    _write(figure, file)
 
 
 def plot_study(path: Path, name: str, rows: Sequence[ResultRow]) -> None:
@@ -251,8 +254,13 @@ def _save(figure: Figure, axes: Axes, file: File, title: str = "", pad: float | 
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, loc="best")
-    if isinstance(file, Path):
+    if isinstance(file, Path):  # a page has a text of its own above it
         axes.set_title(title, pad=pad)
+    _write(figure, file)
+
+
+def _write(figure: Figure, file: File) -> None:
+    if isinstance(file, Path):
         figure.savefig(file, metadata={"Software": None})
         return
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lort_hub"}):

@@ -15,6 +15,7 @@ from lort_hub.evaluation.mistakes import Mistakes, find_mistakes
 from lort_hub.evaluation.plots import plot_accuracy, plot_reliability
 from lort_hub.evaluation.report import Report
 from lort_hub.evaluation.tables import GROUPS, Table
+from lort_hub.records import Environment
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 COLUMNS = {
@@ -51,12 +52,35 @@ class Facts:
     Attributes:
         title: Heading of the section.
         rows: Name and text of each line.
+        command: A command above them.
         table: A table below them.
     """
 
     title: str
     rows: tuple[tuple[str, str], ...]
+    command: str | None = None
     table: Table | None = None
+
+
+def how_to_repeat(environment: Environment, rows: Sequence[tuple[str, str]] = ()) -> Facts:
+    """List what it takes to do a run again: its command, the software, and more.
+
+    Args:
+        environment: Software of the run.
+        rows: Further lines, such as those of the data; a line without text is left out.
+
+    Example:
+        >>> facts = how_to_repeat(Environment("lort-hub retrain", None, "3.12.1", {"torch": "2.9"}))
+        >>> facts.command, facts.rows
+        ('lort-hub retrain', (('Python', '3.12.1'), ('versions', 'torch 2.9')))
+    """
+    software = [
+        ("Python", environment.python),
+        ("versions", ", ".join(f"{name} {version}" for name, version in environment.versions.items())),
+        ("commit of the recipe", environment.git_revision or ""),
+    ]
+    known = tuple(row for row in (*rows, *software) if row[1])
+    return Facts("How to make it again", known, command=environment.command)
 
 
 def render_report(

@@ -7,7 +7,7 @@ from torch import Tensor
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.report import MetricsRecord
-from lort_hub.evaluation.report_page import Facts, Tested, render_report
+from lort_hub.evaluation.report_page import Facts, Tested, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
 from lort_hub.heads.methods import STACK, class_mix
 from lort_hub.hub.card_text import source_name
@@ -74,7 +74,7 @@ def _chosen(metrics: MetricsRecord, run: RunRecord) -> Facts:
     if metrics.baseline and run.baseline:
         rows.append(("compared with", f"{run.baseline.name}: {run.baseline.note}"))
     rows.append(("test images", "had no part in any choice"))
-    return Facts("What was chosen, and why", tuple(rows), _candidates(metrics, run))
+    return Facts("What was chosen, and why", tuple(rows), table=_candidates(metrics, run))
 
 
 def _words(name: str) -> str:
@@ -114,26 +114,22 @@ def _candidates(metrics: MetricsRecord, run: RunRecord) -> Table | None:
 
 def _reproduce(run: RunRecord) -> Facts:
     """The command, the software, the data and their checksums."""
-    environment, backbone, data = run.environment, run.backbone, run.data
-    at = f" at revision {backbone.revision}" if backbone.revision else ""
+    backbone, data = run.backbone, run.data
+    of_backbone = f" at revision {backbone.revision}" if backbone.revision else ""
+    of_data = f" at revision {data.revision}" if data.revision else ""
+    of_cut = "" if data.subset_seed is None else f" with seed {data.subset_seed}"
     rows = [
-        ("command", environment.command or "none: made in Python, with lort_hub.save_output"),
-        ("seed", str(run.arguments["seed"]) if "seed" in run.arguments else ""),
-        ("versions", ", ".join(f"{name} {version}" for name, version in environment.versions.items())),
-        ("Python", environment.python),
-        ("commit of the recipe", environment.git_revision or ""),
-        ("backbone", f"{backbone.source}{at}, sha256 {backbone.sha256}"),
-        ("data", f"{data.dataset}{f' at revision {data.revision}' if data.revision else ''}"),
-        ("cut", f"imbalance {data.imbalance}, subset {data.subset}{_seeded(data.subset_seed)}"),
+        ("seed", str(run.arguments.get("seed", ""))),
+        ("backbone", f"{backbone.source}{of_backbone}, sha256 {backbone.sha256}"),
+        ("data", f"{data.dataset}{of_data}"),
+        ("cut", f"imbalance {data.imbalance}, subset {data.subset}{of_cut}"),
         ("training images", f"{sum(data.class_counts):,} of '{data.train_split}', sha256 {data.fingerprint}"),
         ("test images", f"'{data.test_split}', sha256 {data.test_fingerprint}"),
         ("left out", f"{len(data.left_out)} images that cannot be decoded" if data.left_out else ""),
     ]
-    return Facts("How to make it again", tuple(row for row in rows if row[1]))
-
-
-def _seeded(seed: int | None) -> str:
-    return "" if seed is None else f" with seed {seed}"
+    if run.environment.command is None:
+        rows.insert(0, ("made", "in Python, with lort_hub.save_output"))
+    return how_to_repeat(run.environment, rows)
 
 
 def _about_data(run: RunRecord) -> list[str]:
