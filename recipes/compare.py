@@ -19,7 +19,6 @@ from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.tracking import track_output
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
@@ -75,9 +74,10 @@ def main() -> dict[str, Any] | None:
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
     from lort_hub.data.overlap import write_duplicates
+    from lort_hub.evaluation.comparison_page import ComparedCell, render_comparison
+    from lort_hub.evaluation.html import write_page
     from lort_hub.evaluation.plots import plot_comparison
-    from lort_hub.evaluation.significance import paired_tests
-    from lort_hub.evaluation.tables import comparison_table, shift_table
+    from lort_hub.evaluation.report_page import how_to_repeat
     from lort_hub.files import write_csv, write_json
     from lort_hub.heads.task import RetrainingTask
 
@@ -95,7 +95,7 @@ def main() -> dict[str, Any] | None:
         kept = partial_results_folder(args.output_dir, arguments)
     if args.report_to != "none" and not args.dry_run:
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
-    rows, tables, noted = list[ResultRow](), dict[str, str](), set[str]()
+    rows, cells, noted = list[ResultRow](), list[ComparedCell](), set[str]()
     duplicates: list[Duplicate] = []
     for number, imbalance in enumerate(cuts):
         found = []
@@ -132,8 +132,7 @@ def main() -> dict[str, Any] | None:
         if found:
             own = [row for results in found for row in results.rows]
             right = {name: [results.right[name] for results in found] for name in found[0].right}
-            table = comparison_table(own, paired_tests(right, found[0].labels))
-            tables[cell] = "\n\n".join(filter(None, (table, describe_seeds(found), shift_table(own))))
+            cells.append(ComparedCell.of(cell, own, right, found[0].labels, describe_seeds(found)))
             rows += own
     if args.dry_run or not accelerator.is_main_process:
         return {"plan": plan} if args.dry_run else None
@@ -143,10 +142,12 @@ def main() -> dict[str, Any] | None:
     ):
         write_duplicates(staged, duplicates)
         write_csv(staged / "results.csv", [row.to_csv() for row in rows])
-        text = "\n\n".join(f"## {escape(cell)}\n\n{table}" for cell, table in tables.items())
+        text = "\n\n".join(cell.to_markdown() for cell in cells)
         (staged / "results.md").write_text(f"{text}\n", encoding="utf-8")
         plot_comparison(staged / "comparison.png", rows)
-        record = {"arguments": arguments, "environment": environment(recorded_command()).to_json()}
+        made_with = environment(recorded_command())
+        write_page(staged / "report.html", render_comparison(cells, [how_to_repeat(made_with)]))
+        record = {"arguments": arguments, "environment": made_with.to_json()}
         write_json(staged / "run.json", {**record, "timing": log.seconds})
         log.write(staged)
     shutil.rmtree(kept)

@@ -176,6 +176,7 @@ def main() -> dict[str, Any] | None:
             log=log,
             arguments=arguments,
             environment=environment(recorded_command()),
+            logits=fit.logits(task.test.x),
         )
     track_results(accelerator, reports, args.output_dir / "plots")
 

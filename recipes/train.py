@@ -184,6 +184,7 @@ def main() -> dict[str, Any] | None:
             data=data,
             fit=fit,
             reports=reports,
+            logits=logits,
             log=log,
             history=history,
             arguments=arguments,

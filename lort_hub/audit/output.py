@@ -12,7 +12,7 @@ from typing import Any
 from lort_hub.audit.collect import Audit
 from lort_hub.audit.record import AuditRecord, LabelCounts, Place
 from lort_hub.data.dataset import BadImageError
-from lort_hub.evaluation.html import data_address, render_page, thumbnail
+from lort_hub.evaluation.html import data_address, render_page, thumbnail, write_page
 from lort_hub.evaluation.plots import plot_tail
 from lort_hub.files import atomic_folder, write_csv, write_json
 from lort_hub.records import Environment
@@ -103,7 +103,7 @@ def write_audit(
     """
     page = _page(audit, record)
     with atomic_folder(folder, overwrite=overwrite) as staged:
-        (staged / "audit.html").write_text(page, encoding="utf-8", errors="replace")
+        write_page(staged / "audit.html", page)
         write_json(staged / "audit.json", record.to_json())
         if log:
             log.write(staged)

@@ -12,6 +12,8 @@ from PIL import Image
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL = 96
 """Longest side of a thumbnail in pixels: 2 to 9 KB as JPEG."""
+TINY = 32
+"""Longest side of a picture that JPEG would blur."""
 
 
 def render_page(template: Path, **values: Any) -> str:
@@ -38,7 +40,33 @@ def render_page(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"shorten": shorten}
     return environment.get_template(template.name).render(**values)
+
+
+def shorten(text: str, length: int = 60, *, end: bool = False) -> str:
+    """Shorten a long name: its start stays, or its end.
+
+    Example:
+        >>> shorten("a long name", 7), shorten("a long name", 7, end=True)
+        ('a long…', '…g name')
+    """
+    if len(text) <= length:
+        return text
+    return f"…{text[1 - length :]}" if end else f"{text[: length - 1]}…"
+
+
+def write_page(file: Path, page: str) -> None:
+    """Write a page; half a character, of a file name that is no UTF-8, becomes a question mark.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "report.html"
+        >>> write_page(file, f"{chr(0xDCFF)}.png")
+        >>> file.read_text()
+        '?.png'
+    """
+    file.write_text(page, encoding="utf-8", errors="replace")
 
 
 def thumbnail(image: Image.Image) -> str:
@@ -51,6 +79,9 @@ def thumbnail(image: Image.Image) -> str:
     image = image.convert("RGB")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
+    if max(image.size) <= TINY:
+        image.save(buffer, "PNG")
+        return data_address(buffer.getvalue(), "image/png")
     image.save(buffer, "JPEG", quality=70, optimize=True)
     return data_address(buffer.getvalue(), "image/jpeg")
 

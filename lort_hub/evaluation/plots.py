@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -15,6 +16,11 @@ from lort_hub.evaluation.report import Number, Report, ResultRow
 from lort_hub.heads.methods import CHOICES
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#888888", "#009E73"
+BETWEEN = ((GREEN, ":"), (ORANGE, "-."), ("#CC79A7", (0, (6, 2))), ("#000000", (0, (1, 1))))
+"""Colours and dashes of the heads between the first and the last."""
+RASTERED = 500
+"""Classes above which their dots in an SVG are a picture, which keeps it small."""
+File = Path | BinaryIO
 
 
 def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str, Report]) -> None:
@@ -35,15 +41,44 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
         ['logits_magnitude.png', 'per_class_accuracy.png', 'reliability.png']
     """
     folder.mkdir(parents=True, exist_ok=True)
-    counts = np.asarray(class_counts)
-    colors = [GREY, *[GREEN] * (len(reports) - 2), BLUE][-len(reports) :]
-    named = list(zip(reports.items(), colors, strict=True))
+    plot_accuracy(folder / "per_class_accuracy.png", class_counts, reports)
+    plot_magnitude(folder / "logits_magnitude.png", class_counts, reports)
+    plot_reliability(folder / "reliability.png", reports)
 
-    figure, axes = _figure()
-    for (name, report), color in named:
-        accuracy = 100 * _defined(report.per_class_accuracy)
-        axes.scatter(counts, accuracy, s=14, color=color, alpha=0.45, linewidths=0)
-        axes.plot(*_trend(counts, accuracy), color=color, linewidth=2, label=_plain(name))
+
+def plot_accuracy(file: File, class_counts: Sequence[int] | None, reports: Mapping[str, Report]) -> None:
+    """Plot the accuracy of each class against its training images, or from the lowest to the highest.
+
+    Args:
+        file: Where to write it: a PNG file, or a stream for an SVG of half the width.
+        class_counts: Training images (K,); None where nobody knows them.
+        reports: As in `write_plots`.
+
+    Example:
+        >>> import io
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
+        >>> file = io.BytesIO()
+        >>> plot_accuracy(file, [200, 5], {"lort": report})
+        >>> b"</svg>" in file.getvalue()
+        True
+    """
+    figure, axes = _figure(file)
+    if class_counts is None:
+        for (name, report), style in _styled(reports):
+            accuracy = np.sort(100 * _defined(report.per_class_accuracy))
+            axes.plot(np.arange(1, len(accuracy) + 1), accuracy, **style, label=_plain(name))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(ylim=(-3, 103), xlabel="class, the lowest accuracy first", ylabel="test accuracy, %")
+        _save(figure, axes, file, "Accuracy of each class")
+        return
+    counts = np.maximum(np.asarray(class_counts), 1)
+    many, unseen = len(counts) > RASTERED, np.asarray(class_counts) == 0
+    for (name, report), style in _styled(reports):
+        accuracy = np.where(unseen, np.nan, 100 * _defined(report.per_class_accuracy))
+        color = style["color"]
+        axes.scatter(counts, accuracy, s=14, color=color, alpha=0.45, linewidths=0, rasterized=many)
+        axes.plot(*_trend(counts, accuracy), **style, label=_plain(name))
     axes.update_datalim([(counts.min(), 0), (counts.max(), 100)])  # classes without a test image too
     _mark_groups(axes, counts, next(iter(reports.values())).thresholds)
     axes.set_xscale("log")
@@ -51,36 +86,57 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(-3, 103), xlabel="training images of the class", ylabel="test accuracy, %")
-    axes.set_title("Accuracy of each class (dots) and its trend over class size", pad=18)
-    _save(figure, axes, folder / "per_class_accuracy.png")
+    _save(figure, axes, file, "Accuracy of each class (dots) and its trend over class size", pad=18)
 
-    figure, axes = _figure()
-    order = np.argsort(-counts, kind="stable")
-    for (name, report), color in named:
+
+def plot_magnitude(file: File, class_counts: Sequence[int], reports: Mapping[str, Report]) -> None:
+    """Plot the logits magnitude of each class, relative to its mean.
+
+    Args:
+        file: As in `plot_accuracy`.
+        class_counts: Training images (K,).
+        reports: As in `write_plots`.
+
+    Example:
+        >>> plot_magnitude(Path("logits_magnitude.png"), [200, 5], reports)  # doctest: +SKIP
+    """
+    figure, axes = _figure(file)
+    order = np.argsort(-np.asarray(class_counts), kind="stable")
+    for (name, report), style in _styled(reports):
         magnitude = _defined(report.logits_magnitude.per_class)[order]
         mean = magnitude[np.isfinite(magnitude)].mean() if np.isfinite(magnitude).any() else np.nan
-        label = f"{_plain(name)} (mean {mean:.3g})"
-        axes.plot(magnitude / mean, color=color, linewidth=1.5, label=label)
+        axes.plot(magnitude / mean, **style, label=f"{_plain(name)} (mean {mean:.3g})")
     axes.axhline(1, color="black", linewidth=0.5)
     axes.set(xlabel="class, most training images first", ylabel="logits magnitude / its mean")
-    axes.set_title("Logits magnitude of each class, relative to its mean")
-    _save(figure, axes, folder / "logits_magnitude.png")
+    _save(figure, axes, file, "Logits magnitude of each class, relative to its mean")
 
-    figure, axes = _figure()
+
+def plot_reliability(file: File, reports: Mapping[str, Report]) -> None:
+    """Plot how often the top prediction is right against its probability.
+
+    Args:
+        file: As in `plot_accuracy`.
+        reports: As in `write_plots`.
+
+    Example:
+        >>> plot_reliability(Path("reliability.png"), reports)  # doctest: +SKIP
+    """
+    figure, axes = _figure(file)
     axes.plot([0, 100], [0, 100], color="black", linewidth=0.5)
-    for (name, report), color in named:
+    for (name, report), style in _styled(reports):
         samples, confidence, accuracy = np.asarray(report.calibration).T
         filled = samples > 0
         label = f"{_plain(name)} (ECE {100 * report.ece:.1f} %)"
-        axes.plot(100 * confidence[filled], 100 * accuracy[filled], color=color, linewidth=1, label=label)
+        axes.plot(100 * confidence[filled], 100 * accuracy[filled], **{**style, "linewidth": 1}, label=label)
         size = 10 + 150 * samples[filled] / samples.max()
-        axes.scatter(100 * confidence[filled], 100 * accuracy[filled], s=size, color=color, alpha=0.6)
+        axes.scatter(
+            100 * confidence[filled], 100 * accuracy[filled], s=size, color=style["color"], alpha=0.6
+        )
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="confidence, %", ylabel="accuracy, %")
-    axes.set_title("Reliability of the top prediction (dot area: share of the test images)")
-    _save(figure, axes, folder / "reliability.png")
+    _save(figure, axes, file, "Reliability of the top prediction (dot area: share of the test images)")
 
 
-def plot_tail(file: Path | BinaryIO, class_counts: Sequence[int], thresholds: Sequence[int]) -> None:
+def plot_tail(file: File, class_counts: Sequence[int], thresholds: Sequence[int]) -> None:
     """Plot the training images of each class as SVG, the largest class first.
 
     Args:
@@ -96,7 +152,7 @@ def plot_tail(file: Path | BinaryIO, class_counts: Sequence[int], thresholds: Se
         True
     """
     counts = np.sort(np.asarray(class_counts))[::-1]
-    figure, axes = _figure()
+    figure, axes = _figure(file)
     axes.fill_between(np.arange(len(counts) + 1), [*counts, counts[-1]], step="post", color=BLUE, linewidth=0)
     axes.set(xlabel="class, most training images first", ylabel="training images", xlim=(0, len(counts)))
     axes.set_yscale("log")
@@ -107,15 +163,14 @@ def plot_tail(file: Path | BinaryIO, class_counts: Sequence[int], thresholds: Se
         if counts[-1] < edge < counts[0]:
             axes.axhline(edge, color="black", linewidth=0.5, linestyle=":")
             axes.text(len(counts), edge, f"{name} {edge:,} ", ha="right", va="bottom", color=ORANGE)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    _save(figure, axes, file)
 
 
-def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
+def plot_comparison(file: File, rows: Sequence[ResultRow]) -> None:
     """Plot the balanced accuracy of each method: a panel for each data cell, a dot for each seed.
 
     Args:
-        path: The PNG file.
+        file: As in `plot_accuracy`.
         rows: Rows of the comparison.
 
     Example:
@@ -132,7 +187,8 @@ def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
     """
     cells = list(dict.fromkeys(row.cell or "" for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure = Figure(figsize=(2 + 4 * len(cells), 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
+    width = 2 + 4 * len(cells) if isinstance(file, Path) else 5
+    figure = Figure(figsize=(width, 1 + 0.25 * len(methods)), dpi=150, layout="constrained")
     for axes, cell in zip(figure.subplots(1, len(cells), squeeze=False, sharey=True)[0], cells, strict=True):
         for place, method in enumerate(methods):
             scores = [
@@ -143,10 +199,12 @@ def plot_comparison(path: Path, rows: Sequence[ResultRow]) -> None:
             axes.scatter(np.mean(scores), place, s=60, marker="|", color=color)
         axes.set_yticks(range(len(methods)), [_plain(method) for method in methods])
         axes.grid(axis="y", linewidth=0.3)
-        axes.set(xlabel="balanced test accuracy, %", title=_plain(cell))
+        axes.set(xlabel="balanced test accuracy, %")
         axes.spines[["top", "right"]].set_visible(False)
+        if isinstance(file, Path):
+            axes.set_title(_plain(cell))
     figure.axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.savefig(path, metadata={"Software": None})
+    _write(figure, file)
 
 
 def plot_study(path: Path, name: str, rows: Sequence[ResultRow]) -> None:
@@ -170,7 +228,7 @@ def plot_study(path: Path, name: str, rows: Sequence[ResultRow]) -> None:
         >>> path.exists()
         True
     """
-    figure, axes = _figure()
+    figure, axes = _figure(path)
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         varied = {key: value for key, value in row.chosen.items() if value is not None}
@@ -182,20 +240,39 @@ def plot_study(path: Path, name: str, rows: Sequence[ResultRow]) -> None:
     values = sorted({value for points in lines.values() for value, _ in points})
     if values[0] > 0 and values[-1] > 20 * values[0]:
         axes.set_xscale("log")
-    axes.set(xlabel=along, ylabel="balanced test accuracy, %", title=f"Study of {name}")
-    _save(figure, axes, path)
+    axes.set(xlabel=along, ylabel="balanced test accuracy, %")
+    _save(figure, axes, path, f"Study of {name}")
 
 
-def _figure() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+def _figure(file: File) -> tuple[Figure, Axes]:
+    size = (7, 4) if isinstance(file, Path) else (5, 3.8)  # of a page that a phone shows too
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     return figure, figure.subplots()
 
 
-def _save(figure: Figure, axes: Axes, path: Path) -> None:
+def _save(figure: Figure, axes: Axes, file: File, title: str = "", pad: float | None = None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, loc="best")
-    figure.savefig(path, metadata={"Software": None})
+    if isinstance(file, Path):  # a page has a text of its own above it
+        axes.set_title(title, pad=pad)
+    _write(figure, file)
+
+
+def _write(figure: Figure, file: File) -> None:
+    if isinstance(file, Path):
+        figure.savefig(file, metadata={"Software": None})
+        return
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lort_hub"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _styled(reports: Mapping[str, Report]) -> list[tuple[tuple[str, Report], dict[str, Any]]]:
+    """The reports, each with the colour and the dashes of its line."""
+    between = [BETWEEN[k % len(BETWEEN)] for k in range(len(reports) - 2)]
+    looks = [(GREY, "--"), *between, (BLUE, "-")][-len(reports) :]
+    styles = [{"color": color, "linestyle": dashes, "linewidth": 2} for color, dashes in looks]
+    return list(zip(reports.items(), styles, strict=True))
 
 
 def _defined(values: Sequence[Number]) -> Any:
@@ -203,7 +280,8 @@ def _defined(values: Sequence[Number]) -> Any:
 
 
 def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # matplotlib would read a formula
+    """A name to draw: matplotlib reads formulas between dollars, and SVG has no control characters."""
+    return "".join(c if c.isprintable() else " " for c in name).replace("$", r"\$")
 
 
 def _trend(counts: Any, accuracy: Any) -> tuple[Any, Any]:

@@ -1,8 +1,9 @@
-"""Render results as Markdown tables."""
+"""Render results as tables, most of them in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,24 @@ COMPARISON_COLUMNS = {
     "seconds": "seconds",
 }
 PERCENT = ("balanced_accuracy", "many", "medium", "few", "macro_f1", "ece")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table, as plain text.
+
+    Attributes:
+        header: Titles of the columns.
+        rows: Cells of each row; the first one names it.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_markdown(self) -> str:
+        """Render the table as Markdown; no cell holds a name that a user gave."""
+        lines = [self.header, ("---",) * len(self.header), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def results_table(reports: Mapping[str, Report | Scores]) -> str:
@@ -175,8 +194,8 @@ def result_row(report: Report, class_counts: Array | Tensor, **origin: Any) -> R
     )
 
 
-def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str, float]]) -> str:
-    """Render a Markdown table of methods: mean and spread over seeds, corrected p-values; rates in percent.
+def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str, float]]) -> Table:
+    """Build the table of methods: mean and spread over seeds, corrected p-values; rates in percent.
 
     Args:
         rows: Rows of one data cell.
@@ -186,18 +205,17 @@ def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str,
         >>> from lort_hub.evaluation.metrics import evaluate
         >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
         >>> row = result_row(report, np.array([200, 5]), method="ce", seed=0, seconds=0.1, chosen={})
-        >>> print(comparison_table([row], {"p vs best": {"ce": 1.0}}).splitlines()[2][:22])
-        | ce | 100.0 | 100.0 |
+        >>> comparison_table([row], {"p vs best": {"ce": 1.0}}).rows[0][:3]
+        ('ce', '100.0', '100.0')
     """
-    header = ["method", *COMPARISON_COLUMNS.values(), *tests, "chosen"]
-    lines = [header, ["---"] * len(header)]
+    lines = []
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
         cells = [_mean_cell([getattr(row, name) for row in own], name) for name in COMPARISON_COLUMNS]
         p_values = (column.get(method) for column in tests.values())
         cells += ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in p_values]
-        lines.append([method, *cells, "; ".join(dict.fromkeys(_settings(row.chosen) for row in own))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append((method, *cells, "; ".join(dict.fromkeys(_settings(row.chosen) for row in own))))
+    return Table(("method", *COMPARISON_COLUMNS.values(), *tests, "chosen"), tuple(lines))
 
 
 def study_table(rows: Sequence[ResultRow]) -> str:
@@ -222,8 +240,8 @@ def study_table(rows: Sequence[ResultRow]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shift_table(rows: Sequence[ResultRow]) -> str:
-    """Render a Markdown table of accuracy under shifted test priors; empty where no head was adapted.
+def shift_table(rows: Sequence[ResultRow]) -> Table | None:
+    """Build the table of accuracy under shifted test priors; None where no head was adapted.
 
     Args:
         rows: Rows of one data cell, whose heads were moved to their estimates of the priors.
@@ -234,20 +252,20 @@ def shift_table(rows: Sequence[ResultRow]) -> str:
         >>> report = evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5]))
         >>> row = result_row(report, np.array([200, 5]), method="ce", seed=0, seconds=0.1, chosen={})
         >>> found = {"uniform": 0.5, "uniform em": 0.6, "uniform bbse": 0.6, "uniform oracle": 0.7}
-        >>> print(shift_table([replace(row, shifted=found)]))
+        >>> print(shift_table([replace(row, shifted=found)]).to_markdown())
         | method | test prior | as is | EM | BBSE | oracle |
         | --- | --- | --- | --- | --- | --- |
         | ce | uniform | 50.0 | 60.0 | 60.0 | 70.0 |
     """
-    lines = [["method", "test prior", "as is", "EM", "BBSE", "oracle"], ["---"] * 6]
+    lines = []
     adapted = [row for row in rows if any(name.endswith(" oracle") for name in row.shifted)]
     for method in dict.fromkeys(row.method for row in adapted):
         own = [row.shifted for row in adapted if row.method == method]
         for prior in (name for name in own[0] if f"{name} oracle" in own[0]):
             names = (prior, *(f"{prior} {how}" for how in ("em", "bbse", "oracle")))
             cells = [f"{100 * np.mean([one[name] for one in own]):.1f}" for name in names]
-            lines.append([method, prior, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if adapted else ""
+            lines.append((method, prior, *cells))
+    return Table(("method", "test prior", "as is", "EM", "BBSE", "oracle"), tuple(lines)) if lines else None
 
 
 def _mean_cell(values: Sequence[Number], name: str) -> str:

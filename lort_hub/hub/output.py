@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from lort_hub import records
 from lort_hub.backbones.backbone import Backbone
@@ -17,6 +18,8 @@ from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.overlap import write_duplicates
 from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.evaluation.arrays import Array
+from lort_hub.evaluation.html import write_page
 from lort_hub.evaluation.plots import write_plots
 from lort_hub.evaluation.report import Confused, MetricsRecord, Report, Scores, SelectionRecord
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
@@ -25,6 +28,7 @@ from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
+from lort_hub.hub.page import render_run
 from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
 from lort_hub.run_log import RunLog
 
@@ -50,12 +54,14 @@ def save_output(
     environment: Environment | None = None,
     history: Sequence[dict[str, Any]] = (),
     log: RunLog | None = None,
+    logits: Array | Tensor | None = None,
 ) -> None:
     """Save a backbone with its re-trained head as a folder that plain timm or transformers loads.
 
     The folder holds the complete model, the head alone, metrics.json, per_class.csv, run.json, plots and the
     model card, and duplicates.csv where test images are training images too; `push_to_hub` publishes it. The
-    saved model is loaded again and its logits are compared. Where several processes run, call it on one.
+    page report.html has pictures of the test images, and is not published. The saved model is loaded again
+    and its logits are compared. Where several processes run, call it on one.
 
     Args:
         folder: Output folder.
@@ -70,10 +76,12 @@ def save_output(
         environment: Software of the run; None to collect it.
         history: One row for each epoch of stage 1.
         log: Log of the run, for the card and log.jsonl; the results are added to it.
+        logits: Logits (N, K) of the head on the test images of `data`, to show its mistakes in report.html.
 
     Raises:
         CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
-        ConfigError: The head is not linear, or does not fit the backbone, the data or the reports.
+        ConfigError: The head is not linear, or does not fit the backbone, the data, the reports or the
+            logits.
 
     Example:
         >>> import tempfile
@@ -96,7 +104,7 @@ def save_output(
     folder = Path(folder)
     reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
-    _check_parts(backbone, data, fit, reports)
+    _check_parts(backbone, data, fit, reports, logits)
     others = [name for name in reports if name != fit.method]
     baseline = others.pop(0) if others else None
     reports = {name: report for name, report in reports.items() if name != fit.method} | {
@@ -136,10 +144,17 @@ def save_output(
         if log:
             log.write(staged)
         write_plots(staged / "plots", run.data.class_counts, reports)
+        write_page(staged / "report.html", render_run(metrics, run, data.test, logits))
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
 
 
-def _check_parts(backbone: Backbone, data: LongTailedData, fit: Fit, reports: Mapping[str, Report]) -> None:
+def _check_parts(
+    backbone: Backbone,
+    data: LongTailedData,
+    fit: Fit,
+    reports: Mapping[str, Report],
+    logits: Array | Tensor | None,
+) -> None:
     expected = (data.num_classes, backbone.num_features)
     if tuple(fit.weight.shape) != expected:
         raise ConfigError(
@@ -161,6 +176,11 @@ def _check_parts(backbone: Backbone, data: LongTailedData, fit: Fit, reports: Ma
                 f"The report of '{name}' is on {len(report.per_class_accuracy)} classes, expected "
                 f"{data.num_classes}."
             )
+    if logits is not None and tuple(logits.shape) != (len(data.test), data.num_classes):
+        raise ConfigError(
+            f"`logits` have the shape {tuple(logits.shape)}, expected {(len(data.test), data.num_classes)}: "
+            "those of the test images of `data`, in their order."
+        )
 
 
 def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def test_table_is_in_percent_with_mean_and_spread_over_seeds():
         for accuracy, nll, many in numbers
     ]
     rows.append(row_of(method="lort", chosen={"method": "las", "label_aware": False}))
-    header, _, ce, lort = cells(comparison_table(rows, {"p vs ce": {"lort": 0.0304}}))
+    header, _, ce, lort = cells(comparison_table(rows, {"p vs ce": {"lort": 0.0304}}).to_markdown())
     got = dict(zip(header, ce, strict=True))
     assert header[0] == "method"
     assert got["balanced"] == "55.0 ± 5.6"  # std of 50, 54, 61 with N - 1: sqrt(31)

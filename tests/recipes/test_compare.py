@@ -40,7 +40,8 @@ def task():
 def test_a_row_for_every_method_with_the_columns_promised(compared):
     out, said = compared
     files = sorted(path.name for path in out.iterdir())
-    assert files == ["comparison.png", "log.jsonl", "results.csv", "results.md", "run.json"]
+    names = ["comparison.png", "log.jsonl", "report.html", "results.csv", "results.md", "run.json"]
+    assert files == names
     rows = {row["method"]: row for row in rows_of(out)}
     assert list(rows) == ["ce", "ncm", "lort", "auto"]
     for row in rows.values():
