@@ -118,6 +118,7 @@ class RunArguments(InputArguments):
     """Flags of the recipes that load a backbone and data and write an output folder."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {**InputArguments.RANGES, "seed": (0, inf)}
+    SEVERAL_PROCESSES: ClassVar[bool] = True
 
     backbone: str = flag(
         "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
@@ -174,6 +175,7 @@ def parse_arguments(
     *,
     first_word: str | None = None,
     json: bool = False,
+    more_words: str | None = None,
 ) -> T:
     """Parse a recipe's flags; the command line wins over the YAML file of `--config`.
 
@@ -183,6 +185,7 @@ def parse_arguments(
         description: Text of `--help`.
         first_word: Name of the flag that the first word is the value of, where it is no flag.
         json: Whether the recipe has a result for `--json`.
+        more_words: Name of the flag that the words after it are values of.
 
     Returns:
         The filled dataclass.
@@ -200,11 +203,14 @@ def parse_arguments(
     from transformers import HfArgumentParser
 
     recipe = Path(sys.argv[0]).stem
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not issubclass(kind, RunArguments):
+    several = getattr(kind, "SEVERAL_PROCESSES", False)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several:
         raise ConfigError(f"{recipe} runs as one process; leave out --num-processes, or the launcher.")
     argv = list(sys.argv[1:] if argv is None else argv)
     if first_word and argv and not argv[0].startswith("-"):
-        argv = [f"--{first_word}", *argv]
+        first, *rest = argv
+        named = [f"--{more_words}"] if more_words and rest and not rest[0].startswith("-") else []
+        argv = [f"--{first_word}", first, *named, *rest]
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     argv = [
         part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])
@@ -227,7 +233,7 @@ def parse_arguments(
     if json:
         text = "Print the result as one JSON object on stdout, and all else on stderr."
         parser.add_argument(JSON_FLAG, action="store_true", help=text)
-    if LORT_HUB_COMMAND in os.environ and issubclass(kind, RunArguments):
+    if LORT_HUB_COMMAND in os.environ and several:
         parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU.")
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, return_remaining_strings=True, look_for_args_file=False

@@ -43,19 +43,31 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         >>> make_accelerator(RunArguments(mixed_precision="no")).num_processes
         1
     """
-    from accelerate import Accelerator
-
     report_to = None if arguments.report_to == "none" else arguments.report_to
     if report_to and find_spec(report_to) is None:
         raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
-    accelerator = Accelerator(
-        cpu="LOCAL_RANK" in os.environ and gpu_count() == 0,
-        mixed_precision=arguments.mixed_precision,
-        log_with=report_to,
-        project_dir=str(logs),
-        **options,
-    )
+    return join_processes(arguments.mixed_precision, log_with=report_to, project_dir=str(logs), **options)
+
+
+def join_processes(mixed_precision: str | None = None, **options: Any) -> Accelerator:
+    """Join this process with the others that the launcher started.
+
+    Args:
+        mixed_precision: no, bf16 or fp16; None for that of `accelerate launch`.
+        options: Further options of `Accelerator`.
+
+    Raises:
+        ConfigError: Several processes were started that Accelerate does not connect.
+
+    Example:
+        >>> join_processes().num_processes
+        1
+    """
+    from accelerate import Accelerator
+
+    on_cpu = "LOCAL_RANK" in os.environ and gpu_count() == 0
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, **options)
     reuse_freed_memory()
     use_idle_cores()
     world = int(os.environ.get("WORLD_SIZE", "1"))

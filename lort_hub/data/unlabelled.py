@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ import numpy as np
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import kind_of
-from lort_hub.data.image_folder.tree import list_pictures, printable
+from lort_hub.data.image_folder.tree import is_picture, list_pictures, printable
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import digits
 from lort_hub.data.request import Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.errors import DatasetError, did_you_mean
+from lort_hub.files import missing_path
 
 if TYPE_CHECKING:
     import datasets
@@ -25,17 +27,19 @@ UNLABELLED = "unlabelled"
 """Name of the one class of images whose class nobody knows."""
 
 
-def load_unlabelled(spec: str, *, split: str | None = None, image_column: str | None = None) -> ImageSplit:
+def load_unlabelled(
+    spec: str | Sequence[str], *, split: str | None = None, image_column: str | None = None
+) -> ImageSplit:
     """Load images for their pixels alone; labels that there may be are not read.
 
     Args:
-        spec: A folder of pictures at any depth, a table with a column of images, or what else
-            `load_long_tailed` takes.
+        spec: A folder of pictures at any depth, a picture, a table with a column of images, or what else
+            `load_long_tailed` takes; or several folders and pictures.
         split: Name of the split, where there are several.
         image_column: Column of the images; None to find it by its type.
 
     Returns:
-        The images, all of one class.
+        The images, all of one class; those of folders in the order of their names, each file once.
 
     Raises:
         DatasetError: There are no images, or several splits.
@@ -46,18 +50,24 @@ def load_unlabelled(spec: str, *, split: str | None = None, image_column: str | 
         >>> len(images), images.class_names
         (500, ('unlabelled',))
     """
-    found = parse_spec(spec)
-    splits = _open(found, Request(spec, configuration=found.configuration, image_column=image_column))
+    specs = [spec] if isinstance(spec, str) else spec
+    source = specs[0] if len(specs) == 1 else f"{len(specs):,} inputs"
+    if pictures := _pictures(specs):
+        splits = {UNLABELLED: _rows(pictures)}
+    else:
+        found = parse_spec(source)
+        request = Request(source, configuration=found.configuration, image_column=image_column)
+        splits, source = _open(found, request), found.source
     name = split if split is None or split in splits else kind_of(split)
     if name is None and len(splits) == 1:
         name = next(iter(splits))
     if name not in splits:
         what = f"has no split '{split}'.{did_you_mean(split, splits)}" if split else "has several splits."
-        raise DatasetError(f"'{spec}' {what}\nName one of them with `split`: {', '.join(splits)}.")
+        raise DatasetError(f"'{source}' {what}\nName one of them with `split`: {', '.join(splits)}.")
     rows = splits[name]
     if not len(rows):
-        raise DatasetError(f"Split '{name}' of '{spec}' holds no image.")
-    return _as_split(rows, find_image_column(rows, image_column), name, found.source)
+        raise DatasetError(f"Split '{name}' of '{source}' holds no image.")
+    return _as_split(rows, find_image_column(rows, image_column), name, source)
 
 
 def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
@@ -66,18 +76,26 @@ def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
         return digits()
     if found.repo_id:
         return open_hub(found.repo_id, found.revision, request)[0].splits
-    if path.is_dir() and (pictures := _pictures(path)):
-        return {UNLABELLED: _rows(pictures)}
     return (open_any if path.is_dir() else open_file)(path, request).splits
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Paths of all pictures in a folder and below it, in the order of their names."""
-    return [
-        str(Path(below.path) / name)
-        for below in list_pictures(str(folder)).below()
-        for name in below.pictures
-    ]
+def _pictures(specs: Sequence[str]) -> list[str]:
+    """Paths of the pictures, and of all in the folders; none where one spec is something else."""
+    paths = dict[str, None]()
+    for spec in specs:
+        path = Path(spec.removeprefix("file://")).expanduser()
+        if path.is_dir():
+            inside = list_pictures(str(path)).below()
+            found = [str(Path(below.path) / name) for below in inside for name in below.pictures]
+        else:
+            found = [str(path)] if path.is_file() and is_picture(str(path)) else []
+        if not found and len(specs) > 1:
+            what = f"'{spec}' holds no picture." if path.exists() else missing_path(path, spec, "images")
+            raise DatasetError(
+                f"{what}\nWhere several inputs are given, each is a picture or a folder of pictures."
+            )
+        paths |= dict.fromkeys(found)
+    return list(paths)
 
 
 def _rows(paths: list[str]) -> datasets.Dataset:

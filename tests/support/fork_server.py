@@ -27,7 +27,7 @@ LIBRARIES += ("scipy.stats", "sklearn.datasets", "sklearn.metrics", "timm.optim"
 LIBRARIES += ("matplotlib.figure", "transformers.hf_argparser", "PIL.Image")
 SECONDS = 300
 FILE_OPERATIONS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
-KEPT = ("-training", "-unfinished")
+KEPT = ("-training", "-unfinished", ".parts")
 """Ends of the names of folders whose file operations are counted."""
 
 

@@ -204,12 +204,23 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
         return HIDDEN
     if not _leads_to(entry.is_file):
         return BROKEN_LINK if entry.is_symlink() else NO_IMAGE
-    extension = extension_of(entry.name)
-    if extension in USUAL or (extension not in CAMERA_RAW and _is_opened(entry.path, extension)):
+    if is_picture(entry.path):
         return None
+    extension = extension_of(entry.name)
     if extension in HEIF:
         return HEIF_NOT_OPENED
     return NOT_OPENED if extension in PICTURE_TYPES else NO_IMAGE
+
+
+def is_picture(path: str) -> bool:
+    """Tell whether a file is a picture: by a usual extension, else by whether Pillow opens it.
+
+    Example:
+        >>> is_picture("photo.JPG"), is_picture("/nonexistent/photo")
+        (True, False)
+    """
+    extension = extension_of(path)
+    return extension in USUAL or (extension not in CAMERA_RAW and _is_opened(path, extension))
 
 
 def is_output(path: str) -> bool:

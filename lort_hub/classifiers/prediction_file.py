@@ -1,0 +1,101 @@
+"""Write predictions as CSV, JSON lines or parquet, a part of them at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lort_hub.errors import ConfigError, did_you_mean
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First letters of cells that spreadsheets may run."""
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file whose extension names no format of predictions.
+
+    Raises:
+        ConfigError: The message lists those that do.
+
+    Example:
+        >>> check_format(Path("predictions.parquet"))
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(
+            f"`output` is {path}: there is no format '{path.suffix}'.{did_you_mean(path.suffix, WRITERS)}\n"
+            f"Expected a file that ends in {', '.join(WRITERS)}."
+        )
+
+
+def write_predictions(path: Path, tables: Iterator[pa.Table]) -> None:
+    r"""Write tables of predictions one after the other, in the format that the extension names.
+
+    Args:
+        path: The file, which ends in .csv, .jsonl or .parquet.
+        tables: At least one, all of the same columns.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "predictions.csv"
+        >>> write_predictions(path, iter([pa.table({"file": ["a.jpg"], "class_1": ["ant"]})]))
+        >>> path.read_text()
+        'file,class_1\na.jpg,ant\n'
+    """
+    WRITERS[path.suffix.lower()](path, tables)
+
+
+def _write_csv(path: Path, tables: Iterator[pa.Table]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, table in enumerate(tables):
+            if number == 0:
+                writer.writerow(table.column_names)
+            columns = [_cells(name, table[name]) for name in table.column_names]
+            writer.writerows(zip(*columns, strict=True))
+
+
+def _cells(name: str, column: pa.ChunkedArray) -> list[Any]:
+    values = _values(column)
+    if not pa.types.is_string(column.type):
+        return values
+    guard = "./" if name == "file" else "'"  # ./=1.jpg is the same file as =1.jpg
+    return [f"{guard}{value}" if value and value.startswith(FORMULA) else value for value in values]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values of a column; probabilities have six digits."""
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_floating(column.type):
+        return values
+    return [None if value is None else float(f"{value:.6g}") for value in values]
+
+
+def _write_jsonl(path: Path, tables: Iterator[pa.Table]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            columns = [_values(table[name]) for name in table.column_names]
+            for row in zip(*columns, strict=True):
+                values = dict(zip(table.column_names, row, strict=True))
+                file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: Path, tables: Iterator[pa.Table]) -> None:
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[Path, Iterator[pa.Table]], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
+"""Writer of each format, by the extension of its files."""

@@ -1,0 +1,121 @@
+"""Predict the classes of images: a folder at any depth, picture files, a table or a data set, into one file.
+
+lort-hub predict out/photos ./unsorted --output predictions.csv
+lort-hub predict user/name a.jpg b.jpg --output predictions.jsonl --top-k 3
+lort-hub predict out/photos ./unsorted --output predictions.csv --min-confidence 0.8 --sort-into ./sorted
+
+A run that was killed goes on with --resume. --sort-into copies; no image is moved, and no file replaced.
+"""
+
+import json
+import os
+import sys
+import time
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.runtime import join_processes, run
+from lort_hub.errors import ConfigError
+
+
+@dataclass
+class Arguments:
+    """Flags of this recipe."""
+
+    SEVERAL_PROCESSES: ClassVar[bool] = True
+
+    model: str = field(metadata={"help": "Output folder or org/name[@revision]; the first word, too."})
+    images: list[str] = field(
+        metadata={"help": "Folders of pictures, pictures, or a table or data set; the words after it, too."}
+    )
+    output: Path = flag(Path("predictions.csv"), "File to write: .csv, .jsonl or .parquet.")
+    top_k: int = flag(5, "Classes to list of each image, the likeliest first.")
+    split: str | None = flag(None, "Split of the images, where there are several.")
+    image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    sort_into: Path | None = flag(None, "Folder to copy the images into, by class; not there yet, or empty.")
+    min_confidence: float = flag(0.0, "Probability below which an image is sorted into the folder 'unsure'.")
+    resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
+    overwrite: bool = flag(False, "Replace the output file; with --resume, that of the interrupted run.")
+    json: bool = flag(False, "Print a summary as JSON to stdout, and all else to stderr.")
+    batch_size: int = flag(64, "Images in a batch, in each process.")
+    num_workers: int = flag(
+        min(4, os.cpu_count() or 1), "Threads or processes that decode images, for each process."
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
+        None, "Precision of the model (default: that of accelerate launch, or no)."
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what can be known to be wrong before anything is loaded."""
+        for name, least in {"top_k": 1, "batch_size": 1, "num_workers": 0}.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
+        if not 0 <= self.min_confidence <= 1:
+            raise ConfigError(f"`min_confidence` is {self.min_confidence}, expected a probability, 0 to 1.")
+        if self.min_confidence and not self.sort_into:
+            raise ConfigError("`min_confidence` has no effect without `sort_into`; give a folder.")
+
+
+def main() -> None:
+    """Load the model, predict the images part by part, write the file, and sort copies of the images."""
+    args = parse_arguments(Arguments, description=__doc__, first_word="model", more_words="images")
+    with redirect_stdout(sys.stderr if args.json else sys.stdout):
+        summary = predict(args)
+    if args.json and summary is not None:
+        print(json.dumps(summary))
+
+
+def predict(args: Arguments) -> dict[str, Any] | None:
+    """Predict the images; return the summary of the main process, None of the others."""
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from lort_hub.classifiers.load import load_classifier
+    from lort_hub.classifiers.predict import predict_parts, prediction_plan
+    from lort_hub.classifiers.prediction_file import check_format
+    from lort_hub.classifiers.prediction_parts import PredictionParts, is_finished
+    from lort_hub.classifiers.predictions import distinct_names, summarise
+    from lort_hub.classifiers.sort_into import check_sort_folder, sort_into
+    from lort_hub.data.unlabelled import load_unlabelled
+    from lort_hub.features.distributed import Processes, fail_together
+
+    check_format(args.output)
+    accelerator = join_processes(args.mixed_precision)
+    processes, started = Processes.of(accelerator), time.perf_counter()
+    how = {"resume": args.resume, "overwrite": args.overwrite}
+    with fail_together(processes):
+        if is_finished(args.output, **how):
+            accelerator.print(f"{args.output} is finished; nothing to do.")
+            return None
+        is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
+        if not is_sorted and accelerator.is_main_process:
+            check_sort_folder(args.sort_into, args.images)
+
+    backbone, _ = load_classifier(args.model)
+    images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
+    accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
+    parts = PredictionParts(args.output, len(images))
+    parts.start(prediction_plan(backbone, images, args.top_k, args.batch_size), processes=processes, **how)
+    options = {"top_k": args.top_k, "batch_size": args.batch_size, "num_workers": args.num_workers}
+    predict_parts(backbone, images, parts, accelerator, processes, **options)
+    if not accelerator.is_main_process:
+        return None
+
+    parts.put_together(overwrite=args.overwrite)
+    names = distinct_names(backbone.class_names)
+    if not is_sorted:
+        parts.announce_sorting(args.sort_into)
+        sort_into(args.sort_into, images, parts.tables(), names, args.min_confidence)
+    summary = summarise(parts.tables())
+    parts.remove()
+    seconds = time.perf_counter() - started
+    print(f"{summary['images']:,} images, {summary['errors']:,} of them broken, in {seconds:.0f} s")
+    for name, count in list(summary["classes"].items())[:5]:
+        print(f"{name}: {count:,}")
+    print(f"Wrote {args.output}" + (f" and {args.sort_into}" if args.sort_into else ""))
+    return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
+
+
+if __name__ == "__main__":
+    run(main, Arguments)

@@ -1,0 +1,143 @@
+"""recipes/predict.py: predictions as timm and pipeline make them, files, resuming, sorting."""
+
+import csv
+import json
+import math
+import os
+
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from tests.support.fork_server import run_forks
+from tests.support.images import noise_image
+from tests.support.recipes import job, run, run_together
+
+BROKEN = {"1.png": "image file is truncated", "3.png": "not a picture", "5.png": "not a picture"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """150 pictures in folders of folders, of which one is cut short, one empty and one no picture."""
+    folder = tmp_path_factory.mktemp("photos") / "unsorted"
+    for k in range(150):
+        inner = folder / ("a" if k % 2 else "b/c d")
+        inner.mkdir(parents=True, exist_ok=True)
+        noise_image(k, size=(40 + k % 9, 50)).save(inner / f"{k}.png")
+    data = (folder / "a/1.png").read_bytes()
+    (folder / "a/1.png").write_bytes(data[: len(data) // 2])
+    (folder / "a/3.png").write_bytes(b"")
+    (folder / "a/5.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predicted(outputs, photos, tmp_path_factory):
+    """The file of one undisturbed run."""
+    output = tmp_path_factory.mktemp("predicted") / "predictions.csv"
+    assert predict(outputs["timm"], photos, "--output", output).returncode == 0
+    return output
+
+
+def predict(*words, **options):
+    return run("predict.py", *words, "--num-workers", "0", **options)
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def predictions_of(row):
+    """Classes and probabilities of a row of a CSV."""
+    ranks = range(1, 1 + sum(name.startswith("class_") for name in row))
+    return [row[f"class_{k}"] for k in ranks], [float(row[f"probability_{k}"]) for k in ranks]
+
+
+def test_it_predicts_as_plain_timm(outputs, photos, predicted):
+    model = timm.create_model(f"local-dir:{outputs['timm']}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    rows = rows_of(predicted)
+    assert sorted(row["file"] for row in rows) == sorted(map(str, photos.rglob("*.png")))
+    good = [row for row in rows if not row["error"]]
+    assert len(good) == 147
+    for row in good[::10]:
+        with torch.inference_mode():
+            expected = model(transform(Image.open(row["file"]).convert("RGB"))[None])[0].softmax(0)
+        top = expected.argsort(descending=True)[:5]
+        classes, probabilities = predictions_of(row)
+        assert classes == [model.pretrained_cfg["label_names"][k] for k in top]
+        assert probabilities == pytest.approx(expected[top].tolist(), rel=1e-5)
+
+
+def test_it_predicts_as_transformers_pipeline(outputs, photos, tmp_path):
+    from transformers import pipeline
+
+    words = ("--output", tmp_path / "p.csv", "--top-k", 3)
+    assert predict(outputs["transformers"], photos / "b", photos / "a/7.png", *words).returncode == 0
+    rows = rows_of(tmp_path / "p.csv")
+    assert len(rows) == 76
+    classify = pipeline("image-classification", str(outputs["transformers"]))
+    for row in rows[::15]:
+        expected = classify(row["file"], top_k=3)
+        classes, probabilities = predictions_of(row)
+        assert classes == [one["label"] for one in expected]
+        assert probabilities == pytest.approx([one["score"] for one in expected], rel=1e-4)
+
+
+def test_a_broken_image_is_a_row_with_the_reason(predicted):
+    broken = {os.path.basename(row["file"]): row for row in rows_of(predicted) if row["error"]}
+    assert broken.keys() == BROKEN.keys()
+    for name, row in broken.items():
+        assert BROKEN[name] in row["error"]
+        assert {row[f"{kind}_{k}"] for kind in ("class", "probability") for k in range(1, 6)} == {""}
+
+
+def test_the_three_formats_say_the_same(outputs, photos, predicted, tmp_path):
+    for suffix in ("jsonl", "parquet"):
+        done = predict(outputs["timm"], photos, "--output", tmp_path / f"p.{suffix}")
+        assert done.returncode == 0, done.said
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    table = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    rows = rows_of(predicted)
+    assert len(rows) == len(lines) == len(table) == 150
+    for row, line, record in zip(rows, lines, table, strict=True):
+        assert list(row) == list(line) == list(record)
+        assert row == {name: "" if value is None else str(value) for name, value in line.items()}
+        for name, value in line.items():
+            close = isinstance(value, float) and math.isclose(value, record[name], rel_tol=1e-5)
+            assert close or value == record[name]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_two_processes_write_the_same_file(suffix, outputs, photos, tmp_path):
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    assert predict(outputs["timm"], photos, "--output", one).returncode == 0
+    done = run_together(2, "predict.py", outputs["timm"], photos, "--output", two, "--num-workers", 0)
+    assert [each.returncode for each in done] == [0, 0], done
+    assert one.read_bytes() == two.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [one.name, two.name]
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_file(outputs, photos, predicted, tmp_path):
+    def words(k):
+        place = ("--output", tmp_path / f"{k}/p.csv", "--sort-into", tmp_path / f"{k}/sorted")
+        return (outputs["timm"], photos, *place, "--num-workers", "0")
+
+    whole = run("predict.py", *words("whole"))
+    assert whole.returncode == 0
+    sorted_files = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.png")}
+    assert len(sorted_files) == 147
+    assert whole.seen > 15
+    for k in range(1, whole.seen + 1, 3):
+        [killed] = run_forks({**job("predict.py", *words(k)), "kill_at": k})
+        assert killed.returncode == -9
+        output = tmp_path / f"{k}/p.csv"
+        assert not output.exists() or output.read_bytes() == predicted.read_bytes()
+        resumed = run("predict.py", *words(k), "--resume")
+        assert resumed.returncode == 0, (k, resumed.said)
+        assert output.read_bytes() == predicted.read_bytes()
+        assert sorted(path.name for path in output.parent.iterdir()) == ["p.csv", "sorted"]
+        assert {path.relative_to(tmp_path / str(k)) for path in output.parent.rglob("*.png")} == sorted_files
