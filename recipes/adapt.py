@@ -48,7 +48,8 @@ def main() -> dict[str, Any]:
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
     from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
-    from lort_hub.hub.adapted import Adaptation, log_likelihoods, mix_of, save_adapted
+    from lort_hub.hub.adapted import log_likelihoods, mix_of, save_adapted
+    from lort_hub.hub.adapted_card import Adaptation
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,55 +10,19 @@ import torch
 from PIL import Image as pillow
 from torch import Tensor
 
-from lort_hub import __version__
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.save import check_saved, save_model
 from lort_hub.errors import CheckpointError
-from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.files import atomic_folder, write_csv, write_json
 from lort_hub.heads.class_mix import FLOOR
 from lort_hub.heads.methods import class_mix
-from lort_hub.heads.priors import RESAMPLES, MixEstimate
+from lort_hub.heads.priors import MixEstimate
 from lort_hub.heads.scorers import Predictions
-from lort_hub.hub.card import fill_template
-from lort_hub.hub.card_text import license_note
+from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
 from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
-from lort_hub.serialization import Record
-
-SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Adaptation(Record):
-    """How a model was adapted: the content of adapted.json.
-
-    Attributes:
-        model: The model that was adapted.
-        images: Where the unlabelled images are from.
-        samples: Number of images.
-        skipped: Images that could not be decoded.
-        estimator: "em" or "bbse".
-        strength: Images that equal shares count as, in each class.
-        command: The command; None for a run from Python.
-    """
-
-    model: str
-    images: str
-    samples: int
-    skipped: int
-    estimator: str
-    strength: float
-    command: str | None = None
-
-
-ESTIMATORS = {
-    "em": "maximum likelihood (EM, Saerens et al. 2002) from the calibrated probabilities of the images",
-    "bbse": "the classes predicted for the images and the confusion matrix of held-out training images "
-    "(BBSE, Lipton et al. 2018)",
-}
 
 
 def mix_of(record: dict[str, Any], source: str) -> ClassMix:
@@ -157,62 +121,8 @@ def save_adapted(
         LortHead(weight, bias, config).save_pretrained(staged / "head")
         if held_out:
             write_held_out(staged / "head", held_out)
-        write_csv(staged / "class_mix.csv", rows)
-        write_json(staged / "adapted.json", adaptation.to_json())
+        write_csv(staged / CLASS_MIX, rows)
+        write_json(staged / ADAPTED, adaptation.to_json())
         if log:
             log.write(staged)
-        (staged / "README.md").write_text(_card(record, rows, adaptation), encoding="utf-8")
-
-
-def mix_rows(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
-    """Render the largest shares of an estimated class mix as a Markdown table, in per cent.
-
-    Args:
-        rows: Rows of class_mix.csv.
-        shown: Number of classes to show.
-
-    Example:
-        >>> row = {"class": "cat", "share": 0.25, "low": 0.2, "high": 0.3, "train_images": 9}
-        >>> print(mix_rows([row]))
-        | class | share | training images |
-        | --- | --- | --- |
-        | cat | 25.0 [20.0, 30.0] | 9 |
-    """
-    lines = ["| class | share | training images |", "| --- | --- | --- |"]
-    for row in sorted(rows, key=lambda one: -one["share"])[:shown]:
-        share, low, high = (100 * row[key] for key in ("share", "low", "high"))
-        lines.append(
-            f"| {escape(row['class'])} | {share:.1f} [{low:.1f}, {high:.1f}] | {row['train_images']} |"
-        )
-    return "\n".join(lines)
-
-
-def _card(record: dict[str, Any], rows: list[dict[str, Any]], adaptation: Adaptation) -> str:
-    from huggingface_hub import ModelCardData
-
-    library, license = record["backbone"]["library"], record["backbone"]["license"]
-    name, data = record["head"]["method"], record["data"]["name"]
-    metadata = ModelCardData(
-        library_name=library,
-        pipeline_tag="image-classification",
-        license=license,
-        tags=["image-classification", "long-tailed-recognition", "label-shift"],
-        ignore_metadata_errors=False,
-    )
-    return fill_template(
-        "adapted_card.md",
-        metadata,
-        title=f"{escape(name)}, {escape(data)}, adapted to {adaptation.samples:,} unlabelled images",
-        source=f"A model of {code(data)}, its head by {code(name)},",
-        images=code(Path(adaptation.images).name),
-        samples=f"{adaptation.samples:,}",
-        skipped=adaptation.skipped,
-        estimator=ESTIMATORS[adaptation.estimator],
-        strength=f"{adaptation.strength:g}",
-        resamples=RESAMPLES,
-        num_classes=len(rows),
-        table=mix_rows(rows),
-        command="It was made in Python." if adaptation.command is None else fenced(adaptation.command),
-        version=__version__,
-        license=license_note(license),
-    )
+        (staged / "README.md").write_text(render_adapted_card(record, rows, adaptation), encoding="utf-8")

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Scores
 from lort_hub.evaluation.tables import GROUPS, mix_table, results_table, scale_table
+from lort_hub.files import read_csv
 from lort_hub.heads.methods import STAGE1, Mix, class_mix
-from lort_hub.hub.card_text import calibration_note, citations, how_made, license_note, mix_note, source_name
+from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
+from lort_hub.hub.card_text import (
+    calibration_note,
+    citations,
+    fill_template,
+    how_made,
+    license_note,
+    mix_note,
+    source_name,
+)
 from lort_hub.hub.head_file import HeadConfig, read_head_config
 from lort_hub.hub.search import search_tags
 from lort_hub.records import RunRecord
@@ -96,29 +105,16 @@ def address_cards(folder: Path, repo_id: str) -> None:
         rendered.append((folder / "README.md", [render_card(metrics, run, name) for name in (None, repo_id)]))
     head = folder / "head" if (folder / "head").is_dir() else folder
     values = read_head_config(head, head)
+    if (folder / ADAPTED).exists():
+        adaptation, rows = Adaptation.read(folder / ADAPTED), read_csv(folder / CLASS_MIX, text=["class"])
+        cards = [render_adapted_card(values, rows, adaptation, name) for name in (None, repo_id)]
+        rendered.append((folder / "README.md", cards))
     if "results" in values:
         config = HeadConfig.from_json(values)
         rendered.append((head / "README.md", [render_head_card(config, name) for name in (None, repo_id)]))
     for path, (local, addressed) in rendered:
         if path.exists() and path.read_text(encoding="utf-8") == local:
             path.write_text(addressed, encoding="utf-8")
-
-
-def fill_template(template: str, metadata: Any, **texts: Any) -> str:
-    """Fill a template of a card.
-
-    Args:
-        template: Name of the file.
-        metadata: Card data of huggingface_hub.
-        texts: Values of the template's names.
-
-    Example:
-        >>> fill_template("head_card.md", metadata, table="")  # doctest: +SKIP
-    """
-    from huggingface_hub import ModelCard
-
-    source = (files("lort_hub.hub") / "templates" / template).read_text(encoding="utf-8")
-    return str(ModelCard.from_template(metadata, template_str=source, **texts)) + "\n"
 
 
 def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
@@ -246,3 +247,20 @@ def _solved(head: HeadRecord) -> str:
         gradient, iterations = f"{head.relative_gradient:.0e}", head.iterations
         return f", solved to a relative gradient of {gradient} in {iterations} iterations"
     return f", by {head.iterations} epochs of SGD from the baseline head" if head.iterations else ""
+
+
+def fill_template(template: str, metadata: Any, **texts: Any) -> str:
+    """Fill a template of a card.
+
+    Args:
+        template: Name of the file.
+        metadata: Card data of huggingface_hub.
+        texts: Values of the template's names.
+
+    Example:
+        >>> fill_template("head_card.md", metadata, table="")  # doctest: +SKIP
+    """
+    from huggingface_hub import ModelCard
+
+    source = (files("lort_hub.hub") / "templates" / template).read_text(encoding="utf-8")
+    return str(ModelCard.from_template(metadata, template_str=source, **texts)) + "\n"

@@ -14,19 +14,22 @@ from safetensors.torch import load_file
 from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.evaluation.report import MetricsRecord
-from lort_hub.hub.head_file import is_head, read_head
+from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation
+from lort_hub.hub.head_file import is_head, read_head, read_head_config
 from lort_hub.hub.retry import TOKEN
-from lort_hub.records import RunRecord
+from lort_hub.records import BackboneRecord, RunRecord
 
 OUTPUT_FILES = (
     *("README.md", "config.json", "preprocessor_config.json", "metrics.json", "run.json", "per_class.csv"),
-    "duplicates.csv",
+    *("duplicates.csv", ADAPTED, CLASS_MIX),
     *("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "plots/*.png"),
     *("head/README.md", "head/config.json", "head/model.safetensors"),
     *("held_out.safetensors", "head/held_out.safetensors"),
 )
 """The files that are published. All others in the folder (pickles, checkpoints, hidden files) are not."""
-REQUIRED = ("README.md", "metrics.json", "run.json", "head/config.json", "head/model.safetensors")
+MODEL_FILES = ("README.md", "head/config.json", "head/model.safetensors")
+RUN_FILES, ADAPTED_FILES = ("metrics.json", "run.json"), (ADAPTED, CLASS_MIX)
+"""Records of a re-trained model, and of one that was adapted to unlabelled images."""
 
 
 @contextmanager
@@ -93,23 +96,34 @@ def _check_output(folder: Path) -> None:
     if alone:
         read_head(folder, folder)
         return
-    if missing := [name for name in REQUIRED if not (folder / name).exists()]:
+    is_adapted = (folder / ADAPTED).exists()
+    required = (*MODEL_FILES, *(ADAPTED_FILES if is_adapted else RUN_FILES))
+    if missing := [name for name in required if not (folder / name).exists()]:
         raise CheckpointError(f"it lacks {', '.join(missing)}.")
-    MetricsRecord.read(folder / "metrics.json")
     backbone = load_backbone(f"local-dir:{folder}")
-    run = RunRecord.read(folder / "run.json")
-    if backbone.fingerprint() != run.backbone.sha256:
-        raise CheckpointError("the weights in model.safetensors are not those that run.json was written for.")
-    names = run.class_names
+    if is_adapted:
+        Adaptation.read(folder / ADAPTED)
+        file, (made_on, names) = "head/config.json", _of_head(folder)
+    else:
+        MetricsRecord.read(folder / "metrics.json")
+        run = RunRecord.read(folder / "run.json")
+        file, made_on, names = "run.json", run.backbone, run.class_names
+    if backbone.fingerprint() != made_on.sha256:
+        raise CheckpointError(f"the weights in model.safetensors are not those that {file} was written for.")
     saved, size = _class_names(folder), len(backbone.weight)
     if saved != names or len(names) != size:
         raise CheckpointError(
-            f"its classifier has {size} classes, config.json names {len(saved)} and run.json {len(names)}; "
+            f"its classifier has {size} classes, config.json names {len(saved)} and {file} {len(names)}; "
             "they must be the same."
         )
     weight, bias, _ = read_head(folder / "head", folder / "head")
     if not (weight.equal(backbone.weight) and bias.equal(backbone.bias)):
         raise CheckpointError("head/ is not the classifier of model.safetensors.")
+
+
+def _of_head(folder: Path) -> tuple[BackboneRecord, tuple[str, ...]]:
+    config = read_head_config(folder / "head", folder)
+    return BackboneRecord.from_json(config["backbone"]), tuple(config["class_names"])
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -136,7 +150,7 @@ def load_snippets(folder: Path, repo_id: str, revision: str | None = None) -> st
     head = ["from lort_hub import LortHead", f'head = LortHead.from_pretrained("{name}")']
     if is_head(folder):
         return "\n".join(head)
-    backbone = RunRecord.read(folder / "run.json").backbone
+    backbone, _ = _of_head(folder)
     lines = ["import lort_hub.cifar_resnets  # registers this architecture"] * backbone.needs_lort_hub
     if backbone.library == "timm":
         lines += ["import timm", f'model = timm.create_model("hf-hub:{name}", pretrained=True).eval()', ""]

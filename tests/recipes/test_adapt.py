@@ -17,6 +17,8 @@ from lort_hub.heads.class_mix import measure_mix
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.hub.output import save_output
+from tests.support.hub_client import Client
+from tests.support.hub_server import WRITE, serve
 from tests.support.recipes import run
 
 
@@ -109,3 +111,22 @@ def test_one_record_tells_how_it_was_adapted(folders, tmp_path):
     assert (record["samples"], record["estimator"], record["strength"]) == (len(labels), "bbse", 5.0)
     assert record["command"].startswith("python recipes/adapt.py")
     assert "results" not in json.loads((tmp_path / "out" / "head" / "config.json").read_text())
+
+
+def test_an_adapted_model_is_pushed_and_loaded_by_plain_timm(folders, tmp_path):
+    root, _ = folders
+    out = tmp_path / "out"
+    assert adapt(root, root / "out", "--images", root / "street", "--output-dir", out).returncode == 0
+    with serve(tmp_path / "hub") as hub:
+        client = Client(hub.endpoint, tmp_path / "home")
+        code, said = client.recipe("push.py", out, "--to", "me/street", HF_TOKEN=WRITE)
+        assert code == 0, said
+        pushed = hub.repo("me/street").at("main").files
+        assert {"README.md", "class_mix.csv", "adapted.json", "head/held_out.safetensors"} <= set(pushed)
+        load = "import sys, timm, torch; sys.modules['lort_hub'] = None\n"
+        load += "net = timm.create_model('hf-hub:me/street', pretrained=True)\n"
+        code, said = client.run(
+            f"{load}torch.save(net.get_classifier().bias.data, {str(tmp_path / 'bias.pt')!r})"
+        )
+        assert code == 0, said
+    assert torch.load(tmp_path / "bias.pt").equal(LortHead.from_pretrained(out).bias.data)

@@ -178,6 +178,21 @@ def test_wrong_arguments_exit_2_and_a_dry_run_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_adapted_heads_stand_beside_those_as_they_are_and_the_one_that_knows_the_prior(tmp_path):
+    finished = start(
+        "compare.py", *DIGITS, "--methods", "ce", "ncm", "--adapt", "--output-dir", tmp_path / "out"
+    )
+    assert finished.returncode == 0, finished.stderr
+    hows = ("", " em", " bbse", " oracle")
+    for row in rows_of(tmp_path / "out"):
+        priors = [name.removesuffix(" oracle") for name in row if name.endswith(" oracle")]
+        assert {"uniform", "forward 50", "backward 50"} <= set(priors)
+        assert float(row["uniform"]) == pytest.approx(float(row["balanced_accuracy"]))
+        for prior in priors:
+            cells = [f"{100 * float(row[prior + how]):.1f}" for how in hows]
+            assert f"| {' | '.join((row['method'], prior, *cells))} |" in finished.stdout
+
+
 def test_the_backbone_s_own_head_stands_first(photos, tmp_path):
     flags = ("--dataset", photos, "--output-dir", "head", "--method", "ce", "--bootstrap", "0")
     head = forked(tmp_path, *SMALL, *flags, recipe="retrain.py")
