@@ -435,6 +435,9 @@ def test_per_class_rows_are_the_file(written, run_and_metrics):
         "logits_magnitude": test["logits_magnitude"]["per_class"][3],
         "regularized_std": test["regularized_std"]["per_class"][3],
         "weight_norm": test["weight_norm"]["per_class"][3],
+        "test_images": 50,
+        "confused_with": run["class_names"][test["confused"][3]["class"]],
+        "confused_images": test["confused"][3]["wrong"],
     }
     alone = rows_of(run, {**metrics, "test": {**test, "weight_norm": None}, "baseline": None})
     assert {(row["baseline_accuracy"], row["weight_norm"]) for row in alone} == {(None, None)}
