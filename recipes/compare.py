@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.output_dir import kept_on_failure, start_run
+from lort_hub.commands.output_dir import finished_results, kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.tracking import track_output
 from lort_hub.data.imbalance import long_tailed_counts
@@ -22,7 +22,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
-from lort_hub.files import atomic_folder, read_csv
+from lort_hub.files import atomic_folder
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
 
@@ -84,7 +84,7 @@ def main() -> dict[str, Any] | None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
+        return finished_results(args.output_dir)
     set_seed(args.seed)
     log = start_log()
     with phase("backbone", log):
@@ -152,9 +152,8 @@ def main() -> dict[str, Any] | None:
         log.write(staged)
     shutil.rmtree(kept)
     track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
-    print(text)
-    print(f"Wrote {args.output_dir}")
-    return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
+    print(text, f"Wrote {args.output_dir}", sep="\n")
+    return finished_results(args.output_dir)
 
 
 def one_seed(

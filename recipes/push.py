@@ -29,22 +29,11 @@ class Arguments:
     create_pr: bool = flag(False, "Open a pull request instead of writing to main.")
     dry_run: bool = flag(False, "Check everything, list the files, write nothing.")
 
-    def __post_init__(self) -> None:
-        """Refuse a push to nowhere, and flags without effect."""
-        if not (self.to or self.space):
-            raise ConfigError("Nothing says where to push.\nGive --to namespace/name, or --space.")
-        if self.space and not self.to and Path(self.folder).is_dir():
-            raise ConfigError(
-                f"A Space loads its model from the Hub, and '{self.folder}' is a folder.\n"
-                "Give --to namespace/name as well, to push it first, or name a model in place of the folder."
-            )
-        if not self.to and (self.revision or self.create_pr):
-            raise ConfigError("--revision and --create-pr are for models: they need --to namespace/name.")
-
 
 def main() -> dict[str, Any]:
     """Check the folder, push it, say how to load it, and push the page of the model."""
     args = parse_arguments(Arguments, description=__doc__, first_word="folder", json=True)
+    check_destination(args)
     if args.dry_run:
         return plan(args)
     from lort_hub.classifiers.space import push_space  # not above: --help need not wait for torch
@@ -67,6 +56,19 @@ def main() -> dict[str, Any]:
         print(f"Pushed the page of {model} to {page.url} (commit {page.commit})")
         result |= {"space": asdict(page)}
     return result
+
+
+def check_destination(args: Arguments) -> None:
+    """Refuse a push to nowhere, and flags without effect."""
+    if not (args.to or args.space):
+        raise ConfigError("Nothing says where to push.\nGive --to namespace/name, or --space.")
+    if args.space and not args.to and Path(args.folder).is_dir():
+        raise ConfigError(
+            f"A Space loads its model from the Hub, and '{args.folder}' is a folder.\n"
+            "Give --to namespace/name as well, to push it first, or name a model in place of the folder."
+        )
+    if not args.to and (args.revision or args.create_pr):
+        raise ConfigError("--revision and --create-pr are for models: they need --to namespace/name.")
 
 
 def plan(args: Arguments) -> dict[str, Any]:

@@ -192,6 +192,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_structure.py": "the package as a whole",
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
+    "tests/test_examples.py": "examples/",
     "tests/test_wheel.py": "the built wheel",
     "tests/backbones/test_model_inputs.py": "folders of models",
     "tests/hub/test_model_cards.py": "model_cards/",

@@ -1,4 +1,4 @@
-"""Show a classifier on a page in the browser.
+"""Build the page that shows a classifier in the browser.
 
 A Space has a copy of this file, so it imports nothing of lort_hub.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,25 +151,20 @@ def build_page(about: About, logits: Callable[[Image.Image], Tensor]) -> Any:
     """
     import gradio
 
-    class Picture(gradio.Image):  # type: ignore[misc]
-        """An image that says what to do where a file is none."""
-
-        is_template = True  # it is shown as its parent
-
-        def preprocess(self, payload: Any) -> Any:
-            return _readable(lambda: super(Picture, self).preprocess(payload))
-
-    def _readable(read: Callable[[], Any]) -> Any:
+    def readable(read: Callable[[Any], Any], given: Any) -> Any:
+        """Read a picture, or say what to do where the file is none."""
         try:
-            return read()
+            return read(given)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as cause:
             reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
             reason = "not an image" if "cannot identify" in reason else reason
             raise gradio.Error(NO_PICTURE.format(reason=reason), print_exception=False) from cause
 
+    picture = gradio.Image(type="pil", image_mode=None, sources=["upload", "clipboard"], label="Picture")
+    picture.preprocess = partial(readable, picture.preprocess)
     return gradio.Interface(
-        lambda image: _readable(lambda: classify(about, logits, image)),
-        Picture(type="pil", image_mode=None, sources=["upload", "clipboard"], label="Picture"),
+        partial(readable, partial(classify, about, logits)),
+        picture,
         [gradio.Label(num_top_classes=SHOWN, label="Classes"), gradio.HTML()],
         title=about.title,
         description=about.description,

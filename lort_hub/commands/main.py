@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def overview() -> str:
-    """List the commands, each with the first line of its recipe's docstring.
+    """List the commands, each with what its recipe's docstring begins with, up to a colon.
 
     Example:
         >>> "lort-hub COMMAND" in overview()
@@ -42,7 +42,7 @@ def overview() -> str:
     """
     recipes = _recipes()
     width = max(map(len, recipes))
-    lines = [f"  {name:{width}}  {_first_line(path)}" for name, path in recipes.items()]
+    lines = [f"  {name:{width}}  {_summary(path)}" for name, path in recipes.items()]
     return USAGE.format(commands="\n".join(lines))
 
 
@@ -50,9 +50,9 @@ def _recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(recipes_folder().glob("*.py"))}
 
 
-def _first_line(recipe: Path) -> str:
+def _summary(recipe: Path) -> str:
     text = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
+    return text.partition("\n")[0].partition(":")[0].removesuffix(".")
 
 
 def _run_recipe() -> None:

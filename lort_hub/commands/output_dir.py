@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import resuming_command
 from lort_hub.errors import CheckpointError, LortHubError
-from lort_hub.files import DISK_ERRORS, check_output_dir
+from lort_hub.files import DISK_ERRORS, check_output_dir, read_csv
 from lort_hub.records import changed_arguments
 
 if TYPE_CHECKING:
@@ -47,6 +47,20 @@ def is_finished(folder: Path, arguments: dict[str, Any]) -> bool:
             "Use the same arguments, another --output-dir, or --overwrite."
         )
     return True
+
+
+def finished_results(folder: Path) -> dict[str, Any]:
+    """Read the rows of results.csv in a finished output folder, JSON-ready.
+
+    Args:
+        folder: Output folder of a comparison or of ablations.
+
+    Example:
+        >>> finished_results(Path("out/comparison"))["results"][0]["method"]  # doctest: +SKIP
+        'ce'
+    """
+    rows = read_csv(folder / "results.csv", text=("cell", "method"))
+    return {"output_dir": str(folder), "results": rows}
 
 
 def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | None:

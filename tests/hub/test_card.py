@@ -26,6 +26,7 @@ from lort_hub.hub.card import address_cards, render_card, render_head_card
 from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.output import per_class_rows, save_output
 from lort_hub.records import RunRecord, TrainedOn, environment
+from lort_hub.run_log import RunLog
 
 HOSTILE = [
     "a|b", "<script>alert(1)</script>", "{{ 7*7 }}", "line\nbreak", "\n\n# Heading", "```", "`code`",
@@ -50,7 +51,10 @@ def written(tmp_path_factory):
         name: evaluate(z, data.test.labels, data.class_counts, weight=fit.weight, bootstrap=50)
         for name, z in zip(("ce", "lort"), logits, strict=True)
     }
-    how = {"timing": {"data": 1.25, "head": 0.5}, "environment": environment("retrain.py --dataset digits")}
+    log, software = RunLog(), environment("retrain.py --dataset digits")
+    for name, seconds in {"data": 1.25, "head": 0.5}.items():
+        log.add_phase(name, seconds)
+    how = {"log": log, "environment": software}
     save_output(folder, backbone, data, fit, reports, arguments={"seed": 0}, **how)
     return folder
 
@@ -431,6 +435,9 @@ def test_per_class_rows_are_the_file(written, run_and_metrics):
         "logits_magnitude": test["logits_magnitude"]["per_class"][3],
         "regularized_std": test["regularized_std"]["per_class"][3],
         "weight_norm": test["weight_norm"]["per_class"][3],
+        "test_images": 50,
+        "confused_with": run["class_names"][test["confused"][3]["class"]],
+        "confused_images": test["confused"][3]["wrong"],
     }
     alone = rows_of(run, {**metrics, "test": {**test, "weight_norm": None}, "baseline": None})
     assert {(row["baseline_accuracy"], row["weight_norm"]) for row in alone} == {(None, None)}

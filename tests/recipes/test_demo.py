@@ -19,6 +19,7 @@ from lort_hub.classifiers.page import classify
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError, LortHubError
 from tests.support import ROOT
+from tests.support.chromium import find_chromium, open_page
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
 from tests.support.images import noise_image
@@ -213,7 +214,7 @@ def test_the_page_over_http(outputs, tmp_path):
         asked = client.Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
         bars, table = asked.predict(client.handle_file(tmp_path / "photo.png"), api_name="/classify")
         with pytest.raises(
-            Exception, match=r"This file is no picture that can be read \\(not an image\\)\\. Give"
+            Exception, match=r"This file is no picture that can be read \(not an image\)\. Give"
         ):
             asked.predict(client.handle_file(tmp_path / "broken.jpg"), api_name="/classify")
     finally:
@@ -228,3 +229,35 @@ def test_the_page_over_http(outputs, tmp_path):
     ]
     assert ["socket.bind", "127.0.0.1"] in addresses
     assert {address for _, address in addresses} == {"127.0.0.1"}
+
+
+@pytest.mark.skipif(not find_chromium(), reason="Chromium is not installed")
+def test_the_page_in_a_browser(outputs, tmp_path):
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    noise_image(3, size=(300, 200)).save(tmp_path / "photo.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, ROOT / "recipes/demo.py", outputs["timm"], "--port", port]
+    served = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert served.stdout.readline().startswith(str(outputs["timm"]))
+        address, chooser = f"http://127.0.0.1:{port}", "document.querySelector('input[type=file]') !== null"
+        with open_page(address, tmp_path / "profile", width=390) as page:
+            page.wait_for(chooser)
+            assert "Balanced accuracy" in page.text()
+            page.choose_file(tmp_path / "photo.png")
+            page.wait_for("document.querySelectorAll('.classes td').length > 0")
+            cells = page.evaluate("[...document.querySelectorAll('.classes td')].map(cell => cell.innerText)")
+            assert page.evaluate("document.documentElement.scrollWidth") == 390
+            page.call("Page.navigate", url=address)
+            page.wait_for(f"{chooser} && document.querySelectorAll('.classes td').length == 0")
+            page.choose_file(tmp_path / "broken.jpg")
+            page.wait_for("document.body.innerText.includes('This file is no picture that can be read')")
+    finally:
+        served.terminate()
+        served.communicate()
+    assert cells[::3] == list(answer(outputs["timm"], noise_image(3, size=(300, 200))))
+    counts = json.loads((outputs["timm"] / "run.json").read_text())["data"]["class_counts"]
+    assert cells[1::3] == [str(counts[int(name)]) for name in cells[::3]]
+    assert all(" of 50)" in cell for cell in cells[2::3])
