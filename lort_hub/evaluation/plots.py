@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from lort_hub.evaluation.html import shorten
 from lort_hub.evaluation.report import Number, Report, ResultRow
 from lort_hub.heads.methods import CHOICES
 
@@ -281,7 +282,7 @@ def _defined(values: Sequence[Number]) -> Any:
 
 def _plain(name: str) -> str:
     """A name to draw: matplotlib reads formulas between dollars, and SVG has no control characters."""
-    return "".join(c if c.isprintable() else " " for c in name).replace("$", r"\$")
+    return shorten("".join(c if c.isprintable() else " " for c in name), 48).replace("$", r"\$")
 
 
 def _trend(counts: Any, accuracy: Any) -> tuple[Any, Any]:
