@@ -109,7 +109,7 @@ def _candidates(metrics: MetricsRecord, run: RunRecord) -> Table | None:
         f"held-out {'NLL' if losses else 'score'}",
         *(["weight in the sum"] if weights else []),
     )
-    return Table(header, tuple(rows))
+    return Table(header, tuple(rows), "Methods tried, the best first")
 
 
 def _reproduce(run: RunRecord) -> Facts:

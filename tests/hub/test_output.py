@@ -194,7 +194,7 @@ def test_the_page_shows_the_mistakes_of_the_logits_given_and_stays_local(made, t
     page = check_page((tmp_path / "out" / "report.html").read_text())
     wrong = int((logits.argmax(dim=1) != made["test"].y).sum())
     assert f"lort is wrong about {wrong} of 500 test images" in page.text
-    assert "made in Python, with lort_hub.save_output" in page.text.replace("madein", "made in")
+    assert "in Python, with lort_hub.save_output" in page.text
     with validated_copy(tmp_path / "out") as published:
         assert not list(published.rglob("*.html"))  # it holds pictures that may be private
 
