@@ -152,8 +152,7 @@ def main() -> dict[str, Any] | None:
         log.write(staged)
     shutil.rmtree(kept)
     track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
-    print(text)
-    print(f"Wrote {args.output_dir}")
+    print(text, f"Wrote {args.output_dir}", sep="\n")
     return {"output_dir": str(args.output_dir), "results": read_csv(args.output_dir / "results.csv")}
 
 

@@ -192,8 +192,7 @@ def main() -> dict[str, Any] | None:
         )
     shutil.rmtree(checkpoints)
     track_results(accelerator, reports, args.output_dir / "plots")
-    print(results_table(reports))
-    print(f"Wrote {args.output_dir}")
+    print(results_table(reports), f"Wrote {args.output_dir}", sep="\n")
     return push_output(args)
 
 
