@@ -82,3 +82,16 @@ def test_more_images_than_are_in_memory_at_once_are_in_order():
     np.testing.assert_allclose([one.probability for one in found.confident], said, rtol=1e-12)
     assert len(said) == (logits.argmax(axis=1) != labels).sum()
     assert (np.diff(said) <= 0).all()
+
+
+def test_columns_of_classes_without_labels_and_of_classes_that_a_model_lacks():
+    logits = np.array([[-np.inf, 0.0, np.log(3.0)], [-np.inf, 0.0, -np.log(3.0)], [-np.inf, 0.0, 0.0]])
+    found = find_mistakes(logits, np.array([0, 1, 0]))
+    assert [(one.label, one.predicted, one.count, one.tested) for one in found.confusions] == [
+        (0, 1, 1, 2),
+        (0, 2, 1, 2),
+    ]
+    assert [(one.position, round(one.probability, 9), one.of_label) for one in found.confident] == [
+        (0, 0.75, 0.0),
+        (2, 0.5, 0.0),
+    ]

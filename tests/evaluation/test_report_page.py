@@ -155,8 +155,9 @@ def test_nothing_wrong_no_counts_no_pictures_and_no_answers():
     assert page.text.count("n/a") == 3 * len(reports)
     assert "there are no groups" in page.text
     assert len(page.all("img")) == 2
-    alone = render_report("Test", {"model": next(iter(reports.values()))}, "ab")
-    assert "What went wrong" not in check_page(alone).text
+    alone = check_page(render_report("Test", {"net": next(iter(reports.values()))}, "ab", kind="model"))
+    assert "What went wrong" not in alone.text
+    assert "modelbalanced accuracymany" in alone.text
 
 
 def test_one_test_image_classes_without_one_and_classes_never_seen():
