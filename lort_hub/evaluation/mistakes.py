@@ -105,7 +105,8 @@ def find_mistakes(
 ) -> Mistakes:
     """Find the worst classes, the most frequent confusions and the most confident mistakes.
 
-    What is equal is in the order of the classes, then of the images.
+    Of mistakes alike, the one whose class has the smaller probability is first; what is equal is in the order
+    of the classes, or of the images.
 
     Args:
         logits: Logits (N, K) of a test set.
@@ -127,7 +128,8 @@ def find_mistakes(
     num_classes = logits.shape[1]
     predicted, said, of_label = _predictions(logits, labels)
     wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.lexsort((wrong, of_label[wrong], -said[wrong]))]  # the most confident first
+    keys = (wrong, of_label[wrong].round(12), -said[wrong].round(12))  # ties are ties whatever the rounding
+    wrong = wrong[np.lexsort(keys)]
     pairs, counts = np.unique(labels[wrong] * num_classes + predicted[wrong], return_counts=True)
     by_count = np.lexsort((pairs, -counts))
     pairs, counts = pairs[by_count], counts[by_count]

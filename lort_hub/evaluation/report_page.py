@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lort_hub.data.dataset import BadImageError, ImageSplit
 from lort_hub.evaluation.arrays import Array
@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Tested:
+class Answers:
     """What one head or model says of the test images.
 
     Attributes:
@@ -89,34 +89,36 @@ def render_report(
     class_names: Sequence[str],
     *,
     class_counts: Sequence[int] | None = None,
-    tested: Tested | None = None,
+    answers: Answers | None = None,
     subtitle: str = "",
     notes: Sequence[str] = (),
     facts: Sequence[Facts] = (),
+    kind: Literal["head", "model"] = "head",
 ) -> str:
     """Render the page of a test: self-contained, of at most some megabytes, every text escaped.
 
     Args:
         title: Heading of the page.
         reports: Report of each head or model, by name: those it is compared with first, itself last.
-        class_names: Names of the K classes.
+        class_names: Names of the K classes, and of further columns of the logits.
         class_counts: Training images (K,); None where nobody knows them, and groups are "n/a" then.
-        tested: What one of them says of the images, to show its mistakes; None to leave them out.
+        answers: What one of them says of the images, to show its mistakes; None to leave them out.
         subtitle: A line below the heading.
         notes: Lines below the table, such as that test images are training images too.
         facts: Further sections, at the end.
+        kind: What the reports are of.
 
     Example:
         >>> import numpy as np
         >>> from lort_hub.evaluation.metrics import evaluate
         >>> logits, labels = np.eye(2), np.array([0, 0])
         >>> report = evaluate(logits, labels, [200, 5])
-        >>> tested = Tested("lort", logits, labels)
-        >>> page = render_report("Cats", {"lort": report}, ["<cat>", "dog"], tested=tested)
+        >>> answers = Answers("lort", logits, labels)
+        >>> page = render_report("Cats", {"lort": report}, ["<cat>", "dog"], answers=answers)
         >>> "&lt;cat&gt;" in page, "<cat>" in page
         (True, False)
     """
-    mistakes = find_mistakes(tested.logits, tested.labels) if tested else None
+    mistakes = find_mistakes(answers.logits, answers.labels) if answers else None
     return render_page(
         TEMPLATE,
         title=title,
@@ -127,13 +129,15 @@ def render_report(
         class_names=class_names,
         counts=class_counts,
         notes=notes,
+        mixes={name: one.mix for name, one in reports.items() if one.mix},
         tail=_plot(plot_accuracy, class_counts, reports),
-        tested=tested,
+        answers=answers,
         mistakes=mistakes,
-        pictures=_pictures(mistakes, tested.images) if mistakes and tested else {},
+        pictures=_pictures(mistakes, answers.images) if mistakes and answers else {},
         reliability=_plot(plot_reliability, reports),
         scales={name: (one.as_solved, one.calibrated) for name, one in reports.items() if one.as_solved},
         facts=facts,
+        kind=kind,
     )
 
 

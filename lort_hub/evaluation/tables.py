@@ -50,10 +50,12 @@ class Table:
     Attributes:
         header: Titles of the columns.
         rows: Cells of each row; the first one names it.
+        caption: What it shows, on a page.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
 
     def to_markdown(self) -> str:
         """Render the table as Markdown; no cell holds a name that a user gave."""

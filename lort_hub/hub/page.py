@@ -7,7 +7,7 @@ from torch import Tensor
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.report import MetricsRecord
-from lort_hub.evaluation.report_page import Facts, Tested, how_to_repeat, render_report
+from lort_hub.evaluation.report_page import Answers, Facts, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
 from lort_hub.heads.methods import STACK, class_mix
 from lort_hub.hub.card_text import source_name
@@ -39,16 +39,16 @@ def render_run(
     """
     reports = {run.baseline.name: metrics.baseline} if run.baseline and metrics.baseline else {}
     reports |= {**(metrics.others or {}), run.head.method: metrics.test}
-    tested = None
+    answers = None
     if images is not None and logits is not None:
-        tested = Tested(run.head.method, to_array(logits), images.labels, images)
+        answers = Answers(run.head.method, to_array(logits), images.labels, images)
     counts = run.data.class_counts
     return render_report(
         f"{source_name(run.backbone)}, {run.head.method}, {run.data.name}",
         reports,
         run.class_names,
         class_counts=counts,
-        tested=tested,
+        answers=answers,
         subtitle=f"{sum(counts):,} training images of {len(counts):,} classes, {max(counts):,} down to "
         f"{min(counts):,} each",
         notes=_about_data(run),
@@ -109,7 +109,7 @@ def _candidates(metrics: MetricsRecord, run: RunRecord) -> Table | None:
         f"held-out {'NLL' if losses else 'score'}",
         *(["weight in the sum"] if weights else []),
     )
-    return Table(header, tuple(rows))
+    return Table(header, tuple(rows), "Methods tried, the best first")
 
 
 def _reproduce(run: RunRecord) -> Facts:

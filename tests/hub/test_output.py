@@ -33,6 +33,7 @@ from tests.support import ROOT
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
 from tests.support.models import timm_folder
+from tests.support.pages import check_page
 
 IMAGES = 3
 PLAIN = """
@@ -180,6 +181,22 @@ def test_a_baseline_is_optional_and_stands_first_in_whatever_order_it_is_given(m
     assert "baseline" not in card.split("## How it was made")[0]
     assert "\nlicense: mit\n" in card
     assert "| ce " not in card
+
+
+def test_the_page_shows_the_mistakes_of_the_logits_given_and_stays_local(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    assert "What went wrong" not in check_page((made["folder"] / "report.html").read_text()).text
+    logits = fit.logits(made["test"].x)
+    for part in (logits[1:], logits[:, 1:]):
+        with pytest.raises(ConfigError, match=r"`logits` have the shape \(\d+, \d+\), expected \(500, 10\)"):
+            save_output(tmp_path / "out", backbone, data, fit, reports, logits=part)
+    save_output(tmp_path / "out", backbone, data, fit, reports, logits=logits)
+    page = check_page((tmp_path / "out" / "report.html").read_text())
+    wrong = int((logits.argmax(dim=1) != made["test"].y).sum())
+    assert f"lort is wrong about {wrong} of 500 test images" in page.text
+    assert "in Python, with lort_hub.save_output" in page.text
+    with validated_copy(tmp_path / "out") as published:
+        assert not list(published.rglob("*.html"))  # it holds pictures that may be private
 
 
 def test_what_does_not_belong_together_is_refused_before_anything_is_written(made, tmp_path):

@@ -20,6 +20,7 @@ from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.hub.output import save_output
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
+from tests.support.pages import check_page
 from tests.support.recipes import SMALL, serve, start
 
 
@@ -55,7 +56,9 @@ def test_a_row_for_every_method_with_the_columns_promised(compared):
     assert json.loads((out / "run.json").read_text())["arguments"]["methods"] == list(rows)
     [(title, table)] = tables_of(out).items()
     assert title == "test_resnet, digits, exp:10"
+    page = check_page((out / "report.html").read_text())
     for line, row in zip(table, rows.values(), strict=True):
+        assert "".join(line.values()).replace(" ", "") in page.text.replace(" ", "")
         assert line["method"] == row["method"]
         assert line["balanced"] == f"{100 * float(row['balanced_accuracy']):.1f}"
         assert (line["p vs ce"] == "") == (row["method"] in ("ce", "auto"))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from lort_hub import LortHead
 from lort_hub.data.load import load_long_tailed
 from tests.support.models import timm_folder, transformers_folder
+from tests.support.pages import check_page
 from tests.support.recipes import SMALL, retrain, run, run_plain, run_together, serve, start
 
 PLAIN = """
@@ -82,6 +83,26 @@ def test_plain_libraries_load_the_output_and_give_our_numbers(library, tmp_path)
         [test.class_names[y] == name for y, name in zip(test.labels, said["pipeline"], strict=True)]
     )
     assert right == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
+    check_report(out, metrics)
+
+
+def check_report(out, metrics):
+    """The page has the numbers of metrics.json, and pictures of the mistakes of the exported head."""
+    page = check_page((out / "report.html").read_text())
+    heads = {"ce": metrics["baseline"], **metrics["others"], "stack": metrics["test"]}
+    for report in heads.values():
+        rates = [
+            report[name] for name in ("balanced_accuracy", "medium", "few", "ece", "accuracy", "macro_f1")
+        ]
+        rates += [end for name in ("balanced_accuracy", "few") for end in report["interval"][name]]
+        for number in (f"{report['nll']:.3f}", *(f"{100 * rate:.1f}" for rate in rates)):
+            assert number in page.text
+    wrong = round((1 - metrics["test"]["accuracy"]) * metrics["test"]["n"])
+    assert f"stack is wrong about {wrong} of {metrics['test']['n']} test images" in page.text
+    assert sum(": row " in image["alt"] for image in page.all("img")) >= min(wrong, 24)
+    run = json.loads((out / "run.json").read_text())
+    for fact in (metrics["selection"]["why"], run["environment"]["command"], run["data"]["fingerprint"]):
+        assert " ".join(fact.split()) in page.text
 
 
 def test_the_output_folder_is_what_design_says(photos, tmp_path):
@@ -91,7 +112,7 @@ def test_the_output_folder_is_what_design_says(photos, tmp_path):
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == sorted(
         ["README.md", "config.json", "log.jsonl", "metrics.json", "model.safetensors", "per_class.csv"]
-        + ["run.json"]
+        + ["report.html", "run.json"]
         + ["head/README.md", "head/config.json", "head/held_out.safetensors", "head/model.safetensors"]
         + [f"plots/{name}.png" for name in ("logits_magnitude", "per_class_accuracy", "reliability")]
     )
