@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-import os
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -88,7 +88,7 @@ def test_it_predicts_as_transformers_pipeline(outputs, photos, tmp_path):
 
 
 def test_a_broken_image_is_a_row_with_the_reason(predicted):
-    broken = {os.path.basename(row["file"]): row for row in rows_of(predicted) if row["error"]}
+    broken = {Path(row["file"]).name: row for row in rows_of(predicted) if row["error"]}
     assert broken.keys() == BROKEN.keys()
     for name, row in broken.items():
         assert BROKEN[name] in row["error"]
