@@ -1,4 +1,4 @@
-"""Export a classifier to ONNX, run it in onnxruntime, and compare it with torch."""
+"""Convert a classifier to ONNX, run it in onnxruntime, and compare it with torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from lort_hub.backbones.backbone import Backbone, logits_of
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.serialization import Record
 
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 LEAST_OPSET = 18
 """Oldest version of ONNX's operators that torch's exporter writes; asked for an older one, it writes this."""
 TOLERANCE = 1e-4
@@ -46,13 +44,14 @@ def check_export(opset: int | None = None) -> None:
         raise ConfigError(
             f"`opset` is {opset}, expected at least {LEAST_OPSET}, the oldest that torch exports."
         )
-    for package in PACKAGES:
-        try:
-            import_module(package)
-        except ImportError as cause:
-            raise ConfigError(
-                f"The export needs {package} ({cause}): pip install '.[onnx]' in the clone"
-            ) from cause
+    try:
+        import onnx  # noqa: F401  used by torch's exporter, as onnxscript is
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as cause:
+        raise ConfigError(
+            f"The export needs {cause.name} ({cause}): pip install '.[onnx]' in the clone"
+        ) from cause
 
 
 class _LogitsAlone(nn.Module):

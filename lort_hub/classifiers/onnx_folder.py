@@ -89,7 +89,7 @@ def onnx_metadata(backbone: Backbone, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample_pixels(backbone: Backbone, images: str | None) -> Tensor:
-    """Prepare images to compare logits on: up to 16 of a folder or data set, or generated ones.
+    """Load images to compare logits on: up to 16 of a folder or data set, or generated ones.
 
     Args:
         backbone: The classifier, for its preparation.
