@@ -9,10 +9,11 @@ Its logits are compared with torch's before anything is kept.
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.runtime import phase, run, start_timing
+from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.files import atomic_folder, check_output_dir
 from lort_hub.records import environment
 
@@ -32,9 +33,9 @@ class Arguments:
     overwrite: bool = flag(False, "Replace the content of the output folder.")
 
 
-def main() -> None:
+def main() -> dict[str, Any]:
     """Load the model, export it, compare its logits with torch's, test it, and write the folder."""
-    args = parse_arguments(Arguments, description=__doc__, first_word="model")
+    args = parse_arguments(Arguments, description=__doc__, first_word="model", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.classifiers.load import load_classifier
     from lort_hub.classifiers.onnx_file import (
@@ -59,21 +60,21 @@ def main() -> None:
 
     check_export(args.opset)
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    timing = start_timing()
-    with phase("model", timing):
+    log = start_log()
+    with phase("model", log):
         backbone, record = load_classifier(args.model)
         data = load_long_tailed(args.dataset, test_split=args.test_split) if args.dataset else None
         pixels = sample_pixels(backbone, args.images)
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
         (staged / "onnx").mkdir()
         model, quantised = staged / "onnx/model.onnx", staged / "onnx/model_quantized.onnx"
-        with phase("export", timing):
+        with phase("export", log):
             opset = export_onnx(backbone, model, onnx_metadata(backbone, record), opset=args.opset)
-        with phase("check", timing):
+        with phase("check", log):
             float32, int8 = check_onnx(model, backbone, pixels), None
         files = {"float32": OnnxClassifier.load(model)}
         if args.quantize:
-            with phase("quantisation", timing):
+            with phase("quantisation", log):
                 quantise_onnx(model, quantised)
                 files["int8"] = OnnxClassifier.load(quantised)
                 logits = {name: one.logits(pixels, batch_size=1) for name, one in files.items()}
@@ -81,7 +82,7 @@ def main() -> None:
         reports = {}
         if data:
             counts = record.get("class_counts", data.class_counts)
-            with phase("test", timing):
+            with phase("test", log):
                 reports = measure_files(files, backbone, data.test, counts, args.num_workers)
         exported = ExportRecord(
             model=args.model,
@@ -97,6 +98,7 @@ def main() -> None:
         write_configs(staged, backbone)
         license = record.get("backbone", {}).get("license")
         write_record(staged, exported, reports, backbone.class_names, license)
+        log.write(staged)
         sizes = {path.name: path.stat().st_size / 1e6 for path in (staged / "onnx").iterdir()}
 
     for name, size in sizes.items():
@@ -107,6 +109,8 @@ def main() -> None:
     if reports:
         print(results_table(reports))
     print(f"Wrote {args.output_dir}")
+    metrics = {name: report.to_json() for name, report in reports.items()}
+    return {"output_dir": str(args.output_dir), **exported.to_json(), "metrics": metrics}
 
 
 if __name__ == "__main__":
