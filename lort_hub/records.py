@@ -13,7 +13,10 @@ from typing import Any
 from lort_hub.errors import CheckpointError
 from lort_hub.serialization import Record
 
-PACKAGES = ("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy")
+PACKAGES = (
+    *("lort_hub", "torch", "timm", "transformers", "datasets", "accelerate", "huggingface_hub", "numpy"),
+    *("onnx", "onnxruntime"),
+)
 WITHOUT_EFFECT = (
     *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
 )

@@ -7,11 +7,8 @@ lort-hub predict out/photos ./unsorted --output predictions.csv --min-confidence
 A run that was killed goes on with --resume. --sort-into copies; no image is moved, and no file replaced.
 """
 
-import json
 import os
-import sys
 import time
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -39,7 +36,6 @@ class Arguments:
     min_confidence: float = flag(0.0, "Probability below which an image is sorted into the folder 'unsure'.")
     resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
     overwrite: bool = flag(False, "Replace the output file; with --resume, that of the interrupted run.")
-    json: bool = flag(False, "Print a summary as JSON to stdout, and all else to stderr.")
     batch_size: int = flag(64, "Images in a batch, in each process.")
     num_workers: int = flag(
         min(4, os.cpu_count() or 1), "Threads or processes that decode images, for each process."
@@ -59,17 +55,9 @@ class Arguments:
             raise ConfigError("`min_confidence` has no effect without `sort_into`; give a folder.")
 
 
-def main() -> None:
+def main() -> dict[str, Any] | None:
     """Load the model, predict the images part by part, write the file, and sort copies of the images."""
-    args = parse_arguments(Arguments, description=__doc__, first_word="model", more_words="images")
-    with redirect_stdout(sys.stderr if args.json else sys.stdout):
-        summary = predict(args)
-    if args.json and summary is not None:
-        print(json.dumps(summary))
-
-
-def predict(args: Arguments) -> dict[str, Any] | None:
-    """Predict the images; return the summary of the main process, None of the others."""
+    args = parse_arguments(Arguments, description=__doc__, first_word="model", more_words="images", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.classifiers.load import load_classifier
     from lort_hub.classifiers.predict import predict_parts, prediction_plan
@@ -87,7 +75,7 @@ def predict(args: Arguments) -> dict[str, Any] | None:
     with fail_together(processes):
         if is_finished(args.output, **how):
             accelerator.print(f"{args.output} is finished; nothing to do.")
-            return None
+            return {**dict.fromkeys(("images", "errors", "classes", "seconds")), "output": str(args.output)}
         is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
         if not is_sorted and accelerator.is_main_process:
             check_sort_folder(args.sort_into, args.images)

@@ -259,7 +259,7 @@ def test_declared_dependencies_are_those_imported():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11's")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = requirements([*extras["demo"], *extras["heic"], *extras["lora"]])
+    optional = requirements([*extras["demo"], *extras["heic"], *extras["lora"], *extras["onnx"]])
     assert set(third_party_imports()) == requirements(project["dependencies"]) | optional
 
 

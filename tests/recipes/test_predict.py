@@ -1,10 +1,13 @@
 """recipes/predict.py: predictions as timm and pipeline make them, files, resuming, sorting."""
 
 import csv
+import io
 import json
 import math
+import os
 from pathlib import Path
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 import timm
@@ -141,3 +144,93 @@ def test_killed_anywhere_it_goes_on_to_the_same_file(outputs, photos, predicted,
         assert output.read_bytes() == predicted.read_bytes()
         assert sorted(path.name for path in output.parent.iterdir()) == ["p.csv", "sorted"]
         assert {path.relative_to(tmp_path / str(k)) for path in output.parent.rglob("*.png")} == sorted_files
+
+
+def test_names_of_every_kind_are_kept(outputs, tmp_path):
+    names = [b"=1+1.png", "日本 é.png".encode(), b"caf\xe9.png", b"two\nlines.png", b'-x,"y".png']
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k, name in enumerate(names):
+        data = png_of(k)
+        with open(os.path.join(os.fsencode(photos), name), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(data)
+    words = ("--output", "p.csv", "--sort-into", tmp_path / "sorted")
+    finished = predict(outputs["timm"], ".", *words[:1], tmp_path / "p.csv", *words[2:], cwd=photos)
+    assert finished.returncode == 0, finished.said
+    assert sorted(row["file"] for row in rows_of(tmp_path / "p.csv")) == sorted(
+        ["./=1+1.png", "日本 é.png", "café.png", "two\nlines.png", './-x,"y".png']
+    )
+    assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == set(map(png_of, range(5)))
+
+
+def png_of(seed):
+    buffer = io.BytesIO()
+    noise_image(seed).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_table_has_rows_and_one_class_enough(outputs, tmp_path):
+    cells = [{"bytes": png_of(k), "path": None if k else "x.png"} for k in range(3)]
+    cells[2]["bytes"] = b"no picture"
+    features = datasets.Features({"picture": datasets.Image(decode=False)})
+    datasets.Dataset.from_dict({"picture": cells}, features).to_parquet(tmp_path / "t.parquet")
+    words = ("--output", tmp_path / "p.csv", "--top-k", "1", "--sort-into", tmp_path / "sorted")
+    finished = predict(outputs["timm"], tmp_path / "t.parquet", *words, "--min-confidence", "1")
+    assert finished.returncode == 0, finished.said
+    rows = rows_of(tmp_path / "p.csv")
+    assert list(rows[0]) == ["row", "file", "class_1", "probability_1", "error"]
+    assert [(row["row"], row["file"]) for row in rows] == [("0", "x.png"), ("1", ""), ("2", "")]
+    unsure = tmp_path / "sorted/unsure"
+    assert list((tmp_path / "sorted").iterdir()) == [unsure]
+    assert {path.name: path.read_bytes() for path in unsure.iterdir()} == {
+        "x.png": png_of(0),
+        "000001.png": png_of(1),
+    }
+
+
+def test_json_is_all_there_is_on_stdout(outputs, photos, tmp_path):
+    words = (outputs["timm"], photos, "--output", tmp_path / "p.csv", "--json")
+    summary = json.loads(predict(*words).stdout)
+    assert summary["output"] == str(tmp_path / "p.csv")
+    assert (summary["images"], summary["errors"]) == (150, 3)
+    rows = [row["class_1"] for row in rows_of(tmp_path / "p.csv") if row["class_1"]]
+    assert summary["classes"] == {name: rows.count(name) for name in set(rows)}
+    before = (tmp_path / "p.csv").stat()
+    assert json.loads(predict(*words, "--resume").stdout)["images"] is None
+    assert (tmp_path / "p.csv").stat() == before
+
+
+def test_what_is_wrong_is_said_before_anything_is_read(outputs, photos, predicted, tmp_path):
+    def says(*words):
+        finished = predict(outputs["timm"], photos, *words)
+        assert finished.returncode in (1, 2)
+        assert list(tmp_path.iterdir()) == []
+        return finished.stderr
+
+    new = ("--output", tmp_path / "p.csv")
+    assert "is there already.\nPass --overwrite to replace it" in says("--output", predicted)
+    assert "Expected a file that ends in .csv, .jsonl, .parquet." in says("--output", tmp_path / "p.txt")
+    assert "--min-confidence has no effect without --sort-into" in says(*new, "--min-confidence", "0.5")
+    assert "--min-confidence is 50.0, expected a probability" in says(
+        *new, "--min-confidence", "50", "--sort-into", tmp_path / "s"
+    )
+    assert "--top-k is 0, expected at least 1." in says(*new, "--top-k", "0")
+    assert "whose images would then be there twice.\nName a folder outside of it with --sort-into" in says(
+        *new, "--sort-into", photos / "sorted"
+    )
+    nothing = predict(outputs["timm"], photos / "a", tmp_path / "gone.jpg", *new)
+    assert nothing.returncode == 1
+    assert "No file '" in nothing.stderr
+    assert "each is a picture or a folder of pictures" in nothing.stderr
+
+
+def test_overwrite_replaces_only_when_the_new_file_is_whole(outputs, photos, predicted, tmp_path):
+    output = tmp_path / "p.csv"
+    output.write_text("old")
+    words = (outputs["timm"], photos, "--output", output, "--num-workers", "0")
+    [killed] = run_forks({**job("predict.py", *words, "--overwrite"), "kill_at": 6})
+    assert killed.returncode == -9
+    assert output.read_text() == "old"
+    assert "holds the finished parts of an interrupted run" in run("predict.py", *words).stderr
+    assert run("predict.py", *words, "--overwrite", "--resume").returncode == 0
+    assert output.read_bytes() == predicted.read_bytes()

@@ -1,0 +1,108 @@
+"""Compare the speed of lort-hub predict with a bare loop: Pillow, the model's transform, torch, softmax.
+
+OMP_NUM_THREADS=1 nice python benchmarks/predict.py --dataset cifar100 --folder /tmp/pngs
+
+Both read the same PNG files, written once from the training images of the data set, with one thread and no
+decoding threads. predict lists, checks, predicts, keeps its parts and writes the CSV. The two alternate; on a
+busy machine their CPU times compare better than their wall times.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from lort_hub.backbones.backbone import Backbone
+from lort_hub.backbones.load import load_backbone
+from lort_hub.classifiers.predict import predict_parts, prediction_plan
+from lort_hub.classifiers.prediction_parts import PredictionParts
+from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.runtime import reuse_freed_memory
+from lort_hub.data.unlabelled import load_unlabelled
+from lort_hub.features.distributed import Processes
+
+
+@dataclass
+class Arguments:
+    """Flags of this benchmark."""
+
+    backbone: str = flag("test_resnet", "Backbone, with random weights: the time is the same.")
+    image_size: int = flag(32, "Side of the square input in pixels.")
+    dataset: str = flag("cifar100", "Data set whose training images are written as PNG files.")
+    folder: Path = flag(Path("/tmp/pngs"), "Folder of the files; filled if it is not there.")
+    repeats: int = flag(2, "Measurements of each, interleaved.")
+    batch_size: int = flag(64, "Images in a batch.")
+
+
+def write_files(args: Arguments) -> None:
+    train = load_unlabelled(args.dataset, split="train")
+    for row in range(len(train)):
+        folder = args.folder / f"{row // 1000:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        train.image(row).save(folder / f"{row:06d}.png")
+
+
+@torch.inference_mode()
+def bare_loop(backbone: Backbone, files: list[str], batch_size: int) -> list[tuple[str, float]]:
+    names, answers = backbone.class_names, []
+    for start in range(0, len(files), batch_size):
+        images = [Image.open(file).convert("RGB") for file in files[start : start + batch_size]]
+        pixels = torch.stack([backbone.transform(image) for image in images])
+        top = backbone.logits(pixels.to(memory_format=torch.channels_last)).softmax(1).max(1)
+        answers += [(names[k], p) for k, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    return answers
+
+
+def predict(backbone: Backbone, folder: Path, batch_size: int) -> None:
+    images = load_unlabelled(str(folder))
+    with TemporaryDirectory() as out:
+        parts = PredictionParts(Path(out) / "predictions.csv", len(images))
+        parts.start(prediction_plan(backbone, images, 5, batch_size), resume=False, overwrite=False)
+        accelerator = Accelerator(cpu=True)
+        predict_parts(backbone, images, parts, accelerator, Processes(), batch_size=batch_size)
+        parts.put_together(overwrite=False)
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Measure CPU time and wall time."""
+    before, start = sum(os.times()[:4]), time.perf_counter()
+    work()
+    return sum(os.times()[:4]) - before, time.perf_counter() - start
+
+
+def main() -> None:
+    args = parse_arguments(Arguments, description=__doc__)
+    reuse_freed_memory()
+    if not args.folder.exists():
+        write_files(args)
+    files = [str(path) for path in sorted(args.folder.rglob("*.png"))]
+    backbone = load_backbone(args.backbone, pretrained=False, image_size=args.image_size)
+    backbone = replace(backbone, class_names=tuple(f"class {k}" for k in range(len(backbone.weight))))
+    backbone.model.to(memory_format=torch.channels_last)
+    works = {
+        "bare loop": partial(bare_loop, backbone, files, args.batch_size),
+        "predict": partial(predict, backbone, args.folder, args.batch_size),
+    }
+    bare_loop(backbone, files[:1000], args.batch_size)  # warms up
+    measured = {name: [] for name in works}
+    for number in range(args.repeats):
+        for name in list(works)[:: -1 if number % 2 else 1]:
+            measured[name].append(seconds(works[name]))
+    print(f"{len(files):,} images, {args.backbone} at {args.image_size} px\n")
+    print("| | CPU, s | wall, s | images/s of wall |\n" + "| --- " * 4 + "|")
+    totals = {name: [sum(kind) for kind in zip(*times, strict=True)] for name, times in measured.items()}
+    for name, (cpu, wall) in totals.items():
+        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {args.repeats * len(files) / wall:.0f} |")
+    cpu, wall = (100 * totals["bare loop"][k] / totals["predict"][k] for k in range(2))
+    print(f"\npredict runs at {cpu:.1f} % of the bare loop's speed by CPU time, {wall:.1f} % by wall time")
+
+
+if __name__ == "__main__":
+    main()
