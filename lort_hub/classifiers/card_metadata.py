@@ -7,7 +7,6 @@ replaced in the text, which is then parsed again to check that nothing else has 
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Metric:
         """What tells it from other metrics."""
         return self.type, _without_number(self.name)
 
-    def to_json(self) -> Json:
+    def to_flow(self) -> Json:
         """Return the metric as it is in a model-index."""
         return {"type": self.type, "value": self.value, "name": self.name}
 
@@ -164,7 +163,7 @@ def _edited(
             added = {
                 "task": {"type": TASK},
                 "dataset": dataset,
-                "metrics": [one.to_json() for one in metrics],
+                "metrics": [one.to_flow() for one in metrics],
             }
             models[0]["results"] = [*(models[0]["results"] or []), added]
             text, done = _with_entry(block, root, wanted), f"added the results on {what}"
@@ -205,14 +204,14 @@ def _merged(
         if identity[1] not in known:
             merged.append((at, one))
         elif identity in pending:
-            merged.append((at, {**one, **pending.pop(identity).to_json()}))
-    return merged + [(None, one.to_json()) for one in pending.values()]
+            merged.append((at, {**one, **pending.pop(identity).to_flow()}))
+    return merged + [(None, one.to_flow()) for one in pending.values()]
 
 
 def _with_metrics(block: str, node: Any, old: list[Json], merged: list[tuple[int | None, Json]]) -> str:
     """The text with the metrics of one entry as they are now."""
     if node.flow_style:
-        return block[: node.start_mark.index] + _json([one for _, one in merged]) + block[_end(node) :]
+        return block[: node.start_mark.index] + _flow([one for _, one in merged]) + block[_end(node) :]
     edits: list[tuple[int, int, str]] = []
     for gone in set(range(len(old))) - {at for at, _ in merged}:
         start = block.rfind("\n", 0, node.value[gone].start_mark.index) + 1
@@ -235,17 +234,20 @@ def _with_entry(block: str, root: Any, wanted: Json) -> str:
     """The text with the new last entry of the first model, in the style that is there."""
     models = wanted["model-index"]
     node = _child(root, "model-index")
+    if node is None and root is not None and root.flow_style:
+        at = _end(root.value[-1][1]) if root.value else root.start_mark.index + 1
+        return f"{block[:at]}{', ' * bool(root.value)}model-index: {_flow(models)}{block[at:]}"
     if node is None:
         lines = _dumped({"model-index": models}, root.start_mark.column if root else 0)
         return f"{block}{' ' * (root.start_mark.column if root else 0)}{lines}\n"
     if not (isinstance(node, yaml.SequenceNode) and node.value):
-        return f"{block[: node.start_mark.index]} {_json(models)}{block[_end(node) :]}"
+        return f"{block[: node.start_mark.index]} {_flow(models)}{block[_end(node) :]}"
     results, entries = _child(node.value[0], "results"), models[0]["results"]
     if not (isinstance(results, yaml.SequenceNode) and results.value):
-        return f"{block[: results.start_mark.index]} {_json(entries)}{block[_end(results) :]}"
+        return f"{block[: results.start_mark.index]} {_flow(entries)}{block[_end(results) :]}"
     if results.flow_style:
         end = _end(results.value[-1])
-        return f"{block[:end]}, {_json(entries[-1])}{block[end:]}"
+        return f"{block[:end]}, {_flow(entries[-1])}{block[end:]}"
     end = _line_end(block, _end(results))
     return block[:end] + _item(entries[-1], results.start_mark.column) + block[end:]
 
@@ -269,8 +271,10 @@ def _scalar(value: Any) -> str:
     return yaml.safe_dump(value, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
+    ).strip()
 
 
 def _end(node: Any) -> int:
