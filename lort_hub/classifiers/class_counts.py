@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,7 @@ def count_training(
         True
     """
     names = data.class_names
-    records = {one.name: recorded_counts(one.record, names) for one in classifiers}
+    records = {one.name: recorded_counts(one) for one in classifiers}
     known = {name: counts for name, counts in records.items() if counts is not None}
     if file is not None:
         counts, source = read_counts(file, names), str(file)
@@ -125,18 +124,22 @@ def read_counts(path: Path, class_names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([found[name] for name in class_names], dtype=np.int64)
 
 
-def recorded_counts(record: Mapping[str, Any], class_names: Sequence[str]) -> NDArray[np.int64] | None:
-    """Look up the training images of each class in the record of a head; None where it has no such record.
+def recorded_counts(classifier: Classifier) -> NDArray[np.int64] | None:
+    """Look up the training images of each class in the record of a model; None where it has no such record.
 
     Args:
-        record: Content of the head's config.json.
-        class_names: Names of the K classes of the data set; a class that the head has not has 0 images.
+        classifier: The classifier.
+
+    Returns:
+        Counts (K,) of the classes of the data set; 0 where the model does not have the class.
 
     Example:
-        >>> recorded_counts({"class_names": ["cat", "dog"], "class_counts": [20, 3]}, ["dog", "owl"])
+        >>> from lort_hub.classifiers.class_names import OutputName, map_classes
+        >>> classes = map_classes(["Dog", "owl"], [OutputName("cat"), OutputName("dog")], "m")
+        >>> recorded_counts(Classifier("m", None, {"class_counts": [20, 3]}, classes))
         array([3, 0])
     """
-    if not record.get("class_counts"):
+    counts, classes = classifier.record.get("class_counts"), classifier.classes
+    if not counts:
         return None
-    counts = dict(zip(record["class_names"], record["class_counts"], strict=True))
-    return np.array([counts.get(name, 0) for name in class_names], dtype=np.int64)
+    return np.where(classes.known, np.array(counts, dtype=np.int64)[classes.outputs], 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.image_folder.names import fold, quoted
-from lort_hub.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
+from lort_hub.errors import CheckpointError, ConfigError, DatasetError
 
 ABSENT = -1
 """Output of a class that the model does not have."""
@@ -52,14 +53,19 @@ class ClassMap:
         renamed: Names in the data set and in the model of classes that are not spelt the same.
         missing: Classes of the data set that the model does not have.
         unused: Outputs of classes that the data set does not have.
-        unused_names: Names of these.
+        unused_outputs: Names of these.
     """
 
     outputs: NDArray[np.int64]
     renamed: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
     unused: NDArray[np.int64]
-    unused_names: tuple[str, ...]
+    unused_outputs: tuple[OutputName, ...]
+
+    @property
+    def unused_names(self) -> tuple[str, ...]:
+        """Names of the outputs of classes that the data set does not have."""
+        return tuple(one.name for one in self.unused_outputs)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -74,16 +80,21 @@ class ClassMap:
             pairs = [f"'{ours}' is '{theirs}'" for ours, theirs in self.renamed]
             lines.append(f"Classes spelt otherwise in the model: {_shown(pairs)}.")
         if self.missing:
-            spare = [_folded(name) for name in self.unused_names]
-            lacking = [f"'{name}'{did_you_mean(_folded(name), spare)}" for name in self.missing]
+            spare = {
+                _folded(name): name
+                for one in self.unused_outputs
+                for name in (*one.synonyms, *one.others[1:], one.name)
+            }
+            lacking = [f"'{name}'{_near(name, spare)}" for name in self.missing]
             lines.append(
                 f"Classes that the model does not have: {len(self.missing):,}; their images count as wrong, "
                 f"and the NLL leaves them out. They are {_shown(lacking)}."
             )
-        if self.unused_names:
+        if self.unused_outputs:
+            short = [one.others[-1] if one.others else one.name for one in self.unused_outputs]
             lines.append(
-                f"Classes of the model that the data do not have: {len(self.unused_names):,}; an answer of "
-                f"them counts as wrong. They are {quoted(self.unused_names)}."
+                f"Classes of the model that the data do not have: {len(short):,}; an answer of them counts "
+                f"as wrong. They are {quoted(short)}."
             )
         return lines
 
@@ -121,15 +132,19 @@ def map_classes(class_names: Sequence[str], outputs: Sequence[OutputName], sourc
             )
         taken[output] = name
     unused = np.setdiff1d(np.arange(len(outputs)), found)
-    spare = [outputs[k].name for k in unused]
     named = list(zip(class_names, found.tolist(), strict=True))
     return ClassMap(
         outputs=found,
         renamed=tuple((n, outputs[k].name) for n, k in named if k != ABSENT and n != outputs[k].name),
         missing=tuple(name for name, output in named if output == ABSENT),
         unused=unused,
-        unused_names=tuple(spare),
+        unused_outputs=tuple(outputs[k] for k in unused),
     )
+
+
+def _near(name: str, spare: Mapping[str, str]) -> str:
+    close = get_close_matches(_folded(name), list(spare), n=1, cutoff=0.7)
+    return f" (did you mean '{spare[close[0]]}'?)" if close else ""
 
 
 def _find(name: str, ways: Sequence[dict[str, list[int]]], outputs: Sequence[OutputName], source: str) -> int:

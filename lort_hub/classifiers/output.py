@@ -78,16 +78,18 @@ def tables(evaluation: Evaluation) -> str:
         >>> print(tables(evaluation))  # doctest: +SKIP
         | model | accuracy | balanced | ...
     """
-    first, *others = evaluation.results
-    rows = [["model", "worst class", "LoMa", "its spread", "RSD"]]
-    if others:
-        rows[0] += [f"balanced, minus {escape(first.name)}", "p"]
+    labels = evaluation.test.labels
+    rows = [["model", "worst class", "LoMa", "its spread", "RSD", "classes it lacks"]]
+    if len(evaluation.results) > 1:
+        rows[0] += ["balanced, minus the first", "p"]
     for one in evaluation.results:
         report = one.report
         worst = f"{escape(evaluation.class_names[report.worst_class.class_])} "
         cells = [escape(one.name), f"{worst}{100 * report.worst_class.accuracy:.1f}"]
         magnitude = report.logits_magnitude
         cells += [_cell(value) for value in (magnitude.mean, magnitude.std, report.regularized_std.mean)]
+        lacking, images = one.classifier.classes.missing, int((~one.classifier.classes.known[labels]).sum())
+        cells.append(f"{len(lacking):,} ({images:,} images wrong, not in its NLL)" if lacking else "0")
         if found := one.difference:
             low, high = (100 * end for end in found.interval)
             cells.append(f"{100 * found.difference:+.1f} [{low:+.1f}, {high:+.1f}]")

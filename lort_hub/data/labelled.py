@@ -20,6 +20,11 @@ from lort_hub.errors import DatasetError, NoSplitError
 NO_TRAINING = "none"
 """Name of the training split of images that are all for the test."""
 
+HELD_OUT = (
+    "There is no test split: of each class, the fifth is tested that a training here would hold out. "
+    '`train_split="none"` tests all images, for models that were trained on none of them.'
+)
+
 
 @dataclass(frozen=True)
 class LabelledData:
@@ -87,12 +92,13 @@ def load_labelled(
     """
     if train_split != NO_TRAINING:
         try:
-            return LabelledData.of(
-                load_long_tailed(spec, train_split=train_split, test_split=test_split, **options)
-            )
+            data = load_long_tailed(spec, train_split=train_split, test_split=test_split, **options)
         except NoSplitError:
             if train_split is not None:
                 raise
+        else:
+            held_out = data.test.name == data.train.name
+            return replace(LabelledData.of(data), notes=(*(HELD_OUT,) * held_out, *data.notes))
     return _load_alone(spec, test_split, **options)
 
 

@@ -64,7 +64,7 @@ def test_classes_of_one_side_alone_are_listed_with_names_that_are_close():
     assert found.known.tolist() == [True, False, False]
     missing, unused = found.notes()
     assert "does not have: 2" in missing
-    assert "'lynx' Did you mean 'lynxes'" in missing
+    assert "'lynx' (did you mean 'lynxes'?), 'owl'" in missing
     assert "count as wrong" in missing
     assert "2; an answer of them counts as wrong. They are 'lynxes', 'wolf'." in unused
 

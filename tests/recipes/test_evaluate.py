@@ -225,7 +225,7 @@ def test_classes_that_the_model_lacks_count_as_wrong(root, tmp_path):
     flags = ("--train-counts", tmp_path / "counts.csv", "--output-dir", tmp_path / "out")
     said = evaluate(root, tmp_path / "model", *flags).stdout
     assert "does not have: 1; their images count as wrong, and the NLL leaves them out" in said
-    assert "'dog' Did you mean 'doge'?" in said
+    assert "'dog' (did you mean 'doge'?)" in said
     record = EvaluationRecord.read(tmp_path / "out/metrics.json")
     one = record.models[str(tmp_path / "model")]
     truth, answers, logits = expected_answers(root, "timm")
