@@ -27,6 +27,10 @@ class DatasetError(LortHubError):
     """A data set whose columns, labels or images cannot be used as asked."""
 
 
+class NoSplitError(DatasetError):
+    """A split that a data set does not have."""
+
+
 class FeatureError(LortHubError):
     """Features that are damaged, not finite, or do not fit the labels."""
 

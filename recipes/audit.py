@@ -33,6 +33,7 @@ class Arguments(InputArguments):
     backbone: str | None = flag(
         None, "Backbone whose features judge the labels (default: they are not judged)."
     )
+    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
     groups: list[int] = flag(
         [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
     )

@@ -41,6 +41,7 @@ class Backbone:
         processor: Image processor of transformers, saved with the model; None for timm.
         trained_on: Record of the images that lort_hub trained it on; None where there is none.
         auto_augment: timm's name of the RandAugment in `augment`; None for crop and flip alone.
+        is_classifier: Whether the weights of its classifier were loaded, and are not random.
     """
 
     spec: str
@@ -57,6 +58,7 @@ class Backbone:
     processor: Any = field(default=None, repr=False)
     trained_on: TrainedOn | None = None
     auto_augment: str | None = None
+    is_classifier: bool = True
 
     @property
     def classifier(self) -> nn.Linear | nn.Conv2d:

@@ -194,6 +194,7 @@ def _timm_backbone(
         augment=augmentation(data),
         image_size=data["input_size"][1],
         preprocessing={"library": "timm", **data},
+        is_classifier=has_classifier,
     )
     check_features(backbone)
     return backbone

@@ -79,7 +79,7 @@ def load_transformers(
     outputs = model.get_submodule(name).out_features
     labels = model.config.id2label or {}  # null where its class sets no names
     names = [str(labels[k]) for k in range(outputs) if k in labels]
-    named = pretrained and is_named(names, outputs) and not info.get("missing_keys")
+    is_classifier = pretrained and not info.get("missing_keys")
     data = {
         "input_size": tuple(pixels.shape),
         "mean": tuple(processor.image_mean or (0.5,) * 3),  # null where it does not normalise
@@ -93,12 +93,13 @@ def load_transformers(
         library="transformers",
         model=model,
         classifier_name=name,
-        class_names=tuple(names) if named else None,
+        class_names=tuple(names) if is_classifier and is_named(names, outputs) else None,
         transform=transform,
         augment=augmentation(data, partial(_process, processor, do_resize=False)),
         image_size=data["input_size"][1],
         preprocessing={"library": "transformers", **json.loads(processor.to_json_string())},
         processor=processor,
+        is_classifier=is_classifier,
     )
     check_features(backbone)
     return backbone

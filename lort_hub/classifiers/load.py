@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from lort_hub.backbones.backbone import Backbone
-from lort_hub.backbones.load import load_backbone
+from lort_hub.backbones.load import hub_name, load_backbone
 from lort_hub.data.decoding import to_rgb
 from lort_hub.download import MODEL_FILES, download_model
 from lort_hub.errors import CheckpointError
@@ -19,11 +19,21 @@ from lort_hub.hub.head_file import is_head
 from lort_hub.hub.lort_head import LortHead
 
 
+def is_timm_name(source: str) -> bool:
+    """Check whether a model is named as timm names its own, and is no folder.
+
+    Example:
+        >>> is_timm_name("resnet50"), is_timm_name("org/name"), is_timm_name(".")
+        (True, False, False)
+    """
+    return "/" not in source and ":" not in source and not Path(source).is_dir()
+
+
 def find_classifier(source: str) -> Path:
     """Find the folder of a model, and download it where it is on the Hub.
 
     Args:
-        source: A folder, or `org/name[@revision]`.
+        source: A folder, or `org/name[@revision]`; with the prefixes of `load_backbone` or without.
 
     Raises:
         CheckpointError: The Hub has no such model.
@@ -33,34 +43,44 @@ def find_classifier(source: str) -> Path:
         >>> find_classifier(".")
         PosixPath('.')
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        repo_id, _, revision = source.partition("@")
+    named = hub_name(source.removeprefix("transformers:")).removeprefix("local-dir:")
+    folder = Path(named)
+    if not folder.is_dir() and not source.removeprefix("transformers:").startswith("local-dir:"):
+        repo_id, _, revision = named.removeprefix("hf-hub:").partition("@")
         files = [*MODEL_FILES, "head/config.json", "per_class.csv"]
         folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
     return folder
 
 
-def load_classifier(source: str) -> tuple[Backbone, dict[str, Any]]:
+def load_classifier(
+    source: str, *, image_size: int | None = None, named: bool = True
+) -> tuple[Backbone, dict[str, Any]]:
     """Load a complete model with its preprocessing, and the record of its head.
 
     Args:
-        source: An output folder, a head alone, or one of them on the Hub.
+        source: An output folder, a head alone, or one of them on the Hub; or any other model that
+            `load_backbone` takes.
+        image_size: Side of the square input in pixels; None for the model's own.
+        named: Whether to refuse a model that does not name its classes.
 
     Returns:
         The model, and the content of the head's config.json ({} if there is none).
 
     Raises:
+        BackboneError: It is no image classifier that ends in one linear layer.
         CheckpointError: It does not name its classes, or the head was made on other pictures' preparation.
 
     Example:
         >>> backbone, record = load_classifier("out/photos")  # doctest: +SKIP
     """
-    folder = find_classifier(source)
-    alone = is_head(folder)
-    head = LortHead.from_pretrained(folder) if alone or (folder / "head/config.json").exists() else None
-    backbone = _attach(head) if head and alone else load_backbone(str(folder))
-    if backbone.class_names is None:
+    if is_timm_name(source):
+        alone, head = False, None
+    else:
+        folder = find_classifier(source)
+        alone = is_head(folder)
+        head = LortHead.from_pretrained(folder) if alone or (folder / "head/config.json").exists() else None
+    backbone = _attach(head, image_size) if head and alone else load_backbone(source, image_size=image_size)
+    if named and backbone.class_names is None:
         raise CheckpointError(f"'{source}' does not name its classes; give the output folder of a recipe.")
     return backbone, head.config if head else {}
 
@@ -81,12 +101,14 @@ def image_logits(backbone: Backbone, image: Image) -> Tensor:
     return backbone.logits(backbone.transform(to_rgb(image))[None])[0]
 
 
-def _attach(head: LortHead) -> Backbone:
+def _attach(head: LortHead, image_size: int | None) -> Backbone:
     """Attach a head to the backbone and preprocessing it was trained with."""
     model, made_on = head.attach(), head.config["backbone"]
     spec = f"{made_on['source']}@{made_on['revision']}".removesuffix("@None")
     spec = f"transformers:{spec}" if made_on["library"] == "transformers" else spec
-    backbone = load_backbone(spec, image_size=made_on["preprocessing"].get("input_size", [None])[-1])
+    made_at = made_on["preprocessing"].get("input_size", [None])[-1]
+    backbone = load_backbone(spec, image_size=image_size or made_at)
     if json.loads(json.dumps(backbone.preprocessing)) != made_on["preprocessing"]:
         raise CheckpointError("The head's images were prepared in another way; give its complete model.")
-    return replace(backbone, model=model, class_names=tuple(head.config["class_names"]))
+    names = tuple(head.config["class_names"])
+    return replace(backbone, model=model, class_names=names, is_classifier=True)

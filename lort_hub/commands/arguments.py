@@ -87,7 +87,6 @@ class InputArguments:
         "The same by a regular expression, searched in file names; (clip\\d+)_ finds clip12 in clip12_3.jpg.",
     )
     group_file: Path | None = flag(None, "The same by a CSV with the columns file and group.")
-    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
     image_size: int | None = flag(None, "Side of the square input in pixels (default: the backbone's).")
     batch_size: int = flag(64, "Images in a batch, in each process.")
     num_workers: int = flag(
@@ -114,25 +113,32 @@ class InputArguments:
 
 
 @dataclass
-class RunArguments(InputArguments):
-    """Flags of the recipes that load a backbone and data and write an output folder."""
+class ProcessArguments(InputArguments):
+    """Flags of the recipes that several processes can run together."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {**InputArguments.RANGES, "seed": (0, inf)}
     SEVERAL_PROCESSES: ClassVar[bool] = True
 
-    backbone: str = flag(
-        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
-    )
-    resume: bool = flag(
-        False,
-        "Continue an interrupted run; a finished one is left as it is, unless --overwrite is given too.",
-    )
     seed: int = flag(0, "Seed of everything random.")
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the backbone (default: that of accelerate launch, or no)."
     )
-    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
+
+
+@dataclass
+class RunArguments(ProcessArguments):
+    """Flags of the recipes that load a backbone and data and write an output folder."""
+
+    backbone: str = flag(
+        "resnet50", "timm name, hf-hub:org/name, org/name, local folder, or transformers: before one."
+    )
+    pretrained: bool = flag(True, "Load pretrained weights; --no-pretrained for random ones.")
+    resume: bool = flag(
+        False,
+        "Continue an interrupted run; a finished one is left as it is, unless --overwrite is given too.",
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
 
 

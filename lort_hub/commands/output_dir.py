@@ -87,20 +87,31 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     if args.overwrite:
-        _check_inputs_stay(args)
+        check_inputs_stay(
+            args.output_dir, dataset=args.dataset, image_root=args.image_root, backbone=args.backbone
+        )
     return arguments
 
 
-def _check_inputs_stay(args: RunArguments) -> None:
-    """Refuse to replace a folder that what the run reads lies in."""
-    output = args.output_dir.resolve()
-    for name in ("dataset", "image_root", "backbone"):
-        spec = getattr(args, name) or ""
-        path = Path(spec.removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
-        if spec and path.exists() and path.resolve().is_relative_to(output):
-            flag = name.replace("_", "-")
+def check_inputs_stay(output: Path, *, models: Sequence[str] = (), **inputs: str | None) -> None:
+    """Refuse to replace a folder that what the run reads lies in.
+
+    Args:
+        output: The output folder.
+        models: Models that it reads, as the user named them.
+        inputs: What else it reads, by the name of the argument.
+
+    Raises:
+        CheckpointError: One of them is in the output folder.
+
+    Example:
+        >>> check_inputs_stay(Path("out"), dataset="digits", backbone="resnet50")
+    """
+    for name, spec in [*inputs.items(), *(("models", model) for model in models)]:
+        path = Path((spec or "").removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
+        if spec and path.exists() and path.resolve().is_relative_to(output.resolve()):
             raise CheckpointError(
-                f"--{flag} {spec} lies in {args.output_dir}, which --overwrite would replace.\n"
+                f"--{name.replace('_', '-')} {spec} lies in {output}, which --overwrite would replace.\n"
                 "Name another --output-dir."
             )
 

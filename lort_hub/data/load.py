@@ -103,7 +103,7 @@ def load_long_tailed(
     train_rows, test_rows = splits["train"], splits["test"]
     image_column, label_column = origin["image_column"], origin["label_column"]
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
-    train = _split(train_rows, train_labels, image_column, origin, "train_split", names)
+    train = image_split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
         train, test = hold_out(_numbered([train], [train_rows], grouping, origin)[0], 0.2)
         if not len(test):
@@ -113,7 +113,7 @@ def load_long_tailed(
             )
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
-        test = _split(test_rows, test_labels, image_column, origin, "test_split", names)
+        test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
         train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
@@ -127,7 +127,7 @@ def load_long_tailed(
     if on_duplicate == "drop":
         train = _without_copies(train, test, notes)
     duplicates = list_duplicates(train, test, origin["dataset"])
-    notes += [*_group_notes(train, test, grouping), *_test_notes(test, duplicates)]
+    notes += [*_group_notes(train, test, grouping), *notes_on_test(test, duplicates)]
     source = {
         **origin,
         "imbalance": imbalance,
@@ -140,7 +140,7 @@ def load_long_tailed(
     return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
 
 
-def _split(
+def image_split(
     rows: datasets.Dataset,
     labels: NDArray[np.int64],
     image_column: str,
@@ -148,6 +148,22 @@ def _split(
     part: str,
     names: tuple[str, ...],
 ) -> ImageSplit:
+    """Make a split of opened rows and their checked labels.
+
+    Args:
+        rows: The rows.
+        labels: Labels (N,).
+        image_column: Column of the images.
+        origin: Description of `open_source`.
+        part: Key of the split's name in it.
+        names: Names of the K classes.
+
+    Example:
+        >>> splits, origin = open_source(Request("digits"))
+        >>> rows, names = splits["test"], tuple("0123456789")
+        >>> image_split(rows, np.array(rows["label"]), "image", origin, "test_split", names).name
+        'test'
+    """
     import datasets
 
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
@@ -202,8 +218,17 @@ def _without_copies(train: ImageSplit, test: ImageSplit, notes: list[str]) -> Im
     return train.take(np.flatnonzero(stays))
 
 
-def _test_notes(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
-    """What the numbers on a test split cannot tell."""
+def notes_on_test(test: ImageSplit, duplicates: Sequence[Duplicate]) -> list[str]:
+    """Say what the numbers on a test split cannot tell.
+
+    Args:
+        test: The test images.
+        duplicates: Images that are used for training too, byte for byte.
+
+    Example:
+        >>> notes_on_test(load_long_tailed("digits").test.take(np.arange(200)), [])
+        ["200 test images for 10 classes: single classes' numbers will be rough."]
+    """
     notes, counts = [], np.bincount(test.labels, minlength=len(test.class_names))
     copies = count_duplicates(duplicates)
     if copies["test"]:

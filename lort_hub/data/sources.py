@@ -15,7 +15,7 @@ from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels
 from lort_hub.data.tables.splits import split_in_name
-from lort_hub.errors import DatasetError, did_you_mean
+from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -109,7 +109,7 @@ def _choose(asked: str | None, opened: Opened, argument: str) -> str | None:
     name = asked if asked in opened.splits else kind_of(asked)
     if name not in opened.splits:
         names = ", ".join(opened.splits)
-        raise DatasetError(
+        raise NoSplitError(
             f"No split '{asked}'.{did_you_mean(asked, opened.splits)}\n`{argument}` expects one of: {names}."
         )
     return name
@@ -117,7 +117,7 @@ def _choose(asked: str | None, opened: Opened, argument: str) -> str | None:
 
 def _choose_train(opened: Opened, spec: str) -> str:
     if "train" not in opened.splits:
-        raise DatasetError(
+        raise NoSplitError(
             f"No split 'train' in '{spec}', found: {', '.join(opened.splits)}.\nName one with `train_split`."
         )
     return "train"

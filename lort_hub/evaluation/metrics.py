@@ -126,6 +126,7 @@ def evaluate(
     class_counts: Array | Tensor | Sequence[int],
     *,
     weight: Array | Tensor | None = None,
+    others: int = 0,
     scale: float = 1.0,
     thresholds: tuple[int, int] = GROUP_THRESHOLDS,
     bootstrap: int = 0,
@@ -137,11 +138,14 @@ def evaluate(
     percentile bootstraps that resample the test images within each class: the number of right images of a
     class is binomial and is drawn exactly. A class with one test image does not widen them.
 
+    A column of -inf is a class that the head does not have: its samples are wrong; the NLL leaves them out.
+
     Args:
         logits: Logits (N, K) of the test set, as a tensor or an array.
         labels: Labels (N,).
         class_counts: Training images (K,), which define the groups.
         weight: W (K, D) for the norms of its rows; None to leave them out.
+        others: Number of columns after the K, of classes that the test set does not have: wrong answers.
         scale: Factor that calibrated the logits and W, as `Fit.scale`; the numbers that depend on it are then
             reported of the head as solved too.
         thresholds: As in `class_groups`.
@@ -162,8 +166,10 @@ def evaluate(
     from lort_hub.heads.scorers import macro_f1  # not above: it loads torch, which recipes import late
 
     logits, labels, counts = (to_array(values) for values in (logits, labels, class_counts))
-    _check(logits, labels, len(counts))
+    known = _check(logits, labels, len(counts), others)[: len(counts)]
     logits = logits.astype(np.float64)
+    own = logits[:, : len(counts)]
+    own = own if known.all() else np.where(known, own, np.nan)
     tested = np.bincount(labels, minlength=len(counts))
     predicted = logits.argmax(axis=1)
     correct = np.bincount(labels[predicted == labels], minlength=len(counts))
@@ -184,12 +190,12 @@ def evaluate(
         nll=_nll(log_probabilities, labels),
         ece=calibration_error(log_probabilities, labels),
         logits_magnitude=_spread(
-            logits_magnitude(logits, labels),
-            mean_by_negatives={over: _mean(logits_magnitude(logits, labels, over)) for over in NEGATIVES},
+            logits_magnitude(own, labels),
+            mean_by_negatives={over: _mean(logits_magnitude(own, labels, over)) for over in NEGATIVES},
         ),
         regularized_std=_spread(
-            regularized_std(logits, labels),
-            mean_by_spread={over: _mean(regularized_std(logits, labels, over)) for over in SPREADS},
+            regularized_std(own, labels),
+            mean_by_spread={over: _mean(regularized_std(own, labels, over)) for over in SPREADS},
         ),
         weight_norm=None if norms is None else _spread(norms),
         per_class_accuracy=_numbers(accuracies),
@@ -220,7 +226,8 @@ def _confused(labels: Array, predicted: Array, tested: Array) -> tuple[Confused,
 
 
 def _nll(log_probabilities: Array, labels: Array) -> float:
-    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+    of_label = log_probabilities[np.arange(len(labels)), labels]
+    return float(-of_label[np.isfinite(of_label)].mean())
 
 
 def _at_scale(logits: Array, labels: Array, norms: Array | None, factor: float) -> LogitScale:
@@ -234,18 +241,24 @@ def _at_scale(logits: Array, labels: Array, norms: Array | None, factor: float) 
     )
 
 
-def _check(logits: Array, labels: Array, num_classes: int) -> None:
-    if logits.ndim != 2 or logits.shape != (len(labels), num_classes) or len(labels) == 0:
+def _check(logits: Array, labels: Array, num_classes: int, others: int) -> Array:
+    """Which columns (K + others,) are of classes that the head has."""
+    expected = (len(labels), num_classes + others)
+    if logits.ndim != 2 or logits.shape != expected or len(labels) == 0:
         raise FeatureError(
             f"Got logits of shape {logits.shape} for {len(labels)} labels, "
-            f"expected ({len(labels)}, {num_classes}) with at least one sample."
+            f"expected {expected} with at least one sample."
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise FeatureError(f"Sample {bad[0]} has label {labels[bad[0]]}, expected 0..{num_classes - 1}.")
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    known: Array = (logits != -np.inf).any(axis=0)
+    bad = np.flatnonzero(~np.isfinite(logits[:, known]).all(axis=1))
     if bad.size:
         raise FeatureError(f"Sample {bad[0]} has NaN or infinite logits ({bad.size} such samples).")
+    if not known[labels].any():
+        raise FeatureError("The head has none of the classes of these samples.")
+    return known
 
 
 def _interval(

@@ -36,18 +36,57 @@ def paired_p_value(
         >>> paired_p_value(np.ones(100), np.tile([0, 1], 50), labels, resamples=100)
         0.01
     """
+    means = _resampled_means(right, other, labels, resamples, seed)
+    below, above = np.mean(means <= 0), np.mean(means >= 0)
+    return float(np.clip(2 * min(below, above), 1 / resamples, 1.0))
+
+
+def paired_interval(
+    right: Array,
+    other: Array,
+    labels: Array,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Compute the bootstrap interval of a difference in balanced accuracy, by the resamples of the p-value.
+
+    Args:
+        right: Whether one head is right on each test image (N,), as in `paired_p_value`.
+        other: The same for the head that is subtracted.
+        labels: Labels (N,).
+        level: Its level.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 50)
+        >>> low, high = paired_interval(np.ones(100), np.tile([0, 1], 50), labels)
+        >>> low < 0.5 < high
+        True
+    """
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(
+        _resampled_means(right, other, labels, resamples, seed), [tail, 100 - tail]
+    ).tolist()
+    return low, high
+
+
+def _resampled_means(right: Array, other: Array, labels: Array, resamples: int, seed: int) -> Array:
+    """Mean over the classes of the difference of two heads, in each resample of each class's images."""
     difference = np.asarray(right, dtype=np.float64) - other
     of_class = [labels == label for label in np.unique(labels)]
     # The same random numbers whichever head comes first: of the two signs, the one that sorts last.
-    difference = max(difference, -difference, key=lambda signed: [sorted(signed[own]) for own in of_class])
+    first = max(difference, -difference, key=lambda signed: [sorted(signed[own]) for own in of_class])
+    sign = 1.0 if first is difference else -1.0
     rng, total = np.random.default_rng(seed), np.zeros(resamples)
     for own in of_class:
-        values, counts = np.unique(difference[own], return_counts=True)
+        values, counts = np.unique(first[own], return_counts=True)
         drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
         total += drawn @ values / counts.sum()
-    total = total.round(12)  # ties are ties whatever the order of the sum
-    below, above = np.mean(total <= 0), np.mean(total >= 0)
-    return float(np.clip(2 * min(below, above), 1 / resamples, 1.0))
+    means: Array = sign * total.round(12) / len(of_class)  # ties are ties whatever the order of the sum
+    return means
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

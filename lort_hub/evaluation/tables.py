@@ -63,13 +63,14 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def results_table(reports: Mapping[str, Report | Scores]) -> str:
+def results_table(reports: Mapping[str, Report | Scores], title: str = "head") -> str:
     """Render a Markdown table with one row for each head, aligned for a terminal too; rates in percent.
 
     A line below it says where means over classes leave classes out, because they have no test image.
 
     Args:
         reports: Report of each head, by its name.
+        title: Title of the column of names.
 
     Example:
         >>> import numpy as np
@@ -80,10 +81,10 @@ def results_table(reports: Mapping[str, Report | Scores]) -> str:
         | ---- | -------- | -------- | ----- | ------ | ----- | -------- | ---- | ----- |
         | ce   | 100.0    | 100.0    | 100.0 | n/a    | 100.0 | 100.0    | 26.9 | 0.313 |
     """
-    rows = [["head", *REPORT_COLUMNS.values()]]
+    rows = [[title, *REPORT_COLUMNS.values()]]
     for name, report in reports.items():
         rows.append([escape(name), *(_rate_cell(report, key) for key in REPORT_COLUMNS)])
-    lines = [_aligned(rows)]
+    lines = [aligned(rows)]
     if untested := max(report.untested or 0 for report in reports.values()):
         lines += ["", f"Balanced accuracy, groups and F1 leave out classes without a test image: {untested}."]
     return "\n".join(lines)
@@ -112,7 +113,7 @@ def scale_table(reports: Mapping[str, Report | Scores]) -> str:
                 spread = (numbers.logits_magnitude, numbers.regularized_std)
                 cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
                 rows.append([escape(name), logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
-    return _aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
+    return aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
 
 
 def mix_table(reports: Mapping[str, Report | Scores]) -> str:
@@ -144,10 +145,21 @@ def mix_table(reports: Mapping[str, Report | Scores]) -> str:
     ]
     names = [escape(mix.name) for _, mix in moved.values()]
     at = [f"{what} at {name}" for name in names[:1] for what in ("accuracy", "ECE", "NLL")]
-    return _aligned([["head", "balanced", *at], *rows]) if rows else ""
+    return aligned([["head", "balanced", *at], *rows]) if rows else ""
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Render rows as a Markdown table that is aligned for a terminal too.
+
+    Args:
+        rows: The header, and at least one row.
+
+    Example:
+        >>> print(aligned([["head", "n"], ["ce", "2"]]))
+        | head | n |
+        | ---- | - |
+        | ce   | 2 |
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape, fenced
-from lort_hub.evaluation.report import MetricsRecord, Number, Scores
+from lort_hub.evaluation.report import MetricsRecord, Number, Report, Scores
 from lort_hub.evaluation.tables import GROUPS, mix_table, results_table, scale_table
 from lort_hub.files import read_csv
 from lort_hub.heads.methods import STAGE1, Mix, class_mix
@@ -176,18 +176,10 @@ def _metadata(config: HeadConfig, library: str) -> Any:
             dataset_split=data.test_split,
             metric_type=metric,
             metric_name=label,
-            metric_value=round(value, 6),
+            metric_value=value,
         )
 
-    results = [
-        row("accuracy", "accuracy", scores.accuracy),
-        row("accuracy", "balanced accuracy", scores.balanced_accuracy),
-    ]
-    for group in GROUPS:
-        accuracy = getattr(scores, group)
-        if accuracy is not None:
-            results.append(row("accuracy", f"{group}-shot accuracy (n={scores.groups[group].n})", accuracy))
-    results.append(row("f1", "macro F1", scores.macro_f1))
+    results = [row(*metric) for metric in result_metrics(scores)]
     lineage = {
         "base_model": backbone.source,
         "base_model_revision": backbone.revision,
@@ -207,6 +199,32 @@ def _metadata(config: HeadConfig, library: str) -> Any:
         ignore_metadata_errors=False,
         **(lineage if backbone.revision else {}),
     )
+
+
+METRIC_NAMES = ("accuracy", "balanced accuracy", *(f"{group}-shot accuracy" for group in GROUPS), "macro F1")
+"""Names of all metrics in the metadata of a card, without the numbers of images behind those of groups."""
+
+
+def result_metrics(scores: Report | Scores) -> list[tuple[str, str, float]]:
+    """List the metrics for the metadata of a card: type, name and value, to six digits.
+
+    Args:
+        scores: Numbers of a model on a test set.
+
+    Example:
+        >>> import numpy as np
+        >>> from lort_hub.evaluation.metrics import evaluate
+        >>> result_metrics(evaluate(np.eye(2), np.array([0, 1]), np.array([200, 5])))[2]
+        ('accuracy', 'many-shot accuracy (n=1)', 1.0)
+    """
+    overall, balanced, *of_groups, f1 = METRIC_NAMES
+    metrics = [("accuracy", overall, scores.accuracy), ("accuracy", balanced, scores.balanced_accuracy)]
+    for group, name in zip(GROUPS, of_groups, strict=True):
+        accuracy = getattr(scores, group)
+        if accuracy is not None:
+            metrics.append(("accuracy", f"{name} (n={scores.groups[group].n})", accuracy))
+    metrics.append(("f1", f1, scores.macro_f1))
+    return [(kind, name, round(value, 6)) for kind, name, value in metrics]
 
 
 def _interval_note(scores: Scores) -> str:

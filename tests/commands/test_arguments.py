@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.arguments import ProcessArguments, RunArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError
 from tests.support import ROOT
 from tests.support.recipes import refused
@@ -127,10 +127,10 @@ def test_yaml_that_is_no_text_is_refused(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
     recipe = recipe_at(path)
-    shared = ("InputArguments", "RunArguments", "FeatureArguments", "ModelArguments")
+    shared = ("InputArguments", "ProcessArguments", "RunArguments", "FeatureArguments", "ModelArguments")
     named = [name for name in vars(recipe) if name.endswith("Arguments") and name not in shared]
     [arguments] = [getattr(recipe, name) for name in named]
-    assert issubclass(arguments, RunArguments) == (path.stem not in ("push", "demo", "audit", "adapt"))
+    assert issubclass(arguments, ProcessArguments) == (path.stem not in ("push", "demo", "audit", "adapt"))
     for field in dataclasses.fields(arguments):
         assert field.metadata["help"].strip().endswith("."), field.name
     with pytest.raises(SystemExit) as stop:

@@ -200,3 +200,51 @@ def test_a_calibrated_head_is_reported_as_solved_too():
         assert got.weight_norm == pytest.approx(want.weight_norm.mean)
     assert report.as_solved.regularized_std == pytest.approx(report.calibrated.regularized_std)
     assert want.as_solved is want.calibrated is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_of_other_classes_are_wrong_and_change_nothing_else(seed):
+    logits, labels = sample(seed, n=60, classes=7)
+    labels = labels % 4
+    report = evaluate(logits, labels, [200, 150, 50, 5], others=3)
+    predicted = logits.argmax(axis=1)
+    assert (predicted >= 4).any()
+    recall = [np.mean(predicted[labels == k] == k) for k in range(4)]
+    assert report.per_class_accuracy == pytest.approx(recall)
+    assert report.accuracy == pytest.approx(np.mean(predicted == labels))
+    assert (report.many, report.few) == pytest.approx((np.mean(recall[:2]), recall[3]))
+    f1 = f1_score(labels, predicted, labels=range(4), average="macro")
+    assert report.macro_f1 == pytest.approx(f1)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert report.nll == pytest.approx(log_loss(labels, probabilities, labels=range(7)))
+    error = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=7, n_bins=15
+    )
+    assert report.ece == pytest.approx(float(error), abs=1e-6)
+    assert report.logits_magnitude.per_class == pytest.approx(logits_magnitude(logits, labels)[:4])
+    assert report.untested is None
+    assert sum(group.classes for group in report.groups.values()) == 4
+
+
+def test_a_class_that_the_head_does_not_have_is_wrong_and_has_no_nll():
+    logits, labels = sample(classes=4)
+    lacking = logits.copy()
+    lacking[:, 2] = -np.inf
+    report, whole = (
+        evaluate(part, labels, [200, 150, 50, 5], weight=np.eye(4)) for part in (lacking, logits)
+    )
+    assert report.per_class_accuracy[2] == 0
+    assert (report.medium, report.accuracy) == (0, np.mean(lacking.argmax(axis=1) == labels))
+    known = labels != 2
+    assert report.nll == pytest.approx(
+        evaluate(logits[known][:, [0, 1, 3]], np.array([0, 1, -1, 2])[labels[known]], [1, 1, 1]).nll
+    )
+    for one, other in (
+        (report.logits_magnitude, whole.logits_magnitude),
+        (report.regularized_std, whole.regularized_std),
+    ):
+        assert one.per_class[2] is None
+        assert [*one.per_class[:2], one.per_class[3]] == [*other.per_class[:2], other.per_class[3]]
+    json.dumps(report.to_json(), allow_nan=False)
+    with pytest.raises(FeatureError, match="none of the classes of these samples"):
+        evaluate(lacking[labels == 2], labels[labels == 2], [200, 150, 50, 5])

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from lort_hub.evaluation.metrics import evaluate
-from lort_hub.evaluation.significance import RATIOS, holm, paired_p_value, paired_tests, shifted_accuracy
+from lort_hub.evaluation.significance import (
+    RATIOS,
+    holm,
+    paired_interval,
+    paired_p_value,
+    paired_tests,
+    shifted_accuracy,
+)
 
 
 def two_heads(seed, rates, size=60, classes=8):
@@ -82,6 +89,17 @@ def test_p_value_of_means_over_seeds_equals_a_literal_bootstrap():
     totals = totals.round(12)
     expected = 2 * min(np.mean(totals <= 0), np.mean(totals >= 0))
     assert paired_p_value(right, other, labels, resamples=20_000) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_is_of_the_resamples_of_the_p_value(seed):
+    one, other, labels = two_heads(seed, (0.6, 0.7))
+    low, high = paired_interval(one, other, labels)
+    difference = np.mean([np.mean((one - other)[labels == k]) for k in range(8)])
+    variance = np.mean([np.var((one - other)[labels == k]) / 60 for k in range(8)]) / 8
+    error = np.sqrt(variance)
+    assert (low, high) == pytest.approx(difference + error * np.array([-1.96, 1.96]), abs=0.1 * error)
+    assert paired_interval(other, one, labels) == pytest.approx((-high, -low), abs=1e-12)
 
 
 def test_holm_by_hand():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lort_hub.data.image_folder.classes import class_folders, without_companions
 from lort_hub.data.image_folder.names import KIND_OF, fold, kind_of, longer_kind_of, names_of, quoted
 from lort_hub.data.image_folder.tree import Folder
-from lort_hub.errors import DatasetError, did_you_mean
+from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _named(root: Folder, name: str, argument: str) -> Folder:
     folder = _find(root, name)
     if folder is None:
         names = [one.name for one in root.filled]
-        raise DatasetError(
+        raise NoSplitError(
             f"No split '{name}' in '{root.name}'.{did_you_mean(name, names)}\n"
             f"`{argument}` expects a folder with pictures, e.g. one of: {names_of(root.filled)}."
         )
@@ -145,7 +145,7 @@ def _refuse_test_alone(root: Folder, folders: Sequence[Folder]) -> None:
             "Move the class folders into a folder called train."
         )
     if tests and not any(one.pictures for one in rest):
-        raise DatasetError(
+        raise NoSplitError(
             f"No split 'train' in '{root.name}', found: {names_of(folders)}.\n"
             "Name one with `train_split`, which takes the name of any folder."
         )

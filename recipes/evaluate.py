@@ -1,0 +1,142 @@
+"""Evaluate any classifiers on labelled images: many-, medium- and few-shot accuracy, calibration, confusions.
+
+lort-hub evaluate out/photos --dataset ./photos
+lort-hub evaluate out/photos org/name resnet50 --dataset ./photos           (side by side, with paired tests)
+lort-hub evaluate org/name --dataset ./labelled --train-split none --train-counts counts.csv
+
+A model is what `retrain` writes, a head alone, or any classifier of timm or transformers. Its classes are
+mapped to those of the data by name.
+"""
+
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from json import dumps, loads
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lort_hub.commands.arguments import ProcessArguments, flag, parse_arguments
+from lort_hub.commands.command_line import recorded_command, with_flags
+from lort_hub.commands.output_dir import check_inputs_stay
+from lort_hub.commands.runtime import join_processes, phase, run, start_timing
+from lort_hub.errors import ConfigError
+from lort_hub.evaluation.metrics import class_groups
+from lort_hub.files import check_output_dir
+from lort_hub.records import environment
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass
+class Arguments(ProcessArguments):
+    """Flags of this recipe."""
+
+    RANGES: ClassVar = {**ProcessArguments.RANGES, "bootstrap": (0, inf)}
+
+    dataset: str = field(metadata={"help": "The labelled images: all that retrain takes."})
+    models: list[str] = field(
+        kw_only=True,
+        metadata={"help": "Output folders, heads, timm names, org/name[@revision]; the first words, too."},
+    )
+    train_split: str | None = flag(
+        None, "Split whose images are counted; none: all images are for the test (default: train)."
+    )
+    train_counts: Path | None = flag(
+        None, "CSV with the columns class and count, or a per_class.csv (default: the training split's)."
+    )
+    class_names: Path | None = flag(
+        None, "Text file of class names, in the order of its outputs, for a model that names none."
+    )
+    groups: list[int] = flag(
+        [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
+    )
+    bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
+    update_card: bool = flag(False, "Write the results into the metadata of the models' README.md.")
+    json: bool = flag(False, "Print the numbers as one JSON object, and all else on standard error.")
+    output_dir: Path = flag(Path("out/evaluation"), "Folder for the results; not there yet, or empty.")
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range before anything is loaded."""
+        super().__post_init__()
+        class_groups([], self.groups)
+        if twice := sorted({name for name in self.models if self.models.count(name) > 1}):
+            raise ConfigError(f"'{twice[0]}' is named twice; name each model once.")
+
+
+def main() -> dict[str, Any] | None:
+    """Load the images and the models, compute the logits, evaluate them side by side and write the folder."""
+    args = parse_arguments(Arguments, description=__doc__, first_word="models")
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        result = evaluate(args)
+    if args.json and result is not None:
+        print(dumps(result, indent=2, allow_nan=False))
+    return result
+
+
+def evaluate(args: Arguments) -> dict[str, Any] | None:
+    """Run the evaluation, and return the numbers of its tables on the main process."""
+    # Here and not above: --help and a mistyped flag need not wait for torch.
+    from lort_hub.classifiers.class_counts import count_training
+    from lort_hub.classifiers.evaluate import evaluate_classifiers
+    from lort_hub.classifiers.mapped import load_mapped
+    from lort_hub.classifiers.model_cards import card_of, update_cards
+    from lort_hub.classifiers.output import result_rows, tables, write_evaluation
+    from lort_hub.data.labelled import load_labelled
+
+    accelerator: Accelerator = join_processes(args.mixed_precision)
+    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    if args.overwrite:
+        inputs = {"dataset": args.dataset, "image_root": args.image_root}
+        check_inputs_stay(args.output_dir, models=args.models, **inputs)
+    if args.update_card:
+        for name in args.models:
+            card_of(name)
+
+    timing = start_timing()
+    with phase("data", timing), accelerator.main_process_first():
+        data = load_labelled(args.dataset, **args.data_options())
+    accelerator.print(f"{data.name}: {data.describe()}", *with_flags(data.notes, vars(args)), sep="\n")
+    with phase("models", timing):
+        options = {"image_size": args.image_size, "class_names": args.class_names}
+        models = [load_mapped(name, data, **options) for name in args.models]
+    training = count_training(data, models, args.train_counts)
+    notes = [*training.notes, *(line for model in models for line in model.notes)]
+    accelerator.print(*with_flags(notes, vars(args)), sep="\n", end="\n" * bool(notes))
+
+    with phase("evaluation", timing):
+        evaluation = evaluate_classifiers(
+            models,
+            data,
+            training,
+            accelerator,
+            thresholds=tuple(args.groups),
+            bootstrap=args.bootstrap,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            on_bad_image=args.on_bad_image,
+        )
+    if evaluation is None:
+        return None
+    with phase("output", timing):
+        write_evaluation(
+            args.output_dir,
+            evaluation,
+            overwrite=args.overwrite,
+            arguments=loads(dumps(asdict(args), default=str)),
+            environment=environment(recorded_command()),
+            timing=timing,
+        )
+    if evaluation.skipped:
+        print(evaluation.notes[-1])
+    print(evaluation.describe(), tables(evaluation), sep="\n\n")
+    if args.update_card:
+        print(*update_cards(evaluation), sep="\n")
+    print(f"Wrote {args.output_dir}")
+    return {"dataset": data.name, "n": len(evaluation.test), "models": result_rows(evaluation)}
+
+
+if __name__ == "__main__":
+    run(main, Arguments)
