@@ -27,7 +27,7 @@ from lort_hub.evaluation.report import Report
 from lort_hub.evaluation.tables import results_table
 from lort_hub.files import write_json
 from lort_hub.hub.adapted import mix_of
-from lort_hub.hub.card import fill_template
+from lort_hub.hub.card_text import fill_template
 from lort_hub.records import Environment
 from lort_hub.serialization import Record
 
