@@ -23,12 +23,12 @@ RASTERED = 500
 File = Path | BinaryIO
 
 
-def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str, Report]) -> None:
+def write_plots(folder: Path, class_counts: Sequence[int] | None, reports: Mapping[str, Report]) -> None:
     """Plot a head, beside those that it is compared with.
 
     Args:
         folder: Folder of the PNG files; made if it does not exist.
-        class_counts: Training images (K,).
+        class_counts: Training images (K,); None where nobody knows them, and logits magnitudes are left out.
         reports: Report of each head, by its name: the baseline first, the head itself last.
 
     Example:
@@ -42,7 +42,8 @@ def write_plots(folder: Path, class_counts: Sequence[int], reports: Mapping[str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     plot_accuracy(folder / "per_class_accuracy.png", class_counts, reports)
-    plot_magnitude(folder / "logits_magnitude.png", class_counts, reports)
+    if class_counts is not None:
+        plot_magnitude(folder / "logits_magnitude.png", class_counts, reports)
     plot_reliability(folder / "reliability.png", reports)
 
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lort_hub.data.dataset import BadImageError, ImageSplit
 from lort_hub.evaluation.arrays import Array
@@ -93,18 +93,20 @@ def render_report(
     subtitle: str = "",
     notes: Sequence[str] = (),
     facts: Sequence[Facts] = (),
+    kind: Literal["head", "model"] = "head",
 ) -> str:
     """Render the page of a test: self-contained, of at most some megabytes, every text escaped.
 
     Args:
         title: Heading of the page.
         reports: Report of each head or model, by name: those it is compared with first, itself last.
-        class_names: Names of the K classes.
+        class_names: Names of the K classes, and of further columns of the logits.
         class_counts: Training images (K,); None where nobody knows them, and groups are "n/a" then.
         tested: What one of them says of the images, to show its mistakes; None to leave them out.
         subtitle: A line below the heading.
         notes: Lines below the table, such as that test images are training images too.
         facts: Further sections, at the end.
+        kind: What the reports are of.
 
     Example:
         >>> import numpy as np
@@ -134,6 +136,7 @@ def render_report(
         reliability=_plot(plot_reliability, reports),
         scales={name: (one.as_solved, one.calibrated) for name, one in reports.items() if one.as_solved},
         facts=facts,
+        kind=kind,
     )
 
 
