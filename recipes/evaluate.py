@@ -8,8 +8,6 @@ A model is what `retrain` writes, a head alone, or any classifier of timm or tra
 mapped to those of the data by name.
 """
 
-import sys
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from json import dumps, loads
 from math import inf
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lort_hub.commands.arguments import ProcessArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_inputs_stay
-from lort_hub.commands.runtime import join_processes, phase, run, start_timing
+from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir
@@ -54,7 +52,6 @@ class Arguments(ProcessArguments):
     )
     bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
     update_card: bool = flag(False, "Write the results into the metadata of the models' README.md.")
-    json: bool = flag(False, "Print the numbers as one JSON object, and all else on standard error.")
     output_dir: Path = flag(Path("out/evaluation"), "Folder for the results; not there yet, or empty.")
 
     def __post_init__(self) -> None:
@@ -66,17 +63,8 @@ class Arguments(ProcessArguments):
 
 
 def main() -> dict[str, Any] | None:
-    """Load the images and the models, compute the logits, evaluate them side by side and write the folder."""
-    args = parse_arguments(Arguments, description=__doc__, first_word="models")
-    with redirect_stdout(sys.stderr) if args.json else nullcontext():
-        result = evaluate(args)
-    if args.json and result is not None:
-        print(dumps(result, indent=2, allow_nan=False))
-    return result
-
-
-def evaluate(args: Arguments) -> dict[str, Any] | None:
-    """Run the evaluation, and return the numbers of its tables on the main process."""
+    """Load the images and the models, test them side by side, and write the report and the cards."""
+    args = parse_arguments(Arguments, description=__doc__, first_word="models", json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.classifiers.class_counts import count_training
     from lort_hub.classifiers.evaluate import evaluate_classifiers
@@ -94,18 +82,18 @@ def evaluate(args: Arguments) -> dict[str, Any] | None:
         for name in args.models:
             card_of(name)
 
-    timing = start_timing()
-    with phase("data", timing), accelerator.main_process_first():
+    log = start_log()
+    with phase("data", log), accelerator.main_process_first():
         data = load_labelled(args.dataset, **args.data_options())
     accelerator.print(f"{data.name}: {data.describe()}", *with_flags(data.notes, vars(args)), sep="\n")
-    with phase("models", timing):
+    with phase("models", log):
         options = {"image_size": args.image_size, "class_names": args.class_names}
         models = [load_mapped(name, data, **options) for name in args.models]
     training = count_training(data, models, args.train_counts)
     notes = [*training.notes, *(line for model in models for line in model.notes)]
     accelerator.print(*with_flags(notes, vars(args)), sep="\n", end="\n" * bool(notes))
 
-    with phase("evaluation", timing):
+    with phase("evaluation", log):
         evaluation = evaluate_classifiers(
             models,
             data,
@@ -120,21 +108,21 @@ def evaluate(args: Arguments) -> dict[str, Any] | None:
         )
     if evaluation is None:
         return None
-    with phase("output", timing):
+    with phase("output", log):
         write_evaluation(
             args.output_dir,
             evaluation,
             overwrite=args.overwrite,
             arguments=loads(dumps(asdict(args), default=str)),
             environment=environment(recorded_command()),
-            timing=timing,
+            log=log,
         )
     if evaluation.skipped:
         print(evaluation.notes[-1])
     print(evaluation.describe(), tables(evaluation), sep="\n\n")
     if args.update_card:
         print(*update_cards(evaluation), sep="\n")
-    print(f"Wrote {args.output_dir}")
+    print(f"Wrote {args.output_dir}: report.html to read, metrics.json, and the tables as CSV")
     return {"dataset": data.name, "n": len(evaluation.test), "models": result_rows(evaluation)}
 
 

@@ -43,13 +43,17 @@ def find_classifier(source: str) -> Path:
         >>> find_classifier(".")
         PosixPath('.')
     """
-    named = hub_name(source.removeprefix("transformers:")).removeprefix("local-dir:")
-    folder = Path(named)
-    if not folder.is_dir() and not source.removeprefix("transformers:").startswith("local-dir:"):
-        repo_id, _, revision = named.removeprefix("hf-hub:").partition("@")
+    name = _without_prefixes(source)
+    folder = Path(name)
+    if not folder.is_dir() and "local-dir:" not in source:
+        repo_id, _, revision = name.partition("@")
         files = [*MODEL_FILES, "head/config.json", "per_class.csv"]
         folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
     return folder
+
+
+def _without_prefixes(source: str) -> str:
+    return hub_name(source.removeprefix("transformers:")).removeprefix("local-dir:").removeprefix("hf-hub:")
 
 
 def load_classifier(
@@ -73,16 +77,28 @@ def load_classifier(
     Example:
         >>> backbone, record = load_classifier("out/photos")  # doctest: +SKIP
     """
+    head = None
     if is_timm_name(source):
-        alone, head = False, None
+        backbone = load_backbone(source, image_size=image_size)
     else:
         folder = find_classifier(source)
         alone = is_head(folder)
-        head = LortHead.from_pretrained(folder) if alone or (folder / "head/config.json").exists() else None
-    backbone = _attach(head, image_size) if head and alone else load_backbone(source, image_size=image_size)
+        if alone or (folder / "head/config.json").exists():
+            head = LortHead.from_pretrained(folder)
+        backbone = _attach(head, image_size) if head and alone else _load_complete(source, folder, image_size)
     if named and backbone.class_names is None:
         raise CheckpointError(f"'{source}' does not name its classes; give the output folder of a recipe.")
     return backbone, head.config if head else {}
+
+
+def _load_complete(source: str, folder: Path, image_size: int | None) -> Backbone:
+    """Load a model from its folder; one of the Hub from the commit that was downloaded."""
+    forced = "transformers:" if source.startswith("transformers:") else ""
+    backbone = load_backbone(f"{forced}local-dir:{folder}", image_size=image_size)
+    name = _without_prefixes(source)
+    if Path(name).is_dir():
+        return backbone
+    return replace(backbone, source=name.partition("@")[0], revision=folder.name)
 
 
 def image_logits(backbone: Backbone, image: Image) -> Tensor:

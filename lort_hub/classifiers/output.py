@@ -10,8 +10,10 @@ import numpy as np
 
 from lort_hub import records
 from lort_hub.classifiers.evaluate import Evaluated, Evaluation
+from lort_hub.classifiers.evaluation_page import render_evaluation
 from lort_hub.classifiers.record import EvaluationRecord, EvaluationRun
 from lort_hub.data.overlap import write_duplicates
+from lort_hub.evaluation.html import write_page
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.evaluation.plots import write_plots
@@ -19,6 +21,7 @@ from lort_hub.evaluation.report import Number
 from lort_hub.evaluation.tables import aligned, results_table
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.records import Environment
+from lort_hub.run_log import RunLog
 
 MOST_CONFUSIONS = 500
 """Rows of confusions.csv for each classifier."""
@@ -31,9 +34,9 @@ def write_evaluation(
     overwrite: bool = False,
     arguments: Mapping[str, Any] | None = None,
     environment: Environment | None = None,
-    timing: Mapping[str, float] | None = None,
+    log: RunLog | None = None,
 ) -> None:
-    """Write metrics.json, results.md, results.csv, per_class.csv, confusions.csv, plots and run.json.
+    """Write the page, the records, the tables as Markdown and CSV, the plots and the log.
 
     Args:
         folder: Output folder.
@@ -41,7 +44,7 @@ def write_evaluation(
         overwrite: Replace an output folder that is there already.
         arguments: Arguments of a recipe, by name; None for a run from Python.
         environment: Software of the run; None to collect it.
-        timing: Seconds of each phase.
+        log: Events of the run; None where none were recorded.
 
     Raises:
         CheckpointError: The folder is not empty, or cannot be written.
@@ -52,10 +55,13 @@ def write_evaluation(
     folder = Path(folder)
     check_output_dir(folder, overwrite=overwrite)
     record = EvaluationRecord.of(evaluation)
-    run = EvaluationRun(dict(arguments or {}), environment or records.environment(), dict(timing or {}))
+    environment = environment or records.environment()
+    run = EvaluationRun(dict(arguments or {}), environment, dict(log.seconds if log else {}))
+    page = render_evaluation(evaluation, record, environment)
     lines = [f"# {escape(record.name)}", evaluation.describe(), tables(evaluation)]
     lines.append("\n".join(f"- {escape(note)}" for note in record.notes))
     with atomic_folder(folder, overwrite=overwrite) as staged:
+        write_page(staged / "report.html", page)
         write_json(staged / "metrics.json", record.to_json())
         write_json(staged / "run.json", run.to_json())
         text = "\n\n".join(part for part in lines if part) + "\n"
@@ -64,6 +70,8 @@ def write_evaluation(
         write_csv(staged / "per_class.csv", per_class_rows(evaluation))
         if rows := confusion_rows(evaluation):
             write_csv(staged / "confusions.csv", rows)
+        if log:
+            log.write(staged)
         write_duplicates(staged, evaluation.data.duplicates)
         write_plots(staged / "plots", record.class_counts, evaluation.reports)
 

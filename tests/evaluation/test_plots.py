@@ -170,16 +170,6 @@ def test_no_study_is_a_plot_of_single_dots(name, tmp_path, figures):
     assert len(axes.lines) < 8
 
 
-def test_without_training_counts_the_reliability_alone_is_drawn(tmp_path, figures):
-    counts = [200, 50, 5]
-    write_plots(tmp_path, None, {str(k): report(counts, seed=k) for k in range(7)})
-    assert list(figures) == ["reliability.png"]
-    colors = [line.get_color() for line in figures["reliability.png"].axes[0].lines[1:]]
-    assert len(colors) == 7
-    assert len(set(colors)) == 6  # of five between the first and the last, one comes again
-
-
-def test_a_class_without_a_training_image_has_its_dot(tmp_path, figures):
-    write_plots(tmp_path, [200, 50, 0], {"ce": report([200, 50, 0])})
-    dots = figures["per_class_accuracy.png"].axes[0].collections[0].get_offsets()
-    assert sorted(dots[:, 0]) == [0.5, 50, 200]
+def test_without_training_counts_there_is_no_order_of_logits_magnitudes(tmp_path, figures):
+    write_plots(tmp_path, None, {str(k): report([200, 50, 5], seed=k) for k in range(3)})
+    assert sorted(figures) == ["per_class_accuracy.png", "reliability.png"]

@@ -257,7 +257,10 @@ def test_images_without_training_counts_have_no_groups(root, tmp_path):
     report = EvaluationRecord.read(tmp_path / "out/metrics.json").models[str(root / "timm")].test
     assert (report.n, report.many, report.medium, report.few) == (48, None, None, None)
     assert "nan" not in done.stdout.lower().replace(str(tmp_path), "")
-    assert [path.name for path in (tmp_path / "out/plots").iterdir()] == ["reliability.png"]
+    assert sorted(path.name for path in (tmp_path / "out/plots").iterdir()) == [
+        "per_class_accuracy.png",
+        "reliability.png",
+    ]
 
 
 def test_what_cannot_be_evaluated_is_refused_before_any_compute(root, tmp_path):

@@ -1,0 +1,40 @@
+"""Classifiers by every name that they have; the page of the demo and the Hub are tested with the recipes."""
+
+import pytest
+import torch
+
+from lort_hub.backbones.load import load_backbone
+from lort_hub.classifiers.load import is_timm_name, load_classifier
+from lort_hub.errors import BackboneError, CheckpointError, LortHubError
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+@pytest.mark.parametrize("prefix", ["", "local-dir:", "transformers:"])
+def test_a_folder_with_any_prefix_is_the_same_classifier(outputs, library, prefix):
+    if (library, prefix) == ("timm", "transformers:"):
+        pytest.skip("timm's own folder")
+    folder = outputs[library]
+    backbone, record = load_classifier(f"{prefix}{folder}")
+    assert record["class_names"] == list(backbone.class_names)
+    assert backbone.weight.equal(load_backbone(str(folder)).weight)
+    assert backbone.is_classifier
+
+
+def test_a_head_alone_is_a_classifier_at_the_size_it_was_made_for(outputs):
+    head, complete = (load_classifier(str(outputs["timm"] / part))[0] for part in ("head", ""))
+    assert head.is_classifier
+    assert torch.equal(head.weight, complete.weight)
+    with pytest.raises(CheckpointError, match="prepared in another way"):
+        load_classifier(str(outputs["timm"] / "head"), image_size=48)
+
+
+def test_names_of_timm_s_models_are_no_folders(tmp_path, monkeypatch):
+    assert is_timm_name("resnet50.a1_in1k")
+    assert not any(map(is_timm_name, ("org/name", "hf-hub:org/name", "local-dir:x", "./x", "/x")))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet50").mkdir()
+    assert not is_timm_name("resnet50")
+    with pytest.raises(BackboneError, match="Unknown backbone 'resnet5O'. Did you mean 'resnet50'"):
+        load_classifier("resnet5O")
+    with pytest.raises(LortHubError, match="No folder 'nowhere'"):
+        load_classifier("local-dir:nowhere")
