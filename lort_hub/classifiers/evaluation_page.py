@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lort_hub.classifiers.evaluate import Evaluation
 from lort_hub.classifiers.record import EvaluationRecord
-from lort_hub.evaluation.report_page import Facts, Tested, how_to_repeat, render_report
+from lort_hub.evaluation.report_page import Facts, Answers, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
 from lort_hub.records import Environment
 
@@ -26,7 +26,7 @@ def render_evaluation(evaluation: Evaluation, record: EvaluationRecord, environm
         {one.name: one.report for one in (*others, first)},
         (*evaluation.class_names, *first.classifier.column_names),
         class_counts=record.class_counts,
-        tested=Tested(first.name, first.logits, evaluation.test.labels, evaluation.test),
+        answers=Answers(first.name, first.logits, evaluation.test.labels, evaluation.test),
         subtitle=evaluation.describe(),
         notes=record.notes,
         facts=[*([_differences(record)] if others else []), _reproduce(record, environment)],

@@ -57,6 +57,21 @@ class ComparedCell:
         table = comparison_table(rows, paired_tests(right, labels))
         return cls(title, rows, table, note, shift_table(rows))
 
+    @property
+    def numbers(self) -> Table:
+        """The table with the tests beside the balanced accuracy, without the settings."""
+        header = self.table.header
+        first = [title for title in header if title in ("method", "balanced") or title.startswith("p vs ")]
+        titles = (*first, *(title for title in header if title not in (*first, "chosen")))
+        rows = (dict(zip(header, row, strict=True)) for row in self.table.rows)
+        return Table(titles, tuple(tuple(row[title] for title in titles) for row in rows))
+
+    @property
+    def chosen(self) -> list[tuple[str, str]]:
+        """The settings of each method that has any."""
+        named = self.table.header[-1] == "chosen"
+        return [(row[0], row[-1]) for row in self.table.rows if named and row[-1]]
+
     def to_markdown(self) -> str:
         """Render the cell as a section of results.md."""
         shifts = self.shifts.to_markdown() if self.shifts else None
