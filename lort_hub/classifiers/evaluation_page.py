@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lort_hub.classifiers.evaluate import Evaluation
 from lort_hub.classifiers.record import EvaluationRecord
-from lort_hub.evaluation.report_page import Facts, Answers, how_to_repeat, render_report
+from lort_hub.evaluation.report_page import Answers, Facts, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
 from lort_hub.records import Environment
 
