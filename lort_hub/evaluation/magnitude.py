@@ -86,14 +86,12 @@ def _onehot(labels: Array | Tensor, num_classes: int) -> npt.NDArray[np.bool_]:
 def _positive_and_negative_means(
     logits: Array | Tensor, labels: Array | Tensor, negatives: str
 ) -> tuple[Array, Array]:
-    z = to_array(logits).astype(np.float64)
-    onehot = _onehot(labels, z.shape[1])
-    counts = onehot.sum(axis=0)
-    sums = onehot.T.astype(np.float64) @ z  # sums[c, k]: class k's logit over the samples of class c
+    z, y = to_array(logits).astype(np.float64), to_array(labels)
+    counts = np.bincount(y, minlength=z.shape[1])
+    own = np.bincount(y, weights=z[np.arange(len(y)), y], minlength=z.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        positive = np.diag(sums) / counts
+        positive = own / counts
         if negatives == "samples":
-            return positive, (z.sum(axis=0) - np.diag(sums)) / (len(z) - counts)
-        means = np.where(counts[:, None] > 0, sums / counts[:, None], 0.0)
+            return positive, (z.sum(axis=0) - own) / (len(z) - counts)
         others = (counts > 0).sum() - (counts > 0)
-        return positive, (means.sum(axis=0) - np.diag(means)) / others
+        return positive, ((1 / counts[y]) @ z - np.where(counts > 0, positive, 0.0)) / others
