@@ -167,6 +167,12 @@ def test_the_mismatches_are_said_and_recorded(root, together):
     assert [row["group"] for row in rows_of(folder / "per_class.csv")] == ["many", "many", "medium", "few"]
     text = (folder / "results.md").read_text()
     assert "<b>" not in text
+    page = (folder / "report.html").read_text()
+    assert "<b>bold" not in page
+    assert "3 models on photos</h1>" in page
+    assert f"Compared with {root / 'timm'}" in page
+    assert "&lt;b&gt;bold &amp; &#39;quoted&#39;" in page
+    assert "taken for wolf" in page  # an answer of a class that the data do not have
     assert "NaN" not in text + (folder / "metrics.json").read_text() + said
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "logits_magnitude.png", "per_class_accuracy.png", "reliability.png",
