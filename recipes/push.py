@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lort_hub.commands.arguments import flag, parse_arguments
-from lort_hub.commands.push import push
+from lort_hub.commands.push import push, push_page
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError
 
@@ -36,7 +36,7 @@ def main() -> dict[str, Any]:
     check_destination(args)
     if args.dry_run:
         return plan(args)
-    from lort_hub.classifiers.space import push_space  # not above: --help need not wait for torch
+    from lort_hub.classifiers.space import check_page  # not above: --help need not wait for torch
     from lort_hub.hub.upload import check_push
     from lort_hub.hub.validate import load_snippets
 
@@ -44,6 +44,8 @@ def main() -> dict[str, Any]:
     model = args.folder
     if args.space:
         check_push(args.space, private=args.private, kind="space")
+    if args.space and args.to:
+        check_page(Path(args.folder), args.folder)
     if args.to:
         where = {"private": args.private, "revision": args.revision, "create_pr": args.create_pr}
         published = push(Path(args.folder), args.to, **where)
@@ -52,7 +54,7 @@ def main() -> dict[str, Any]:
         print(load_snippets(Path(args.folder), args.to, revision))
         result, model = {"to": args.to, **asdict(published)}, f"{args.to}@{published.commit}"
     if args.space:
-        page = push_space(model, args.space, private=args.private)
+        page = push_page(model, args.space, private=args.private)
         print(f"Pushed the page of {model} to {page.url} (commit {page.commit})")
         result |= {"space": asdict(page)}
     return result

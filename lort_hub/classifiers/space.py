@@ -79,6 +79,31 @@ def push_space(model: str, space_id: str, *, private: bool = False) -> Published
         return push_folder(Path(folder), space_id, title, replaces=SPACE_FILES, kind="space", private=private)
 
 
+def check_page(folder: Path, model: str) -> None:
+    """Refuse a model that plain timm or transformers cannot load.
+
+    Args:
+        folder: Its folder.
+        model: Its name, for the message.
+
+    Raises:
+        ConfigError: It is a head alone, or one of lort_hub's CIFAR nets.
+
+    Example:
+        >>> check_page(Path("out"), "out")
+    """
+    if is_head(folder):
+        raise ConfigError(
+            f"'{model}' is a head alone, which needs lort_hub.\nPush the complete model, and name that."
+        )
+    record = folder / "run.json"
+    if record.exists() and RunRecord.read(record).backbone.needs_lort_hub:
+        raise ConfigError(
+            f"'{model}' needs lort_hub to be loaded, which no package index has for a Space.\n"
+            "Show it with `lort-hub demo` on your own machine."
+        )
+
+
 def write_space(folder: Path, model: str) -> None:
     """Write the files of a Space: its card, its program, what it says and its requirements.
 
@@ -97,15 +122,7 @@ def write_space(folder: Path, model: str) -> None:
     revision = pin_revision(repo_id, wanted or None, kind="model", error=CheckpointError) or wanted
     source = f"{repo_id}@{revision}"
     snapshot = find_classifier(source)
-    if is_head(snapshot):
-        raise ConfigError(
-            f"'{model}' is a head alone, which needs lort_hub.\nPush the complete model, and name that."
-        )
-    if (snapshot / "run.json").exists() and RunRecord.read(snapshot / "run.json").backbone.needs_lort_hub:
-        raise ConfigError(
-            f"'{model}' needs lort_hub to be loaded, which no package index has for a Space.\n"
-            "Show it with `lort-hub demo` on your own machine."
-        )
+    check_page(snapshot, model)
     backbone, record = load_classifier(source)
     about = about_classifier(repo_id, snapshot, backbone, record)
     classify(about, load_logits(repo_id, revision), Image.new("RGB", (64, 64)))

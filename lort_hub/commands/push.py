@@ -47,6 +47,30 @@ def push(
         raise type(error)(f"{error}\n{again}") from error.__cause__
 
 
+def push_page(model: str, space_id: str, *, private: bool = False) -> Published:
+    """Push the page of a model that has just been pushed; an error ends with the command that repeats it.
+
+    Args:
+        model: As in `push_space`.
+        space_id: As in `push_space`.
+        private: As in `push_space`.
+
+    Raises:
+        LortHubError: The errors of `push_space`.
+
+    Example:
+        >>> push_page("me/photos", "me/photos-demo")  # doctest: +SKIP
+        Published(url='https://huggingface.co/spaces/me/photos-demo', commit='8d3f...')
+    """
+    from lort_hub.classifiers.space import push_space
+
+    try:
+        return push_space(model, space_id, private=private)
+    except LortHubError as error:
+        command = command_for("push", model, "--space", space_id, *["--private"] * private)
+        raise type(error)(f"{error}\nPush the page again with: {command}") from error.__cause__
+
+
 def push_output(args: ModelArguments) -> dict[str, Any]:
     """Push what a recipe has written if it was asked to, and return the result of the recipe.
 

@@ -127,6 +127,24 @@ def test_a_folder_is_pushed_first_and_shown_at_that_commit(hub_and_client, outpu
     assert f'load_logits("me/both", revision="{hub.repo("me/both").at("main").oid}")' in app
 
 
+def test_a_head_is_refused_before_it_is_pushed_and_a_page_that_failed_can_be_pushed_again(
+    hub_and_client, outputs
+):
+    hub, client = hub_and_client
+    hub.asked.clear()
+    code, said = client.recipe("push.py", outputs["timm"] / "head", "--to", "me/alone", "--space", "me/no")
+    assert (code, "is a head alone" in said) == (2, True)
+    assert {method for method, _ in hub.asked} <= {"GET", "HEAD"}
+    hub.fail_next("POST", "/api/spaces/.*/commit/", 403)
+    code, said = client.recipe("push.py", outputs["timm"], "--to", "me/late", "--space", "me/late-demo")
+    assert code == 1
+    command = said.splitlines()[-1].partition("Push the page again with: ")[2].split()
+    assert command[2:] == [f"me/late@{hub.repo('me/late').at('main').oid}", "--space", "me/late-demo"]
+    code, said = client.recipe("push.py", *command[2:])
+    assert code == 0, said
+    assert set(space(hub, "me/late-demo").at("main").files) == FILES
+
+
 def test_a_second_push_replaces_the_first_and_a_plan_writes_nothing(hub_and_client):
     hub, client = hub_and_client
     for model in ("me/timm", "me/transformers"):

@@ -10,7 +10,9 @@ import pytest
 
 from lort_hub.commands.main import overview
 from tests.support import ROOT
+from tests.support.hub_server import WRITE, serve
 from tests.support.recipes import SMALL
+from tests.support.recipes import run as run_fork
 
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 MAIN = "from lort_hub.commands.main import main; main()"
@@ -115,3 +117,24 @@ def test_what_several_processes_refuse_is_one_message(words, message):
     assert refused.stderr.startswith("error: ")
     assert refused.stderr.count(message) == 1
     assert len(refused.stderr.splitlines()) <= 3
+
+
+MENDABLE = {
+    **{name: [*SMALL, "--dataset", "./nowhere"] for name in ("train", "retrain", "compare", "sweep")},
+    "adapt": ["./nowhere/model", "--images", "./nowhere"],
+    "audit": ["./nowhere"],
+    "predict": ["./nowhere/model", "./nowhere"],
+    "push": ["./nowhere", "--to", "me/name"],
+}
+"""Flags with which a command finds what its user can mend; codes 0 and 2 are tested of every recipe."""
+
+
+@pytest.mark.parametrize("recipe", MENDABLE)
+def test_what_the_user_can_mend_is_exit_code_1_and_one_message(recipe, tmp_path):
+    with serve(tmp_path / "hub") as hub:
+        where = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITE, "HF_HOME": str(tmp_path / "home")}
+        stopped = run_fork(f"{recipe}.py", *MENDABLE[recipe], cwd=tmp_path, **where)
+    assert stopped.returncode == 1, stopped.stderr
+    assert stopped.stderr.startswith("error: ")
+    assert "nowhere" in stopped.stderr
+    assert len(stopped.stderr.splitlines()) <= 4

@@ -166,7 +166,7 @@ def test_exit_codes(outputs, hub, push, tmp_path):
 def test_help_and_an_unreachable_hub_in_a_process_of_its_own(outputs):
     helped = run("push.py", "--help")
     assert helped.returncode == 0
-    assert "Make the repository private." in helped.stdout
+    assert "Make the repository, or the Space, private." in helped.stdout
     gone = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": WRITE}
     stopped = start("push.py", outputs["timm"], "--to", "me/name", **gone)
     assert stopped.returncode == 1
