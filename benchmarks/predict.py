@@ -64,7 +64,7 @@ def predict(backbone: Backbone, folder: Path, batch_size: int) -> None:
     images = load_unlabelled(str(folder))
     with TemporaryDirectory() as out:
         parts = PredictionParts(Path(out) / "predictions.csv", len(images))
-        parts.start(prediction_plan(backbone, images, 5, batch_size), resume=False, overwrite=False)
+        parts.start(prediction_plan(backbone, images, {}), resume=False, overwrite=False)
         accelerator = Accelerator(cpu=True)
         predict_parts(backbone, images, parts, accelerator, Processes(), batch_size=batch_size)
         parts.put_together(overwrite=False)
