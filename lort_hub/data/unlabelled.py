@@ -58,7 +58,7 @@ def load_unlabelled(
     if pictures:
         splits = {UNLABELLED: _rows(pictures)}
     else:
-        found = parse_spec(source)
+        found = parse_spec(source, argument="images")
         request = Request(source, configuration=found.configuration, image_column=image_column)
         splits, source = _open(found, request), found.source
     name = split if split is None or split in splits else kind_of(split)
