@@ -81,9 +81,9 @@ def main() -> dict[str, Any]:
                 int8 = Difference.of(logits["int8"], logits["float32"])
         reports = {}
         if data:
-            counts = record.get("class_counts", data.class_counts)
+            counts = record.get("class_counts")
             with phase("test", log):
-                reports = measure_files(files, backbone, data.test, counts, args.num_workers)
+                reports = measure_files(files, backbone, data, counts, args.num_workers)
         exported = ExportRecord(
             model=args.model,
             opset=opset,

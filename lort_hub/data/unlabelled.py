@@ -92,7 +92,7 @@ def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
             found = [str(Path(folder.path) / name) for folder in folders for name in folder.pictures]
             passed = sum((folder.passed for folder in folders), Counter[Passed]())
             kinds = [
-                f"{count:,} {kind.extension or 'others'} ({kind.reason})" for kind, count in passed.items()
+                f"{count:,} {kind.extension or 'other'} ({kind.reason})" for kind, count in passed.items()
             ]
             notes += (
                 [f"Not read in {printable(spec)}: {', '.join(sorted(kinds))}."] if kinds and found else []
