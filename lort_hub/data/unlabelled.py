@@ -90,13 +90,7 @@ def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         if path.is_dir():
             folders = list(list_pictures(str(path)).below())
             found = [str(Path(folder.path) / name) for folder in folders for name in folder.pictures]
-            passed = sum((folder.passed for folder in folders), Counter[Passed]())
-            kinds = [
-                f"{count:,} {kind.extension or 'other'} ({kind.reason})" for kind, count in passed.items()
-            ]
-            notes += (
-                [f"Not read in {printable(spec)}: {', '.join(sorted(kinds))}."] if kinds and found else []
-            )
+            notes += _not_read(spec, folders) if found else []
         else:
             found = [str(path)] if path.is_file() and is_picture(str(path)) else []
         if not found and len(specs) > 1:
