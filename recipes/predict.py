@@ -88,7 +88,8 @@ def main() -> dict[str, Any] | None:
     accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
     accelerator.print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     parts = PredictionParts(args.output, len(images))
-    settings = {"top_k": args.top_k, "batch_size": args.batch_size, "precision": accelerator.mixed_precision}
+    settings = {"top_k": args.top_k, "batch_size": args.batch_size}
+    settings["mixed_precision"] = accelerator.mixed_precision
     parts.start(prediction_plan(backbone, images, settings), processes=processes, **how)
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "num_workers": args.num_workers}
     predict_parts(backbone, images, parts, accelerator, processes, **options)

@@ -30,7 +30,7 @@ def prediction_plan(backbone: Backbone, images: ImageSplit, settings: dict[str, 
     Args:
         backbone: The classifier.
         images: The images.
-        settings: JSON-ready values: top_k, batch_size, precision.
+        settings: JSON-ready values: top_k, batch_size, mixed_precision.
 
     Example:
         >>> from lort_hub.backbones.load import load_backbone
