@@ -74,11 +74,11 @@ def main() -> dict[str, Any] | None:
     how = {"resume": args.resume, "overwrite": args.overwrite}
     with fail_together(processes):
         if is_finished(args.output, **how):
+            if args.sort_into and not args.sort_into.exists():
+                raise ConfigError(f"{args.output} is finished; to sort its images, give `overwrite=True`.")
             accelerator.print(f"{args.output} is finished; nothing to do.")
-            return {
-                **dict.fromkeys(("images", "errors", "unsure", "classes", "seconds")),
-                "output": str(args.output),
-            }
+            unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
+            return {**unknown, "output": str(args.output)}
         is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
         if not is_sorted and accelerator.is_main_process:
             check_sort_folder(args.sort_into, args.images)
