@@ -1,4 +1,4 @@
-"""Export a model to ONNX: for onnxruntime in any language, and for transformers.js in the browser.
+"""Export a model to ONNX, for onnxruntime and transformers.js.
 
 lort-hub export out/photos --output-dir out/onnx
 lort-hub export out/photos --output-dir out/onnx --images ./photos --quantize --dataset ./photos

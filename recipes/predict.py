@@ -1,4 +1,4 @@
-"""Predict the classes of images: a folder at any depth, picture files, a table or a data set, into one file.
+"""Predict the classes of images, of a folder or a table, into one file.
 
 lort-hub predict out/photos ./unsorted --output predictions.csv
 lort-hub predict user/name a.jpg b.jpg --output predictions.jsonl --top-k 3
