@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lort_hub.commands.arguments import ProcessArguments, RunArguments, flag, parse_arguments
+from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
 from lort_hub.errors import ConfigError
 from tests.support import ROOT
 from tests.support.recipes import refused
