@@ -3,18 +3,18 @@
 OMP_NUM_THREADS=1 nice python benchmarks/predict.py --dataset cifar100 --folder /tmp/pngs
 
 Both read the same PNG files, written once from the training images of the data set, with one thread and no
-decoding threads. predict lists, checks, predicts, keeps its parts and writes the CSV. The two alternate; on a
-busy machine their CPU times compare better than their wall times.
+decoding threads. predict lists, checks, predicts, keeps its parts and writes the CSV. After each part the
+bare loop does the images of that part, so that both meet the same load of the machine.
 """
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -37,7 +37,6 @@ class Arguments:
     image_size: int = flag(32, "Side of the square input in pixels.")
     dataset: str = flag("cifar100", "Data set whose training images are written as PNG files.")
     folder: Path = flag(Path("/tmp/pngs"), "Folder of the files; filled if it is not there.")
-    repeats: int = flag(2, "Measurements of each, interleaved.")
     batch_size: int = flag(64, "Images in a batch.")
 
 
@@ -60,14 +59,33 @@ def bare_loop(backbone: Backbone, files: list[str], batch_size: int) -> list[tup
     return answers
 
 
-def predict(backbone: Backbone, folder: Path, batch_size: int) -> None:
+@dataclass(frozen=True)
+class AlternatingParts(PredictionParts):
+    """Parts of a prediction, after each of which the bare loop does the same images."""
+
+    bare: Callable[[range], object] = len
+    spent: list[tuple[float, float]] = field(default_factory=list)
+
+    def save(self, part: int, table: pa.Table) -> None:
+        super().save(part, table)
+        self.spent.append(seconds(lambda: self.bare(self.rows(part))))
+
+
+def predict(backbone: Backbone, folder: Path, batch_size: int) -> list[tuple[float, float]]:
+    """Predict the images of a folder; the seconds of the bare loop on each part."""
     images = load_unlabelled(str(folder))
+    files = images.files()
     with TemporaryDirectory() as out:
-        parts = PredictionParts(Path(out) / "predictions.csv", len(images))
-        parts.start(prediction_plan(backbone, images, 5, batch_size), resume=False, overwrite=False)
+        parts = AlternatingParts(
+            Path(out) / "predictions.csv",
+            len(images),
+            lambda rows: bare_loop(backbone, files[rows.start : rows.stop], batch_size),
+        )
+        parts.start(prediction_plan(backbone, images, {}), resume=False, overwrite=False)
         accelerator = Accelerator(cpu=True)
         predict_parts(backbone, images, parts, accelerator, Processes(), batch_size=batch_size)
         parts.put_together(overwrite=False)
+    return parts.spent
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -86,22 +104,17 @@ def main() -> None:
     backbone = load_backbone(args.backbone, pretrained=False, image_size=args.image_size)
     backbone = replace(backbone, class_names=tuple(f"class {k}" for k in range(len(backbone.weight))))
     backbone.model.to(memory_format=torch.channels_last)
-    works = {
-        "bare loop": partial(bare_loop, backbone, files, args.batch_size),
-        "predict": partial(predict, backbone, args.folder, args.batch_size),
-    }
     bare_loop(backbone, files[:1000], args.batch_size)  # warms up
-    measured = {name: [] for name in works}
-    for number in range(args.repeats):
-        for name in list(works)[:: -1 if number % 2 else 1]:
-            measured[name].append(seconds(works[name]))
+    spent = []
+    both = seconds(lambda: spent.extend(predict(backbone, args.folder, args.batch_size)))
+    bare = [sum(kind) for kind in zip(*spent, strict=True)]
+    predicted = [total - other for total, other in zip(both, bare, strict=True)]
     print(f"{len(files):,} images, {args.backbone} at {args.image_size} px\n")
     print("| | CPU, s | wall, s | images/s of wall |\n" + "| --- " * 4 + "|")
-    totals = {name: [sum(kind) for kind in zip(*times, strict=True)] for name, times in measured.items()}
-    for name, (cpu, wall) in totals.items():
-        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {args.repeats * len(files) / wall:.0f} |")
-    cpu, wall = (100 * totals["bare loop"][k] / totals["predict"][k] for k in range(2))
-    print(f"\npredict runs at {cpu:.1f} % of the bare loop's speed by CPU time, {wall:.1f} % by wall time")
+    for name, (cpu, wall) in {"bare loop": bare, "predict": predicted}.items():
+        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {len(files) / wall:.0f} |")
+    cpu, wall = (100 * one / other for one, other in zip(bare, predicted, strict=True))
+    print(f"\npredict runs at {wall:.1f} % of the bare loop's speed ({cpu:.1f} % by CPU time)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Export a model to ONNX: for onnxruntime in any language, and for transformers.js in the browser.
+"""Export a model to ONNX, for onnxruntime and transformers.js.
 
 lort-hub export out/photos --output-dir out/onnx
 lort-hub export out/photos --output-dir out/onnx --images ./photos --quantize --dataset ./photos
@@ -81,9 +81,9 @@ def main() -> dict[str, Any]:
                 int8 = Difference.of(logits["int8"], logits["float32"])
         reports = {}
         if data:
-            counts = record.get("class_counts", data.class_counts)
+            counts = record.get("class_counts")
             with phase("test", log):
-                reports = measure_files(files, backbone, data.test, counts, args.num_workers)
+                reports = measure_files(files, backbone, data, counts, args.num_workers)
         exported = ExportRecord(
             model=args.model,
             opset=opset,

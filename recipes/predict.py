@@ -1,4 +1,4 @@
-"""Predict the classes of images: a folder at any depth, picture files, a table or a data set, into one file.
+"""Predict the classes of images, of a folder or a table, into one file.
 
 lort-hub predict out/photos ./unsorted --output predictions.csv
 lort-hub predict user/name a.jpg b.jpg --output predictions.jsonl --top-k 3
@@ -64,7 +64,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.classifiers.prediction_file import check_format
     from lort_hub.classifiers.prediction_parts import PredictionParts, is_finished
     from lort_hub.classifiers.predictions import distinct_names, summarise
-    from lort_hub.classifiers.sort_into import check_sort_folder, sort_into
+    from lort_hub.classifiers.sort_into import check_sort_folder, renamed_folders, sort_into
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.distributed import Processes, fail_together
 
@@ -74,8 +74,11 @@ def main() -> dict[str, Any] | None:
     how = {"resume": args.resume, "overwrite": args.overwrite}
     with fail_together(processes):
         if is_finished(args.output, **how):
+            if args.sort_into and not args.sort_into.exists():
+                raise ConfigError(f"{args.output} is finished; to sort its images, give `overwrite=True`.")
             accelerator.print(f"{args.output} is finished; nothing to do.")
-            return {**dict.fromkeys(("images", "errors", "classes", "seconds")), "output": str(args.output)}
+            unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
+            return {**unknown, "output": str(args.output)}
         is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
         if not is_sorted and accelerator.is_main_process:
             check_sort_folder(args.sort_into, args.images)
@@ -83,8 +86,11 @@ def main() -> dict[str, Any] | None:
     backbone, _ = load_classifier(args.model)
     images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
     accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
+    accelerator.print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     parts = PredictionParts(args.output, len(images))
-    parts.start(prediction_plan(backbone, images, args.top_k, args.batch_size), processes=processes, **how)
+    settings = {"top_k": args.top_k, "batch_size": args.batch_size}
+    settings["mixed_precision"] = accelerator.mixed_precision
+    parts.start(prediction_plan(backbone, images, settings), processes=processes, **how)
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "num_workers": args.num_workers}
     predict_parts(backbone, images, parts, accelerator, processes, **options)
     if not accelerator.is_main_process:
@@ -95,14 +101,22 @@ def main() -> dict[str, Any] | None:
     if not is_sorted:
         parts.announce_sorting(args.sort_into)
         sort_into(args.sort_into, images, parts.tables(), names, args.min_confidence)
-    summary = summarise(parts.tables())
+    summary = summarise(parts.tables(), args.min_confidence)
     parts.remove()
     seconds = time.perf_counter() - started
-    print(f"{summary['images']:,} images, {summary['errors']:,} of them broken, in {seconds:.0f} s")
-    for name, count in list(summary["classes"].items())[:5]:
-        print(f"{name}: {count:,}")
-    print(f"Wrote {args.output}" + (f" and {args.sort_into}" if args.sort_into else ""))
+    print(f"{len(images):,} images in {seconds:.0f} s; the most: {most(summary['classes'])}")
+    if summary["errors"]:
+        print(f"{summary['errors']:,} cannot be decoded: the column error says why")
+    print(f"Wrote {args.output}")
+    if args.sort_into:
+        print(f"Sorted copies into {args.sort_into}, {summary['unsure']:,} of them as unsure")
+        print(*renamed_folders(names), sep="\n", end="\n" * bool(renamed_folders(names)))
     return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
+
+
+def most(counts: dict[str, int], shown: int = 5) -> str:
+    """Spell the largest of the counts, which are in descending order."""
+    return ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:shown]) or "none"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lort_hub import __version__
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.classifiers.onnx_file import Difference, OnnxClassifier
 from lort_hub.classifiers.preparation import describe_preparation, processor_config
-from lort_hub.data.dataset import BadImageError, ImageSplit
+from lort_hub.data.dataset import BadImageError, LongTailedData
 from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.transforms import EVAL_VIEW
 from lort_hub.data.unlabelled import load_unlabelled
@@ -121,8 +121,8 @@ def sample_pixels(backbone: Backbone, images: str | None) -> Tensor:
 def measure_files(
     models: Mapping[str, OnnxClassifier],
     backbone: Backbone,
-    test: ImageSplit,
-    class_counts: Sequence[int],
+    data: LongTailedData,
+    class_counts: Sequence[int] | None = None,
     num_workers: int = 0,
 ) -> dict[str, Report]:
     """Measure ONNX files on the same images, one image at a time, as an application does.
@@ -132,8 +132,8 @@ def measure_files(
     Args:
         models: The files, by name.
         backbone: The classifier, for its preparation and the order of its K classes.
-        test: The test images.
-        class_counts: Training images (K,), which define the groups.
+        data: The data set, whose classes the model has, in any order.
+        class_counts: Training images (K,), which define the groups; None for those of the data set.
         num_workers: Decoding threads or processes.
 
     Raises:
@@ -141,16 +141,18 @@ def measure_files(
         DatasetError: The model does not have a class of the test images.
 
     Example:
-        >>> measure_files({"float32": OnnxClassifier.load(path)}, backbone, test, counts)  # doctest: +SKIP
+        >>> measure_files({"float32": OnnxClassifier.load(path)}, backbone, data)  # doctest: +SKIP
     """
-    names = list(backbone.class_names or ())
-    if unknown := [name for name in test.class_names if name not in names]:
+    names, test = list(backbone.class_names or ()), data.test
+    if unknown := [name for name in data.class_names if name not in names]:
         raise DatasetError(
             f"The model has no class '{unknown[0]}'{f' nor {len(unknown) - 1} more' if unknown[1:] else ''} "
-            f"of '{test.dataset}'.{did_you_mean(unknown[0], names)}\n"
+            f"of '{data.name}'.{did_you_mean(unknown[0], names)}\n"
             "Give a data set of the classes that the model was made for."
         )
-    outputs = np.array([names.index(name) for name in test.class_names])
+    outputs = np.array([names.index(name) for name in data.class_names])
+    if class_counts is None:
+        class_counts = np.bincount(outputs[data.train.labels], minlength=len(names)).tolist()
     logits: dict[str, list[Any]] = {name: [] for name in models}
     rows = [list(part) for part in np.array_split(np.arange(len(test)), -(-len(test) // 32))]
     views = ImageViews(test, backbone.transform, backbone.augment)

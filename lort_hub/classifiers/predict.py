@@ -24,28 +24,26 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def prediction_plan(backbone: Backbone, images: ImageSplit, top_k: int, batch_size: int) -> dict[str, Any]:
-    """Describe everything that predictions depend on, by checksums.
+def prediction_plan(backbone: Backbone, images: ImageSplit, settings: dict[str, Any]) -> dict[str, Any]:
+    """Describe everything that predictions depend on: checksums of the model and the images, and settings.
 
     Args:
         backbone: The classifier.
         images: The images.
-        top_k: Classes to predict of each.
-        batch_size: Images in a batch.
+        settings: JSON-ready values: top_k, batch_size, mixed_precision.
 
     Example:
         >>> from lort_hub.backbones.load import load_backbone
         >>> from lort_hub.data.unlabelled import load_unlabelled
         >>> backbone = load_backbone("test_resnet", pretrained=False)
-        >>> list(prediction_plan(backbone, load_unlabelled("digits", split="test"), 5, 64))
-        ['model', 'images', 'top_k', 'batch_size']
+        >>> list(prediction_plan(backbone, load_unlabelled("digits", split="test"), {"top_k": 5}))
+        ['model', 'images', 'top_k']
     """
     model = hashlib.sha256(backbone.fingerprint().encode())
     for tensor in (backbone.weight, backbone.bias):
         model.update(tensor.cpu().contiguous().numpy().data)
     model.update(repr((backbone.class_names, backbone.preprocessing)).encode())
-    content = {"model": model.hexdigest(), "images": images.fingerprint()}
-    return {**content, "top_k": top_k, "batch_size": batch_size}
+    return {"model": model.hexdigest(), "images": images.fingerprint(), **settings}
 
 
 @torch.inference_mode()

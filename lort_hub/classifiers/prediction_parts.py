@@ -100,10 +100,10 @@ class PredictionParts:
             shutil.rmtree(self.folder, ignore_errors=True)
         if path.exists():
             kept = json.loads(path.read_text())
-            if changed := sorted(name for name in plan if plan[name] != kept.get(name)):
+            if changed := sorted(f"`{name}`" for name in plan if plan[name] != kept.get(name)):
                 raise CheckpointError(
                     f"{self.folder} is of a run with other {', '.join(changed)}.\n"
-                    "Resume with the same arguments and images, or start again with `overwrite=True`."
+                    "Resume with the same arguments and files, or start again with `overwrite=True`."
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(plan, indent=2).encode())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from lort_hub.data.image_loader import ImageBatch
+from lort_hub.errors import FeatureError
 
 
 def distinct_names(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -48,8 +49,18 @@ class Predictions:
         return cls(rows, np.full(shape, -1), np.zeros(shape, np.float32), [None] * len(rows))
 
     def fill(self, batch: ImageBatch, logits: Tensor | None) -> None:
-        """Fill in the softmax of a batch's logits (n, K), float32, and its errors."""
+        """Fill in the softmax of a batch's logits (n, K), float32, and its errors.
+
+        Raises:
+            FeatureError: A logit is not finite.
+        """
         if logits is not None:
+            if not logits.isfinite().all():
+                first = batch.rows[int((~logits.isfinite().all(dim=1)).nonzero()[0])]
+                raise FeatureError(
+                    f"The model gives NaN or infinite logits, first for image {first}.\n"
+                    'Expected finite numbers: check its weights, or use `mixed_precision="no"`.'
+                )
             top = logits.topk(self.classes.shape[1])
             at = np.array(batch.rows) - self.rows.start
             self.classes[at] = top.indices.numpy()
@@ -75,15 +86,22 @@ class Predictions:
         return pa.table(columns)
 
 
-def summarise(tables: Iterable[pa.Table]) -> dict[str, Any]:
-    """Count the images of tables of predictions, the broken ones, and those of each likeliest class.
+def summarise(tables: Iterable[pa.Table], min_confidence: float = 0.0) -> dict[str, Any]:
+    """Count images in tables of predictions: all, the broken, the unsure, and those of each class.
+
+    Args:
+        tables: The tables.
+        min_confidence: Probability below which an image is unsure.
 
     Example:
-        >>> summarise([pa.table({"class_1": ["bee", "bee", None], "error": [None, None, "cut short"]})])
-        {'images': 3, 'errors': 1, 'classes': {'bee': 2}}
+        >>> columns = {"class_1": ["bee", "bee", None], "probability_1": [0.9, 0.4, None]}
+        >>> summarise([pa.table(columns)], 0.5)
+        {'images': 3, 'errors': 1, 'unsure': 1, 'classes': {'bee': 2}}
     """
-    images, classes = 0, Counter[str]()
+    images, unsure, classes = 0, 0, Counter[str]()
     for table in tables:
         images += table.num_rows
+        unsure += sum(p is not None and p < min_confidence for p in table["probability_1"].to_pylist())
         classes.update(name for name in table["class_1"].to_pylist() if name is not None)
-    return {"images": images, "errors": images - classes.total(), "classes": dict(classes.most_common())}
+    errors = images - classes.total()
+    return {"images": images, "errors": errors, "unsure": unsure, "classes": dict(classes.most_common())}

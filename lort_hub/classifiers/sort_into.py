@@ -98,6 +98,20 @@ def class_folders(class_names: Sequence[str]) -> tuple[dict[str, str], str]:
     return {name: folders[name] for name in class_names}, taken.take(UNSURE)
 
 
+def renamed_folders(class_names: Sequence[str]) -> list[str]:
+    """List the classes, and the unsure images, whose folder has another name, a line each.
+
+    Example:
+        >>> renamed_folders(["ant", "a/b", "unsure"])
+        ["Class 'a/b' is in the folder a_b.", 'Unsure images are in the folder unsure_2.']
+    """
+    folders, unsure = class_folders(class_names)
+    lines = [
+        f"Class {name!r} is in the folder {folder}." for name, folder in folders.items() if name != folder
+    ]
+    return lines + [f"Unsure images are in the folder {unsure}."] * (unsure != UNSURE)
+
+
 def check_sort_folder(folder: Path, inputs: Sequence[str]) -> None:
     """Refuse a folder for sorted images that holds something, or lies where the images do.
 

@@ -265,7 +265,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         flag = action.option_strings[-1]
         if action.nargs == 0 or isinstance(action.default, bool):
             return flag
-        name = {int: "N", float: "X", Path: "FOLDER"}.get(action.type, "NAME")  # type: ignore[call-overload]
+        name = {int: "N", float: "X", Path: "PATH"}.get(action.type, "NAME")  # type: ignore[call-overload]
         return f"{flag} {self._metavar_formatter(action, name)(1)[0]}{' ...' * (action.nargs == '+')}"
 
     def _get_help_string(self, action: argparse.Action) -> str:

@@ -46,6 +46,7 @@ class ImageSplit:
         dataset: Hub id or folder that it is from.
         contents: Numbers (N,), the same for images of the same bytes; None where nobody has looked.
         groups: Numbers (N,), the same for images that belong together; None where each is alone.
+        notes: Lines for the user: what was not read.
     """
 
     images: datasets.Dataset
@@ -57,6 +58,7 @@ class ImageSplit:
     dataset: str = ""
     contents: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

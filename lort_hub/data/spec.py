@@ -34,12 +34,13 @@ class DatasetSpec:
     preset: str | None = None
 
 
-def parse_spec(spec: str) -> DatasetSpec:
+def parse_spec(spec: str, argument: str = "dataset") -> DatasetSpec:
     """Tell what a data set's name says, without opening it.
 
     Args:
         spec: `digits`, a preset, `org/name[:configuration][@revision]`, its address on the Hub, or the path
             of a folder or file.
+        argument: Name of the argument that it was given as, for messages.
 
     Raises:
         DatasetError: It is none of these.
@@ -74,13 +75,13 @@ def parse_spec(spec: str) -> DatasetSpec:
                 f"Unknown data set '{spec}'.{did_you_mean(spec, [*PRESETS, *_beside(path)])}\n"
                 f"Expected {EXPECTED}."
             )
-        raise DatasetError(missing_path(path, spec, "dataset"))
+        raise DatasetError(missing_path(path, spec, argument))
     if parts is None:
         raise DatasetError(
             f"'{spec}' is no address of a data set on the Hub.\nExpected org/name or hf://datasets/org/name."
         )
     in_a_folder = hub is None and path.absolute().parent.is_dir()
-    if in_a_folder and "Did you mean" in (missing := missing_path(path, spec, "dataset")):
+    if in_a_folder and "Did you mean" in (missing := missing_path(path, spec, argument)):
         raise DatasetError(f"{missing}\nFor a data set on the Hub: hf://datasets/{spec}.")
     repo_id, configuration, revision = parts.groups()
     return DatasetSpec(repo_id, repo_id.rpartition("/")[2], repo_id, revision, configuration)

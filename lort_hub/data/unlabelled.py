@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import numpy as np
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import kind_of
-from lort_hub.data.image_folder.tree import is_picture, list_pictures, printable
+from lort_hub.data.image_folder.tree import Folder, Passed, is_picture, list_pictures, printable
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import digits
 from lort_hub.data.request import Request
@@ -52,10 +54,11 @@ def load_unlabelled(
     """
     specs = [spec] if isinstance(spec, str) else spec
     source = specs[0] if len(specs) == 1 else f"{len(specs):,} inputs"
-    if pictures := _pictures(specs):
+    pictures, notes = _pictures(specs)
+    if pictures:
         splits = {UNLABELLED: _rows(pictures)}
     else:
-        found = parse_spec(source)
+        found = parse_spec(source, argument="images")
         request = Request(source, configuration=found.configuration, image_column=image_column)
         splits, source = _open(found, request), found.source
     name = split if split is None or split in splits else kind_of(split)
@@ -67,7 +70,7 @@ def load_unlabelled(
     rows = splits[name]
     if not len(rows):
         raise DatasetError(f"Split '{name}' of '{source}' holds no image.")
-    return _as_split(rows, find_image_column(rows, image_column), name, source)
+    return replace(_as_split(rows, find_image_column(rows, image_column), name, source), notes=notes)
 
 
 def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
@@ -79,14 +82,15 @@ def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
     return (open_any if path.is_dir() else open_file)(path, request).splits
 
 
-def _pictures(specs: Sequence[str]) -> list[str]:
-    """Paths of the pictures, and of all in the folders; none where one spec is something else."""
-    paths = dict[str, None]()
+def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Paths of pictures and of those in folders, with notes on other files; none for a table."""
+    paths, notes = dict[str, None](), list[str]()
     for spec in specs:
         path = Path(spec.removeprefix("file://")).expanduser()
         if path.is_dir():
-            inside = list_pictures(str(path)).below()
-            found = [str(Path(below.path) / name) for below in inside for name in below.pictures]
+            folders = list(list_pictures(str(path)).below())
+            found = [str(Path(folder.path) / name) for folder in folders for name in folder.pictures]
+            notes += _not_read(spec, folders) if found else []
         else:
             found = [str(path)] if path.is_file() and is_picture(str(path)) else []
         if not found and len(specs) > 1:
@@ -95,7 +99,13 @@ def _pictures(specs: Sequence[str]) -> list[str]:
                 f"{what}\nWhere several inputs are given, each is a picture or a folder of pictures."
             )
         paths |= dict.fromkeys(found)
-    return list(paths)
+    return list(paths), tuple(notes)
+
+
+def _not_read(spec: str, folders: Sequence[Folder]) -> list[str]:
+    passed = sum((folder.passed for folder in folders), Counter[Passed]())
+    kinds = [f"{number:,} {kind.extension or 'other'} ({kind.reason})" for kind, number in passed.items()]
+    return [f"Not read in {printable(spec)}: {', '.join(sorted(kinds))}."] * bool(kinds)
 
 
 def _rows(paths: list[str]) -> datasets.Dataset:

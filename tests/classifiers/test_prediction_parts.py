@@ -63,7 +63,7 @@ def test_a_damaged_part_is_missing(damage, parts):
 
 def test_parts_of_another_plan_are_refused(parts):
     parts.start(PLAN, resume=True, overwrite=False)
-    with pytest.raises(CheckpointError, match="is of a run with other images, model"):
+    with pytest.raises(CheckpointError, match="is of a run with other `images`, `model`"):
         parts.start({"model": "n", "images": "j"}, resume=True, overwrite=False)
     assert parts.missing(Processes()) == [0, 1, 2]
     parts.start({"model": "n", "images": "j"}, resume=False, overwrite=True)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 
 import lort_hub
 from lort_hub.classifiers.load import load_classifier
 from lort_hub.classifiers.onnx_file import check_onnx
 from lort_hub.errors import CheckpointError
 from tests.support.images import noise_image
+from tests.support.preparation import prepared
 from tests.support.recipes import run
 
 LIBRARIES = ("timm", "transformers")
@@ -66,25 +66,6 @@ def test_the_file_says_what_the_plain_model_says(library, count, exported, outpu
     [logits] = session_of(exported / library).run(["logits"], {"pixel_values": pixels})
     assert np.abs(logits - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
     assert expected.std(axis=1).min() > 1e-3  # or any constant would pass
-
-
-def prepared(image, about):
-    """Pixels of a picture by the file's own description alone, with Pillow and numpy."""
-    width, height = image.size
-    if "shortest_edge" in about["resize"]:
-        short = about["resize"]["shortest_edge"]
-        width, height = (
-            (short, int(short * height / width)) if width < height else (int(short * width / height), short)
-        )
-    else:
-        width, height = about["resize"]["width"], about["resize"]["height"]
-    image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
-    if crop := about["center_crop"]:
-        left, top = round((width - crop["width"]) / 2), round((height - crop["height"]) / 2)
-        image = image.crop((left, top, left + crop["width"], top + crop["height"]))
-    pixels = np.asarray(image, np.float32) * about["rescale_factor"]
-    pixels = (pixels - np.float32(about["mean"])) / np.float32(about["std"])
-    return pixels.transpose(2, 0, 1)[None].astype(np.float32)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -196,6 +196,9 @@ def test_json_is_all_there_is_on_stdout(outputs, photos, tmp_path):
     rows = [row["class_1"] for row in rows_of(tmp_path / "p.csv") if row["class_1"]]
     assert summary["classes"] == {name: rows.count(name) for name in set(rows)}
     before = (tmp_path / "p.csv").stat()
+    late = predict(*words, "--resume", "--sort-into", tmp_path / "sorted")
+    assert (late.returncode, late.stdout) == (2, "")
+    assert "is finished; to sort its images, give --overwrite." in late.stderr
     assert json.loads(predict(*words, "--resume").stdout)["images"] is None
     assert (tmp_path / "p.csv").stat() == before
 

@@ -1,0 +1,55 @@
+"""Images without labels: folders at any depth, pictures, several of them, and what is not read."""
+
+import pytest
+
+from lort_hub.data.unlabelled import load_unlabelled
+from lort_hub.errors import DatasetError
+from tests.support.images import noise_image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for k, name in enumerate(("b/c/0.png", "b/1.JPG", "a/2.png", "3.png", "a/without_extension")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise_image(k, (8, 8)).save(path, "JPEG" if name.endswith("JPG") else "PNG")
+    return tmp_path / "photos"
+
+
+def names(images, photos):
+    return [file.removeprefix(f"{photos}/") for file in images.files()]
+
+
+def test_a_folder_at_any_depth(photos):
+    images = load_unlabelled(str(photos))
+    assert names(images, photos) == ["3.png", "a/2.png", "a/without_extension", "b/1.JPG", "b/c/0.png"]
+    assert images.notes == ()
+    assert images.image(0).size == (8, 8)
+
+
+def test_one_picture_and_several_with_folders_each_once(photos):
+    assert names(load_unlabelled(str(photos / "a/without_extension")), photos) == ["a/without_extension"]
+    inputs = [str(photos / name) for name in ("b/c", "3.png", "b", "b/1.JPG")]
+    assert names(load_unlabelled(inputs), photos) == ["b/c/0.png", "3.png", "b/1.JPG"]
+
+
+def test_what_is_not_read_is_counted(photos):
+    for name in ("notes.txt", "b/more.txt", "b/movie.MP4", ".hidden"):
+        (photos / name).write_bytes(b"\0\0 no picture")
+    assert load_unlabelled(str(photos)).notes == (
+        f"Not read in {photos}: 1 .mp4 (no image), 1 other (hidden), 2 .txt (no image).",
+    )
+
+
+def test_a_name_that_is_no_picture_is_refused(photos):
+    (photos / "b/notes.txt").write_text("no picture")
+    (photos / "empty").mkdir()
+    for other, message in {
+        "b/notes.txt": r"notes\.txt' holds no picture",
+        "empty": r"empty' holds no picture",
+        "b/2.png": r"No file '.*/b/2\.png' \(from `images`\)",
+    }.items():
+        with pytest.raises(DatasetError, match=message):
+            load_unlabelled([str(photos / "a"), str(photos / other)])
+    with pytest.raises(DatasetError, match=r"No folder '.*photo' \(from `images`\)\. Did you mean 'photos'"):
+        load_unlabelled(str(photos.with_name("photo")))
