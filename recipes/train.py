@@ -151,8 +151,8 @@ def main() -> dict[str, Any] | None:
                 step += 1
                 if average:
                     average.update(model, step=epoch * len(batches) + step)
-            row = {"epoch": epoch + 1, "lr": max(group["lr"] for group in optimizer.param_groups)}
-            row["loss"] = accelerator.reduce(loss_sum, "mean").item() / len(batches)
+            row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
+            row["lr"] = max(group["lr"] for group in optimizer.param_groups)
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
                 report = evaluate(*predict(scored, backbone, held, accelerator, **options), data.class_counts)

@@ -358,7 +358,7 @@ def test_a_refit_is_the_run_again_with_nothing_held_out(photos, tmp_path):
         ),
     )
     for name, text in zip(("second", "last"), said, strict=True):
-        assert "0% of them held out" in text
+        assert "; 0% held out" in text
         assert "held_out" not in text
         record = json.loads((tmp_path / f"refit-{name}" / "run.json").read_text())
         assert record["backbone"]["trained_on"]["rows"] == list(range(18))
