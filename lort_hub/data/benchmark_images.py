@@ -123,10 +123,11 @@ class _Tails:
                     self.files.setdefault(tail, []).append(path)
                 start = path.find("/", start + 1)
 
-    def find(self, tail: str, parts: Sequence[str]) -> list[str]:
-        """The files with a tail, of which those come first that share most parts of a path with it."""
+    def find(self, tail: str, listed: str) -> list[str]:
+        """The files with a tail, of which those come first that share most of a listed path."""
         fitting = self.files.get(tail, [])
-        for count in range(len(parts), 0, -1) if len(fitting) > 1 else ():
+        parts = parts_of(listed) if len(fitting) > 1 else []
+        for count in range(len(parts), 0, -1):
             longer = "/" + "/".join(parts[-count:])
             if closest := [path for path in fitting if path.endswith(longer)]:
                 direct = [path for path in closest if path == self.root + longer]
@@ -150,8 +151,7 @@ def _find_images(folder: Path, splits: Mapping[str, Listing]) -> dict[str, list[
     for split, listing in splits.items():
         files = found[split] = []
         for path, tail, name in zip(listing.paths, tails[split], names[split], strict=True):
-            parts = parts_of(path)
-            fitting = on_disk.find(tail, parts) or (on_disk.find(name, parts) if tell[split] else [])
+            fitting = on_disk.find(tail, path) or (on_disk.find(name, path) if tell[split] else [])
             if len(fitting) > 1:
                 raise DatasetError(
                     f"'{path}' of {listing.file.name} fits {len(fitting)} files: {', '.join(fitting[:2])}.\n"
