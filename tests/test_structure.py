@@ -56,6 +56,7 @@ def after_import(module):
         "lort_hub.commands.arguments",
         "lort_hub.commands.main",
         "lort_hub.commands.runtime",
+        "lort_hub.data.benchmark_images",
         "lort_hub.errors",
         "lort_hub.heads.methods",
     ],

@@ -101,8 +101,8 @@ def _preset(spec: str) -> DatasetSpec:
     if repo_id is None and spec != "digits":
         raise DatasetError(
             f"'{spec}' has no official copy on the Hub that lort_hub could point at.\n"
-            "Give its published list of training images, with the folder of the images as `image_root`, or "
-            "prepare an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg) or a data set on the Hub."
+            f"`lort-hub prepare {spec}` makes it of your images and the published lists. Or give a list, "
+            "with the folder of its images as `image_root`, or an image folder (train/CLASS/*.jpg)."
         )
     return DatasetSpec(repo_id or spec, (repo_id or spec).rpartition("/")[2], repo_id, preset=spec)
 

@@ -131,7 +131,7 @@ def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
     named = [name for name in vars(recipe) if name.endswith("Arguments") and name not in shared]
     [arguments] = [getattr(recipe, name) for name in named]
     several = getattr(arguments, "SEVERAL_PROCESSES", False)
-    assert several == (path.stem not in ("push", "demo", "audit", "adapt", "export"))
+    assert several == (path.stem not in ("push", "demo", "audit", "adapt", "export", "prepare"))
     for field in dataclasses.fields(arguments):
         assert field.metadata["help"].strip().endswith("."), field.name
     with pytest.raises(SystemExit) as stop:

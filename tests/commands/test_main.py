@@ -124,6 +124,7 @@ MENDABLE = {
     "adapt": ["./nowhere/model", "--images", "./nowhere"],
     "audit": ["./nowhere"],
     "predict": ["./nowhere/model", "./nowhere"],
+    "prepare": ["imagenet-lt", "--images", "./nowhere", "--lists", "./nowhere"],
     "push": ["./nowhere", "--to", "me/name"],
 }
 """Flags with which a command finds what its user can mend; codes 0 and 2 are tested of every recipe."""
