@@ -139,8 +139,8 @@ def add_rand_augment(augment: Compose, name: str, side: int) -> Compose:
     """
     import timm
 
-    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow refuses. A weak strength may also
-    # end there: the trials below find out.
+    # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow 13 refuses. A weak strength may
+    # also end there: the trials below find out.
     capped = name if "-mmax" in name else f"{name}-mmax9"
     sample = Image.effect_noise((side, side), 64).convert("RGB")
     try:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lort_hub.data.image_folder.read import read_image_folder
+from lort_hub.data.image_folder.tree import SYSTEM_FOLDERS
 from tests.support.images import noise_image
 
 WORDS = [
@@ -29,7 +30,9 @@ WORDS = [
 WORDS += ["caf\u00e9", "cafe\u0301", " ant", "ant", "ANT", "\U0001f355", "null", "0", "a\nb", "x" * 100]
 LETTERS = st.characters(exclude_characters="/\0", exclude_categories=["Cs"])
 NAMES = st.one_of(st.sampled_from(WORDS), st.text(LETTERS, min_size=1, max_size=12)).filter(
-    lambda name: not name.startswith(".") and len(os.fsencode(name)) < 200
+    lambda name: (
+        not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS and len(os.fsencode(name)) < 200
+    )
 )
 PICTURES = {
     ".jpg": "JPEG",
