@@ -1,1 +1,1 @@
-"""Load classifiers and use them: find one, by its folder or its name on the Hub."""
+"""Load classifiers and use them: evaluate, predict, sort, export, and show them in the browser."""

@@ -25,6 +25,7 @@ from lort_hub.hub.search import search_tags
 from lort_hub.records import RunRecord
 
 IN_PYTHON = "It was made in Python, with `lort_hub.save_output`."
+END_OF_METADATA = "\n---\n"
 
 
 def render_card(metrics: MetricsRecord, run: RunRecord, repo_id: str | None = None) -> str:
@@ -90,7 +91,9 @@ def render_head_card(config: HeadConfig, repo_id: str | None = None) -> str:
 
 
 def address_cards(folder: Path, repo_id: str) -> None:
-    """Make the snippets of the cards in a folder load from the Hub; cards that were edited stay as they are.
+    """Make the snippets of the cards in a folder load from the Hub; what was edited stays as it is.
+
+    Edited metadata are kept, as those that hold the results of an evaluation; an edited text is kept whole.
 
     Args:
         folder: Copy of an output folder, or of a head's; its cards are overwritten.
@@ -113,8 +116,13 @@ def address_cards(folder: Path, repo_id: str) -> None:
         config = HeadConfig.from_json(values)
         rendered.append((head / "README.md", [render_head_card(config, name) for name in (None, repo_id)]))
     for path, (local, addressed) in rendered:
-        if path.exists() and path.read_text(encoding="utf-8") == local:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        metadata, mark, body = text.partition(END_OF_METADATA)
+        if text == local:
             path.write_text(addressed, encoding="utf-8")
+        elif mark and body == local.partition(END_OF_METADATA)[2]:  # only its metadata were edited
+            body = addressed.partition(END_OF_METADATA)[2]
+            path.write_text(f"{metadata}{mark}{body}", encoding="utf-8")
 
 
 def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:

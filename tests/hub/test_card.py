@@ -267,6 +267,13 @@ def test_cards_are_addressed_to_where_they_are_pushed_unless_edited(written, tmp
     (folder / "README.md").write_text(edited)
     address_cards(folder, "me/other")
     assert (folder / "README.md").read_text() == edited
+    metadata, body = (written / "README.md").read_text().split("\n---\n", 1)
+    (folder / "README.md").write_text(f"{metadata}\nmine: true  # kept\n---\n{body}")
+    address_cards(folder, "me/other")
+    kept, addressed = (folder / "README.md").read_text().split("\n---\n", 1)
+    assert kept == f"{metadata}\nmine: true  # kept"
+    assert addressed != body
+    assert '"me/other")' in addressed
     shutil.copytree(written / "head", tmp_path / "alone")
     address_cards(tmp_path / "alone", "me/head")
     assert '"me/head")' in (tmp_path / "alone" / "README.md").read_text()
