@@ -23,6 +23,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
 from lort_hub.heads.scorers import Predictions, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
+from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.stack import best_weights
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
@@ -93,6 +94,8 @@ def _held_out_logits(
         if fit.method == STACK:
             factor = fit.settings[name] * calibration_scale(logits, labels, training.processes)
         total = total + factor * logits
+    if fit.method == STACK:
+        total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).float()
     return total, labels
 
 
