@@ -141,6 +141,10 @@ class RunArguments(ProcessArguments):
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
 
+    def backbone_options(self) -> dict[str, Any]:
+        """Return the options of `load_backbone`."""
+        return {"pretrained": self.pretrained, "image_size": self.image_size}
+
 
 @dataclass
 class FeatureArguments(RunArguments):
