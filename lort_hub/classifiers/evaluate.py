@@ -18,9 +18,9 @@ from lort_hub.errors import DatasetError
 from lort_hub.evaluation.metrics import GROUP_THRESHOLDS, evaluate
 from lort_hub.evaluation.report import Report
 from lort_hub.evaluation.significance import holm, paired_interval, paired_p_value
-from lort_hub.features.collect import collect_parts
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
+from lort_hub.features.nodes import collect_parts
 from lort_hub.serialization import Record
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from lort_hub import __version__
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
-from lort_hub.features.collect import collect_parts
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.nodes import collect_parts
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit, own_head, stage1_fit
