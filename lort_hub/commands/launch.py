@@ -94,8 +94,8 @@ class Launch:
             raise LortHubError(
                 f"The {self.num_machines} machines did not meet at {place} within {RENDEZVOUS_SECONDS} s: "
                 f"{reason[:120]}\n"
-                "Start the same command on each, with its own --machine-rank; that port of machine 0 has to be "
-                "free, and open to the others."
+                "Start the same command on each, with its own --machine-rank; that port of machine 0 has to "
+                "be free, and open to the others."
             ) from None
         except SignalException:
             raise KeyboardInterrupt from None
@@ -108,8 +108,8 @@ class Launch:
             several = f" on {self.num_machines} machines" if self.num_machines > 1 else ""
             raise ConfigError(
                 f"--num-processes {self.num_processes}{several} needs as many GPUs, and this machine has "
-                f"{gpus}.\nGive --num-processes {gpus * self.num_machines}, or set ACCELERATE_USE_CPU=true to "
-                "run on the CPU."
+                f"{gpus}.\nGive --num-processes {gpus * self.num_machines}, or set ACCELERATE_USE_CPU=true "
+                "to run on the CPU."
             )
 
     def _launcher(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,20 +33,58 @@ def collect_parts(store: FeatureStore, view: str, processes: Processes) -> None:
         >>> store = FeatureStore.create(Path(tempfile.mkdtemp()), {"backbone": "b"}, num_samples=2)
         >>> collect_parts(store, "eval", Processes())
     """
-    if processes.count == 1:
-        return
-    lacking = processes.broadcast_object(store.missing(view) if processes.index == 0 else [])
-    own = {part: path for part in lacking if (path := store.path(view, part))}
-    owners = processes.gather_objects({part: path.stat().st_size for part, path in own.items()})
-    for part in lacking:
-        source = next((index for index, sizes in enumerate(owners) if part in sizes), None)
+    if processes.count > 1:
+        lacking = store.missing(view) if processes.index == 0 else []
+        collect_files(lacking, partial(store.path, view), partial(store.add_part, view), processes)
+
+
+def collect_files(
+    lacking: Sequence[int],
+    find: Callable[[int], Path | None],
+    write: Callable[[int, bytes], object],
+    processes: Processes,
+) -> None:
+    """Send numbered files that the first process lacks from whoever has them; every process calls this.
+
+    Args:
+        lacking: Their numbers, of which those of the first process count.
+        find: Finds the file of a number on this node.
+        write: Writes a file of the first process.
+        processes: All processes.
+
+    Raises:
+        OSError: On every process, if the first has no room for a file.
+
+    Example:
+        >>> collect_files([], lambda number: None, lambda number, data: None, Processes())
+    """
+    lacking = processes.broadcast_object(lacking)
+    own = {number: path for number in lacking if (path := find(number))}
+    owners = processes.gather_objects({number: path.stat().st_size for number, path in own.items()})
+    for number in lacking:
+        source = next((index for index, sizes in enumerate(owners) if number in sizes), None)
         if source is None:
             continue
-        data = own[part].read_bytes() if processes.index == source else b""
-        data = processes.send_to_first(data, source=source, size=owners[source][part])
+        data = own[number].read_bytes() if processes.index == source else b""
+        data = processes.send_to_first(data, source=source, size=owners[source][number])
         with fail_together(processes):
             if processes.index == 0:
-                store.add_part(view, part, data)
+                write(number, data)
+
+
+def is_first_without(has: bool, processes: Processes) -> bool:
+    """Tell whether this is the first process of a node without something; every process calls this.
+
+    Args:
+        has: Whether this process has it.
+        processes: All processes.
+
+    Example:
+        >>> is_first_without(False, Processes()), is_first_without(True, Processes())
+        (True, False)
+    """
+    ends = processes.gather_objects((node_name(), has))
+    return not has and ends.index((node_name(), False)) == processes.index
 
 
 @contextmanager
