@@ -167,10 +167,10 @@ def detect_lost_process() -> Iterator[None]:
     except RuntimeError as cause:
         if not isinstance(cause, torch.distributed.DistError) and not LOST_PROCESS.search(str(cause)):
             raise
+        reason = re.sub(r"^\[[^]]*\] ", "", str(cause).splitlines()[0]).partition(". ")[0]
         raise ProcessLostError(
-            f"Another process of this run has ended: {str(cause).splitlines()[0][:200]}\n"
-            "Its own message, here or on its node, says why. Solve that and run the same command again: "
-            "features already extracted are kept."
+            f"Another process of this run has ended: {reason[:200]}.\nIts own message, here or on its node, "
+            "says why. Solve that and run the same command again: what was finished is kept."
         ) from cause
 
 

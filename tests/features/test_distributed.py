@@ -218,7 +218,7 @@ def test_who_dies_in_a_fit_is_noticed_by_all_others_at_once(tmp_path, monkeypatc
     for error in (first, third, fourth):
         assert isinstance(error, ProcessLostError)
         assert "Another process of this run has ended" in str(error)
-        assert "run the same command again: features already extracted are kept" in str(error)
+        assert "run the same command again: what was finished is kept" in str(error)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_who_dies_extracting_is_noticed_and_its_whole_parts_are_kept(extract, tm
     (code, error), (killed, _) = together(2, lambda _: extract(split, "killed", die))
     assert (code, killed) == (1, -signal.SIGKILL)
     assert isinstance(error, ProcessLostError)
-    assert "run the same command again: features already extracted are kept" in str(error)
+    assert "run the same command again: what was finished is kept" in str(error)
     store, kept = FeatureStore(next((tmp_path / "killed").iterdir())), written(tmp_path / "killed")
     assert store.missing(EVAL_VIEW) == [3]
 
