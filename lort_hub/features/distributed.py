@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import re
+import socket
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = timedelta(days=1)
 """How long a process waits for the others; gloo reports a dead process at once, whatever the timeout."""
+SECONDS_TO_DEATH = 90
+"""How long a node may be silent before it counts as dead: 30 s, then six probes 10 s apart."""
 T = TypeVar("T")
 LOST_PROCESS = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
 """Words in gloo's error messages about a dead process; these errors have no type of their own."""
@@ -140,7 +146,27 @@ class Processes:
 @lru_cache(maxsize=1)
 def _over_gloo(world: Any) -> Processes:
     torch.distributed.barrier(world)  # reports a dead process, for which a new group would wait
-    return Processes(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+    processes = Processes(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+    if sys.platform == "linux":
+        _probe_connections()
+    return processes
+
+
+def _probe_connections() -> None:
+    """Have the kernel probe this process's connections: those to a node without power or network then end.
+
+    gloo reports a process that was killed, whose connections its kernel closes, but would wait for that node.
+    """
+    options = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 6}
+    options[socket.TCP_USER_TIMEOUT] = 1000 * SECONDS_TO_DEATH
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
+                with socket.socket(fileno=os.dup(int(entry.name))) as connection:
+                    if connection.family in (socket.AF_INET, socket.AF_INET6):
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                        for option, value in options.items():
+                            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def node_name() -> str:
