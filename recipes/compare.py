@@ -16,6 +16,7 @@ from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import finished_results, kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_output
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
@@ -84,25 +85,24 @@ def main() -> dict[str, Any] | None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return finished_results(args.output_dir)
+        return finished_results(args.output_dir) if accelerator.is_main_process else None
     set_seed(args.seed)
     log = start_log()
     with phase("backbone", log):
-        backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
+        backbone = in_turns(accelerator, load_backbone, args.backbone, **args.backbone_options())
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
     accelerator.print(plan := f"{', '.join(args.methods)} into {args.output_dir}")
-    if accelerator.is_main_process and not args.dry_run:
-        kept = partial_results_folder(args.output_dir, arguments)
-    if args.report_to != "none" and not args.dry_run:
+    if not args.dry_run:
+        kept = on_first(accelerator, partial_results_folder, args.output_dir, arguments)
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows, cells, noted = list[ResultRow](), list[ComparedCell](), set[str]()
     duplicates: list[Duplicate] = []
     for number, imbalance in enumerate(cuts):
         found = []
         for seed in seeds:
-            with phase("data", log), accelerator.main_process_first():
+            with phase("data", log):
                 cut = {"imbalance": imbalance, "subset_seed": args.subset_seed + seed}
-                data = load_long_tailed(args.dataset, **{**args.data_options(), **cut})
+                data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options() | cut)
             cell = f"{Path(backbone.source).name}, {data.name}, {data.source['imbalance']}"
             sizes = f"{cell}, seed {seed}: {len(data.train)} training, {len(data.test)} test images"
             notes = [note for note in data.notes if note not in noted]

@@ -18,6 +18,7 @@ from lort_hub.commands.arguments import ProcessArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_inputs_stay
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
+from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir
@@ -74,22 +75,22 @@ def main() -> dict[str, Any] | None:
     from lort_hub.data.labelled import load_labelled
 
     accelerator: Accelerator = join_processes(args.mixed_precision)
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    on_first(accelerator, check_output_dir, args.output_dir, overwrite=args.overwrite)
     if args.overwrite:
         inputs = {"dataset": args.dataset, "image_root": args.image_root}
-        check_inputs_stay(args.output_dir, models=args.models, **inputs)
+        on_first(accelerator, check_inputs_stay, args.output_dir, models=args.models, **inputs)
     if args.update_card:
         for name in args.models:
-            card_of(name)
+            on_first(accelerator, card_of, name)
 
     log = start_log()
-    with phase("data", log), accelerator.main_process_first():
-        data = load_labelled(args.dataset, **args.data_options())
+    with phase("data", log):
+        data = load_data(accelerator, load_labelled, args.dataset, **args.data_options())
     accelerator.print(f"{data.name}: {data.describe()}", *with_flags(data.notes, vars(args)), sep="\n")
     with phase("models", log):
         options = {"image_size": args.image_size, "class_names": args.class_names}
-        models = [load_mapped(name, data, **options) for name in args.models]
-    training = count_training(data, models, args.train_counts)
+        models = [in_turns(accelerator, load_mapped, name, data, **options) for name in args.models]
+    training = on_first(accelerator, count_training, data, models, args.train_counts)
     notes = [*training.notes, *(line for model in models for line in model.notes)]
     accelerator.print(*with_flags(notes, vars(args)), sep="\n", end="\n" * bool(notes))
 

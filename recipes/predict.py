@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import flag, parse_arguments
 from lort_hub.commands.runtime import join_processes, run
+from lort_hub.commands.together import in_turns, on_first
 from lort_hub.errors import ConfigError
 
 
@@ -66,33 +67,35 @@ def main() -> dict[str, Any] | None:
     from lort_hub.classifiers.predictions import distinct_names, summarise
     from lort_hub.classifiers.sort_into import check_sort_folder, renamed_folders, sort_into
     from lort_hub.data.unlabelled import load_unlabelled
-    from lort_hub.features.distributed import Processes, fail_together
+    from lort_hub.features.distributed import Processes
 
     check_format(args.output)
     accelerator = join_processes(args.mixed_precision)
     processes, started = Processes.of(accelerator), time.perf_counter()
     how = {"resume": args.resume, "overwrite": args.overwrite}
-    with fail_together(processes):
-        if is_finished(args.output, **how):
-            if args.sort_into and not args.sort_into.exists():
-                raise ConfigError(f"{args.output} is finished; to sort its images, give `overwrite=True`.")
-            accelerator.print(f"{args.output} is finished; nothing to do.")
-            unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
-            return {**unknown, "output": str(args.output)}
-        is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
-        if not is_sorted and accelerator.is_main_process:
-            check_sort_folder(args.sort_into, args.images)
+    if on_first(accelerator, is_finished, args.output, **how):
+        if args.sort_into and not on_first(accelerator, args.sort_into.exists):
+            raise ConfigError(f"{args.output} is finished; to sort its images, give `overwrite=True`.")
+        accelerator.print(f"{args.output} is finished; nothing to do.")
+        unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
+        return {**unknown, "output": str(args.output)}
+    is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
+    if args.sort_into and not on_first(accelerator, lambda: is_sorted):
+        on_first(accelerator, check_sort_folder, args.sort_into, args.images)
 
-    backbone, _ = load_classifier(args.model)
-    images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
+    backbone, _ = in_turns(accelerator, load_classifier, args.model)
+    how_read = {"split": args.split, "image_column": args.image_column}
+    images = in_turns(accelerator, load_unlabelled, args.images, **how_read)
     accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
     accelerator.print(*images.notes, sep="\n", end="\n" * bool(images.notes))
     parts = PredictionParts(args.output, len(images))
     settings = {"top_k": args.top_k, "batch_size": args.batch_size}
     settings["mixed_precision"] = accelerator.mixed_precision
-    parts.start(prediction_plan(backbone, images, settings), processes=processes, **how)
+    how |= {"processes": processes, "listing": images.listing()}
+    parts.start(prediction_plan(backbone, images, settings), **how)
     options = {"top_k": args.top_k, "batch_size": args.batch_size, "num_workers": args.num_workers}
     predict_parts(backbone, images, parts, accelerator, processes, **options)
+    parts.collect(processes)
     if not accelerator.is_main_process:
         return None
 

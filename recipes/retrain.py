@@ -17,6 +17,7 @@ from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_results
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
@@ -110,18 +111,18 @@ def main() -> dict[str, Any] | None:
     if arguments is None:
         return push_output(args) if accelerator.is_main_process else None
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private, license=args.license)
+        on_first(accelerator, check_push, args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed)
 
     log = start_log()
     with phase("backbone", log):
-        backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", log), accelerator.main_process_first():
-        data = load_long_tailed(args.dataset, **args.data_options())
+        backbone = in_turns(accelerator, load_backbone, args.backbone, **args.backbone_options())
+    with phase("data", log):
+        data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options())
     plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if args.test_prior:  # mistakes in a file are found here
-        stated_shares(args.test_prior, data.class_names, data.class_counts)
+        on_first(accelerator, stated_shares, args.test_prior, data.class_names, data.class_counts)
     with phase("save check", log):
         check_model(backbone, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
@@ -154,7 +155,8 @@ def main() -> dict[str, Any] | None:
         if fit.reason:
             accelerator.print(fit.reason)
         if args.calibrate and args.test_prior:
-            shares = stated_shares(args.test_prior, data.class_names, training.class_counts)
+            stated = (args.test_prior, data.class_names, training.class_counts)
+            shares = on_first(accelerator, stated_shares, *stated)
             fit = move(fit, Path(args.test_prior).name, shares)
     if not accelerator.is_main_process:  # the heads are the same on all of them
         return None

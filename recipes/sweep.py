@@ -14,6 +14,7 @@ from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import finished_results, kept_on_failure, start_run
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_output
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
@@ -70,19 +71,18 @@ def main() -> dict[str, Any] | None:
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
-        return finished_results(args.output_dir)
+        return finished_results(args.output_dir) if accelerator.is_main_process else None
     set_seed(args.seed)
     log = start_log()
     with phase("backbone", log):
-        backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
-    with phase("data", log), accelerator.main_process_first():
-        data = load_long_tailed(args.dataset, **args.data_options())
+        backbone = in_turns(accelerator, load_backbone, args.backbone, **args.backbone_options())
+    with phase("data", log):
+        data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options())
     plan = f"{backbone.source} on {data.name}: studies {', '.join(args.studies)} into {args.output_dir}"
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if args.dry_run:
         return {"plan": plan}
-    if accelerator.is_main_process:
-        kept = partial_results_folder(args.output_dir, arguments)
+    kept = on_first(accelerator, partial_results_folder, args.output_dir, arguments)
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("features", log):
         views = args.views if "views" in args.studies else 0

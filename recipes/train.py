@@ -19,6 +19,7 @@ from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
+from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import held_out_scores, track_results
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
 from lort_hub.data.holdout import hold_out, record_training
@@ -65,21 +66,20 @@ def main() -> dict[str, Any] | None:
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
     arguments, checkpoints = start_run(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
-        if accelerator.is_main_process:
-            remove_finished(checkpoints, args.output_dir)
-            return push_output(args)
-        return None
-    check_no_interrupted_run(checkpoints, resume=args.resume, overwrite=args.overwrite)
+        on_first(accelerator, remove_finished, checkpoints, args.output_dir)
+        return push_output(args) if accelerator.is_main_process else None
+    how = {"resume": args.resume, "overwrite": args.overwrite}
+    on_first(accelerator, check_no_interrupted_run, checkpoints, **how)
     if args.push_to_hub:
-        check_push(args.push_to_hub, private=args.private, license=args.license)
+        on_first(accelerator, check_push, args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed, device_specific=True)
 
     log = start_log()
     with phase("backbone", log):
-        backbone = load_backbone(args.backbone, pretrained=args.pretrained, image_size=args.image_size)
+        backbone = in_turns(accelerator, load_backbone, args.backbone, **args.backbone_options())
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
-    with phase("data", log), accelerator.main_process_first():
-        data = load_long_tailed(args.dataset, **args.data_options())
+    with phase("data", log):
+        data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options())
     plan = (
         f"{describe_inputs(backbone, data)}; {args.holdout:.0%} held out, {epochs} epochs of {args.opt}, "
         f"lr {args.lr:g}{'' if args.pretrained else ', from scratch'}, into {args.output_dir}"
@@ -108,9 +108,8 @@ def main() -> dict[str, Any] | None:
         accumulation = args.gradient_accumulation_steps
         batches = Batches(kept, backbone, seed=args.seed, gradient_accumulation_steps=accumulation, **options)
 
-    if args.overwrite and not args.resume and accelerator.is_main_process:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
+    if args.overwrite and not args.resume:
+        on_first(accelerator, shutil.rmtree, checkpoints, ignore_errors=True)
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
     mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)

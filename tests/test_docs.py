@@ -23,6 +23,10 @@ LAUNCHERS = {
     "--json",
     "--no-calibrate",
     "--no-pretrained",
+    "--machine-rank",
+    "--main-process-ip",
+    "--main-process-port",
+    "--num-machines",
     "--num-processes",
     "--quiet",
 }

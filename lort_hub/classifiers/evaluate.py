@@ -13,11 +13,14 @@ from lort_hub.classifiers.class_counts import TrainingCounts
 from lort_hub.classifiers.mapped import Classifier
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.labelled import LabelledData
+from lort_hub.data.transforms import EVAL_VIEW
 from lort_hub.errors import DatasetError
 from lort_hub.evaluation.metrics import GROUP_THRESHOLDS, evaluate
 from lort_hub.evaluation.report import Report
 from lort_hub.evaluation.significance import holm, paired_interval, paired_p_value
+from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
+from lort_hub.features.nodes import collect_parts
 from lort_hub.serialization import Record
 
 if TYPE_CHECKING:
@@ -158,6 +161,8 @@ def evaluate_classifiers(
     stores = [
         extract_features(one.backbone, data.test, accelerator=accelerator, **options) for one in classifiers
     ]
+    for store in stores:
+        collect_parts(store, EVAL_VIEW, Processes.of(accelerator))
     if not accelerator.is_main_process:
         return None
     skipped = sorted(set().union(*(store.skipped() for store in stores)))

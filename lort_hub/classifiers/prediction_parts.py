@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lort_hub.classifiers.prediction_file import write_predictions
 from lort_hub.errors import CheckpointError
-from lort_hub.features.distributed import Processes, fail_together
+from lort_hub.features.distributed import Processes, fail_together, node_name
+from lort_hub.features.nodes import collect_files, is_first_without
 from lort_hub.files import sync, write_atomically
 
 MOST_IN_A_PART, LEAST_IN_A_PART = 1024, 64
@@ -59,6 +61,10 @@ class PredictionParts:
         return self.folder / "sorting"
 
     @property
+    def _run(self) -> Path:
+        return self.folder / "run"
+
+    @property
     def part_size(self) -> int:
         """Images in a part: few enough that several processes share even few images evenly."""
         return min(MOST_IN_A_PART, max(LEAST_IN_A_PART, -(-self.num_images // 64)))
@@ -68,7 +74,13 @@ class PredictionParts:
         return range(self.num_images)[part * self.part_size : (part + 1) * self.part_size]
 
     def start(
-        self, plan: dict[str, Any], *, resume: bool, overwrite: bool, processes: Processes | None = None
+        self,
+        plan: dict[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        processes: Processes | None = None,
+        listing: str = "",
     ) -> None:
         """Make the folder of parts, or find that of an interrupted run of the same plan.
 
@@ -79,20 +91,32 @@ class PredictionParts:
             resume: Whether to go on from the parts of an interrupted run.
             overwrite: Whether to delete them.
             processes: The processes; None for this one alone.
+            listing: `ImageSplit.listing` of the images, the same on all nodes that have the same ones.
 
         Raises:
             CheckpointError: The parts are of another plan, or nothing says what to do with them.
         """
         processes = processes or Processes()
-        with fail_together(processes):
-            plans = processes.gather_objects(plan)
-            if any(other != plan for other in plans):
+        first, *others = processes.gather_objects((node_name(), self.num_images, listing))
+        for other in others:
+            if other[1:] != first[1:]:
                 raise CheckpointError(
-                    "The processes do not list the same images: files were added or changed meanwhile.\n"
-                    "Run the same command again."
+                    f"The processes do not list the same images: {first[1]:,} on {first[0]}, {other[1]:,} on "
+                    f"{other[0]}.\nSee that each node has the same files, and run the same command again."
                 )
+        with fail_together(processes):
             if processes.index == 0:
                 self._start(plan, resume, overwrite)
+                self._run.write_text(uuid4().hex)
+        is_first_here = is_first_without(self._is_shared(processes), processes)
+        with fail_together(processes):
+            if is_first_here:
+                self._start(plan, resume, overwrite)
+
+    def _is_shared(self, processes: Processes) -> bool:
+        """Tell whether this process sees the folder of the first one."""
+        own = self._run.read_text() if self._run.exists() else ""
+        return own == processes.broadcast_object(own)
 
     def _start(self, plan: dict[str, Any], resume: bool, overwrite: bool) -> None:
         path = self.folder / "plan.json"
@@ -117,7 +141,19 @@ class PredictionParts:
         """Write a part, atomically."""
         data = pa.BufferOutputStream()
         pq.write_table(table, data)
-        write_atomically(self._path(part), data.getvalue())
+        self._write(part, data.getvalue())
+
+    def collect(self, processes: Processes) -> None:
+        """Send the parts that only other nodes keep to the first process, and delete them there.
+
+        Every process calls this.
+        """
+        if processes.count == 1:
+            return
+        lacking = self.missing(Processes()) if processes.index == 0 else []
+        collect_files(lacking, self._find, self._write, processes)
+        if is_first_without(self._is_shared(processes), processes):
+            self.remove()
 
     def tables(self) -> Iterator[pa.Table]:
         """Read the parts one by one."""
@@ -166,6 +202,12 @@ class PredictionParts:
 
     def _path(self, part: int) -> Path:
         return self.folder / f"{part:06d}.parquet"
+
+    def _write(self, part: int, data: bytes) -> None:
+        write_atomically(self._path(part), data)
+
+    def _find(self, part: int) -> Path | None:
+        return self._path(part) if self._is_whole(part) else None
 
     def _is_whole(self, part: int) -> bool:
         try:

@@ -112,6 +112,16 @@ class InputArguments:
         return {name: getattr(self, name) for name in (*cut, *names, "on_duplicate", *groups)}
 
 
+LAUNCHER = {
+    "num-processes": "Processes to start, one for each GPU of all machines.",
+    "num-machines": "Machines to run on; give the same command on each (default: 1).",
+    "machine-rank": "Number of this machine, from 0.",
+    "main-process-ip": "Address of machine 0, where the machines meet.",
+    "main-process-port": "Port for that, free on machine 0 (default: 29500).",
+}
+"""Flags of `lort-hub`'s launcher, with their help."""
+
+
 @dataclass
 class ProcessArguments(InputArguments):
     """Flags of the recipes that several processes can run together."""
@@ -140,6 +150,10 @@ class RunArguments(ProcessArguments):
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = flag("none", "Experiment tracker.")
     dry_run: bool = flag(False, "Check the arguments and the data, print the plan, and write nothing.")
+
+    def backbone_options(self) -> dict[str, Any]:
+        """Return the options of `load_backbone`."""
+        return {"pretrained": self.pretrained, "image_size": self.image_size}
 
 
 @dataclass
@@ -240,7 +254,8 @@ def parse_arguments(
         text = "Print the result as one JSON object on stdout, and all else on stderr."
         parser.add_argument(JSON_FLAG, action="store_true", help=text)
     if LORT_HUB_COMMAND in os.environ and several:
-        parser.add_argument("--num-processes", metavar="N", help="Processes to start, one for each GPU.")
+        for name, text in LAUNCHER.items():
+            parser.add_argument(f"--{name}", metavar="N", help=text)
     *parsed, unknown = parser.parse_args_into_dataclasses(
         argv, return_remaining_strings=True, look_for_args_file=False
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import resuming_command
+from lort_hub.commands.together import on_first
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.files import DISK_ERRORS, check_output_dir, read_csv
 from lort_hub.records import changed_arguments
@@ -64,7 +65,7 @@ def finished_results(folder: Path) -> dict[str, Any]:
 
 
 def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | None:
-    """Check the output folder of a run, and return its arguments for its record.
+    """Check the output folder of a run, and return its arguments for its record; every process calls this.
 
     Args:
         args: The recipe's arguments.
@@ -81,9 +82,13 @@ def start_run(args: RunArguments, accelerator: Accelerator) -> dict[str, Any] | 
         >>> start_run(RunArguments(output_dir=Path("/tmp/nowhere/out")), Accelerator(cpu=True))["seed"]
         0
     """
+    return on_first(accelerator, _start, args)
+
+
+def _start(args: RunArguments) -> dict[str, Any] | None:
     arguments: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
     if args.resume and not args.overwrite and is_finished(args.output_dir, arguments):
-        accelerator.print(f"{args.output_dir} is finished; nothing to do.")
+        print(f"{args.output_dir} is finished; nothing to do.")  # noqa: T201
         return None
     check_output_dir(args.output_dir, overwrite=args.overwrite)
     if args.overwrite:
@@ -158,11 +163,8 @@ def check_model(
         >>> check_model(backbone, ["cat", "dog"], Path("/tmp/nowhere/out"), Accelerator(cpu=True))
     """
     from lort_hub.backbones.save import check_saveable
-    from lort_hub.features.distributed import Processes, fail_together
 
-    with fail_together(Processes.of(accelerator)):
-        if accelerator.is_main_process:
-            check_saveable(backbone, class_names, folder)
+    on_first(accelerator, check_saveable, backbone, class_names, folder)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, as_flags, resuming_command
 from lort_hub.commands.json_output import print_result
-from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.errors import ConfigError, LortHubError, ProcessLostError
 from lort_hub.files import DISK_ERRORS
 from lort_hub.run_log import RunLog
 
@@ -196,9 +196,12 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know no letters but ASCII's
     names = {field.name for field in fields(arguments)} if arguments else set()
     try:
-        yield
+        with _lost_processes():
+            yield
     except ConfigError as error:
         _exit(2, as_flags(str(error), names))
+    except ProcessLostError as error:
+        _exit(1, f"{error}{' Add --resume to it.' if 'resume' in names else ''}")
     except LortHubError as error:
         _exit(1, as_flags(str(error), names))
     except KeyboardInterrupt:
@@ -215,6 +218,20 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
         )
     finally:
         gc.freeze()
+
+
+@contextmanager
+def _lost_processes() -> Iterator[None]:
+    """Recognise dead processes in errors of torch and Accelerate too, as in the midst of a training step."""
+    try:
+        yield
+    except RuntimeError:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        from lort_hub.features.distributed import detect_lost_process
+
+        with detect_lost_process():
+            raise
 
 
 def _exit(code: int, message: str) -> None:

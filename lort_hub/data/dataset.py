@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,6 +112,13 @@ class ImageSplit:
             contents=None if self.contents is None else self.contents[indices],
             groups=None if self.groups is None else self.groups[indices],
         )
+
+    def listing(self) -> str:
+        """Hash labels and names of files: the same on every machine that has the same images."""
+        names = "/".join(PurePath(file or "").name for file in self.files())
+        digest = hashlib.sha256(repr((len(self), self.class_names)).encode() + self.labels.tobytes())
+        digest.update(names.encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def fingerprint(self) -> str:
         """Compute the checksum of the content, once."""
@@ -233,6 +240,10 @@ class LongTailedData:
             f"{len(self.train)} training images of {len(counts)} classes ({counts.max()} to {counts.min()} "
             f"each, {self.source['imbalance']}), {len(self.test)} test images ({self.source['test_split']})"
         )
+
+    def listing(self) -> str:
+        """Hash labels and names of files, as `ImageSplit.listing` does."""
+        return self.train.listing() + self.test.listing()
 
     def leave_out(self, train: Iterable[int], test: Iterable[int]) -> LongTailedData:
         """Leave out the images at these positions, and record them in `source["left_out"]`.

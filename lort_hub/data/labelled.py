@@ -60,6 +60,10 @@ class LabelledData:
         """Describe the data in a line."""
         return f"{len(self.test):,} test images of {len(self.class_names):,} classes ({self.split})"
 
+    def listing(self) -> str:
+        """Hash labels and names of files, as `ImageSplit.listing` does."""
+        return self.test.listing()
+
     @property
     def split(self) -> str:
         """Name of the test split, or how it was made."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+import socket
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +26,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = timedelta(days=1)
 """How long a process waits for the others; gloo reports a dead process at once, whatever the timeout."""
+SECONDS_TO_DEATH = 90
+"""How long a node may be silent before it counts as dead: 30 s, then six probes 10 s apart."""
+T = TypeVar("T")
 LOST_PROCESS = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
 """Words in gloo's error messages about a dead process; these errors have no type of their own."""
 
@@ -44,12 +54,11 @@ class Processes:
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Processes:
-        """Make a group of the accelerator's processes; every process calls this."""
+        """Make a group of the accelerator's processes, once; every process calls this."""
         if accelerator.num_processes == 1:
             return cls()
         with detect_lost_process():
-            torch.distributed.barrier()  # reports a dead process, for which a new group would wait
-            return cls(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+            return _over_gloo(torch.distributed.group.WORLD)
 
     @property
     def count(self) -> int:
@@ -87,6 +96,27 @@ class Processes:
         self.broadcast(value)
         return value.item()
 
+    def broadcast_object(self, value: T) -> T:
+        """Return the value of any type that the first process passes."""
+        if self.group is None:
+            return value
+        values = [value]
+        with detect_lost_process():
+            torch.distributed.broadcast_object_list(values, group_src=0, group=self.group)
+        return values[0]
+
+    def send_to_first(self, data: bytes, *, source: int, size: int) -> bytes:
+        """Return on the first process the bytes, so many, that a process passes; every process calls this."""
+        if self.index not in (0, source) or source == 0:
+            return data
+        values = torch.frombuffer(bytearray(data or size), dtype=torch.uint8)
+        with detect_lost_process():
+            if self.index == 0:
+                torch.distributed.recv(values, group_src=source, group=self.group)
+            else:
+                torch.distributed.send(values, group_dst=0, group=self.group)
+        return values.numpy().tobytes()
+
     def gather_objects(self, value: Any) -> list[Any]:
         """Gather one value of any type from each process, in their order."""
         if self.group is None:
@@ -113,6 +143,43 @@ class Processes:
         return torch.cat(parts)
 
 
+@lru_cache(maxsize=1)
+def _over_gloo(world: Any) -> Processes:
+    torch.distributed.barrier(world)  # reports a dead process, for which a new group would wait
+    processes = Processes(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+    if sys.platform == "linux":
+        _probe_connections()
+    return processes
+
+
+def _probe_connections() -> None:
+    """Have the kernel probe this process's connections: those to a node without power or network then end.
+
+    gloo reports a process that was killed, whose connections its kernel closes, but would wait for that node.
+    """
+    options = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 6}
+    options[socket.TCP_USER_TIMEOUT] = 1000 * SECONDS_TO_DEATH
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
+                with socket.socket(fileno=os.dup(int(entry.name))) as connection:
+                    if connection.family in (socket.AF_INET, socket.AF_INET6):
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                        for option, value in options.items():
+                            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def node_name() -> str:
+    """Name the machine of this process for a message, with its number where a launcher gave it one.
+
+    Example:
+        >>> node_name() == platform.node()
+        True
+    """
+    number = os.environ.get("GROUP_RANK") if os.environ.get("GROUP_WORLD_SIZE", "1") != "1" else None
+    return platform.node() if number is None else f"node {number} ({platform.node()})"
+
+
 @contextmanager
 def detect_lost_process() -> Iterator[None]:
     """Turn torch's errors about a dead process into a `ProcessLostError`.
@@ -126,10 +193,10 @@ def detect_lost_process() -> Iterator[None]:
     except RuntimeError as cause:
         if not isinstance(cause, torch.distributed.DistError) and not LOST_PROCESS.search(str(cause)):
             raise
+        reason = re.sub(r"^\[[^]]*\] ", "", str(cause).splitlines()[0]).partition(". ")[0]
         raise ProcessLostError(
-            f"Another process of this run has ended: {str(cause).splitlines()[0][:200]}\n"
-            "Its own message, above or below, says why. Solve that and run the same command again: features "
-            "already extracted are kept."
+            f"Another process of this run has ended: {reason[:200]}.\nIts own message, here or on its node, "
+            "says why. Solve that and run the same command again: what was finished is kept."
         ) from cause
 
 
@@ -159,6 +226,18 @@ def fail_together(processes: Processes) -> Iterator[None]:
     shared = own_error
     if own_error is not None and not isinstance(own_error, (LortHubError, OSError)):
         shared = RuntimeError(repr(own_error))  # an error of another type may not survive pickling
-    errors = [error for error in processes.gather_objects(shared) if error is not None]
-    if errors:
-        raise errors[0] from own_error
+    ends = processes.gather_objects((shared, node_name()))
+    failed = [(error, node) for error, node in ends if error is not None]
+    if failed:
+        first, node = failed[0]
+        is_everywhere = {name for _, name in failed} == {name for _, name in ends}
+        raise (first if is_everywhere else _on_node(node, first)) from own_error
+
+
+def _on_node(node: str, error: Exception) -> Exception:
+    """Name the node that an error happened on, if it did not happen on all."""
+    if isinstance(error, OSError):
+        error.strerror = f"{error.strerror} (on {node})"
+    else:
+        error.args = (f"On {node}: {error}", *error.args[1:])
+    return error

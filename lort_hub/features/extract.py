@@ -17,7 +17,8 @@ from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.holdout import unseen_images
 from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
-from lort_hub.features.distributed import Processes, fail_together
+from lort_hub.errors import FeatureError
+from lort_hub.features.distributed import Processes, fail_together, node_name
 from lort_hub.features.store import FeatureStore
 from lort_hub.files import cache_folder
 
@@ -83,6 +84,8 @@ def extract_features(
     }
     if dtype != torch.float32:  # float32 has no entry, so stores from before this option stay valid
         content["dtype"] = str(dtype).removeprefix("torch.")
+    processes = Processes.of(accelerator)
+    _check_alike(content, processes)
     store = FeatureStore.create(Path(folder or cache_folder("features")), content, num_samples=len(split))
     extraction = _Extraction(
         backbone=backbone,
@@ -94,13 +97,26 @@ def extract_features(
         skip_bad_images=on_bad_image == "skip",
     )
     share = store.share(accelerator.process_index, accelerator.num_processes)
-    with fail_together(Processes.of(accelerator)):
+    with fail_together(processes):
         for view in (EVAL_VIEW, *(augmented_view(seed, number + 1) for number in range(views))):
             if parts := store.missing(view, share):
                 extraction.extract_parts(view, parts)
     store.groups = split.groups
     store.unseen = unseen_images(backbone.trained_on, split) if backbone.trained_on else None
     return store
+
+
+def _check_alike(content: dict[str, Any], processes: Processes) -> None:
+    """Refuse processes with another backbone or other settings; copies of the images may differ in time."""
+    compared = {name: value for name, value in content.items() if name != "data"}
+    (first, expected), *others = processes.gather_objects((node_name(), compared))
+    for node, other in others:
+        if differing := sorted(name for name in expected if expected[name] != other.get(name)):
+            raise FeatureError(
+                f"The processes do not extract the same features: {', '.join(differing)} on {first} differs "
+                f"from that on {node}.\nGive each node the same model files, package versions and "
+                "configuration of accelerate."
+            )
 
 
 @dataclass(frozen=True)

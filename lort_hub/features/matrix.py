@@ -108,9 +108,13 @@ class FeatureMatrix:
         return self.map(lambda x: x)
 
     def load(self, max_numbers: int) -> FeatureMatrix:
-        """Read this process's rows into memory once, unless they are more than `max_numbers` numbers."""
-        fits = len(self) * self.dim <= max_numbers
-        return FeatureMatrix.of(self.whole(), self.processes) if fits else self
+        """Read this process's rows into memory once, unless they are more than `max_numbers` numbers.
+
+        The blocks stay as they are: sums over them are the same for any number of processes.
+        """
+        if len(self) * self.dim > max_numbers:
+            return self
+        return self._of([Part(len(x), partial(Tensor.detach, x.clone())) for x, _ in self])
 
 
 def _in_full_precision(x: Tensor) -> Tensor:

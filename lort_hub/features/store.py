@@ -168,7 +168,16 @@ class FeatureStore:
                 f"The backbone gives {problem}, first for sample {first}.\nExpected finite numbers: {remedy}."
             )
         tensors = {"x": stored.contiguous(), "y": y, "rows": rows, "skipped": torch.tensor(skipped).long()}
-        self._checked.write(f"{view}-{part:05d}", save_safetensors(tensors))
+        self.add_part(view, part, save_safetensors(tensors))
+
+    def add_part(self, view: str, part: int, data: bytes) -> None:
+        """Write the bytes of a part's file, which another node may have sent."""
+        self._checked.write(f"{view}-{part:05d}", data)
+
+    def path(self, view: str, part: int) -> Path | None:
+        """Find the intact file of a part; None where there is none."""
+        files = (path for _, path in self._files(view, range(part, part + 1)))
+        return next(filter(self._checked.is_intact, files), None)
 
     def save_result(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Save a result of the features beside them, atomically, in place of an older one.

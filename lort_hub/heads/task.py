@@ -14,10 +14,11 @@ import torch
 from lort_hub import __version__
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import LongTailedData
-from lort_hub.data.transforms import augmented_view
+from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.nodes import collect_parts
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit, own_head, stage1_fit
@@ -115,11 +116,14 @@ class RetrainingTask:
             extract_features(backbone, split, accelerator=accelerator, views=number, **options)
             for split, number in ((data.train, views), (data.test, 0))
         ]
+        train_store, test_store = stores
+        names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
+        alone = [] if shared else [(train_store, view) for view in (EVAL_VIEW, *names)]
+        for store, view in (*alone, (test_store, EVAL_VIEW)):  # of what the first process reads whole
+            collect_parts(store, view, Processes.of(accelerator))
         if not shared and not accelerator.is_main_process:
             return None
         processes = Processes.of(accelerator) if shared else Processes()
-        train_store, test_store = stores
-        names = [augmented_view(options.get("seed", 0), view + 1) for view in range(views)]
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
         if backbone.trained_on and train_store.unseen is None:
@@ -176,16 +180,11 @@ class RetrainingTask:
         return True
 
     def load_head(self, made_by: dict[str, Any]) -> Fit | None:
-        """Load the head that `save_head` saved beside these features; None unless every process finds it."""
-        processes = self.training.processes
-        cached = self.train_store.load_result(self._head_key(made_by))
-        num_cached = torch.tensor(int(cached is not None))
-        processes.all_reduce(num_cached)
-        if cached is None or num_cached < processes.count:
-            return None
-        tensors, values = cached
-        processes.broadcast(*(tensors[name] for name in sorted(tensors)))
-        return Fit.from_cache(tensors, values)
+        """Load the head that `save_head` saved beside the features of the first process; None without one."""
+        processes, key = self.training.processes, self._head_key(made_by)
+        cached = self.train_store.load_result(key) if processes.index == 0 else None
+        cached = processes.broadcast_object(cached)
+        return Fit.from_cache(*cached) if cached else None
 
     def _head_key(self, made_by: dict[str, Any]) -> str:
         """Hash everything that a head depends on beside the features of the store."""

@@ -11,9 +11,12 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.errors import CheckpointError
+from lort_hub.features.distributed import Processes, fail_together
+from lort_hub.features.nodes import lend_folder
 from lort_hub.files import sha256, sync
 from lort_hub.records import changed_arguments
 from lort_hub.run_log import RunLog
@@ -91,35 +94,44 @@ def _save(
     history: list[dict[str, Any]],
     log: RunLog | None,
 ) -> None:
-    folder = final.parent
-    if accelerator.is_main_process:
-        for leftover in folder.glob(".epoch_*.tmp"):
-            shutil.rmtree(leftover)
-        staged.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(staged), safe_serialization=True)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if log:
-            log.write(staged)
-        files = {path.name: sha256(path) for path in sorted(staged.iterdir())}
-        manifest = {
-            "processes": accelerator.num_processes,
-            "arguments": arguments,
-            "history": history,
-            "files": files,
-        }
-        (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        for path in staged.iterdir():
-            sync(path)
-        shutil.rmtree(final, ignore_errors=True)  # it is damaged, or the run would have resumed from it
-        staged.rename(final)
-        sync(folder)
-        best = f"epoch_{best_epoch(history):04d}"
-        for old in sorted(folder.glob("epoch_*"))[:-RECENT_CHECKPOINTS]:
-            if old.name != best:
-                shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+    processes = Processes.of(accelerator)
+    with fail_together(processes), TemporaryDirectory() as own:
+        if accelerator.is_main_process:
+            for leftover in final.parent.glob(".epoch_*.tmp"):
+                shutil.rmtree(leftover)
+            staged.mkdir(parents=True)
+        place = staged if accelerator.is_main_process else Path(own)  # other nodes need not see the folder
+        accelerator.save_state(str(place), safe_serialization=True)
+        random_state = (place / _random_state(processes.index)).read_bytes()
+    random_states = processes.gather_objects(random_state)
+    with fail_together(processes):
+        if accelerator.is_main_process:
+            for index, random_state in enumerate(random_states):
+                (staged / _random_state(index)).write_bytes(random_state)
+            if log:
+                log.write(staged)
+            _put_in_place(staged, final, {"arguments": arguments, "history": history})
+
+
+def _random_state(process: int) -> str:
+    return f"random_states_{process}.pkl"
+
+
+def _put_in_place(staged: Path, final: Path, about: dict[str, Any]) -> None:
+    """Complete a checkpoint by its manifest, rename it, and delete the ones no longer needed."""
+    folder, files = final.parent, {path.name: sha256(path) for path in sorted(staged.iterdir())}
+    processes = sum(name.startswith("random_states_") for name in files)
+    manifest = {"processes": processes, **about, "files": files}
+    (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    for path in staged.iterdir():
+        sync(path)
+    shutil.rmtree(final, ignore_errors=True)  # it is damaged, or the run would have resumed from it
+    staged.rename(final)
+    sync(folder)
+    best = f"epoch_{best_epoch(about['history']):04d}"
+    for old in sorted(folder.glob("epoch_*"))[:-RECENT_CHECKPOINTS]:
+        if old.name != best:
+            shutil.rmtree(old)
 
 
 def best_epoch(history: Sequence[dict[str, Any]]) -> int:
@@ -194,13 +206,15 @@ def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
         >>> from accelerate import Accelerator
         >>> load_epoch(Accelerator(cpu=True), Path("out/stage1-training"), 7)  # doctest: +SKIP
     """
-    checkpoint = folder / f"epoch_{epoch:04d}"
-    if _read_valid_manifest(checkpoint) is None:
-        raise CheckpointError(
-            f"{checkpoint}, the best epoch on the held-out images, is damaged.\nNothing was written: train "
-            "again with `overwrite=True`, or with `patience=0` to use the last epoch."
-        )
-    accelerator.load_state(str(checkpoint))
+    checkpoint, processes = folder / f"epoch_{epoch:04d}", Processes.of(accelerator)
+    with fail_together(processes):
+        if processes.index == 0 and _read_valid_manifest(checkpoint) is None:
+            raise CheckpointError(
+                f"{checkpoint}, the best epoch on the held-out images, is damaged.\nNothing was written: "
+                "train again with `overwrite=True`, or with `patience=0` to use the last epoch."
+            )
+    with lend_folder(checkpoint, processes) as seen:
+        accelerator.load_state(str(seen))
 
 
 def resume_from(
@@ -226,26 +240,39 @@ def resume_from(
         >>> resume_from(Accelerator(cpu=True), Path("nowhere"), arguments={})
         (None, [])
     """
+    processes = Processes.of(accelerator)
+    with fail_together(processes):
+        newest = _find_newest(folder, arguments, processes.count) if processes.index == 0 else None
+    checkpoint, history = processes.broadcast_object(newest) or (None, [])
+    if checkpoint:
+        accelerator.print(f"going on from {checkpoint}")
+        with lend_folder(checkpoint, processes) as seen:
+            accelerator.load_state(str(seen))
+    return checkpoint, history
+
+
+def _find_newest(
+    folder: Path, arguments: dict[str, Any], processes: int
+) -> tuple[Path, list[dict[str, Any]]] | None:
+    """Find the newest intact checkpoint, of a run with these arguments, and its history."""
     for checkpoint in sorted(folder.glob("epoch_*"), reverse=True):
         manifest = _read_valid_manifest(checkpoint)
         if manifest is None:
-            accelerator.print(f"{checkpoint} is damaged; going back to the one before.")
+            print(f"{checkpoint} is damaged; going back to the one before.")  # noqa: T201
             continue
         if changes := changed_arguments(arguments, manifest["arguments"]):
             raise CheckpointError(
                 f"`resume=True` found {checkpoint} of a run with other arguments: {changes}.\n"
                 "Use the same arguments, another `output_dir`, or only `overwrite=True` to start again."
             )
-        if manifest["processes"] != accelerator.num_processes:
+        if manifest["processes"] != processes:
             raise CheckpointError(
                 f"`resume=True` found {checkpoint} of {manifest['processes']} processes, got "
-                f"{accelerator.num_processes}.\nStart {manifest['processes']} processes, or use "
+                f"{processes}.\nStart {manifest['processes']} processes, or use "
                 "only `overwrite=True` to start again."
             )
-        accelerator.print(f"going on from {checkpoint}")
-        accelerator.load_state(str(checkpoint))
         return checkpoint, manifest["history"]
-    return None, []
+    return None
 
 
 def _read_valid_manifest(checkpoint: Path) -> dict[str, Any] | None:
@@ -253,7 +280,7 @@ def _read_valid_manifest(checkpoint: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
         intact = all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items())
         # Without a random state Accelerate would go on in silence, with other random numbers.
-        states = {f"random_states_{process}.pkl" for process in range(manifest["processes"])}
+        states = {_random_state(process) for process in range(manifest["processes"])}
         return manifest if intact and states <= set(manifest["files"]) else None
     except (OSError, ValueError, KeyError):
         return None

@@ -62,9 +62,9 @@ def test_several_processes_run_as_one_command(tmp_path):
 LAUNCH = """
 from functools import partial
 from pathlib import Path
-from lort_hub.commands.main import _launch
+from lort_hub.commands.launch import Launch
 from lort_hub.commands.runtime import run
-run(partial(_launch, Path("recipe.py"), 2, []))
+run(partial(Launch(num_processes=2).run, Path("recipe.py"), []))
 """
 RECIPE = """
 import os, signal, time

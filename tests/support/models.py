@@ -17,11 +17,11 @@ def as_if_trained(model):
     return model.eval()
 
 
-def timm_folder(folder):
+def timm_folder(folder, seed=1):
     """A small timm model for images of 64 pixels, with weights, so that several runs share one backbone."""
     import timm
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     sizes = dict.fromkeys(("input_size", "test_input_size"), (3, 64, 64))
     model = timm.create_model("test_resnet", num_classes=5, pretrained_cfg_overlay=sizes)
     timm.models.save_for_hf(model, str(folder), safe_serialization=True)

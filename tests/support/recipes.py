@@ -44,6 +44,17 @@ def run_together(count, recipe, *flags, **options):
     return run_forks(*(job(recipe, *flags, **options, **rank) for rank in ranks(count)))
 
 
+def run_on_nodes(folders, recipe, *flags, before=("pass", "pass"), **environment):
+    """Run a recipe as a process on each of several nodes, which work in folders and caches of their own."""
+    jobs = []
+    for number, (folder, rank) in enumerate(zip(folders, ranks(len(folders)), strict=True)):
+        folder.mkdir(exist_ok=True)
+        node = {"GROUP_RANK": str(number), "GROUP_WORLD_SIZE": str(len(folders))}
+        rank |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", **node, **environment}
+        jobs.append(job(recipe, *flags, cwd=folder, cache=folder / "cache", before=before[number], **rank))
+    return run_forks(*jobs)
+
+
 def start(recipe, *flags, launcher=(sys.executable,), cache=None, **environment):
     """Start a recipe as a user does."""
     environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}

@@ -23,7 +23,7 @@ from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.distributed import Processes
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums
-from lort_hub.heads.solvers.objective import Objective, logit_adjustment, smoothing
+from lort_hub.heads.solvers.objective import Objective, logit_adjustment, sample_weights, smoothing
 
 TOLERANCE = 1e-5
 MEMORY = 10
@@ -204,7 +204,9 @@ class _LossGradient:
         self.vectors = problem.basis.vectors.float()
         prior = logit_adjustment(class_counts, problem.objective.tau)
         self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
-        sums = class_sums(self.matrix, problem.labels, problem.omega, num_classes)
+        # Of float32 numbers in float64 and so exact, in whatever order: the same for any number of processes.
+        sums = class_sums(self.matrix, problem.labels, torch.ones(len(problem.labels)), num_classes)
+        sums *= sample_weights(torch.arange(num_classes), class_counts, problem.objective.gamma)[:, None]
         unsmoothed = (1 - smoothing(problem.objective, class_counts))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
         self.uniform = sums[:, -1].sum() * (1 - 1 / num_classes) / num_classes
