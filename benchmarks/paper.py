@@ -206,17 +206,15 @@ def study(args: Arguments, ratio: int) -> tuple[dict[str, list[Scored]], list[Cl
         best = (None, None) if accuracies is None else accuracies.max(dim=0).values.tolist()
         return Scored(plain, right, average.balanced_accuracy, *best)
 
-    start = stage1_fit(backbone.weight, backbone.bias)
-    fixed: dict[str, Head] = {"stage 1": start.linear}
-    fixed |= {
-        f"tau-norm, {power:g}": LinearHead(*tau_normalised(*start.as_solved, power)) for power in POWERS
-    }
-    fixed["logit adjustment"] = LinearHead(*logit_adjusted(*start.as_solved, counts, 1.0))
-    fixed |= {f"{name}, exact": fit.head for name, fit in solved(args, task, start).items()}
+    own = stage1_fit(backbone.weight, backbone.bias)
+    fixed: dict[str, Head] = {"stage 1": own.linear}
+    fixed |= {f"tau-norm, {power:g}": LinearHead(*tau_normalised(*own.base, power)) for power in POWERS}
+    fixed["logit adjustment"] = LinearHead(*logit_adjusted(*own.base, counts, 1.0))
+    fixed |= {f"{name}, exact": fit.head for name, fit in solved(args, task, own).items()}
     found = defaultdict(list, {name: [scored(head)] for name, head in fixed.items()})
-    extra = defaultdict(list, variants("stage 1", start.linear, args.seed))
+    extra = defaultdict(list, variants("stage 1", own.linear, args.seed))
     for seed in seeds(args):
-        trained = trained_heads(args, ratio, seed, task, start, tests, accelerator.device)
+        trained = trained_heads(args, ratio, seed, task, own, tests, accelerator.device)
         for row, recipe in enumerate(recipes()):
             head = LinearHead(trained.weight[row], trained.bias[row])
             found[recipe.name].append(scored(head, trained.accuracies[row]))
@@ -232,12 +230,12 @@ def study(args: Arguments, ratio: int) -> tuple[dict[str, list[Scored]], list[Cl
     return dict(found), judge(tested)
 
 
-def solved(args: Arguments, task: RetrainingTask, start: Fit) -> dict[str, Fit]:
+def solved(args: Arguments, task: RetrainingTask, own: Fit) -> dict[str, Fit]:
     """Our exact solvers' heads, from the feature store if they are there."""
-    how = {"baseline": start, "seed": args.seed}
-    made_by = {"seed": args.seed, "baseline": start.fingerprint()}
+    how = {"baseline": own, "seed": args.seed}
+    made_by = {"seed": args.seed, "baseline": own.fingerprint()}
     lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(task.training, "lort", **how))
-    known = [start, lort]
+    known = [own, lort]
     auto = task.cached(
         {**made_by, "method": "auto"},
         lambda: fit_by_name(task.training, "auto", known=known, settings={}, seed=args.seed),
@@ -257,7 +255,7 @@ def trained_heads(
     ratio: int,
     seed: int,
     task: RetrainingTask,
-    start: Fit,
+    own: Fit,
     tests: Sequence[torch.Tensor],
     device: torch.device,
 ) -> Trained:
@@ -269,7 +267,7 @@ def trained_heads(
         trained = stage2(
             views[turn:] + views[:turn],
             task.training.labels.to(device),
-            start.as_solved,
+            own.base,
             recipes(),
             [x.to(device) for x in tests],
             task.test.y.to(device),

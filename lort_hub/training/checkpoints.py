@@ -204,7 +204,7 @@ def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
 
 
 def resume_from(
-    accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any]
+    accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any], resume: bool = True
 ) -> tuple[Path | None, list[dict[str, Any]]]:
     """Load the newest intact checkpoint into the prepared model and optimiser.
 
@@ -214,6 +214,7 @@ def resume_from(
         accelerator: The accelerator that prepared the model and the optimiser.
         folder: Folder of the run's checkpoints.
         arguments: The arguments of the run that resumes.
+        resume: Whether to resume; else the checkpoints, of a run that is overwritten, are deleted.
 
     Returns:
         The checkpoint and the history of its epochs; None and an empty history where there is none.
@@ -226,6 +227,9 @@ def resume_from(
         >>> resume_from(Accelerator(cpu=True), Path("nowhere"), arguments={})
         (None, [])
     """
+    if not resume and accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    accelerator.wait_for_everyone()  # or another process goes on from what is being deleted
     for checkpoint in sorted(folder.glob("epoch_*"), reverse=True):
         manifest = _read_valid_manifest(checkpoint)
         if manifest is None:
