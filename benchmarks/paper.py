@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from paper_claims import Claim, claims, judge, predicts_better
-from paper_heads import POWERS, Trained, recipes, stage2
+from paper_heads import POWERS, Trained, balanced_accuracies, recipes, stage2
 from paper_tables import Scored, write
 from safetensors.torch import load_file, save
 from torchvision.transforms import Compose, RandomHorizontalFlip
@@ -42,7 +42,7 @@ from lort_hub.files import write_atomically
 from lort_hub.heads.base import Head, LinearHead
 from lort_hub.heads.choose import fit_by_name
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.fitted import Fit, stage1_fit
+from lort_hub.heads.fitted import Fit, own_fit
 from lort_hub.heads.posthoc import logit_adjusted, tau_normalised
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.records import changed_arguments
@@ -200,13 +200,16 @@ def study(args: Arguments, ratio: int) -> tuple[dict[str, list[Scored]], list[Cl
     counts, labels = task.training.class_counts, task.test.y.numpy()
 
     def scored(head: Head, accuracies: torch.Tensor | None = None) -> Scored:
-        weight = head.weight if isinstance(head, LinearHead) else None
-        plain, average = (evaluate(head.logits(x), labels, counts, weight=weight) for x in tests)
-        right = head.logits(tests[0]).argmax(dim=1).numpy() == labels
+        logits, average = (head.logits(x) for x in tests)
+        report = evaluate(
+            logits, labels, counts, weight=head.weight if isinstance(head, LinearHead) else None
+        )
+        flipped = balanced_accuracies(average[:, None], task.test.y).item()
         best = (None, None) if accuracies is None else accuracies.max(dim=0).values.tolist()
-        return Scored(plain, right, average.balanced_accuracy, *best)
+        return Scored(report, logits.argmax(dim=1).numpy() == labels, flipped, *best)
 
-    own = stage1_fit(backbone.weight, backbone.bias)
+    own = own_fit(backbone, data.class_names)
+    assert own is not None
     fixed: dict[str, Head] = {"stage 1": own.linear}
     fixed |= {f"tau-norm, {power:g}": LinearHead(*tau_normalised(*own.base, power)) for power in POWERS}
     fixed["logit adjustment"] = LinearHead(*logit_adjusted(*own.base, counts, 1.0))
