@@ -54,8 +54,9 @@ def difference(family: str, text: str, right: Array, other: Array, labels: Array
     """How much more balanced accuracy one head has than the other."""
     present = np.unique(labels)
     value = np.mean([(right - other)[labels == k].mean() for k in present])
-    low, high = paired_interval(right, other, labels)
-    return Claim(family, text, float(value), low, high, paired_p_value(right, other, labels))
+    low, high = paired_interval(right, other, labels, resamples=RESAMPLES)
+    p = paired_p_value(right, other, labels, resamples=RESAMPLES)
+    return Claim(family, text, float(value), low, high, p)
 
 
 def rank_correlations(values: Array, others: Array) -> Array:
