@@ -355,7 +355,7 @@ def test_accumulated_batches_train_the_weights_of_whole_ones(tmp_path):
 
 def test_two_processes_train_as_one(photos, tmp_path):
     """15 images, a step an epoch: 4 and 4 in one process, 4 and 3 in the other."""
-    flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0")
+    flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0", "--loss", "balanced-softmax")
     train_all(tmp_path, (*flags, "--batch-size", "16", "--output-dir", "one"))
     parts = ("--batch-size", "4", "--gradient-accumulation-steps", "2", "--output-dir", tmp_path / "two")
     two = run_together(2, "train.py", *flags, *parts)
