@@ -39,7 +39,7 @@ def main() -> None:
     kept, baseline = ~task.training.held_out, task.baseline(backbone)
     paths = []
     for name in AUTO:
-        inputs = FitInputs(task.training, kept, base=baseline.as_solved, tolerance=FOLD_TOLERANCE)
+        inputs = FitInputs(task.training, kept, base=baseline.base, tolerance=FOLD_TOLERANCE)
         for path in setting_paths(METHODS[name], task.training, {}, decay_stride=2):
             logits = []
             dear = "weight_decay" in METHODS[name].grid  # the smallest are, and never the best

@@ -1,9 +1,10 @@
 """Define the CIFAR ResNets of the long-tailed literature and register them with timm.
 
-Both have a 3x3 stem without pooling, for inputs of 32 pixels. `resnet32_cifar` is that of He et al. (arXiv
+All have a 3x3 stem without pooling, for inputs of 32 pixels. `resnet32_cifar` is that of He et al. (arXiv
 1512.03385, section 4.2), the usual one for CIFAR-LT: 16, 32 and 64 channels, parameter-free shortcuts (option
-A). `resnet34_cifar` is a ResNet-34 with 64 to 512 channels, as in the LORT authors' code (docs/method.md).
-Both keep timm's initialisation (He's normal, fan out; no zeroed residual branch).
+A). `resnet32x2_cifar` has twice as many channels. `resnet34_cifar` is a ResNet-34 with 64 to 512 channels, as
+in the LORT authors' code (docs/method.md). All keep timm's initialisation (He's normal, fan out; no zeroed
+residual branch).
 """
 
 from __future__ import annotations
@@ -80,9 +81,8 @@ def _default_cfg() -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {"resnet32_cifar.untrained": _default_cfg(), "resnet34_cifar.untrained": _default_cfg()}
-)
+NAMES = ("resnet32_cifar", "resnet32x2_cifar", "resnet34_cifar")
+default_cfgs = generate_default_cfgs({f"{name}.untrained": _default_cfg() for name in NAMES})
 
 
 def _create(variant: str, pretrained: bool, config: ByoModelCfg, **kwargs: Any) -> CifarResNet:
@@ -106,6 +106,19 @@ def resnet32_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
     """
     config = _config((5, 5, 5), (16, 32, 64))
     return _create("resnet32_cifar", pretrained, config, pad_shortcuts=True, **kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def resnet32x2_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
+    """Build ResNet-32 of double width, with 32, 64 and 128 channels: 128 features, 1.8 M parameters.
+
+    Example:
+        >>> import timm
+        >>> timm.create_model("resnet32x2_cifar").head_hidden_size
+        128
+    """
+    config = _config((5, 5, 5), (32, 64, 128))
+    return _create("resnet32x2_cifar", pretrained, config, pad_shortcuts=True, **kwargs)
 
 
 @register_model  # type: ignore[untyped-decorator]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,27 @@ class TrainedOn(Record):
         split: Name of the original split.
         rows: Rows of that split.
         fingerprint: Checksum of the training split, with the images that were held out.
+        loss: Loss that it was trained with; None for cross-entropy.
+        logit_offset: What the loss added to the logits of each class (K,) of its own classifier; None for
+            cross-entropy, and where the classifier is not of this training.
     """
 
     dataset: str
     split: str
     rows: tuple[int, ...]
     fingerprint: str
+    loss: str | None = None
+    logit_offset: tuple[float, ...] | None = None
+
+    def with_other_head(self) -> TrainedOn:
+        """Return the record of the same training for a model whose classifier is not of it.
+
+        Example:
+            >>> record = TrainedOn("digits", "train", (0,), "f00", "balanced-softmax", (-0.7, -0.7))
+            >>> record.with_other_head().logit_offset is None
+            True
+        """
+        return replace(self, logit_offset=None)
 
 
 @dataclass(frozen=True)
@@ -153,10 +168,12 @@ class BaselineRecord(Record):
     Attributes:
         name: Its method.
         note: Its description, in a few words.
+        mix: Class mix that it decides for; None for that of the training images, or where nobody knows.
     """
 
     name: str
     note: str
+    mix: str | None = None
 
 
 @dataclass(frozen=True)

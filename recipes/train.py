@@ -23,7 +23,7 @@ from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import held_out_scores, track_results
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
 from lort_hub.data.holdout import hold_out, record_training
-from lort_hub.errors import ConfigError, LortHubError
+from lort_hub.errors import LortHubError
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.records import environment
 from lort_hub.training.checkpoints import (
@@ -36,7 +36,7 @@ from lort_hub.training.checkpoints import (
     training_folder,
 )
 from lort_hub.training.stopping import explain_divergence, has_ended
-from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
+from lort_hub.training.trainable import check_trainable, merge_lora, select_trainable, train_mode
 
 
 def main() -> dict[str, Any] | None:
@@ -58,6 +58,8 @@ def main() -> dict[str, Any] | None:
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fitted import stage1_fit
+    from lort_hub.heads.methods import METHODS
+    from lort_hub.heads.solvers.objective import logit_adjustment
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
     from lort_hub.training.batches import Batches
@@ -86,12 +88,9 @@ def main() -> dict[str, Any] | None:
     )
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     backbone = backbone.with_new_classifier(data.class_names)
-    if args.layer_decay and backbone.library == "transformers":
-        raise ConfigError("--layer-decay needs a timm model; transformers models do not list their layers.")
     model = select_trainable(backbone, args.tune, lora_rank=args.lora_rank)
     model.to(memory_format=torch.channels_last)
-    if args.batch_size == 1:
-        check_batches_of_one(model, args.tune, backbone.image_size)
+    check_trainable(model, backbone, args.tune, batch_size=args.batch_size, layer_decay=args.layer_decay)
     optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, layer_decay=args.layer_decay)
     with phase("save check", log):
         as_saved = replace(backbone, model=merge_lora(model))
@@ -108,15 +107,15 @@ def main() -> dict[str, Any] | None:
         accumulation = args.gradient_accumulation_steps
         batches = Batches(kept, backbone, seed=args.seed, gradient_accumulation_steps=accumulation, **options)
 
-    if args.overwrite and not args.resume:
-        on_first(accelerator, shutil.rmtree, checkpoints, ignore_errors=True)
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
+    counts = torch.bincount(batches.labels, minlength=data.num_classes)
+    added = logit_adjustment(counts, METHODS[args.loss].fixed.get("tau", 0.0)).float().to(accelerator.device)
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
     mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None
     trained, optimizer = accelerator.prepare(model, optimizer)
     scored = accelerator.prepare_model(average.module, evaluation_mode=True) if average else trained
-    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments)
+    checkpoint, history = resume_from(accelerator, checkpoints, arguments=arguments, resume=args.resume)
     log.go_on_from(checkpoint)
 
     with phase("training", log):
@@ -134,7 +133,7 @@ def main() -> dict[str, Any] | None:
                     pixels, targets = mix(pixels[:even], targets[:even])
                 with nullcontext() if batch.ends_step else accelerator.no_sync(trained):
                     with accelerator.autocast():
-                        logits = logits_of(trained(pixels))
+                        logits = logits_of(trained(pixels)) + added
                         loss = F.cross_entropy(logits, targets, label_smoothing=args.label_smoothing)
                     if not loss.isfinite():
                         place = {"epoch": epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
@@ -170,8 +169,9 @@ def main() -> dict[str, Any] | None:
         return None
     trained = accelerator.unwrap_model(scored, keep_fp32_wrapper=False, keep_torch_compile=False)
     model = merge_lora(trained.cpu()).eval().requires_grad_(False)
-    backbone = replace(backbone, model=model, trained_on=record_training(data, kept))
-    fit = stage1_fit(backbone.weight, backbone.bias)
+    record = record_training(data, kept, args.loss, added.tolist())
+    backbone = replace(backbone, model=model, trained_on=record)
+    fit = stage1_fit(backbone.weight, backbone.bias, record.logit_offset)
     shown = {"weight": fit.weight, "bootstrap": args.bootstrap, "seed": args.seed}
     reports = {fit.method: evaluate(logits, labels, data.class_counts, **shown)}
     with phase("output", log), kept_on_failure(f"the trained weights are in {checkpoints}"):

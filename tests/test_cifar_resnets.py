@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -7,9 +9,8 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from lort_hub.backbones.load import load_backbone
+from lort_hub.cifar_resnets import NAMES
 from tests.support.models import as_if_trained
-
-NAMES = ("resnet32_cifar", "resnet34_cifar")
 
 
 class HeBlock(nn.Module):
@@ -31,13 +32,13 @@ class HeBlock(nn.Module):
 
 
 class HeResNet32(nn.Module):
-    def __init__(self, num_classes):
+    def __init__(self, num_classes, width=16):
         super().__init__()
-        self.conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        strides = {16: (1, 1, 1, 1, 1), 32: (2, 1, 1, 1, 1), 64: (2, 1, 1, 1, 1)}
+        self.conv = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        strides = {width: (1, 1, 1, 1, 1), 2 * width: (2, 1, 1, 1, 1), 4 * width: (2, 1, 1, 1, 1)}
         self.blocks = nn.Sequential(*(HeBlock(c, s) for c, ss in strides.items() for s in ss))
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(4 * width, num_classes)
 
     def forward(self, x):
         return self.fc(self.blocks(F.relu(self.bn(self.conv(x)))).mean((2, 3)))
@@ -50,7 +51,7 @@ def torchvision_resnet34(num_classes):
     return model
 
 
-REFERENCES = dict(zip(NAMES, (HeResNet32, torchvision_resnet34), strict=True))
+REFERENCES = dict(zip(NAMES, (HeResNet32, partial(HeResNet32, width=32), torchvision_resnet34), strict=True))
 
 
 def number_of_parameters(model):
@@ -114,6 +115,7 @@ def test_initialisation_is_he_s_without_zeroed_branches(name):
     ("name", "channels", "sides"),
     [
         ("resnet32_cifar", [16, 32, 64], [32, 16, 8]),
+        ("resnet32x2_cifar", [32, 64, 128], [32, 16, 8]),
         ("resnet34_cifar", [64, 128, 256, 512], [32, 16, 8, 4]),
     ],
 )

@@ -191,6 +191,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_split_inputs.py": "splits of folders",
     "tests/data/test_table_inputs.py": "columns of tables",
     "tests/test_structure.py": "the package as a whole",
+    "tests/test_paper.py": "benchmarks/paper.py",
     "tests/test_results.py": "docs/results.md",
     "tests/test_docs.py": "README.md and docs/",
     "tests/test_examples.py": "examples/",

@@ -114,7 +114,8 @@ class Backbone:
         shape = (*weight.shape, *classifier.weight.shape[2:])
         classifier.weight = nn.Parameter(weight.detach().reshape(shape).clone(), requires_grad=False)
         classifier.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        return replace(self, model=model, class_names=tuple(class_names))
+        trained_on = self.trained_on and self.trained_on.with_other_head()
+        return replace(self, model=model, class_names=tuple(class_names), trained_on=trained_on)
 
     def with_new_classifier(self, class_names: Sequence[str]) -> Backbone:
         """Copy the model with an untrained classifier for these classes, initialised as `nn.Linear` is."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lort_hub.commands.arguments import ModelArguments, flag
 from lort_hub.errors import ConfigError, did_you_mean
@@ -54,6 +54,9 @@ class TrainingArguments(ModelArguments):
     )
     layer_decay: float | None = flag(
         None, "Factor of the learning rate from a layer to the one below (default: none)."
+    )
+    loss: Literal["ce", "balanced-softmax"] = flag(
+        "ce", "Cross-entropy, or balanced softmax: of the logits plus the log of the class frequencies."
     )
     label_smoothing: float = flag(0.0, "Label smoothing.")
     mixup: float = flag(0.0, "Alpha of mixup; 0 for none.")

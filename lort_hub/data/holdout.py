@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,12 +51,16 @@ def hold_out(split: ImageSplit, share: float, *, seed: int = 0) -> tuple[ImageSp
     return split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
 
 
-def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
+def record_training(
+    data: LongTailedData, kept: ImageSplit, loss: str = "ce", logit_offset: Sequence[float] = ()
+) -> TrainedOn:
     """Return the record of a backbone that was trained on a part of the training images.
 
     Args:
         data: Data set.
         kept: The part, as of `hold_out`.
+        loss: The loss.
+        logit_offset: What it added to the logits of each class (K,); cross-entropy adds nothing.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -63,7 +69,8 @@ def record_training(data: LongTailedData, kept: ImageSplit) -> TrainedOn:
         (1, 2)
     """
     rows = tuple(int(row) for row in kept.rows)
-    return TrainedOn(data.source["dataset"], data.train.name, rows, data.train.fingerprint())
+    images = data.source["dataset"], data.train.name, rows, data.train.fingerprint()
+    return TrainedOn(*images) if loss == "ce" else TrainedOn(*images, loss, tuple(logit_offset))
 
 
 def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | None:

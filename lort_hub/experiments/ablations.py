@@ -50,7 +50,7 @@ class Bench:
 
     def sgd(self, *, zero: bool = False, views: int = 0, **settings: float) -> LinearHead:
         """Fit LORT by the SGD of the paper, from the baseline head or from zero."""
-        base = None if zero else self.baseline.as_solved
+        base = None if zero else self.baseline.base
         sample = FitInputs(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
         return sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings})
 
@@ -133,7 +133,7 @@ def noise_study(bench: Bench) -> Series:
 
 def path_study(bench: Bench) -> Series:
     """Vary the strength of LORT's first step, of a bias linear in the counts, and of logit adjustment."""
-    sample = FitInputs(bench.training, base=bench.baseline.as_solved)
+    sample = FitInputs(bench.training, base=bench.baseline.base)
     for method, setting in (
         ("lort-path", "strength"),
         ("linear-adjust", "strength"),

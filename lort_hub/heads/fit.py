@@ -107,7 +107,7 @@ def _with_solver(method: str, solver: str) -> Method:
 
 
 def _base(baseline: Fit | None) -> tuple[Tensor, Tensor] | None:
-    return baseline.as_solved if baseline else None
+    return baseline.base if baseline else None
 
 
 def _fit(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lort_hub.backbones.backbone import Backbone
@@ -34,6 +35,7 @@ class Fit:
         shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
         mix: Class mix that its probabilities hold for; None where it was not measured.
         held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
+        offset: What the loss of stage 1 added to its logits (K,); None for nothing, and for other methods.
     """
 
     head: Head
@@ -45,6 +47,7 @@ class Fit:
     shift: Tensor | None = None
     mix: ClassMix | None = None
     held_out: Predictions | None = None
+    offset: Tensor | None = None
 
     @property
     def reason(self) -> str | None:
@@ -75,8 +78,17 @@ class Fit:
 
     @property
     def as_solved(self) -> tuple[Tensor, Tensor]:
-        """Head (K, D), (K,) without calibration, from which other methods start."""
+        """Head (K, D), (K,) without calibration."""
         return self.linear.weight, self.linear.bias
+
+    @property
+    def base(self) -> tuple[Tensor, Tensor]:
+        """Head (K, D), (K,) from which other methods start, which decides for the mix of the training images.
+
+        It is not calibrated. A head trained with balanced softmax is of that mix with what its loss added.
+        """
+        weight, bias = self.as_solved
+        return weight, bias if self.offset is None else bias + self.offset
 
     @property
     def objective(self) -> Objective:
@@ -160,16 +172,45 @@ def own_head(backbone: Backbone, class_names: Sequence[str]) -> tuple[Tensor, Te
     return backbone.weight[rows].float().cpu(), backbone.bias[rows].float().cpu()
 
 
-def stage1_fit(weight: Tensor, bias: Tensor) -> Fit:
+def own_fit(backbone: Backbone, class_names: Sequence[str]) -> Fit | None:
+    """Make a `Fit` of the backbone's own classifier if its classes are exactly these.
+
+    Args:
+        backbone: The backbone.
+        class_names: Names of the K classes, in the order of the data set.
+
+    Returns:
+        None where the classes differ or have no names.
+
+    Example:
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> own_fit(load_backbone("test_resnet", pretrained=False), ["cat", "dog"]) is None
+        True
+    """
+    own = own_head(backbone, class_names)
+    if own is None or backbone.class_names is None:
+        return None
+    offset = backbone.trained_on and backbone.trained_on.logit_offset
+    by_name = dict(zip(backbone.class_names, offset, strict=True)) if offset else {}
+    return stage1_fit(*own, [by_name[name] for name in class_names] if offset else None)
+
+
+def stage1_fit(weight: Tensor, bias: Tensor, logit_offset: Sequence[float] | None = None) -> Fit:
     """Make a `Fit` of the head that a backbone was trained with.
 
     Args:
         weight: W (K, D).
         bias: b (K,).
+        logit_offset: log pi (K,) of balanced softmax, which that loss adds to the logits; None for
+            cross-entropy.
 
     Example:
         >>> import torch
         >>> stage1_fit(torch.eye(2), torch.zeros(2)).method
         'stage 1'
+        >>> stage1_fit(torch.eye(2), torch.zeros(2), [-0.5, -1.0]).base[1]
+        tensor([-0.5000, -1.0000])
     """
-    return Fit(LinearHead(weight, bias), STAGE1, {})
+    if logit_offset is None:
+        return Fit(LinearHead(weight, bias), STAGE1, {})
+    return Fit(LinearHead(weight, bias), STAGE1, {"tau": 1.0}, offset=torch.tensor(logit_offset))

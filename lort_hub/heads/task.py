@@ -21,7 +21,7 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.nodes import collect_parts
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.fitted import Fit, own_head, stage1_fit
+from lort_hub.heads.fitted import Fit, own_fit
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.training_set import TrainingSet
@@ -136,8 +136,8 @@ class RetrainingTask:
 
     def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """Return the backbone's own head where its classes match, else fit cross-entropy on the features."""
-        own = own_head(backbone, self.data.class_names)
-        return stage1_fit(*own) if own else fit_head(self.training, "ce", select_by=select_by, seed=seed)
+        own = own_fit(backbone, self.data.class_names)
+        return own or fit_head(self.training, "ce", select_by=select_by, seed=seed)
 
     def cached_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """Load the baseline from the feature store, or fit it and save it there.

@@ -257,7 +257,8 @@ LIMITS: dict[Mix, str] = {
 
 def _limits(config: HeadConfig, untested: int) -> str:
     scores, num_classes = config.scores, len(config.class_names)
-    rival = "the baseline" if config.baseline else "a head of plain cross-entropy"
+    skewed = config.baseline is not None and config.baseline.mix is None
+    rival = "the baseline" if skewed else "a head of plain cross-entropy"
     if config.head.mix and config.head.mix.is_moved:
         text = "It expects the class mix that it was moved to. Where classes come in another, move it anew."
     else:

@@ -16,6 +16,10 @@ from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
 
 LORT = "2403.00250"
+LOSSES = {
+    "ce": "",
+    "balanced-softmax": " on balanced softmax (the log of the class frequencies added to the logits)",
+}
 
 
 def source_name(backbone: BackboneRecord) -> str:
@@ -122,6 +126,7 @@ class TrainingSettings(Record):
     clip_grad: float | None
     batch_size: int
     patience: int
+    loss: str = "ce"
 
 
 def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
@@ -208,9 +213,9 @@ def _trained(settings: TrainingSettings) -> str:
         settings.opt, escape(settings.opt)
     )
     return (
-        f"{settings.epochs} epochs of {optimizer} over {', '.join(augmentation)}, training {part}; learning "
-        f"rate {settings.lr:g} falling to zero on a cosine, weight decay {settings.weight_decay:g}, batches "
-        f"of {batch} a process{''.join(f', {text}' for text in more)}."
+        f"{settings.epochs} epochs of {optimizer}{LOSSES[settings.loss]} over {', '.join(augmentation)}, "
+        f"training {part}; learning rate {settings.lr:g} falling to zero on a cosine, weight decay "
+        f"{settings.weight_decay:g}, batches of {batch} a process{''.join(f', {text}' for text in more)}."
     )
 
 

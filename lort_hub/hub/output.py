@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,9 @@ def save_output(
     run = RunRecord(
         arguments=dict(arguments or {}),
         environment=environment or records.environment(),
-        backbone=backbone_record(backbone, license),
+        backbone=backbone_record(backbone if fit.method == STAGE1 else _with_other_head(backbone), license),
         head=head_record(fit),
-        baseline=BaselineRecord(baseline, BASELINES[baseline]) if baseline else None,
+        baseline=_baseline_record(baseline, backbone) if baseline else None,
         data=data_record(data),
         class_names=tuple(data.class_names),
     )
@@ -146,6 +146,18 @@ def save_output(
         write_plots(staged / "plots", run.data.class_counts, reports)
         write_page(staged / "report.html", render_run(metrics, run, data.test, logits))
         (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
+
+
+def _with_other_head(backbone: Backbone) -> Backbone:
+    return replace(backbone, trained_on=backbone.trained_on and backbone.trained_on.with_other_head())
+
+
+def _baseline_record(method: str, backbone: Backbone) -> BaselineRecord:
+    """Record the head to compare with; one trained with balanced softmax is not of the training mix."""
+    if method == STAGE1 and backbone.trained_on and backbone.trained_on.logit_offset:
+        note = f"{BASELINES[STAGE1]}, trained with balanced softmax for classes equally likely"
+        return BaselineRecord(method, note, mix="balanced")
+    return BaselineRecord(method, BASELINES[method])
 
 
 def _check_parts(

@@ -218,7 +218,7 @@ def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
 
 
 def resume_from(
-    accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any]
+    accelerator: Accelerator, folder: Path, *, arguments: dict[str, Any], resume: bool = True
 ) -> tuple[Path | None, list[dict[str, Any]]]:
     """Load the newest intact checkpoint into the prepared model and optimiser.
 
@@ -228,6 +228,7 @@ def resume_from(
         accelerator: The accelerator that prepared the model and the optimiser.
         folder: Folder of the run's checkpoints.
         arguments: The arguments of the run that resumes.
+        resume: Whether to resume; else the checkpoints, of a run that is overwritten, are deleted.
 
     Returns:
         The checkpoint and the history of its epochs; None and an empty history where there is none.
@@ -242,6 +243,8 @@ def resume_from(
     """
     processes = Processes.of(accelerator)
     with fail_together(processes):
+        if not resume and processes.index == 0:
+            shutil.rmtree(folder, ignore_errors=True)
         newest = _find_newest(folder, arguments, processes.count) if processes.index == 0 else None
     checkpoint, history = processes.broadcast_object(newest) or (None, [])
     if checkpoint:

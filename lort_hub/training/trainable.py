@@ -72,24 +72,33 @@ def train_mode(model: nn.Module, tune: Tune) -> None:
             module.train(tune == "full")
 
 
-def check_batches_of_one(model: nn.Module, tune: Tune, image_size: int) -> None:
-    """Refuse to train on one image at a time where batch normalisation then has one value a channel.
+def check_trainable(
+    model: nn.Module, backbone: Backbone, tune: Tune, *, batch_size: int, layer_decay: float | None
+) -> None:
+    """Refuse a layer decay of unknown layers, and batches of one that leave BatchNorm one value a channel.
 
     Args:
-        model: The model; it is left as it is.
+        model: The model to train; it is left as it is.
+        backbone: Its backbone.
         tune: What is trained.
-        image_size: Side of its images in pixels.
+        batch_size: Images in a batch.
+        layer_decay: Factor of the learning rate from a layer to the one below; None for none.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: It cannot be trained so.
 
     Example:
-        >>> from torch import nn
-        >>> check_batches_of_one(nn.Conv2d(3, 4, 1), "full", 8)
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> backbone = load_backbone("test_vit", pretrained=False)
+        >>> check_trainable(backbone.model, backbone, "full", batch_size=1, layer_decay=None)
     """
     import torch
 
-    tried = copy.deepcopy(model)
+    if layer_decay and backbone.library == "transformers":
+        raise ConfigError("`layer_decay` needs a timm model; transformers models do not list their layers.")
+    if batch_size > 1:
+        return
+    tried, image_size = copy.deepcopy(model), backbone.image_size
     train_mode(tried, tune)
     try:
         with torch.no_grad():

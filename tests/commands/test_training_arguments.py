@@ -76,6 +76,7 @@ def unlike_default():
     given |= {"image_root": "r", "class_folder": "last", "on_duplicate": "drop"}
     given |= {"group_column": "g", "group_pattern": "(g)", "group_file": "g.csv"}
     given |= {"label_smoothing": 0.2, "ema_decay": 0.9, "mixed_precision": "bf16"}
+    given |= {"loss": "balanced-softmax"}
     for name in set(SETTLED) - set(given):
         default = getattr(TrainingArguments(), name)
         given[name] = not default if isinstance(default, bool) else default + 1

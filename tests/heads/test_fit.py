@@ -8,12 +8,13 @@ from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.fitted import own_head, stage1_fit
-from lort_hub.heads.methods import METHODS
+from lort_hub.heads.fitted import own_fit, own_head, stage1_fit
+from lort_hub.heads.methods import METHODS, class_mix
 from lort_hub.heads.solvers.eigenbasis import ridge_head
 from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value
 from lort_hub.heads.solvers.sgd import sgd
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import TrainedOn
 from tests.support.features import clusters
 
 
@@ -125,3 +126,24 @@ def test_own_head_follows_the_names():
     assert torch.equal(weight, backbone.weight.flip(0))
     assert torch.equal(bias, backbone.bias.flip(0))
     assert own_head(named, wanted[1:]) is None
+    assert own_fit(named, wanted[1:]) is None
+
+
+def test_a_head_of_balanced_softmax_starts_other_methods_with_what_its_loss_added():
+    names = tuple(str(k) for k in range(1000))
+    record = TrainedOn(
+        "photos", "train", (0,), "f00", "balanced-softmax", tuple(-float(k) for k in range(1000))
+    )
+    backbone = load_backbone("test_resnet", pretrained=False)
+    trained = dataclasses.replace(backbone, class_names=names, trained_on=record)
+    fit = own_fit(trained, names[::-1])
+    weight, bias = fit.base
+    assert torch.equal(weight, backbone.weight.flip(0))
+    assert torch.equal(bias, backbone.bias.flip(0) - torch.arange(999.0, -1, -1))
+    assert torch.equal(fit.bias, backbone.bias.flip(0))
+    assert class_mix(fit.method, fit.settings) == "balanced"
+    # After another head has taken the place of the classifier, nothing was added to its logits.
+    other = trained.with_classifier(torch.randn(2, trained.num_features), torch.zeros(2), ["cat", "dog"])
+    plain = own_fit(other, ["cat", "dog"])
+    assert plain.base[1].tolist() == [0, 0]
+    assert class_mix(plain.method, plain.settings) == "training"

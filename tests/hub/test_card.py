@@ -216,6 +216,8 @@ def variants(run, metrics):
     trained = {**metrics, "baseline": None, "selection": None, "history": history}
     yield "stage 1", {**run, **stage1}, trained
     yield "stage 1 in Python", {**run, **stage1, "arguments": {}}, trained
+    balanced = asdict(TrainingArguments(pretrained=False, epochs=2, loss="balanced-softmax"))
+    yield "stage 1 of balanced softmax", {**run, **stage1, "arguments": balanced}, trained
     tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
     arguments = asdict(TrainingArguments(**tuned, clip_grad=1.0))
     yield "stage 1 with everything", {**run, **stage1, "arguments": arguments}, trained

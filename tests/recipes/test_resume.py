@@ -64,10 +64,11 @@ def test_interrupted_runs(photos, tmp_path):
     folder = tmp_path / "a-training"
     assert sorted(path.name for path in folder.glob("epoch_*"))[-1] == "epoch_0003"
 
-    beside, other_lr, unknown = serve(
+    beside, other_lr, other_loss, unknown = serve(
         [
             {"flags": flags_for(photos, "a")},
             {"flags": flags_for(photos, "a", "--resume", "--lr", "0.5")},
+            {"flags": flags_for(photos, "a", "--resume", "--loss", "balanced-softmax")},
             {"flags": flags_for(photos, "a", "--resume", "--seed", "3", "--weight-decay", "0")},
         ],
         tmp_path,
@@ -76,6 +77,8 @@ def test_interrupted_runs(photos, tmp_path):
     assert "--resume to go on" in beside["said"]
     assert other_lr["code"] == 1
     assert "lr 0.01 -> 0.5" in other_lr["said"]
+    assert other_loss["code"] == 1
+    assert "loss ce -> balanced-softmax" in other_loss["said"]
     assert "seed 0 -> 3, weight_decay 0.005 -> 0.0" in unknown["said"]
 
     damage(folder / "epoch_0003" / "model.safetensors")

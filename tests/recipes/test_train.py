@@ -233,7 +233,7 @@ def test_plain_libraries_load_what_each_tuning_wrote_and_give_our_numbers(photos
             assert changed or tune == "head", tune
 
 
-def train_by_hand(folder, batches, *, smoothing, clip, decay, mix=None):
+def train_by_hand(folder, batches, *, smoothing, clip, decay, mix=None, prior=1.0):
     """What `test_the_recipe_is_this_loop` compares: SGD with momentum over three epochs, written out."""
     model = load_backbone(str(folder)).model.requires_grad_(True)
     average = copy.deepcopy(model.state_dict())
@@ -252,7 +252,8 @@ def train_by_hand(folder, batches, *, smoothing, clip, decay, mix=None):
             if mix:
                 pixels, targets = mix(pixels[: len(pixels) // 2 * 2], batch.labels[: len(pixels) // 2 * 2])
             targets = targets * (1 - smoothing) + smoothing / 3
-            loss = -(targets * model(pixels).log_softmax(dim=1)).sum(dim=1).mean()
+            odds = prior * model(pixels).exp()
+            loss = -(targets * (odds / odds.sum(dim=1, keepdim=True)).log()).sum(dim=1).mean()
             loss.backward()
             norm = torch.sqrt(sum(weight.grad.square().sum() for weight in model.parameters()))
             for weight in model.parameters():
@@ -270,11 +271,11 @@ def decays(name, weight):
     return weight.ndim > 1 and not name.endswith(("pos_embed", "cls_token"))
 
 
-@pytest.mark.parametrize("mixes", [False, True])
-def test_the_recipe_is_this_loop(photos, tmp_path, mixes):
+@pytest.mark.parametrize(("mixes", "loss"), [(False, "ce"), (True, "ce"), (True, "balanced-softmax")])
+def test_the_recipe_is_this_loop(photos, tmp_path, mixes, loss):
     flags = (*VIT, "--dataset", photos, "--epochs", "3", "--warmup-epochs", "1", *QUICK)
     more = ["--lr", "0.05", "--weight-decay", "0.02", "--label-smoothing", "0.1", "--clip-grad", "0.5"]
-    more += ["--ema-decay", "0.6", *(["--mixup", "0.4", "--cutmix", "1"] if mixes else [])]
+    more += ["--loss", loss, "--ema-decay", "0.6", *(["--mixup", "0.4", "--cutmix", "1"] if mixes else [])]
     start = ("--lr", "0", "--weight-decay", "0", "--output-dir", "start")
     train_all(tmp_path, (*flags, *start), (*flags, *more, "--output-dir", "end"))
 
@@ -282,6 +283,9 @@ def test_the_recipe_is_this_loop(photos, tmp_path, mixes):
     kept, _ = hold_out(data.train, 0.1)
     mix = Mixup(0.4, 1.0, label_smoothing=0.0, num_classes=3) if mixes else None
     options = {"smoothing": 0.1, "clip": 0.5, "decay": 0.6, "mix": mix}
+    if loss == "balanced-softmax":
+        options["prior"] = torch.bincount(torch.from_numpy(kept.labels)) / len(kept)
+        assert options["prior"].max() > 1.5 * options["prior"].min()
     batches = Batches(kept, backbone, batch_size=8)
     average, said = train_by_hand(tmp_path / "start", batches, **options)
     assert losses(tmp_path / "end") == pytest.approx(said, abs=1e-5)
@@ -290,6 +294,48 @@ def test_the_recipe_is_this_loop(photos, tmp_path, mixes):
     for name in end:
         torch.testing.assert_close(end[name], average[name], rtol=0, atol=1e-5)
     assert (end["head.weight"] - start["head.weight"]).abs().max() > 1e-3
+
+
+def test_a_head_of_balanced_softmax_is_of_balanced_classes_and_stage_2_starts_from_the_training_mix(tmp_path):
+    flags = (*DIGITS, "--loss", "balanced-softmax", "--epochs", "2", "--bootstrap", "0")
+    train_all(tmp_path, (*flags, "--output-dir", "stage1"))
+    run = json.loads((tmp_path / "stage1" / "run.json").read_text())
+    assert (run["head"]["method"], run["head"]["settings"], run["head"]["tau"]) == (
+        "stage 1",
+        {"tau": 1.0},
+        1.0,
+    )
+    data = load_long_tailed("digits")
+    kept = data.train.labels[np.isin(data.train.rows, run["backbone"]["trained_on"]["rows"])]
+    log_prior = np.log(np.bincount(kept) / len(kept))
+    assert run["backbone"]["trained_on"]["loss"] == "balanced-softmax"
+    assert run["backbone"]["trained_on"]["logit_offset"] == pytest.approx(log_prior, abs=1e-6)
+    card = (tmp_path / "stage1" / "README.md").read_text()
+    assert "2 epochs of SGD with momentum 0.9 on balanced softmax" in card
+    assert "expects every class to be equally likely" in card
+    assert "favours their frequent classes" not in card
+
+    second = retrain(
+        *("--backbone", tmp_path / "stage1", "--dataset", "digits", "--method", "logit-adjust"),
+        *("--no-calibrate", "--bootstrap", "0", "--output-dir", tmp_path / "head"),
+        cache=tmp_path,
+    )
+    assert second.returncode == 0, second.stderr
+    again = json.loads((tmp_path / "head" / "run.json").read_text())
+    own, moved = (read_head(tmp_path / name / "head", "")[:2] for name in ("stage1", "head"))
+    adjusted = log_prior - again["head"]["settings"]["tau"] * np.log(data.class_counts / len(data.train))
+    torch.testing.assert_close(moved[0], own[0])
+    torch.testing.assert_close(moved[1] - own[1], torch.tensor(adjusted).float(), atol=1e-5, rtol=0)
+    assert (
+        metrics_of(tmp_path / "head")["baseline"]["accuracy"]
+        == metrics_of(tmp_path / "stage1")["test"]["accuracy"]
+    )
+    assert again["baseline"]["mix"] == "balanced"
+    assert "logit_offset" not in again["backbone"]["trained_on"]  # its classifier is another one now
+    assert again["backbone"]["trained_on"]["loss"] == "balanced-softmax"
+    retrained = (tmp_path / "head" / "README.md").read_text()
+    assert "trained with balanced softmax for classes equally likely" in retrained
+    assert "a head of plain cross-entropy may be right more often" in retrained
 
 
 def test_accumulated_batches_train_the_weights_of_whole_ones(tmp_path):
@@ -309,7 +355,7 @@ def test_accumulated_batches_train_the_weights_of_whole_ones(tmp_path):
 
 def test_two_processes_train_as_one(photos, tmp_path):
     """15 images, a step an epoch: 4 and 4 in one process, 4 and 3 in the other."""
-    flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0")
+    flags = (*VIT, "--dataset", photos, "--epochs", "20", "--bootstrap", "0", "--loss", "balanced-softmax")
     train_all(tmp_path, (*flags, "--batch-size", "16", "--output-dir", "one"))
     parts = ("--batch-size", "4", "--gradient-accumulation-steps", "2", "--output-dir", tmp_path / "two")
     two = run_together(2, "train.py", *flags, *parts)

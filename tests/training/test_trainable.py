@@ -10,7 +10,7 @@ from lort_hub.backbones.backbone import logits_of
 from lort_hub.backbones.load import load_backbone
 from lort_hub.backbones.save import check_saveable
 from lort_hub.errors import BackboneError, ConfigError
-from lort_hub.training.trainable import check_batches_of_one, merge_lora, select_trainable, train_mode
+from lort_hub.training.trainable import check_trainable, merge_lora, select_trainable, train_mode
 from tests.support.models import transformers_folder
 
 # What peft asks transformers for is deprecated there.
@@ -164,9 +164,12 @@ def test_a_net_without_a_layer_to_update_is_refused():
 
 def test_batches_of_one_are_refused_where_batch_normalisation_has_one_value_a_channel():
     net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    vit = load_backbone("test_vit", pretrained=False)
+    small = replace(vit, image_size=8)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(ConfigError, match="single value(.|\n)*`batch_size`"):
-        check_batches_of_one(net, "full", 8)
-    check_batches_of_one(net, "head", 8)  # its statistics stay as they are
-    check_batches_of_one(load_backbone("test_vit", pretrained=False).model, "full", 160)
+        check_trainable(net, small, "full", batch_size=1, layer_decay=None)
+    check_trainable(net, small, "full", batch_size=2, layer_decay=None)
+    check_trainable(net, small, "head", batch_size=1, layer_decay=None)  # its statistics stay as they are
+    check_trainable(vit.model, vit, "full", batch_size=1, layer_decay=0.9)
     assert all(tensor.equal(before[name]) for name, tensor in net.state_dict().items())

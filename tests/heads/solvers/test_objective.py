@@ -93,3 +93,7 @@ def test_adjustment_is_log_frequency():
 def test_values_out_of_range_are_refused_by_name(values):
     with pytest.raises(ConfigError, match=next(iter(values))):
         Objective(**values)
+
+
+def test_a_class_without_samples_counts_as_one_so_that_every_loss_is_finite():
+    assert logit_adjustment(torch.tensor([3, 0]), 1.0).exp().tolist() == pytest.approx([0.75, 0.25])
