@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(days=1)
 """How long a process waits for the others; gloo reports a dead process at once, whatever the timeout."""
 LOST_PROCESS = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
-"""Words in gloo's error messages about a dead process; these errors have no type of their own."""
+"""Words in gloo's error messages about a dead process; these errors have no type, unlike NCCL's."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Processes:
     """All processes of a run, or this one alone.
 
     Attributes:
-        group: torch's process group over gloo, for tensors on the CPU; None for a single process.
+        group: torch's process group, over gloo for tensors on the CPU and over NCCL for those on GPUs; None
+            for a single process.
 
     Raises:
         ProcessLostError: Raised by each method if another process has ended.
@@ -49,7 +50,8 @@ class Processes:
             return cls()
         with detect_lost_process():
             torch.distributed.barrier()  # reports a dead process, for which a new group would wait
-            return cls(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+            backend = "cpu:gloo,cuda:nccl" if accelerator.device.type == "cuda" else "gloo"
+            return cls(torch.distributed.new_group(backend=backend, timeout=TIMEOUT))
 
     @property
     def count(self) -> int:
@@ -67,7 +69,8 @@ class Processes:
             return
         with detect_lost_process():
             for tensor in sums:
-                torch.distributed.all_reduce(tensor, group=self.group)
+                with _row_by_row(tensor) as rows:
+                    torch.distributed.all_reduce(rows, group=self.group)
 
     def broadcast(self, *values: Tensor) -> None:
         """Copy tensors of the first process to all others, in place.
@@ -79,7 +82,8 @@ class Processes:
             return
         with detect_lost_process():
             for tensor in values:
-                torch.distributed.broadcast(tensor, group_src=0, group=self.group)
+                with _row_by_row(tensor) as rows:
+                    torch.distributed.broadcast(rows, group_src=0, group=self.group)
 
     def broadcast_number(self, number: float) -> float:
         """Return the number that the first process passes."""
@@ -111,6 +115,15 @@ class Processes:
                 torch.distributed.broadcast(part, group_src=source, group=self.group)
                 parts.append(part)
         return torch.cat(parts)
+
+
+@contextmanager
+def _row_by_row(tensor: Tensor) -> Iterator[Tensor]:
+    """Lend a tensor in row-major order, which NCCL asks for, and write back what became of it."""
+    rows = tensor.contiguous()
+    yield rows
+    if rows is not tensor:
+        tensor.copy_(rows)
 
 
 @contextmanager

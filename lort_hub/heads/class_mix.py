@@ -55,7 +55,7 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         (0.5, 0.5)
     """
     logits, labels = _held_out_logits(training, fit, baseline, seed)
-    log_prior = (training.class_counts.double() / training.class_counts.sum()).log()
+    log_prior = (training.class_counts.double() / training.class_counts.sum()).log().to(training.device)
     scale, kept = 1.0, 0.0
     if not _is_balanced_by_construction(fit):
         unit = calibration_scale(logits - logits.mean(dim=0), labels, training.processes)
@@ -64,9 +64,9 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         scale *= unit
     shares = (kept * log_prior).softmax(dim=0)
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
-    gather = training.processes.gather
+    every = (training.processes.gather(own.cpu()) for own in (labels, predicted))
     mix = ClassMix(AS_MADE, tuple(shares.tolist()), scale)
-    return replace(fit, mix=mix, held_out=Predictions(gather(labels), gather(predicted)))
+    return replace(fit, mix=mix, held_out=Predictions(*every))
 
 
 def _is_balanced_by_construction(fit: Fit) -> bool:

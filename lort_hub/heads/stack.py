@@ -202,16 +202,17 @@ def best_weights(
     def loss(values: list[float]) -> tuple[float, list[float]]:
         # In float64: the weights are to be the same for any number of processes.
         weights = torch.as_tensor(values, dtype=torch.float64)
-        sums = torch.zeros(1 + len(logits), dtype=torch.float64)
+        own, sums = weights.to(omega.device), omega.new_zeros(1 + len(logits))
         blocks = zip(*(each.split(BLOCK) for each in (labels, omega, *logits.values())), strict=True)
         for y, share, *parts in blocks:
             z = torch.stack(parts).double()
-            total = torch.tensordot(weights, z, dims=1)
+            total = torch.tensordot(own, z, dims=1)
             true = z.gather(2, y.expand(len(z), -1)[..., None]).squeeze(2)
             expected = torch.linalg.vecdot(total.softmax(dim=1).expand_as(z), z)
             sums[0] -= share @ log_likelihoods(total, y)
             sums[1:] += (expected - true) @ share
         processes.all_reduce(sums)
+        sums = sums.cpu()
         apart = weights - weights.mean()
         value = sums[0] + pull / 2 * apart.square().sum()
         return float(value), (sums[1:] + pull * apart).tolist()
@@ -233,5 +234,5 @@ def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
 def _predictions(logits: Tensor, labels: Tensor, processes: Processes) -> Predictions:
     own = labels, logits.argmax(dim=1), log_likelihoods(logits, labels)
-    every, predicted, likelihoods = (processes.gather(values) for values in own)
+    every, predicted, likelihoods = (processes.gather(values.cpu()) for values in own)
     return Predictions(every, predicted, likelihoods)
