@@ -123,6 +123,9 @@ class ProcessArguments(InputArguments):
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the backbone (default: that of accelerate launch, or no)."
     )
+    device: Literal["auto", "cpu", "cuda"] = flag(
+        "auto", "Where the backbone runs and heads are solved; auto takes GPUs where there are some."
+    )
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
 
 

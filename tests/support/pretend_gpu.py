@@ -1,12 +1,14 @@
 """A GPU to pretend: tensors that say they are on it, and refuse every operation that real ones refuse."""
 
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
-GPU = torch.device("cuda", 0)
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+ASSIGNMENTS = ("aten::fill_", "aten::copy_", "aten::index_put_")
+"""Operations that take scalars of the CPU, as arithmetic does."""
 
 
 class OnGPU(torch.Tensor):
@@ -31,25 +33,38 @@ class OnGPU(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
-        _check(operation, args, kwargs or {})
-        found = operation(*tree_map(_inner, args), **tree_map(_inner, kwargs or {}))
-        return tree_map(_on_gpu, found)
+        kwargs = kwargs or {}
+        values = [*args, *kwargs.values()]
+        on_cpu = [one for value in values for one in _each(value) if type(one) is torch.Tensor]
+        takes_scalars = _takes_scalars(operation) and not (
+            operation._schema.is_mutable and type(args[0]) is torch.Tensor
+        )
+        if any(one.dim() or not takes_scalars for one in on_cpu):
+            shapes = ", ".join(str(tuple(one.shape)) for one in on_cpu)
+            raise RuntimeError(f"{operation}: tensors {shapes} are on the CPU, others on {GPU}")
+        found = operation(*map(_inner, args), **{name: _inner(value) for name, value in kwargs.items()})
+        return _on_gpu(found)
 
 
-def _check(operation, args, kwargs):
-    """Refuse a mix with tensors on the CPU, except scalars () in arithmetic, as CUDA does."""
-    on_cpu = [one for one in tree_leaves((args, kwargs)) if type(one) is torch.Tensor]
-    scalars_only = torch.Tag.pointwise in operation.tags and type(args[0]) is OnGPU
-    if any(one.dim() or not scalars_only for one in on_cpu):
-        shapes = ", ".join(str(tuple(one.shape)) for one in on_cpu)
-        raise RuntimeError(f"{operation}: tensors {shapes} are on the CPU, others on {GPU}")
+@cache
+def _takes_scalars(operation):
+    """Whether CUDA takes scalars () on the CPU; indices and whole tensors to assign it takes, too, but copies."""
+    return torch.Tag.pointwise in operation.tags or operation._schema.name in ASSIGNMENTS
+
+
+def _each(value):
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _inner(value):
+    if isinstance(value, (list, tuple)):
+        return [_inner(one) for one in value]
     return value.inner if isinstance(value, OnGPU) else value
 
 
 def _on_gpu(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_gpu(one) for one in value)
     return OnGPU(value) if type(value) is torch.Tensor else value
 
 
@@ -57,41 +72,42 @@ class _Placement(TorchFunctionMode):
     """Do what moves tensors between devices, or makes them on one."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        name = getattr(function, "__name__", "")
-        if function in (torch.Tensor.cpu, torch.Tensor.pin_memory):
-            assert name == "cpu" or type(args[0]) is torch.Tensor, "only memory of the CPU is pinned"
-            return _to(args[0], torch.device("cpu"))
-        if function is torch.Tensor.numpy and isinstance(args[0], OnGPU):
-            raise TypeError(f"can't convert {GPU} device type tensor to numpy")
+        kwargs = kwargs or {}
         if function is torch.Tensor.to:
-            targets = [one for one in (*args[1:], *kwargs.values()) if hasattr(one, "device")]
-            targets = [one.device for one in targets] or [
-                torch.device(one) for one in (*args[1:], *kwargs.values()) if isinstance(one, (str, torch.device))
-            ]
-            rest = [one.dtype if isinstance(one, torch.Tensor) else one for one in args[1:]]
-            rest = [one for one in rest if not isinstance(one, (str, torch.device))]
-            moved = _to(args[0], targets[0]) if targets else args[0]
-            return moved.to(*rest) if rest else moved
-        if "device" in kwargs and kwargs["device"] is not None:
-            device = torch.device(kwargs.pop("device"))
-            return _to(function(*args, **kwargs), device)
+            return _to(args[0], [*args[1:], *kwargs.values()])
+        if function is torch.Tensor.tolist:
+            return _moved(args[0], CPU).tolist()
+        if function is torch.Tensor.cpu:
+            return _moved(args[0], CPU)
+        if function is torch.Tensor.pin_memory:
+            assert args[0].device == CPU, "only memory of the CPU is pinned"
+            return args[0]
+        if function is torch.nn.functional.one_hot:  # its C++ compares with numbers that it makes on the CPU
+            return _on_gpu(function(_inner(args[0]), *args[1:]))
+        if function is torch.Tensor.numpy and args[0].device == GPU:
+            raise TypeError(f"can't convert {GPU} device type tensor to numpy")
+        if kwargs.get("device") is not None:
+            return _moved(function(*args, **{**kwargs, "device": CPU}), torch.device(kwargs["device"]))
         return function(*args, **kwargs)
 
 
-class _Move(torch.autograd.Function):
-    @staticmethod
-    def forward(context, x, device):
-        context.source = x.device
-        return OnGPU(x.detach()) if device == GPU else x.inner.detach()
+def _to(tensor, targets):
+    """What `tensor.to` does with a device, a type, or another tensor that has both."""
+    for target in targets:
+        if isinstance(target, torch.Tensor):
+            tensor = _moved(tensor.to(target.dtype), target.device)
+        elif isinstance(target, torch.dtype):
+            tensor = tensor.to(target)
+        elif isinstance(target, (str, torch.device)):
+            tensor = _moved(tensor, torch.device(target))
+    return tensor
 
-    @staticmethod
-    def backward(context, gradient):
-        return _to(gradient, context.source), None
 
-
-def _to(tensor, device):
-    return tensor if tensor.device == device else _Move.apply(tensor, device)
+def _moved(tensor, device):
+    if tensor.device == device:
+        return tensor
+    assert not tensor.requires_grad, "no test moves what is differentiated"
+    return OnGPU(tensor) if device == GPU else tensor.inner
 
 
 @contextmanager
