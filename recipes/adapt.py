@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import Device, device_flag, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.runtime import phase, run, start_log
+from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.errors import CheckpointError
 from lort_hub.files import check_output_dir, read_csv
 
@@ -36,6 +36,7 @@ class Arguments:
     seed: int = flag(0, "Seed of the bootstrap.")
     batch_size: int = flag(64, "Images in a batch.")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
+    device: Device = device_flag()
 
 
 def main() -> dict[str, Any]:
@@ -67,7 +68,12 @@ def main() -> dict[str, Any]:
     images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
 
-    how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
+    how = {
+        "accelerator": join_processes(device=args.device),
+        "batch_size": args.batch_size,
+        "num_workers": args.num_workers,
+        "on_bad_image": "skip",
+    }
     with phase("features", log):
         store = extract_features(backbone, images, **how)
     features, skipped = store.x, len(images) - len(store.x)

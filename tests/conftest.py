@@ -31,6 +31,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from tests.support.images import noise_image  # noqa: E402
 from tests.support.models import timm_folder, transformers_folder  # noqa: E402
 from tests.support.outputs import write_digits_output  # noqa: E402
+from tests.support.pretend_gpu import pretend_gpu  # noqa: E402
 
 torch.set_num_threads(1)
 # A busy machine is no reason to fail.
@@ -85,3 +86,16 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
     return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
+
+
+@pytest.fixture(params=["pretended", "real"])
+def gpu(request, monkeypatch):
+    """A GPU: one that only says so, which refuses to mix tensors, and a real one where there is one."""
+    if request.param == "real":
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        yield torch.device("cuda", 0)
+    else:
+        monkeypatch.setattr("lort_hub.features.matrix.free_memory", lambda _: 2**30)
+        with pretend_gpu() as device:
+            yield device

@@ -93,7 +93,10 @@ def _refuse_cuda() -> NoReturn:
     elif torch.version.cuda or torch.version.hip:
         problem, remedy = f"torch {torch.__version__} sees none", "Look at the driver (nvidia-smi)"
     else:
-        problem, remedy = f"torch {torch.__version__} is a build for CPUs", "Install one for GPUs (pytorch.org)"
+        problem, remedy = (
+            f"torch {torch.__version__} is a build for CPUs",
+            "Install one for GPUs (pytorch.org)",
+        )
     raise ConfigError(
         f"--device cuda needs a GPU of NVIDIA or AMD, but {problem}.\n"
         f"{remedy},\nor leave out --device: auto takes GPUs where there are some."

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 BLOCK = 2048
 """Rows per block. Sums are float32 within a block and float64 across blocks."""
@@ -144,6 +148,20 @@ class FeatureMatrix:
         """Read this process's rows into memory once, unless they are more than `max_numbers` numbers."""
         fits = len(self) * self.dim <= max_numbers
         return FeatureMatrix.of(self.whole(), self.processes) if fits else self
+
+
+def solving_device(accelerator: Accelerator) -> torch.device:
+    """Choose where heads are solved: on the accelerator's device, or on the CPU if that has no float64.
+
+    Args:
+        accelerator: Device of this process.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> solving_device(Accelerator(cpu=True))
+        device(type='cpu')
+    """
+    return accelerator.device if accelerator.device.type == "cuda" else CPU
 
 
 def free_memory(device: torch.device) -> int:

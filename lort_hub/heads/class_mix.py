@@ -64,9 +64,9 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         scale *= unit
     shares = (kept * log_prior).softmax(dim=0)
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
-    every = (training.processes.gather(own.cpu()) for own in (labels, predicted))
+    gather = training.processes.gather
     mix = ClassMix(AS_MADE, tuple(shares.tolist()), scale)
-    return replace(fit, mix=mix, held_out=Predictions(*every))
+    return replace(fit, mix=mix, held_out=Predictions(gather(labels.cpu()), gather(predicted.cpu())))
 
 
 def _is_balanced_by_construction(fit: Fit) -> bool:

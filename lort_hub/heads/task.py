@@ -17,7 +17,7 @@ from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.transforms import augmented_view
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
-from lort_hub.features.matrix import CPU, FeatureMatrix
+from lort_hub.features.matrix import CPU, FeatureMatrix, solving_device
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit, own_head, stage1_fit
@@ -90,7 +90,7 @@ class RetrainingTask:
         Args:
             backbone: The frozen backbone.
             data: The data set.
-            accelerator: Device, precision and processes; heads are solved on its device if that is a CUDA GPU.
+            accelerator: Device, precision and processes.
             views: Number of augmented views of each training image.
             shared: Whether all processes fit heads together, each on its share of the training images.
             options: Arguments of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder,
@@ -124,7 +124,7 @@ class RetrainingTask:
         notes = data.left_out()
         if backbone.trained_on and train_store.unseen is None:
             notes.append(memorised_note(backbone.trained_on))
-        device = accelerator.device if accelerator.device.type == "cuda" else CPU  # others lack float64
+        device = solving_device(accelerator)
         training = TrainingSet.of(train_store, data.num_classes, processes, device)
         if not data.source["groups"] and (note := repetition_note(training)):
             notes.append(note)

@@ -227,7 +227,8 @@ class TrainingSet:
         sizes = torch.zeros(self.processes.count, dtype=torch.int64)
         sizes[self.processes.index] = len(self.labels)
         self.processes.all_reduce(sizes)
-        return values.split(sizes.tolist())[self.processes.index].to(self.device)
+        own: Tensor = values.split(sizes.tolist())[self.processes.index]
+        return own.to(self.device)
 
 
 def _largest_class_size(counts: Tensor, max_samples: int) -> int:

@@ -1,4 +1,4 @@
-"""A GPU to pretend: tensors that say they are on it, and refuse every operation that real ones refuse."""
+"""A pretended GPU: tensors that say they are on it, and refuse every operation that real ones refuse."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -25,8 +25,9 @@ class OnGPU(torch.Tensor):
     def __init__(self, inner):
         self.inner = inner
 
-    device = property(lambda self: GPU)
-    is_cuda = property(lambda self: True)
+    @property
+    def device(self):
+        return GPU
 
     def __repr__(self):
         return f"{self.inner!r} on {GPU}"
@@ -48,7 +49,7 @@ class OnGPU(torch.Tensor):
 
 @cache
 def _takes_scalars(operation):
-    """Whether CUDA takes scalars () on the CPU; indices and whole tensors to assign it takes, too, but copies."""
+    """Whether CUDA takes scalars () on the CPU; it copies indices and tensors to assign, too, unseen."""
     return torch.Tag.pointwise in operation.tags or operation._schema.name in ASSIGNMENTS
 
 
@@ -82,8 +83,8 @@ class _Placement(TorchFunctionMode):
         if function is torch.Tensor.pin_memory:
             assert args[0].device == CPU, "only memory of the CPU is pinned"
             return args[0]
-        if function is torch.nn.functional.one_hot:  # its C++ compares with numbers that it makes on the CPU
-            return _on_gpu(function(_inner(args[0]), *args[1:]))
+        if function is torch.nn.functional.one_hot and args[0].device == GPU:
+            return OnGPU(function(args[0].inner, *args[1:]))  # its C++ makes numbers where it thinks x is
         if function is torch.Tensor.numpy and args[0].device == GPU:
             raise TypeError(f"can't convert {GPU} device type tensor to numpy")
         if kwargs.get("device") is not None:
