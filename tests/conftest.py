@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import ROOT
@@ -88,14 +89,27 @@ def outputs(tmp_path_factory):
     return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
 
 
-@pytest.fixture(params=["pretended", "real"])
-def gpu(request, monkeypatch):
-    """A GPU: one that only says so, which refuses to mix tensors, and a real one where there is one."""
-    if request.param == "real":
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU")
-        yield torch.device("cuda", 0)
-    else:
+@contextmanager
+def _a_device(kind, monkeypatch):
+    if kind == "real GPU" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    if kind == "pretended GPU":
         monkeypatch.setattr("lort_hub.features.matrix.free_memory", lambda _: 2**30)
         with pretend_gpu() as device:
             yield device
+    else:
+        yield torch.device("cuda", 0) if kind == "real GPU" else torch.device("cpu")
+
+
+@pytest.fixture(params=["pretended GPU", "real GPU"])
+def gpu(request, monkeypatch):
+    """A GPU: one that only says so, and refuses to mix tensors, and a real one where there is one."""
+    with _a_device(request.param, monkeypatch) as device:
+        yield device
+
+
+@pytest.fixture(params=["CPU", "pretended GPU", "real GPU"])
+def device(request, monkeypatch):
+    """Where to compute: on the CPU, and on each `gpu`."""
+    with _a_device(request.param, monkeypatch) as device:
+        yield device
