@@ -97,10 +97,11 @@ def _launch(recipe: Path, processes: int, words: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     gpus = gpu_count()
-    if gpus and processes > gpus and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or "--device cpu" in " ".join(words).replace("=", " ")
+    if gpus and processes > gpus and not on_cpu:
         raise ConfigError(
             f"--num-processes {processes} needs as many GPUs, and this machine has {gpus}.\n"
-            f"Give --num-processes {gpus}, or set ACCELERATE_USE_CPU=true to run on the CPU."
+            f"Give --num-processes {gpus}, or --device cpu to run on the CPU."
         )
     # Without GPUs, too: Accelerate's launcher for CPUs starts one process, whatever number it is given.
     launcher = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]

@@ -8,7 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from lort_hub.commands.arguments import RunArguments
-from lort_hub.commands.runtime import make_accelerator, phase, run, use_idle_cores
+from lort_hub.commands.runtime import join_processes, make_accelerator, phase, run, use_idle_cores
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.run_log import RunLog
 from tests.support.recipes import refused
@@ -73,6 +73,24 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_p
             make_accelerator(args)
         AcceleratorState._reset_state(True)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_the_cpu_is_always_there(monkeypatch):
+    import torch
+
+    AcceleratorState._reset_state(True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as refused:
+        join_processes(device="cuda")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("--device cuda needs a GPU of NVIDIA or AMD, but ")
+    AcceleratorState._reset_state(True)
+    assert {join_processes(device=name).device.type for name in ("cpu", "auto")} == {"cpu"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="but Accelerate is set to the CPU.\nUnset ACCELERATE_USE_CPU"):
+        join_processes(device="cuda")
+    AcceleratorState._reset_state(True)
 
 
 def test_phases_add_up():

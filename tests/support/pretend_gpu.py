@@ -43,6 +43,9 @@ class OnGPU(torch.Tensor):
         if any(one.dim() or not takes_scalars for one in on_cpu):
             shapes = ", ".join(str(tuple(one.shape)) for one in on_cpu)
             raise RuntimeError(f"{operation}: tensors {shapes} are on the CPU, others on {GPU}")
+        if operation.namespace == "c10d":
+            every = [one for value in values for one in _each(value) if isinstance(one, OnGPU)]
+            assert all(one.is_contiguous() for one in every), "NCCL takes contiguous tensors alone"
         found = operation(*map(_inner, args), **{name: _inner(value) for name, value in kwargs.items()})
         return _on_gpu(found)
 
