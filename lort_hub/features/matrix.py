@@ -96,7 +96,7 @@ class FeatureMatrix:
             start += part.rows
 
     def to(self, device: torch.device) -> FeatureMatrix:
-        """Move the rows to a GPU: all of them now where they fit, else each block when it is read.
+        """Copy the rows to a GPU: all of them now where they fit, else each block when it is read.
 
         From then on no product of this program is rounded to TF32, on which the results would depend.
         """
