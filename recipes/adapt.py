@@ -54,6 +54,7 @@ def main() -> dict[str, Any]:
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)
+    accelerator = join_processes(device=args.device)
     log = start_log()
     with phase("model", log):
         backbone, record = load_classifier(args.model)
@@ -68,14 +69,9 @@ def main() -> dict[str, Any]:
     images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
 
-    how = {
-        "accelerator": join_processes(device=args.device),
-        "batch_size": args.batch_size,
-        "num_workers": args.num_workers,
-        "on_bad_image": "skip",
-    }
+    how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
     with phase("features", log):
-        store = extract_features(backbone, images, **how)
+        store = extract_features(backbone, images, accelerator=accelerator, **how)
     features, skipped = store.x, len(images) - len(store.x)
     if skipped:
         print(f"{skipped} of {len(images):,} images cannot be decoded and are skipped")

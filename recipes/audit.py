@@ -74,9 +74,9 @@ def main() -> dict[str, Any]:
         audit = Audit.collect(data, args.num_workers)
     if backbone:
         options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
-        options["accelerator"] = accelerator
         with phase("features", log):
-            stores = [extract_features(backbone, split, **options) for split in (data.train, data.test)]
+            splits = data.train, data.test
+            stores = [extract_features(backbone, one, accelerator=accelerator, **options) for one in splits]
         with phase("labels", log):
             audit = audit.with_labels(*stores, device=solving_device(accelerator))
     with phase("output", log):

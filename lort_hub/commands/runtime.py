@@ -99,7 +99,7 @@ def _refuse_cuda() -> NoReturn:
         )
     raise ConfigError(
         f"--device cuda needs a GPU of NVIDIA or AMD, but {problem}.\n"
-        f"{remedy},\nor leave out --device: auto takes GPUs where there are some."
+        f"{remedy}.\nOr leave out --device: auto takes GPUs where there are some."
     )
 
 
@@ -227,6 +227,15 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         next_step = f" To go on from the finished parts:\n{resuming_command()}" if "resume" in names else ""
         _exit(130, f"Interrupted.{next_step}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which may not be imported
+            raise
+        _exit(
+            1,
+            f"The GPU is out of memory: {str(error).partition('. ')[0]}.\n"
+            "Lower --batch-size if it was the backbone. For heads: more GPUs, or --device cpu.\n"
+            "What was extracted is kept.",
+        )
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

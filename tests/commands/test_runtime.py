@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from lort_hub.commands.arguments import RunArguments
@@ -55,7 +56,10 @@ def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
     for arguments, hint in ((None, False), (RunArguments, True)):
         code, shown = refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT), arguments)
         assert (code, "--resume" in shown) == (130, hint)
-    for bug in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x")):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB.")
+    code, shown = refused(capsys, lambda: (_ for _ in ()).throw(full), RunArguments)
+    assert (code, shown.splitlines()[0]) == (1, "error: The GPU is out of memory: CUDA out of memory.")
+    for bug in (KeyError("x"), RuntimeError("x"), FileNotFoundError(errno.ENOENT, "x")):
         with pytest.raises(type(bug)):
             run(lambda bug=bug: (_ for _ in ()).throw(bug))
 
@@ -76,8 +80,6 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_p
 
 
 def test_a_gpu_that_is_not_there_is_refused_and_the_cpu_is_always_there(monkeypatch):
-    import torch
-
     AcceleratorState._reset_state(True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError) as refused:
@@ -114,8 +116,6 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path):
 
 @pytest.mark.parametrize(("launcher", "processes", "share"), [(True, 1, 1), (True, 2, 2), (False, 1, None)])
 def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launcher, processes, share):
-    import torch
-
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
