@@ -4,6 +4,7 @@ python benchmarks/scale.py --store FOLDER --shape inat2018                 # clo
 python benchmarks/scale.py --store FOLDER --shape imagenet-lt --optimum    # the L-BFGS optimum too
 python benchmarks/scale.py --store FOLDER --grow samples                   # three sizes (or classes)
 python benchmarks/scale.py --store FOLDER --shape imagenet-lt --processes 2
+python benchmarks/scale.py --store FOLDER --shape inat2018 --device cuda   # on a GPU, or one for each process
 
 Every measurement is a process of its own, which reads the float16 features from disk in blocks.
 """
@@ -61,16 +62,22 @@ def synthetic_store(folder: Path, n: int, dim: int, num_classes: int) -> Feature
     return store
 
 
+def now() -> float:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = now()
     call()
-    return time.perf_counter() - start
+    return now() - start
 
 
-def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
+def bare_products(n: int, dim: int, num_classes: int, device: torch.device) -> dict[str, float]:
     """Time the matrix products alone: those of one float32 block in memory, times the number of blocks."""
-    x, y = torch.rand(BLOCK, dim), torch.randint(num_classes, (BLOCK,))
-    sums = torch.zeros(num_classes, dim)
+    x, y = torch.rand(BLOCK, dim, device=device), torch.randint(num_classes, (BLOCK,), device=device)
+    sums = x.new_zeros(num_classes, dim)
 
     def triangle() -> None:
         for first in range(0, dim, PANEL):
@@ -78,8 +85,9 @@ def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
 
     triangle()
     blocks, repeats = n / BLOCK, 20
-    gram = x.T.double() @ x.double() + torch.eye(dim)
-    right = torch.rand(dim, num_classes, dtype=torch.float64)
+    gram = x.T.double() @ x.double() + torch.eye(dim, device=device)
+    right = torch.rand(dim, num_classes, dtype=torch.float64, device=device)
+    torch.linalg.cholesky(gram)
     return {
         "Gram matrix": blocks / repeats * seconds(lambda: [triangle() for _ in range(repeats)]),
         "class sums": blocks / repeats * seconds(lambda: [sums.index_add_(0, y, x) for _ in range(repeats)]),
@@ -90,8 +98,8 @@ def bare_products(n: int, dim: int, num_classes: int) -> dict[str, float]:
 def bare_scores(training: TrainingSet, settings: int, gammas: int) -> dict[str, float]:
     """Time the products of leave-one-out alone: rotation and logits of the scored samples, factorisations."""
     scored, dim = int(training.scoring_mask.sum()), training.matrix.dim
-    x, vectors = torch.rand(BLOCK, dim), torch.rand(dim, dim)
-    weight = torch.rand(training.num_classes, dim)
+    x, vectors = (torch.rand(rows, dim, device=training.device) for rows in (BLOCK, dim))
+    weight = torch.rand(training.num_classes, dim, device=training.device)
     gram = (vectors.T @ vectors).double()
     blocks = scored / BLOCK
     x @ weight.T
@@ -106,24 +114,28 @@ def measure(args: argparse.Namespace) -> None:
     """Take one measurement in this process and print it as JSON."""
     reuse_freed_memory()
     n, dim, num_classes = args.size
-    processes = Processes()
+    processes, device = Processes(), torch.device(args.device)
+    if args.device == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        torch.cuda.synchronize()  # starting CUDA is no part of the measurement
     if "WORLD_SIZE" in os.environ:
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if args.device == "cuda" else "gloo")
         processes = Processes(torch.distributed.group.WORLD)
     store = FeatureStore(Path(args.folder))
     found: dict[str, object] = {}
 
     def load() -> TrainingSet:
         matrix, labels, _ = store.open(processes=processes)
-        return TrainingSet(matrix, labels, num_classes)
+        return TrainingSet(matrix.to(device), labels, num_classes)
 
     delta = delta_for_gap(LORT_LOGIT_GAP, num_classes)
     given = {"delta": delta, "gamma": 1.0, "weight_decay": DECAY / num_classes}
     cpu = time.process_time()
-    start = time.perf_counter()
+    start = now()
     if args.what == "closed form":
         training = load()
-        found["read and class sums"] = time.perf_counter() - start
+        found["read and class sums"] = now() - start
         fit_head(training, "lort", solver="closed-form", calibrate=False, **given)
     elif args.what == "optimum":
         training = load()
@@ -134,29 +146,38 @@ def measure(args: argparse.Namespace) -> None:
         training = load()
         choice = select(Validator(training), METHODS["lort"])
         found |= {"settings": len(choice.candidates), "scored": int(training.scoring_mask.sum())}
-    found["seconds"] = time.perf_counter() - start
+    found["seconds"] = now() - start
     found["cpu"] = time.process_time() - cpu
     found["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if args.device == "cuda":
+        found["GPU GB"] = torch.cuda.max_memory_allocated() / 1e9
     if args.what == "closed form":
-        found["bare"] = bare_products(n, dim, num_classes)
+        found["bare"] = bare_products(n, dim, num_classes, device)
     elif args.what == "selection":
         gammas = len({tried["gamma"] for tried in choice.candidates})
-        products = bare_products(n, dim, num_classes)
+        products = bare_products(n, dim, num_classes, device)
         each = {"Gram matrix": gammas * products["Gram matrix"], "class sums": products["class sums"]}
         found["bare"] = each | bare_scores(training, len(choice.candidates), gammas)
     elif args.what == "optimum":
-        x, weight = torch.rand(BLOCK, dim), torch.rand(num_classes, dim)
+        x, weight = (torch.rand(rows, dim, device=device) for rows in (BLOCK, num_classes))
         both = seconds(lambda: [(x @ weight.T).T @ x for _ in range(5)]) / 5 * n / BLOCK
-        found["bare"] = {"one gradient": both, **bare_products(n, dim, num_classes)}
+        found["bare"] = {"one gradient": both, **bare_products(n, dim, num_classes, device)}
     if processes.index == 0:
         print(json.dumps(found))
 
 
 def child(
-    what: str, folder: Path, size: tuple[int, int, int], *, processes: int = 1, threads: int = 0
+    what: str,
+    folder: Path,
+    size: tuple[int, int, int],
+    device: str,
+    *,
+    processes: int = 1,
+    threads: int = 0,
 ) -> dict:
     """Take one measurement in one or several new processes."""
     command = [__file__, "--what", what, "--folder", str(folder), "--size", *map(str, size)]
+    command += ["--device", device]
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
@@ -170,9 +191,7 @@ def child(
 def row(title: str, size: tuple[int, int, int], found: dict) -> str:
     bare = sum(found["bare"].values())
     parts = ", ".join(f"{name} {value:.1f}" for name, value in found["bare"].items())
-    extra = ", ".join(
-        f"{name} {found[name]:.3g}" for name in ("settings", "scored", "iterations") if name in found
-    )
+    extra = ", ".join(f"{name} {found[name]:.3g}" for name in KEPT if name in found)
     n, dim, num_classes = size
     return (
         f"| {title} | {n:,} x {dim}, K {num_classes:,} | {found['seconds']:.1f} | {found['cpu']:.1f} "
@@ -180,6 +199,8 @@ def row(title: str, size: tuple[int, int, int], found: dict) -> str:
     )
 
 
+KEPT = ("settings", "scored", "iterations", "GPU GB")
+"""What stands in a row's last column, where it was measured."""
 HEADER = (
     "| what | features | s | CPU s | bare products, s | ratio | peak memory, GB | |\n" + "| --- " * 8 + "|"
 )
@@ -194,6 +215,7 @@ def main() -> None:
     parser.add_argument("--grow", choices=GROWTH)
     parser.add_argument("--optimum", action="store_true")
     parser.add_argument("--processes", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     for name in ("--what", "--folder"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, nargs=3, help=argparse.SUPPRESS)
@@ -201,23 +223,26 @@ def main() -> None:
     if args.what:
         measure(args)
         return
-    print(f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.get_num_threads()} threads\n\n{HEADER}")
+    where = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    where += f", {torch.cuda.get_device_name()}" if args.device == "cuda" else ""
+    print(f"torch {torch.__version__}, {where}\n\n{HEADER}")
     for size in GROWTH[args.grow] if args.grow else [SHAPES[args.shape]]:
         folder = synthetic_store(args.store, *size).folder
         if args.processes:
             for what in ("closed form", "optimum"):
-                one = child(what, folder, size, threads=1)
+                one = child(what, folder, size, args.device, threads=1)
                 print(row(f"{what}, one process of one thread", size, one), flush=True)
-                many = child(what, folder, size, processes=args.processes, threads=1)
+                many = child(what, folder, size, args.device, processes=args.processes, threads=1)
                 print(row(f"{what}, {args.processes} processes of one thread", size, many))
                 work = many["seconds"] * args.processes / one["seconds"]
                 print(f"\nwork per core: {work:.2f} times that of one process\n", flush=True)
             continue
-        print(row("closed form", size, child("closed form", folder, size)), flush=True)
+        print(row("closed form", size, child("closed form", folder, size, args.device)), flush=True)
         if args.shape:
-            print(row("selection by leave-one-out", size, child("selection", folder, size)), flush=True)
+            found = child("selection", folder, size, args.device)
+            print(row("selection by leave-one-out", size, found), flush=True)
         if args.optimum:
-            print(row("L-BFGS optimum", size, child("optimum", folder, size)), flush=True)
+            print(row("L-BFGS optimum", size, child("optimum", folder, size, args.device)), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ PACKAGES = (
     *("onnx", "onnxruntime"),
 )
 WITHOUT_EFFECT = (
-    *("dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to", "resume"),
+    *("device", "dry_run", "num_workers", "output_dir", "overwrite", "private", "push_to_hub", "report_to"),
+    "resume",
 )
-"""Arguments that change nothing in the output folder."""
+"""Arguments that change nothing in the output folder, or no more than another machine does."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import Device, device_flag, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command
-from lort_hub.commands.runtime import phase, run, start_log
+from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.errors import CheckpointError
 from lort_hub.files import check_output_dir, read_csv
 
@@ -36,6 +36,7 @@ class Arguments:
     seed: int = flag(0, "Seed of the bootstrap.")
     batch_size: int = flag(64, "Images in a batch.")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
+    device: Device = device_flag()
 
 
 def main() -> dict[str, Any]:
@@ -53,6 +54,7 @@ def main() -> dict[str, Any]:
     from lort_hub.hub.head_file import read_held_out
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)
+    accelerator = join_processes(device=args.device)
     log = start_log()
     with phase("model", log):
         backbone, record = load_classifier(args.model)
@@ -69,7 +71,7 @@ def main() -> dict[str, Any]:
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
     with phase("features", log):
-        store = extract_features(backbone, images, **how)
+        store = extract_features(backbone, images, accelerator=accelerator, **how)
     features, skipped = store.x, len(images) - len(store.x)
     if skipped:
         print(f"{skipped} of {len(images):,} images cannot be decoded and are skipped")

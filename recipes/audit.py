@@ -12,9 +12,9 @@ from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.commands.arguments import InputArguments, flag, parse_arguments
+from lort_hub.commands.arguments import Device, InputArguments, device_flag, flag, parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.runtime import phase, reuse_freed_memory, run, start_log
+from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir
 from lort_hub.records import environment
@@ -38,6 +38,7 @@ class Arguments(InputArguments):
         [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
     )
     output_dir: Path = flag(Path("out/audit"), "Folder for the results; not there yet, or empty.")
+    device: Device = device_flag()
 
     def __post_init__(self) -> None:
         """Refuse values out of range before anything is loaded."""
@@ -55,9 +56,10 @@ def main() -> dict[str, Any]:
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
     from lort_hub.features.extract import extract_features
+    from lort_hub.features.matrix import solving_device
 
     check_output_dir(args.output_dir, overwrite=args.overwrite)
-    reuse_freed_memory()
+    accelerator = join_processes(device=args.device)
     names = [*vars(args), *FLAGS]
     log = start_log()
     backbone = None
@@ -73,9 +75,10 @@ def main() -> dict[str, Any]:
     if backbone:
         options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
         with phase("features", log):
-            stores = [extract_features(backbone, split, **options) for split in (data.train, data.test)]
+            splits = data.train, data.test
+            stores = [extract_features(backbone, one, accelerator=accelerator, **options) for one in splits]
         with phase("labels", log):
-            audit = audit.with_labels(*stores)
+            audit = audit.with_labels(*stores, device=solving_device(accelerator))
     with phase("output", log):
         record = make_record(
             audit,

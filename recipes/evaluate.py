@@ -74,7 +74,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.classifiers.output import result_rows, tables, write_evaluation
     from lort_hub.data.labelled import load_labelled
 
-    accelerator: Accelerator = join_processes(args.mixed_precision)
+    accelerator: Accelerator = join_processes(args.mixed_precision, args.device)
     on_first(accelerator, check_output_dir, args.output_dir, overwrite=args.overwrite)
     if args.overwrite:
         inputs = {"dataset": args.dataset, "image_root": args.image_root}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import Device, device_flag, flag, parse_arguments
 from lort_hub.commands.runtime import join_processes, run
 from lort_hub.commands.together import in_turns, on_first
 from lort_hub.errors import ConfigError
@@ -44,6 +44,7 @@ class Arguments:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the model (default: that of accelerate launch, or no)."
     )
+    device: Device = device_flag()
 
     def __post_init__(self) -> None:
         """Refuse what can be known to be wrong before anything is loaded."""
@@ -70,7 +71,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.features.distributed import Processes
 
     check_format(args.output)
-    accelerator = join_processes(args.mixed_precision)
+    accelerator = join_processes(args.mixed_precision, args.device)
     processes, started = Processes.of(accelerator), time.perf_counter()
     how = {"resume": args.resume, "overwrite": args.overwrite}
     if on_first(accelerator, is_finished, args.output, **how):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import ROOT
@@ -31,6 +32,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from tests.support.images import noise_image  # noqa: E402
 from tests.support.models import timm_folder, transformers_folder  # noqa: E402
 from tests.support.outputs import write_digits_output  # noqa: E402
+from tests.support.pretend_gpu import pretend_gpu  # noqa: E402
 
 torch.set_num_threads(1)
 # A busy machine is no reason to fail.
@@ -85,3 +87,29 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     made = {"timm": timm_folder(folder / "t"), "transformers": transformers_folder(folder / "v")}
     return {name: write_digits_output(folder / f"out-{name}", made[name]) for name in made}
+
+
+@contextmanager
+def _a_device(kind, monkeypatch):
+    if kind == "real GPU" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    if kind == "pretended GPU":
+        monkeypatch.setattr("lort_hub.features.matrix.free_memory", lambda _: 2**30)
+        with pretend_gpu() as device:
+            yield device
+    else:
+        yield torch.device("cuda", 0) if kind == "real GPU" else torch.device("cpu")
+
+
+@pytest.fixture(params=["pretended GPU", "real GPU"])
+def gpu(request, monkeypatch):
+    """A GPU: one that only says so, and refuses to mix tensors, and a real one where there is one."""
+    with _a_device(request.param, monkeypatch) as device:
+        yield device
+
+
+@pytest.fixture(params=["CPU", "pretended GPU", "real GPU"])
+def device(request, monkeypatch):
+    """Where to compute: on the CPU, and on each `gpu`."""
+    with _a_device(request.param, monkeypatch) as device:
+        yield device

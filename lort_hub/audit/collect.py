@@ -21,6 +21,7 @@ from lort_hub.data.near_duplicates import NearDuplicate, find_near_duplicates
 from lort_hub.data.overlap import list_copies
 from lort_hub.data.scan import ImageFacts, scan_images
 from lort_hub.evaluation.metrics import class_groups
+from lort_hub.features.matrix import CPU
 from lort_hub.features.store import FeatureStore
 from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.suspicious import LabelCheck, SuspiciousLabel, check_labels
@@ -69,12 +70,13 @@ class Audit:
         copies = list_copies(data.train, data.test, data.source["dataset"])
         return cls(data, scans[0].facts + scans[1].facts, copies, tuple(pairs))
 
-    def with_labels(self, train: FeatureStore, test: FeatureStore) -> Audit:
+    def with_labels(self, train: FeatureStore, test: FeatureStore, *, device: torch.device = CPU) -> Audit:
         """Check the labels of all images by their features, those for the test too.
 
         Args:
             train: Features of the training images, without the broken ones.
             test: Features of the test images.
+            device: Where to compute: a GPU, or the CPU.
         """
         matrices, of_split, rows = zip(*(store.open() for store in (train, test)), strict=True)
         groups = [store.group_rows(own) for store, own in zip((train, test), rows, strict=True)]
@@ -83,7 +85,7 @@ class Audit:
             return_inverse=True
         )  # broken images may be all of a class
         together = torch.cat(known) if len(known) == len(groups) else None
-        matrix = matrices[0].concatenate(matrices[1:])
+        matrix = matrices[0].concatenate(matrices[1:]).to(device)
         training = TrainingSet(matrix, numbers, len(present), groups=together)
         check = check_labels(training)
         position = torch.cat([rows[0], rows[1] + len(self.data.train)]).tolist()

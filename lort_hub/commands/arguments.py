@@ -38,6 +38,19 @@ def flag(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def device_flag() -> Any:
+    """Declare the flag of the device, the same in each recipe that computes on one.
+
+    Example:
+        >>> device_flag().default
+        'auto'
+    """
+    return flag("auto", "Where backbones run and heads are solved; auto takes GPUs where there are some.")
+
+
 @dataclass
 class InputArguments:
     """Flags of the recipes that read images, with a backbone or without, and write an output folder.
@@ -133,6 +146,7 @@ class ProcessArguments(InputArguments):
     mixed_precision: Literal["no", "bf16", "fp16"] | None = flag(
         None, "Precision of the backbone (default: that of accelerate launch, or no)."
     )
+    device: Device = device_flag()
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
 
 

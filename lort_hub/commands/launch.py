@@ -82,7 +82,7 @@ class Launch:
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-        self._check_gpus()
+        self._check_gpus(words)
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         logging.disable(logging.ERROR)  # of the launcher; the recipes print what there is to say
         try:
@@ -100,16 +100,18 @@ class Launch:
         except SignalException:
             raise KeyboardInterrupt from None
 
-    def _check_gpus(self) -> None:
+    def _check_gpus(self, words: Sequence[str]) -> None:
         from accelerate.utils import parse_flag_from_env
 
         gpus, here = gpu_count(), self.num_processes // self.num_machines
-        if gpus and here > gpus and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or "--device cpu" in " ".join(words).replace(
+            "=", " "
+        )
+        if gpus and here > gpus and not on_cpu:
             several = f" on {self.num_machines} machines" if self.num_machines > 1 else ""
             raise ConfigError(
                 f"--num-processes {self.num_processes}{several} needs as many GPUs, and this machine has "
-                f"{gpus}.\nGive --num-processes {gpus * self.num_machines}, or set ACCELERATE_USE_CPU=true "
-                "to run on the CPU."
+                f"{gpus}.\nGive --num-processes {gpus * self.num_machines}, or --device cpu for the CPU."
             )
 
     def _launcher(self) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import fields
 from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lort_hub import STARTED
 from lort_hub.commands.arguments import RunArguments
@@ -36,8 +36,8 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
         options: Further options of `Accelerator`.
 
     Raises:
-        ConfigError: Several processes were started that Accelerate does not connect, or the tracker's package
-            is not installed.
+        ConfigError: Several processes were started that Accelerate does not connect, the device is not there,
+            or the tracker's package is not installed.
 
     Example:
         >>> make_accelerator(RunArguments(mixed_precision="no")).num_processes
@@ -47,18 +47,21 @@ def make_accelerator(arguments: RunArguments, **options: Any) -> Accelerator:
     if report_to and find_spec(report_to) is None:
         raise ConfigError(f"--report-to {report_to} needs its package: pip install {report_to}")
     logs = arguments.output_dir.with_name(f"{arguments.output_dir.name}-logs")
-    return join_processes(arguments.mixed_precision, log_with=report_to, project_dir=str(logs), **options)
+    options |= {"log_with": report_to, "project_dir": str(logs)}
+    return join_processes(arguments.mixed_precision, arguments.device, **options)
 
 
-def join_processes(mixed_precision: str | None = None, **options: Any) -> Accelerator:
+def join_processes(mixed_precision: str | None = None, device: str = "auto", **options: Any) -> Accelerator:
     """Join this process with the others that the launcher started.
 
     Args:
         mixed_precision: no, bf16 or fp16; None for that of `accelerate launch`.
+        device: cpu, cuda, or auto for what Accelerate finds: backbones run there, and heads are solved there
+            unless it is neither.
         options: Further options of `Accelerator`.
 
     Raises:
-        ConfigError: Several processes were started that Accelerate does not connect.
+        ConfigError: Several processes were started that Accelerate does not connect, or there is no GPU.
 
     Example:
         >>> join_processes().num_processes
@@ -66,8 +69,10 @@ def join_processes(mixed_precision: str | None = None, **options: Any) -> Accele
     """
     from accelerate import Accelerator
 
-    on_cpu = "LOCAL_RANK" in os.environ and gpu_count() == 0
+    on_cpu = device == "cpu" or ("LOCAL_RANK" in os.environ and gpu_count() == 0)
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, **options)
+    if device == "cuda" and accelerator.device.type != "cuda":
+        _refuse_cuda()
     reuse_freed_memory()
     use_idle_cores()
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -78,6 +83,24 @@ def join_processes(mixed_precision: str | None = None, **options: Any) -> Accele
             f"lort-hub {Path(sys.argv[0]).stem} --num-processes {world} ..."
         )
     return accelerator
+
+
+def _refuse_cuda() -> NoReturn:
+    import torch
+
+    if torch.cuda.is_available():  # set by hand, or by `accelerate config`
+        problem, remedy = "Accelerate is set to the CPU", "Unset ACCELERATE_USE_CPU"
+    elif torch.version.cuda or torch.version.hip:
+        problem, remedy = f"torch {torch.__version__} sees none", "Look at the driver (nvidia-smi)"
+    else:
+        problem, remedy = (
+            f"torch {torch.__version__} is a build for CPUs",
+            "Install one for GPUs (pytorch.org)",
+        )
+    raise ConfigError(
+        f"--device cuda needs a GPU of NVIDIA or AMD, but {problem}.\n"
+        f"{remedy}.\nOr leave out --device: auto takes GPUs where there are some."
+    )
 
 
 def gpu_count() -> int:
@@ -207,6 +230,15 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         next_step = f" To go on from the finished parts:\n{resuming_command()}" if "resume" in names else ""
         _exit(130, f"Interrupted.{next_step}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which may not be imported
+            raise
+        _exit(
+            1,
+            f"The GPU is out of memory: {str(error).partition('. ')[0]}.\n"
+            "Lower --batch-size if it was the backbone. For heads: more GPUs, or --device cpu.\n"
+            "What was extracted is kept.",
+        )
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

@@ -30,7 +30,7 @@ SECONDS_TO_DEATH = 90
 """How long a node may be silent before it counts as dead: 30 s, then six probes 10 s apart."""
 T = TypeVar("T")
 LOST_PROCESS = re.compile(r"gloo|[Cc]onnection|[Ss]ocket|[Tt]imed out")
-"""Words in gloo's error messages about a dead process; these errors have no type of their own."""
+"""Words in gloo's error messages about a dead process; these errors have no type, unlike NCCL's."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Processes:
     """All processes of a run, or this one alone.
 
     Attributes:
-        group: torch's process group over gloo, for tensors on the CPU; None for a single process.
+        group: torch's process group, over gloo for tensors on the CPU and over NCCL for those on GPUs; None
+            for a single process.
 
     Raises:
         ProcessLostError: Raised by each method if another process has ended.
@@ -58,7 +59,8 @@ class Processes:
         if accelerator.num_processes == 1:
             return cls()
         with detect_lost_process():
-            return _over_gloo(torch.distributed.group.WORLD)
+            backend = "cpu:gloo,cuda:nccl" if accelerator.device.type == "cuda" else "gloo"
+            return _connect(torch.distributed.group.WORLD, backend)
 
     @property
     def count(self) -> int:
@@ -76,7 +78,8 @@ class Processes:
             return
         with detect_lost_process():
             for tensor in sums:
-                torch.distributed.all_reduce(tensor, group=self.group)
+                with _row_by_row(tensor) as rows:
+                    torch.distributed.all_reduce(rows, group=self.group)
 
     def broadcast(self, *values: Tensor) -> None:
         """Copy tensors of the first process to all others, in place.
@@ -88,7 +91,8 @@ class Processes:
             return
         with detect_lost_process():
             for tensor in values:
-                torch.distributed.broadcast(tensor, group_src=0, group=self.group)
+                with _row_by_row(tensor) as rows:
+                    torch.distributed.broadcast(rows, group_src=0, group=self.group)
 
     def broadcast_number(self, number: float) -> float:
         """Return the number that the first process passes."""
@@ -144,9 +148,9 @@ class Processes:
 
 
 @lru_cache(maxsize=1)
-def _over_gloo(world: Any) -> Processes:
+def _connect(world: Any, backend: str) -> Processes:
     torch.distributed.barrier(world)  # reports a dead process, for which a new group would wait
-    processes = Processes(torch.distributed.new_group(backend="gloo", timeout=TIMEOUT))
+    processes = Processes(torch.distributed.new_group(backend=backend, timeout=TIMEOUT))
     if sys.platform == "linux":
         _probe_connections()
     return processes
@@ -178,6 +182,15 @@ def node_name() -> str:
     """
     number = os.environ.get("GROUP_RANK") if os.environ.get("GROUP_WORLD_SIZE", "1") != "1" else None
     return platform.node() if number is None else f"node {number} ({platform.node()})"
+
+
+@contextmanager
+def _row_by_row(tensor: Tensor) -> Iterator[Tensor]:
+    """Lend a tensor in row-major order, which NCCL asks for, and write back what became of it."""
+    rows = tensor.contiguous()
+    yield rows
+    if rows is not tensor:
+        tensor.copy_(rows)
 
 
 @contextmanager

@@ -1,18 +1,25 @@
-"""Read a feature matrix in blocks of rows, from memory or disk, the whole or one process's share."""
+"""Read a feature matrix in blocks of rows, from memory, disk or a GPU, the whole or one process's share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 BLOCK = 2048
 """Rows per block. Sums are float32 within a block and float64 across blocks."""
+CPU = torch.device("cpu")
+GPU_SHARE = 0.5
+"""Share of a GPU's free memory that features may fill to stay there; the rest is for heads and logits."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Part:
 
     Attributes:
         rows: Number of rows.
-        read: Reads the rows (rows, D), in any floating type, from memory or from disk.
+        read: Reads the rows (rows, D), in any floating type, from memory, from disk or on a GPU.
     """
 
     rows: int
@@ -31,6 +38,14 @@ class Part:
         """Select the rows where a mask is true."""
         index = mask.nonzero().flatten()
         return self if len(index) == self.rows else Part(len(index), lambda: self.read()[index])
+
+    def to(self, device: torch.device) -> Part:
+        """Copy the rows to a device when they are read, while the device computes on those before."""
+        return Part(self.rows, lambda: self.read().pin_memory().to(device, non_blocking=True))
+
+    def kept(self) -> Part:
+        """Read the rows now and keep them."""
+        return Part(self.rows, partial(Tensor.detach, self.read()))
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Part:
         """Apply a function to the rows, in full precision, when they are read."""
@@ -44,6 +59,8 @@ class FeatureMatrix:
     need only sums over rows, so they need the memory of one block. With several processes each has its share
     of the rows, and sums over rows are then summed over the processes.
 
+    Blocks are on the matrix's `device`. All that is computed from them stays there, in float32 and float64.
+
     Example:
         >>> matrix = FeatureMatrix.of(torch.eye(3, dtype=torch.float16))
         >>> len(matrix), matrix.dim, [(x.dtype, rows) for x, rows in matrix]
@@ -53,15 +70,21 @@ class FeatureMatrix:
                 [-1., -1.,  0.]])
     """
 
-    def __init__(self, parts: Sequence[Part], dim: int, processes: Processes | None = None) -> None:
-        """Set the parts of this process; nothing is read yet."""
-        self.parts, self.dim, self.processes = parts, dim, processes or Processes()
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        dim: int,
+        processes: Processes | None = None,
+        device: torch.device = CPU,
+    ) -> None:
+        """Set the parts of this process and where they are read to; nothing is read yet."""
+        self.parts, self.dim, self.processes, self.device = parts, dim, processes or Processes(), device
 
     @classmethod
     def of(cls, x: Tensor, processes: Processes | None = None) -> FeatureMatrix:
         """Make the matrix of a tensor (N, D) in memory."""
         parts = [Part(len(block), partial(Tensor.detach, block)) for block in x.split(BLOCK) if len(block)]
-        return cls(parts, x.shape[1], processes)
+        return cls(parts, x.shape[1], processes, x.device)
 
     def __len__(self) -> int:
         return sum(part.rows for part in self.parts)
@@ -71,6 +94,20 @@ class FeatureMatrix:
         for part in self.parts:
             yield _in_full_precision(part.read()), slice(start, start + part.rows)
             start += part.rows
+
+    def to(self, device: torch.device) -> FeatureMatrix:
+        """Copy the rows to a GPU: all of them now where they fit, else each block when it is read.
+
+        From then on no product of this program is rounded to TF32, on which the results would depend.
+        """
+        if device == self.device:
+            return self
+        torch.set_float32_matmul_precision("highest")
+        parts = [part.to(device) for part in self.parts]
+        size = len(self) * self.dim * self.parts[0].read().element_size() if self.parts else 0
+        if size <= GPU_SHARE * free_memory(device):
+            parts = [part.kept() for part in parts]
+        return FeatureMatrix(parts, self.dim, self.processes, device)
 
     def where(self, mask: Tensor) -> FeatureMatrix:
         """Select the rows where a mask (N,) is true; parts without any are never read."""
@@ -89,19 +126,19 @@ class FeatureMatrix:
     def project(self, directions: Tensor) -> FeatureMatrix:
         """Multiply each row by directions (D, d) when it is read, which leaves d features."""
         parts = [part.each(lambda x: x @ directions.to(x)) for part in self.parts]
-        return FeatureMatrix(parts, directions.shape[1], self.processes)
+        return FeatureMatrix(parts, directions.shape[1], self.processes, self.device)
 
     def concatenate(self, others: Sequence[FeatureMatrix]) -> FeatureMatrix:
         """Append the rows of other matrices."""
         return self._of([part for matrix in (self, *others) for part in matrix.parts])
 
     def _of(self, parts: Sequence[Part]) -> FeatureMatrix:
-        return FeatureMatrix(parts, self.dim, self.processes)
+        return FeatureMatrix(parts, self.dim, self.processes, self.device)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply a function to all blocks now, and return its values (N, ...) in memory."""
         blocks = [function(x) for x, _ in self]
-        return torch.cat(blocks) if blocks else function(torch.empty(0, self.dim))
+        return torch.cat(blocks) if blocks else function(torch.empty(0, self.dim, device=self.device))
 
     def whole(self) -> Tensor:
         """Read this process's rows (N, D) into memory."""
@@ -115,6 +152,30 @@ class FeatureMatrix:
         if len(self) * self.dim > max_numbers:
             return self
         return self._of([Part(len(x), partial(Tensor.detach, x.clone())) for x, _ in self])
+
+
+def solving_device(accelerator: Accelerator) -> torch.device:
+    """Choose where heads are solved: on the accelerator's device, or on the CPU if that has no float64.
+
+    Args:
+        accelerator: Device of this process.
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> solving_device(Accelerator(cpu=True))
+        device(type='cpu')
+    """
+    return accelerator.device if accelerator.device.type == "cuda" else CPU
+
+
+def free_memory(device: torch.device) -> int:
+    """Count the bytes of a GPU that are free, with those that torch keeps for tensors to come.
+
+    Args:
+        device: The GPU.
+    """
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def _in_full_precision(x: Tensor) -> Tensor:

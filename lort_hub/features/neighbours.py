@@ -16,7 +16,7 @@ def nearest_neighbours(
 
     Args:
         matrix: Features (N, D), read block by block.
-        queries: Positions (Q,) of the samples.
+        queries: Positions (Q,) of the samples, on the matrix's device as the groups are.
         k: Neighbours of each.
         groups: Group numbers (N,): a sample of the same group is no neighbour; None if each is alone.
 
@@ -28,17 +28,16 @@ def nearest_neighbours(
         >>> nearest_neighbours(matrix, torch.tensor([0, 3]), k=1)[1].tolist()
         [[1], [2]]
     """
-    groups = torch.arange(len(matrix)) if groups is None else groups
+    groups = torch.arange(len(matrix), device=matrix.device) if groups is None else groups
     mean = matrix.map(lambda x: x.double().sum(dim=0, keepdim=True)).sum(dim=0) / len(matrix)
     directions = matrix.subtract(mean).each(normalize)
-    chosen = torch.zeros(len(matrix), dtype=torch.bool).index_fill_(0, queries, True)
-    order = torch.empty(len(matrix), dtype=torch.int64)
-    order[chosen] = torch.arange(int(chosen.sum()))
+    chosen = torch.zeros_like(groups, dtype=torch.bool).index_fill_(0, queries, True)
+    order = chosen.cumsum(0) - 1
     asked = directions.where(chosen).whole()[order[queries]]
-    cosines = torch.full((len(queries), k), -torch.inf)
-    found = torch.full((len(queries), k), -1)
+    cosines = asked.new_full((len(queries), k), -torch.inf)
+    found = queries.new_full((len(queries), k), -1)
     for block, rows in directions:
-        positions = torch.arange(rows.start, rows.stop)
+        positions = torch.arange(rows.start, rows.stop, device=matrix.device)
         similarity = (asked @ block.T).masked_fill(groups[queries][:, None] == groups[positions], -torch.inf)
         both = torch.cat([cosines, similarity], dim=1)
         cosines, best = both.topk(k, dim=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,10 +20,29 @@ LOADED_NUMBERS = 2**26
 
 
 class Head(Protocol):
-    """Result of any method: logits as a function of features."""
+    """Result of any method: logits as a function of features, which are where the head is."""
 
     def logits(self, x: Tensor) -> Tensor:
         """Compute logits (N, K) of features (N, D)."""
+
+
+H = TypeVar("H", bound=Head)
+
+
+def move_head(head: H, device: torch.device) -> H:
+    """Copy a head of any kind to a device, unless it is there.
+
+    Args:
+        head: The head, a dataclass.
+        device: The device.
+
+    Example:
+        >>> move_head(LinearHead(torch.eye(2), torch.zeros(2)), torch.device("cpu")).bias
+        tensor([0., 0.])
+    """
+    tensors = {name: value for name, value in vars(head).items() if isinstance(value, Tensor)}
+    moved = {name: value.to(device) for name, value in tensors.items()}
+    return replace(head, **moved)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,8 @@ class FitInputs:
 
     @cached_property
     def class_counts(self) -> Tensor:
-        """Samples to fit on of each class (K,), over all processes."""
-        counts = torch.bincount(self.labels, minlength=self.training.num_classes)
+        """Samples to fit on of each class (K,), over all processes, on the CPU."""
+        counts = torch.bincount(self.labels, minlength=self.training.num_classes).cpu()
         self.matrix.processes.all_reduce(counts)
         return counts
 
@@ -95,14 +114,14 @@ class FitInputs:
         if self.mask is None:
             return self.training.sums
         if "sums" not in self.moments:
-            ones = torch.ones(len(self.labels))
+            ones = torch.ones(len(self.labels), device=self.labels.device)
             self.moments["sums"] = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
         sums: Tensor = self.moments["sums"]
         return sums
 
     def weighted_sums(self, gamma: float) -> Tensor:
         """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), over all processes, float64."""
-        classes = torch.arange(self.training.num_classes)
+        classes = torch.arange(self.training.num_classes, device=self.labels.device)
         return self.sums * sample_weights(classes, self.class_counts, gamma)[:, None]
 
     def covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
@@ -118,9 +137,10 @@ class FitInputs:
 
     @property
     def base_or_zeros(self) -> tuple[Tensor, Tensor]:
-        """The base head, or zeros (K, D), (K,) without one."""
+        """The base head, or zeros (K, D), (K,) without one, where the features are."""
         num_classes = self.training.num_classes
-        return self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
+        weight, bias = self.base or (torch.zeros(num_classes, self.matrix.dim), torch.zeros(num_classes))
+        return weight.to(self.matrix.device), bias.to(self.matrix.device)
 
     def problem(self, objective: Objective) -> HeadProblem:
         """Make the problem for the exact solver; all parts of a training set share one eigenbasis."""

@@ -58,7 +58,7 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         (0.5, 0.5)
     """
     logits, labels = _held_out_logits(training, fit, baseline, seed)
-    log_prior = (training.class_counts.double() / training.class_counts.sum()).log()
+    log_prior = (training.class_counts.double() / training.class_counts.sum()).log().to(training.device)
     scale, kept = 1.0, 0.0
     if not _is_balanced_by_construction(fit):
         unit = calibration_scale(logits - logits.mean(dim=0), labels, training.processes)
@@ -69,7 +69,7 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
     gather = training.processes.gather
     mix = ClassMix(AS_MADE, tuple(shares.tolist()), scale)
-    return replace(fit, mix=mix, held_out=Predictions(gather(labels), gather(predicted)))
+    return replace(fit, mix=mix, held_out=Predictions(gather(labels.cpu()), gather(predicted.cpu())))
 
 
 def _is_balanced_by_construction(fit: Fit) -> bool:
@@ -97,7 +97,7 @@ def _held_out_logits(
             factor = fit.settings[name] * calibration_scale(logits, labels, training.processes)
         total = total + factor * logits
     if fit.method == STACK:
-        total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).float()
+        total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).to(total)
     return total, labels
 
 

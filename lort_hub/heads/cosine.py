@@ -129,7 +129,7 @@ def fit_cosine(
             raise ConfigError(f"{name} is {value}, expected a number >= 0.")
     matrix = matrix.each(F.normalize)
     omega = sample_weights(labels, class_counts, gamma)
-    margins = ldam_margins(class_counts, margin)
+    margins = ldam_margins(class_counts, margin).to(omega)
     weight = class_sums(matrix, labels, torch.ones_like(omega), len(class_counts))[:, :-1]
     weight[weight.norm(dim=1) == 0] = 1.0  # a zero row has no direction to start from
     weight = F.normalize(weight).requires_grad_()

@@ -262,10 +262,10 @@ def predict_leave_one_out(
 def _gather_predictions(
     logits: Tensor, labels: Tensor, processes: Processes, *, likelihood: bool = True
 ) -> Predictions:
-    """Gather the predictions of all processes, the same in each of them."""
-    all_labels, predicted = processes.gather(labels), processes.gather(logits.argmax(dim=1))
+    """Gather the predictions of all processes on the CPU, the same in each of them."""
+    all_labels, predicted = processes.gather(labels.cpu()), processes.gather(logits.argmax(dim=1).cpu())
     if not likelihood:
         return Predictions(all_labels, predicted)
     scale = calibration_scale(logits, labels, processes)
-    likelihoods = processes.gather(log_likelihoods(scale * logits, labels))
+    likelihoods = processes.gather(log_likelihoods(scale * logits, labels).cpu())
     return Predictions(all_labels, predicted, likelihoods, scale)

@@ -82,7 +82,7 @@ class Discriminant:
         offsets = torch.where(present[:, None], (means - basis.mean) @ basis.vectors, 0)
         width = width or len(mean)
         unit = float((basis.values if freedom else covariance.diagonal()).sum()) / width
-        known = counts if class_counts is None else class_counts.double()
+        known = counts if class_counts is None else class_counts.to(counts)
         return cls(known, basis, offsets, freedom, unit, sphericity, width)
 
     @property

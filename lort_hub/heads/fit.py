@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
-from lort_hub.heads.base import FitInputs
+from lort_hub.heads.base import FitInputs, move_head
 from lort_hub.heads.calibration import calibration_of
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitted import Fit
@@ -57,7 +57,7 @@ def fit_head(
         seed: Seed of the folds and of SGD.
 
     Returns:
-        The head, with its settings and their selection.
+        The head, on the CPU, with its settings and their selection.
 
     Raises:
         ConfigError: Unknown method, solver or scorer, a value out of range, or a setting that the method has
@@ -116,7 +116,8 @@ def _fit(
     """Fit a method with its chosen settings, and calibrate the head by a validator."""
     head = fit_method(method, inputs, selection.chosen)
     scale = calibration_of(validator, method, selection, head) if validator else 1.0
-    return Fit(head, name, selection.chosen, selection if selection.candidates else None, scale=scale)
+    chosen_by = selection if selection.candidates else None
+    return Fit(move_head(head, CPU), name, selection.chosen, chosen_by, scale=scale)
 
 
 def fit_selected(

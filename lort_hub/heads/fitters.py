@@ -72,7 +72,7 @@ def closed_form(inputs: FitInputs, settings: Settings) -> LinearHead:
         )
     sums, (mean, covariance) = inputs.weighted_sums(objective.gamma), inputs.covariance(objective.gamma)
     num_classes = len(sums)
-    ridge = num_classes * objective.weight_decay * torch.eye(len(mean), dtype=torch.float64)
+    ridge = num_classes * objective.weight_decay * torch.eye(len(mean)).to(covariance)
     centred = sums[:, :-1] - sums[:, -1:] * mean
     factor, failed = torch.linalg.cholesky_ex(covariance + ridge)
     if failed:  # the ridge is below the rounding error of float32 products: use eigenvalues, clamped at 0
@@ -205,7 +205,7 @@ SOLVERS = ("exact", "closed-form", "sgd")
 
 
 def fit_method(method: Method, inputs: FitInputs, settings: Settings) -> Head:
-    """Fit a head by a method.
+    """Fit a head by a method, where the features are.
 
     Args:
         method: The method.

@@ -138,7 +138,7 @@ def linearly_adjusted(
         >>> linearly_adjusted(torch.eye(2), torch.zeros(2), torch.tensor([3, 1]), strength=1.0)[1]
         tensor([-1.5000, -0.5000])
     """
-    counts = class_counts.double()
+    counts = class_counts.to(bias.device).double()
     return weight.float(), (bias.double() - strength * counts / counts.mean()).float()
 
 

@@ -65,7 +65,7 @@ def repetition_share(training: TrainingSet) -> float:
     own_groups = training.own_rows(groups)
     queries = processes.gather(directions.where(chosen).whole())
     of_queries = processes.gather(own_groups[chosen])
-    nearest = torch.full((len(queries), FAR), -1.0)
+    nearest = queries.new_full((len(queries), FAR), -1.0)
     for block, rows in directions:
         same = of_queries[:, None] == own_groups[rows]
         cosines = (queries @ block.T).masked_fill(same, -1)

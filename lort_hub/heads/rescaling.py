@@ -75,7 +75,7 @@ def learned_weight_scaling(
     def derivatives(factors: Tensor) -> tuple[float, Tensor, Tensor]:
         return _lws_derivatives(factors, *head, matrix, labels, omega, objective.delta)
 
-    factors = torch.ones(len(weight), dtype=torch.float64)
+    factors = torch.ones_like(bias, dtype=torch.float64)
     value, gradient, hessian = derivatives(factors)
     threshold = LWS_TOLERANCE * gradient.abs().max()
     for _ in range(LWS_ITERATIONS):
@@ -116,7 +116,7 @@ def _lws_derivatives(
         hessian.diagonal().add_(w @ (pz * z))
         hessian.addmm_(pz.T, w[:, None] * pz, alpha=-1)
         target = torch.full_like(p, delta / num_classes)
-        target[torch.arange(len(y)), y] += 1 - delta
+        target[torch.arange(len(y), device=y.device), y] += 1 - delta
         gradient += w @ ((p - target) * z)
     matrix.processes.all_reduce(value, gradient, hessian)
     return value.item(), gradient, hessian
@@ -199,17 +199,17 @@ def disalign(
         raise ConfigError(f"rho is {rho}, expected a number >= 0.")
     omega = sample_weights(labels, class_counts, rho)
     num_classes, dim = weight.shape
-    mean = class_sums(matrix, torch.zeros_like(labels), torch.ones(len(labels)), 1)[0, :-1]
+    mean = class_sums(matrix, torch.zeros_like(labels), torch.ones_like(omega), 1)[0, :-1]
     mean /= class_counts.sum()
-    squares = torch.zeros(dim, dtype=torch.float64)
+    squares = torch.zeros_like(mean)
     for x, _ in matrix.subtract(mean):
         squares += x.square().sum(dim=0)
     matrix.processes.all_reduce(squares)
     deviation = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
-    alpha = torch.ones(num_classes, dtype=torch.float64, requires_grad=True)
+    alpha = mean.new_ones(num_classes).requires_grad_()
     beta = torch.zeros_like(alpha, requires_grad=True)
-    slope = torch.zeros(dim, dtype=torch.float64, requires_grad=True)
-    intercept = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    slope = torch.zeros_like(mean, requires_grad=True)
+    intercept = mean.new_zeros(()).requires_grad_()
 
     def terms() -> Iterator[Tensor]:
         for x, at in matrix:

@@ -105,7 +105,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
     balanced = [name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"]
     weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced)
-    total = _sum(logits, weights) - logit_adjustment(class_counts, tau).float()
+    total = _sum(logits, weights)
+    total -= logit_adjustment(class_counts, tau).to(total)
     scores[STACK] = SCORERS["nll"](_predictions(total, labels, processes))
     how = validator.describe_folds()
     return Choice(STACK, "nll", kept, scores, {}, weights, tau, validation=how), scales
@@ -166,7 +167,7 @@ def choose_members(
     """
     processes = processes or Processes()
     spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
-    adjustment = -logit_adjustment(class_counts, 1.0).float()
+    adjustment = -logit_adjustment(class_counts, 1.0).to(next(iter(logits.values())))
     kept = list(logits)
     while True:
         centre = [name for name in kept if name in favoured] or kept
@@ -233,16 +234,17 @@ def best_weights(
     def loss(values: list[float]) -> tuple[float, list[float]]:
         # In float64: the weights are to be the same for any number of processes.
         weights = torch.as_tensor(values, dtype=torch.float64)
-        sums = torch.zeros(1 + len(logits), dtype=torch.float64)
+        own, sums = weights.to(omega.device), omega.new_zeros(1 + len(logits))
         blocks = zip(*(each.split(BLOCK) for each in (labels, omega, *logits.values())), strict=True)
         for y, share, *parts in blocks:
             z = torch.stack(parts).double()
-            total = torch.tensordot(weights, z, dims=1)
+            total = torch.tensordot(own, z, dims=1)
             true = z.gather(2, y.expand(len(z), -1)[..., None]).squeeze(2)
             expected = torch.linalg.vecdot(total.softmax(dim=1).expand_as(z), z)
             sums[0] -= share @ log_likelihoods(total, y)
             sums[1:] += (expected - true) @ share
         processes.all_reduce(sums)
+        sums = sums.cpu()
         away = apart @ weights
         value = sums[0] + pull / 2 * away.square().sum()
         return float(value), (sums[1:] + pull * (apart.T @ away)).tolist()
@@ -273,5 +275,5 @@ def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
 def _predictions(logits: Tensor, labels: Tensor, processes: Processes) -> Predictions:
     own = labels, logits.argmax(dim=1), log_likelihoods(logits, labels)
-    every, predicted, likelihoods = (processes.gather(values) for values in own)
+    every, predicted, likelihoods = (processes.gather(values.cpu()) for values in own)
     return Predictions(every, predicted, likelihoods)

@@ -75,7 +75,7 @@ def check_labels(training: TrainingSet) -> LabelCheck:
         [(2, 1, 0)]
     """
     margins, predicted = _held_out(training)
-    known = training.class_counts[training.labels] > 1
+    known = training.class_counts.to(training.device)[training.labels] > 1
     found = list[SuspiciousLabel]()
     for rows in ((margins > 0) & known).nonzero().flatten().split(LOOKED_UP):
         near = nearest_neighbours(training.matrix, rows, NEIGHBOURS, training.groups)[1]
@@ -90,7 +90,7 @@ def check_labels(training: TrainingSet) -> LabelCheck:
 
 def _held_out(training: TrainingSet) -> tuple[Tensor, Tensor]:
     """Margins and likeliest classes (N,) of all samples; minus infinity where none could be held out."""
-    margins = torch.full((len(training.labels),), -torch.inf)
+    margins = torch.full((len(training.labels),), -torch.inf, device=training.device)
     predicted = training.labels.clone()
     for mask, logits, labels in _predictions(training):
         own = logits.gather(1, labels[:, None])
@@ -107,8 +107,8 @@ def _predictions(training: TrainingSet) -> Iterator[tuple[Tensor | slice, Tensor
         for block, rows in training.matrix.subtract(model.basis.mean).each(lambda x: x @ vectors.to(x)):
             yield rows, model.leave_one_out(block, training.labels[rows]), training.labels[rows]
         return
-    fold_of = stratified_folds(training.labels, FOLDS, seed=0, groups=training.groups)
+    fold_of = stratified_folds(training.all_labels, FOLDS, seed=0, groups=training.all_groups)
     for fold in range(FOLDS):
-        held_out = fold_of == fold
+        held_out = training.own_rows(fold_of == fold)
         head = fit_method(METHODS["eb-lda"], FitInputs(training, ~held_out), {"sphericity": SPHERICITY})
         yield held_out, training.matrix.where(held_out).map(head.logits), training.labels[held_out]

@@ -17,7 +17,7 @@ from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.transforms import EVAL_VIEW, augmented_view
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import CPU, FeatureMatrix, solving_device
 from lort_hub.features.nodes import collect_parts
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.fit import fit_head
@@ -128,10 +128,11 @@ class RetrainingTask:
         notes = data.left_out()
         if backbone.trained_on and train_store.unseen is None:
             notes.append(memorised_note(backbone.trained_on))
-        training = TrainingSet.of(train_store, data.num_classes, processes)
+        device = solving_device(accelerator)
+        training = TrainingSet.of(train_store, data.num_classes, processes, device)
         if not data.source["groups"] and (note := repetition_note(training)):
             notes.append(note)
-        view_matrices = [train_store.open(name, processes)[0] for name in names]
+        view_matrices = [train_store.open(name, processes)[0].to(device) for name in names]
         return cls(data, training, view_matrices, train_store, test_store, notes)
 
     def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
@@ -192,6 +193,7 @@ class RetrainingTask:
         if held_out is not None:
             held_out = self.training.processes.gather(held_out).nonzero().flatten()
         groups = self.training.all_groups
+        on_gpu = {} if self.training.device == CPU else {"device": self.training.device.type}
         content = {
             "lort_hub": __version__,
             "torch": torch.__version__,
@@ -199,6 +201,7 @@ class RetrainingTask:
             "class_names": self.data.class_names,
             "held_out": None if held_out is None else held_out.tolist(),
             **made_by,
+            **on_gpu,
             "groups": None if groups is None else hashlib.sha256(groups.numpy().tobytes()).hexdigest(),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

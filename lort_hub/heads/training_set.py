@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lort_hub.errors import FeatureError
 from lort_hub.features.distributed import Processes
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis
 from lort_hub.heads.solvers.objective import sample_weights
@@ -29,15 +29,18 @@ MIN_SCORED = 2
 class TrainingSet:
     """Features and labels to fit heads on: all samples, or this process's share of them.
 
+    What has a row for each sample, and sums over samples, are where the features are: on a GPU or in memory.
+
     Attributes:
         matrix: Features (N, D).
+        device: Where the features are, and where heads are solved.
         labels: Labels (N,).
         held_out: True for samples (N,) that were held out of the backbone's training; None if the backbone
             was trained on no sample.
         num_unseen: Number of held-out samples over all processes; 0 if the backbone was trained on no sample
             or on all.
         groups: Group numbers (N,) of samples that belong together; None if each is a group of its own.
-        class_counts: Samples of each class (K,), over all processes.
+        class_counts: Samples of each class (K,), over all processes, on the CPU.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
         width: Features before they were reduced.
         directions: Orthonormal directions (width, D) that reduced features are along; None for all.
@@ -65,12 +68,12 @@ class TrainingSet:
     ) -> None:
         """Check features (N, D), labels, held-out samples and groups (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
-        self.labels, self.processes = labels, self.matrix.processes
-        self.directions = directions
+        self.processes, self.device = self.matrix.processes, self.matrix.device
+        self.labels, self.directions = labels.to(self.device), directions
         self.width = self.matrix.dim if directions is None else len(directions)
         if len(self.matrix) != len(labels):
             raise FeatureError(f"Got {len(self.matrix)} feature vectors for {len(labels)} labels.")
-        self.class_counts = torch.bincount(labels, minlength=num_classes)
+        self.class_counts = torch.bincount(labels, minlength=num_classes).cpu()
         self.processes.all_reduce(self.class_counts)
         if len(self.class_counts) != num_classes or not self.class_counts.all():
             raise FeatureError(
@@ -81,12 +84,11 @@ class TrainingSet:
         unseen = torch.zeros(()).long() if held_out is None else held_out.sum()
         self.processes.all_reduce(unseen)
         all_unseen = int(unseen) == int(self.class_counts.sum())
-        self.held_out = None if all_unseen else held_out
+        self.held_out = None if all_unseen or held_out is None else held_out.to(self.device)
         self.num_unseen = 0 if all_unseen else int(unseen)
-        all_groups = None if groups is None else self.processes.gather(groups)
-        are_alone = all_groups is None or len(all_groups.unique()) == len(all_groups)
-        self.groups = None if are_alone else groups
-        self.sums = class_sums(self.matrix, labels, torch.ones(len(labels)), num_classes)
+        self.groups = None if groups is None or self._are_alone(groups) else groups.to(self.device)
+        ones = torch.ones(len(labels), device=self.device)
+        self.sums = class_sums(self.matrix, self.labels, ones, num_classes)
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
         self.covariance = lru_cache(maxsize=None)(self._covariance)
@@ -98,6 +100,7 @@ class TrainingSet:
         features: Features | FeatureStore,
         num_classes: int | None = None,
         processes: Processes | None = None,
+        device: torch.device = CPU,
     ) -> TrainingSet:
         """Build the training set of features in memory or on disk.
 
@@ -105,6 +108,7 @@ class TrainingSet:
             features: Features of the training images; of a store the evaluation view.
             num_classes: Number of classes K; None for the largest label and one.
             processes: Each of which takes its share of a store; None for all of it.
+            device: Where heads are solved: a GPU, or the CPU.
         """
         if isinstance(features, FeatureStore):
             matrix, labels, rows = features.open(processes=processes)
@@ -112,7 +116,12 @@ class TrainingSet:
         else:
             matrix, labels = FeatureMatrix.of(features.x), features.y
             unseen, groups = features.unseen, features.groups
-        return cls(matrix, labels, num_classes or int(labels.max()) + 1, unseen, groups)
+        return cls(matrix.to(device), labels, num_classes or int(labels.max()) + 1, unseen, groups)
+
+    def _are_alone(self, groups: Tensor) -> bool:
+        """Check whether each sample of all processes is a group of its own."""
+        every = self.processes.gather(groups)
+        return len(every.unique()) == len(every)
 
     @property
     def num_classes(self) -> int:
@@ -139,8 +148,9 @@ class TrainingSet:
         if self.width < MIN_WIDTH or self.directions is not None:
             return self
         basis = self.basis(0.0)
-        left_out = basis.values.cumsum(0) <= (1 - KEPT_VARIANCE) * basis.values.sum()
-        vectors = basis.vectors[:, ~left_out]
+        values = basis.values.cpu()  # a GPU's cumulative sums differ from run to run
+        left_out = values.cumsum(0) <= (1 - KEPT_VARIANCE) * values.sum()
+        vectors = basis.vectors[:, (~left_out).to(self.device)]
         beside = basis.mean - vectors @ (vectors.T @ basis.mean)
         if vectors.shape[1] + 1 >= self.width:
             return self
@@ -152,7 +162,8 @@ class TrainingSet:
         )
 
     def project_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Convert a head (K, width), (K,) to one (K, D), (K,) of the reduced features."""
+        """Convert a head (K, width), (K,) to one (K, D), (K,) of the reduced features, where they are."""
+        weight, bias = weight.to(self.device), bias.to(self.device)
         return (weight if self.directions is None else weight @ self.directions.to(weight)), bias
 
     def lift_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +176,7 @@ class TrainingSet:
 
     def weighted_sums(self, gamma: float) -> Tensor:
         """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), over all processes, float64."""
-        classes = torch.arange(self.num_classes)
+        classes = torch.arange(self.num_classes, device=self.device)
         return self.sums * sample_weights(classes, self.class_counts, gamma)[:, None]
 
     def _covariance(self, gamma: float) -> tuple[Tensor, Tensor]:
@@ -186,7 +197,7 @@ class TrainingSet:
         """
         eligible = torch.ones(len(self.all_labels), dtype=torch.bool)
         if self.held_out is not None and self.num_unseen:
-            eligible = self.processes.gather(self.held_out)
+            eligible = self.processes.gather(self.held_out.cpu())
         labels = self.all_labels[eligible]
         counts = torch.bincount(labels, minlength=self.num_classes)
         per_class = _largest_class_size(counts, SCORING_NUMBERS // (self.num_classes + self.matrix.dim))
@@ -203,13 +214,13 @@ class TrainingSet:
 
     @cached_property
     def all_labels(self) -> Tensor:
-        """Labels of all processes, in their order."""
-        return self.processes.gather(self.labels)
+        """Labels of all processes, in their order, on the CPU."""
+        return self.processes.gather(self.labels.cpu())
 
     @cached_property
     def all_groups(self) -> Tensor | None:
-        """Group numbers of all processes, in their order; None if each sample is a group of its own."""
-        return None if self.groups is None else self.processes.gather(self.groups)
+        """Group numbers of all processes, as `all_labels`; None if each sample is a group of its own."""
+        return None if self.groups is None else self.processes.gather(self.groups.cpu())
 
     def own_rows(self, values: Tensor) -> Tensor:
         """Select this process's rows of values that have a row for each sample of all processes."""
@@ -217,7 +228,7 @@ class TrainingSet:
         sizes[self.processes.index] = len(self.labels)
         self.processes.all_reduce(sizes)
         own: Tensor = values.split(sizes.tolist())[self.processes.index]
-        return own
+        return own.to(self.device)
 
 
 def _largest_class_size(counts: Tensor, max_samples: int) -> int:

@@ -5,10 +5,11 @@ import signal
 import sys
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from lort_hub.commands.arguments import RunArguments
-from lort_hub.commands.runtime import make_accelerator, phase, run, use_idle_cores
+from lort_hub.commands.runtime import join_processes, make_accelerator, phase, run, use_idle_cores
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.run_log import RunLog
 from tests.support.recipes import refused
@@ -55,7 +56,10 @@ def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
     for arguments, hint in ((None, False), (RunArguments, True)):
         code, shown = refused(capsys, lambda: os.kill(os.getpid(), signal.SIGINT), arguments)
         assert (code, "--resume" in shown) == (130, hint)
-    for bug in (KeyError("x"), FileNotFoundError(errno.ENOENT, "x")):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB.")
+    code, shown = refused(capsys, lambda: (_ for _ in ()).throw(full), RunArguments)
+    assert (code, shown.splitlines()[0]) == (1, "error: The GPU is out of memory: CUDA out of memory.")
+    for bug in (KeyError("x"), RuntimeError("x"), FileNotFoundError(errno.ENOENT, "x")):
         with pytest.raises(type(bug)):
             run(lambda bug=bug: (_ for _ in ()).throw(bug))
 
@@ -73,6 +77,22 @@ def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_p
             make_accelerator(args)
         AcceleratorState._reset_state(True)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_the_cpu_is_always_there(monkeypatch):
+    AcceleratorState._reset_state(True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as refused:
+        join_processes(device="cuda")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("--device cuda needs a GPU of NVIDIA or AMD, but ")
+    AcceleratorState._reset_state(True)
+    assert {join_processes(device=name).device.type for name in ("cpu", "auto")} == {"cpu"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="but Accelerate is set to the CPU.\nUnset ACCELERATE_USE_CPU"):
+        join_processes(device="cuda")
+    AcceleratorState._reset_state(True)
 
 
 def test_phases_add_up():
@@ -96,8 +116,6 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path):
 
 @pytest.mark.parametrize(("launcher", "processes", "share"), [(True, 1, 1), (True, 2, 2), (False, 1, None)])
 def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launcher, processes, share):
-    import torch
-
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))

@@ -3,6 +3,7 @@ import functools
 import os
 import signal
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ from lort_hub.data.transforms import EVAL_VIEW
 from lort_hub.errors import ProcessLostError
 from lort_hub.features.distributed import Processes
 from lort_hub.features.extract import extract_features
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.features.store import FeatureStore
-from lort_hub.heads.base import FitInputs
+from lort_hub.heads.base import FitInputs, move_head
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
@@ -29,6 +30,7 @@ from lort_hub.heads.training_set import TrainingSet
 from tests.support.distributed import together
 from tests.support.features import equal
 from tests.support.images import NOISE_PNGS, split_of
+from tests.support.pretend_gpu import pretend_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -88,17 +90,22 @@ def problem(folder, kind):
         store.save_part(EVAL_VIEW, part, x[rows], labels[rows], rows, skipped=[])
 
 
-def training_set(folder, kind):
+def training_set(folder, kind, device):
     matrix, labels, rows = FeatureStore(next((folder / kind).iterdir())).open(processes=everyone())
     # Three parts hold all that is held out: the last of three processes has none.
     held_out = (rows < 3 * PARTS_OF[kind]) & (rows % 2 == 0) if kind == "held out" else None
     groups = rows % 40 if kind == "groups" else None  # each has samples in several processes
-    return TrainingSet(matrix, labels, len(COUNTS), held_out, groups)
+    return TrainingSet(matrix.to(device), labels, len(COUNTS), held_out, groups)
 
 
-def all_heads(folder, kind):
+def all_heads(folder, kind, on_gpus=False):
     """Head and selection by method, chosen and given."""
-    training, fits = training_set(folder, kind), {}
+    with pretend_gpu() if on_gpus else nullcontext(CPU) as device:
+        return _all_heads(training_set(folder, kind, device), kind)
+
+
+def _all_heads(training, kind):
+    fits = {}
     baseline = fit_head(training, "ce", weight_decay=0.01)
     for name in CHOSEN[kind]:
         fits[f"{name} chosen"] = fit_head(training, name, baseline=baseline)
@@ -109,7 +116,7 @@ def all_heads(folder, kind):
         told["stack"] = vars(fit_stack(training, baseline=baseline).head), None
     for name in sorted(FITTED.get(kind, ())):
         inputs = FitInputs(training, base=baseline.as_solved)
-        told[name] = vars(fit_method(METHODS[name], inputs, GIVEN[name])), None
+        told[name] = vars(move_head(fit_method(METHODS[name], inputs, GIVEN[name]), CPU)), None
     return told, len(training.labels), int(training.held_out.sum()) if kind == "held out" else None
 
 
@@ -121,13 +128,14 @@ def said(tmp_path_factory):
         patch.setattr(lort_hub.features.store, "PART_SIZE", None)  # it is set, and put back
         # It has no minimum where the gate becomes a step, and then any rounding grows with each iteration.
         patch.setattr(lort_hub.heads.rescaling, "DISALIGN_ITERATIONS", 10)
+        patch.setattr("lort_hub.features.matrix.free_memory", lambda _: 2**30)
         for kind in PARTS_OF:
             problem(folder, kind)
 
         @functools.cache
-        def said(kind, count):
+        def said(kind, count, on_gpus=False):
             patch.setattr(lort_hub.features.store, "IN_MEMORY", 0 if kind in ON_DISK else 2**30)
-            ended = together(count, lambda _: all_heads(folder, kind))
+            ended = together(count, lambda _: all_heads(folder, kind, on_gpus))
             assert [code for code, _ in ended] == [0] * count
             return [of for _, of in ended]
 
@@ -199,6 +207,15 @@ def test_processes_find_the_head_of_one_where_the_gradient_hardly_determines_it(
             assert settings == chosen
             assert (weight - expected).abs().max() <= 1e-5 * expected.abs().max()
             assert (bias - expected_bias).abs().max() <= 1e-5 * expected_bias.abs().max()
+
+
+@pytest.mark.parametrize(("kind", "count"), [pytest.param("empty", 3, marks=pytest.mark.slow), ("groups", 2)])
+def test_processes_find_the_same_head_on_gpus(said, kind, count):
+    on_cpus = said(kind, count)[0][0]
+    for name, (head, selection) in said(kind, count, on_gpus=True)[-1][0].items():
+        assert selection == on_cpus[name][1], name
+        for key, tensor in tensors(on_cpus[name][0]).items():
+            assert torch.equal(head[key], tensor), (name, key)
 
 
 TYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)

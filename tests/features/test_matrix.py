@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import lort_hub.features.store
 from lort_hub.data.transforms import EVAL_VIEW
-from lort_hub.features.matrix import BLOCK, FeatureMatrix
+from lort_hub.features.matrix import BLOCK, FeatureMatrix, Part
 from lort_hub.features.store import FeatureStore
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.training_set import TrainingSet
@@ -140,3 +140,23 @@ def test_features_on_disk_need_the_memory_of_a_block(tmp_path):
     small, large, kept = (int(done.stdout) / 2**10 for done in run_forks(*jobs))
     assert large - small < 32  # 18 seen: labels and weights of each sample, and what the allocator keeps
     assert kept - small > 70
+
+
+def test_features_stay_on_a_gpu_where_they_fit_and_are_read_to_it_block_by_block_where_not(gpu, monkeypatch):
+    torch.backends.cuda.matmul.allow_tf32 = True
+    x, reads = torch.randn(2 * BLOCK + 5, 3).half(), []
+    parts = [Part(len(rows), lambda rows=rows: reads.append(1) or rows) for rows in x.split(BLOCK)]
+    bare, mask, number = FeatureMatrix(parts, 3), torch.arange(len(x)) % 2 == 0, x.nelement()
+    for free, reads_of_two_passes in (
+        (4 * number, 4),
+        (4 * number - 2, 7),
+    ):  # two bytes each, half of it used
+        monkeypatch.setattr("lort_hub.features.matrix.free_memory", lambda _, free=free: free)
+        reads.clear()
+        matrix = bare.to(gpu)
+        assert {(block.device, block.dtype) for block, _ in matrix} == {(gpu, torch.float32)}
+        assert torch.equal(matrix.whole().cpu(), x.float())
+        assert len(reads) == reads_of_two_passes
+        assert torch.equal(matrix.where(mask.to(gpu)).whole().cpu(), x[mask].float())
+        assert matrix.where(~mask.to(gpu)).where(torch.zeros(BLOCK + 2).bool().to(gpu)).whole().device == gpu
+    assert not torch.backends.cuda.matmul.allow_tf32

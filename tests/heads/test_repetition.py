@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.repetition import repetition_note, repetition_share
 from lort_hub.heads.training_set import TrainingSet
 
@@ -15,8 +16,8 @@ def things(frames, number=300, dim=24, change=0.1):
     return once + change * scales * torch.randn(number, dim)
 
 
-def training(x, groups=None):
-    return TrainingSet(x, torch.arange(len(x)) % 3, 3, groups=groups)
+def training(x, groups=None, device=CPU):
+    return TrainingSet(FeatureMatrix.of(x).to(device), torch.arange(len(x)) % 3, 3, groups=groups)
 
 
 def test_frames_are_noticed_and_distinct_images_are_not():
@@ -26,18 +27,18 @@ def test_frames_are_noticed_and_distinct_images_are_not():
     assert repetition_share(training(things(frames=1))) < 0.02
 
 
-def test_images_of_one_group_are_no_repetition():
+def test_images_of_one_group_are_no_repetition(device):
     groups = torch.arange(300) // 5
-    assert repetition_share(training(things(frames=5), groups)) < 0.02
+    assert repetition_share(training(things(frames=5), groups, device)) < 0.02
 
 
-def test_the_share_is_that_of_the_whole_matrix():
+def test_the_share_is_that_of_the_whole_matrix(device):
     x = torch.cat([things(frames=3, number=90), things(frames=1, number=210)])
     directions = normalize(x - x.mean(dim=0))
     distances = torch.cdist(directions, directions).fill_diagonal_(torch.inf).sort(dim=1).values.log()
     spacing = (distances[:, 83] - distances[:, 20]).mean()
     expected = ((distances[:, 20] - distances[:, 0]) > 6 * spacing).float().mean().item()
-    assert repetition_share(training(x)) == pytest.approx(expected, abs=1e-6)
+    assert repetition_share(training(x, device=device)) == pytest.approx(expected, abs=1e-6)
     assert 0.2 < expected < 0.4
 
 

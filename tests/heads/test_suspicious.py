@@ -2,6 +2,7 @@
 
 import torch
 
+from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.neighbours import nearest_neighbours
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.suspicious import SPHERICITY, check_labels
@@ -13,18 +14,21 @@ def clusters(spread=1.0, classes=5, each=30):
     return 4 * torch.randn(classes, 12)[labels] + spread * torch.randn(len(labels), 12), labels
 
 
-def test_wrong_labels_come_first():
+def test_wrong_labels_come_first(device):
     x, labels = clusters()
     wrong = labels.clone()
     planted = [3, 40, 77, 120]
     wrong[planted] = (labels[planted] + 1) % 5
-    check = check_labels(TrainingSet(x, wrong, 5))
+    matrix = FeatureMatrix.of(x).to(device)
+    check = check_labels(TrainingSet(matrix, wrong, 5))
     assert sorted(one.row for one in check.suspicious[:4]) == planted
     assert all(
         one.predicted == labels[one.row] and one.label == wrong[one.row] for one in check.suspicious[:4]
     )
     assert check.agreement == (150 - 4) / 150
-    assert check_labels(TrainingSet(x, labels, 5)).suspicious == ()
+    assert check_labels(TrainingSet(matrix, labels, 5)).suspicious == ()
+    in_pairs = check_labels(TrainingSet(matrix, wrong, 5, groups=torch.arange(150) // 2))
+    assert sorted(one.row for one in in_pairs.suspicious[:4]) == planted
 
 
 def test_the_list_is_that_of_leave_one_out_and_brute_force_neighbours():

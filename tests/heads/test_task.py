@@ -124,3 +124,22 @@ def test_a_head_is_kept_in_place_of_an_older_one_and_not_at_all_where_there_is_n
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert task.load_head({"method": "head"}).weight.equal(newer.weight)
+
+
+def test_heads_of_a_gpu_are_kept_beside_those_of_the_cpu(gpu, monkeypatch, backbone, task):
+    def extract():
+        return RetrainingTask.extract(
+            backbone, task.data, Accelerator(cpu=True), folder=task.train_store.folder.parent, views=1
+        )
+
+    how = {"views": extract().views, "weight_decay": 0.1, "calibrate": False}
+    on_cpu = task.cached({}, lambda: fit_head(task.training, "lort", **how))
+    monkeypatch.setattr("lort_hub.heads.task.solving_device", lambda _: gpu)
+    on_gpu, how = extract(), {**how, "views": extract().views}
+    assert on_gpu.notes == task.notes
+    assert on_gpu.training.device == gpu
+    kept = [on_gpu.cached({}, lambda: fit_head(on_gpu.training, "lort", **how)) for _ in range(2)]
+    assert len(results(task)) == 2
+    for fit in kept:
+        assert torch.allclose(fit.weight, on_cpu.weight, rtol=0, atol=1e-5 * float(on_cpu.weight.abs().max()))
+        assert fit.logits(task.test.x).device.type == "cpu"

@@ -43,7 +43,7 @@ def descend(
     def value_and_gradient() -> float:
         for p in parameters:
             p.grad = torch.zeros_like(p)
-        total = torch.zeros((), dtype=torch.float64)
+        total = parameters[0].new_zeros(())
         for term in terms():
             term.backward()
             total += term.detach()

@@ -70,7 +70,7 @@ def covariance(matrix: FeatureMatrix, omega: Tensor, mean: Tensor) -> Tensor:
                 [0., 0.]], dtype=torch.float64)
     """
     roots = omega.sqrt().float()
-    gram = torch.zeros(matrix.dim, matrix.dim, dtype=torch.float64)
+    gram = torch.zeros(matrix.dim, matrix.dim, dtype=torch.float64, device=matrix.device)
     for x, at in matrix.subtract(mean):
         scaled = x * roots[at, None]
         for first in range(0, matrix.dim, PANEL):
@@ -114,13 +114,21 @@ def class_sums(matrix: FeatureMatrix, labels: Tensor, omega: Tensor, num_classes
         tensor([[0.2500, 0.7500, 1.0000],
                 [0.0000, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    sums, omega = torch.zeros(num_classes, matrix.dim, dtype=torch.float64), omega.double()
+    omega = omega.double()
+    sums = omega.new_zeros(num_classes, matrix.dim)
     for x, at in matrix:
-        sums.index_add_(0, labels[at], x * omega[at, None])
-    ones = torch.zeros(num_classes, 1, dtype=torch.float64).index_add_(0, labels, omega[:, None])
+        _add_rows(sums, labels[at], x * omega[at, None])
+    ones = _add_rows(omega.new_zeros(num_classes, 1), labels, omega[:, None])
     sums = torch.cat([sums, ones], dim=1)
     matrix.processes.all_reduce(sums)
     return sums
+
+
+def _add_rows(sums: Tensor, at: Tensor, rows: Tensor) -> Tensor:
+    """Add rows (n, D) to the rows `at` (n,) of sums in place, on GPUs in the same order at each run too."""
+    if sums.device.type == "cpu":
+        return sums.index_add_(0, at, rows)
+    return sums.index_put_((at,), rows, accumulate=True)  # sorts first; index_add_ adds in any order there
 
 
 def ridge_head(basis: Eigenbasis, sums: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -179,12 +187,12 @@ def leave_one_out(
     """
     weight, bias = (tensor.to(x) for tensor in ridge_head(basis, sums, ridge))
     inverse = (1 / (basis.values + ridge)).to(x)
-    logits = torch.empty(len(labels), len(bias), dtype=x.dtype)
+    logits = x.new_empty(len(labels), len(bias))
     blocks = zip(*(tensor.split(BLOCK) for tensor in (x, labels, omega, logits)), strict=True)
     for block, y, w, z in blocks:  # z is a view of the logits, written in place
         leverage = (w * (1 + (block.square() @ inverse).double())).clamp_max(1 - 1e-9)
         torch.addmm(bias, block, weight.T, out=z)
-        z[torch.arange(len(y)), y] -= leverage.to(z)
+        z[torch.arange(len(y), device=y.device), y] -= leverage.to(z)
         z /= (1 - leverage).to(z)[:, None]
     return logits
 

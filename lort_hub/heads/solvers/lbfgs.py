@@ -127,11 +127,11 @@ def minimise(
     num_classes, dim = len(problem.class_counts), problem.matrix.dim
     processes, loss_gradient = problem.matrix.processes, _LossGradient(problem)
     # Column D of `head` is the bias; its feature is the constant 1 and has no decay.
-    penalty = torch.full((num_classes, dim + 1), objective.weight_decay, dtype=torch.float64)
+    penalty = basis.values.new_full((num_classes, dim + 1), objective.weight_decay)
     penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
     penalty[:, dim] = 0.0
     shares = penalty.clamp_min(1e-300) / penalty.clamp_min(1e-300).sum(dim=0)
-    spectrum = torch.cat([basis.values, torch.ones(1, dtype=torch.float64)])
+    spectrum = torch.cat([basis.values, basis.values.new_ones(1)])
     floor = 1e-10 * spectrum.max() / num_classes
 
     def gradient(head: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ def minimise(
     unit = unit.rsqrt()
     gradient_at_zero = max((loss_gradient.at_zero * unit).norm().item(), 1e-300)
     if init is None:
-        head = torch.zeros(num_classes, dim + 1, dtype=torch.float64)
+        head = torch.zeros_like(penalty)
         head[:, dim] = loss_gradient.bias_alone
     else:
         weight, bias = basis.rotate_head(*init)
@@ -202,12 +202,13 @@ class _LossGradient:
         self.matrix = problem.matrix.subtract(problem.basis.mean).load(LOADED_NUMBERS)
         self.omega = problem.omega.float()
         self.vectors = problem.basis.vectors.float()
-        prior = logit_adjustment(class_counts, problem.objective.tau)
+        prior = logit_adjustment(class_counts, problem.objective.tau).to(problem.basis.values)
         self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
         # Of float32 numbers in float64 and so exact, in whatever order: the same for any number of processes.
-        sums = class_sums(self.matrix, problem.labels, torch.ones(len(problem.labels)), num_classes)
-        sums *= sample_weights(torch.arange(num_classes), class_counts, problem.objective.gamma)[:, None]
-        unsmoothed = (1 - smoothing(problem.objective, class_counts))[:, None] * sums
+        sums = class_sums(self.matrix, problem.labels, torch.ones_like(problem.omega), num_classes)
+        weights = sample_weights(torch.arange(num_classes), class_counts, problem.objective.gamma)
+        sums *= weights.to(sums)[:, None]
+        unsmoothed = (1 - smoothing(problem.objective, class_counts).to(sums))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
         self.uniform = sums[:, -1].sum() * (1 - 1 / num_classes) / num_classes
         self.mean_share = sums[:, -1].sum() / num_classes
@@ -227,7 +228,7 @@ class _LossGradient:
     def __call__(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the gradient and the curvature, the weighted mean of p_k (1 - p_k) (K,), float64."""
         weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1] + self.prior
-        sums, squares = torch.zeros_like(self.target), torch.zeros(len(bias), dtype=torch.float64)
+        sums, squares = torch.zeros_like(self.target), torch.zeros_like(bias)
         for x, at in self.matrix:
             deviation = _deviation(torch.addmm(bias.to(x), x, weight.to(x).T))
             weighted = deviation * self.omega[at, None]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem, Solution, minimise
 
 MAX_ROUNDS, EXPONENT = 60, 1.5
@@ -42,7 +40,8 @@ def minimise_max_norm(problem: HeadProblem, *, share: float, tolerance: float = 
     slack = max(1e-3, 3 * tolerance)
     radius, iterations = share * head.weight.norm(dim=1).max(), head.iterations
     num_classes = len(problem.class_counts)
-    decay = torch.full((num_classes,), float(problem.basis.values.mean()) / num_classes, dtype=torch.float64)
+    values = problem.basis.values
+    decay = values.new_full((num_classes,), float(values.mean()) / num_classes)
     for _ in range(MAX_ROUNDS):
         init = (head.weight, head.bias)
         head = minimise(problem, init=init, class_decay=decay, tolerance=tolerance)

@@ -122,7 +122,7 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
     """Compute sample weights omega (N,), float64, that sum to 1 over all samples of `class_counts`.
 
     Args:
-        labels: Labels (N,) of all these samples, or of some.
+        labels: Labels (N,) of all these samples, or of some, where the weights are to be.
         class_counts: Samples n_k of each class (K,).
         gamma: Class-balance exponent.
 
@@ -133,7 +133,7 @@ def sample_weights(labels: Tensor, class_counts: Tensor, gamma: float) -> Tensor
     """
     counts = class_counts.double()
     weights = counts.clamp_min(1).pow(-gamma)
-    return (weights / (weights @ counts))[labels]
+    return (weights / (weights @ counts)).to(labels.device)[labels]
 
 
 def logit_adjustment(class_counts: Tensor, tau: float) -> Tensor:

@@ -57,12 +57,12 @@ def sgd(
     ]
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    prior = logit_adjustment(class_counts, objective.tau).float()
+    prior = logit_adjustment(class_counts, objective.tau).to(weight)
     scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()
     order = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         x = views[epoch % len(views)]
-        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
+        for batch in torch.randperm(len(labels), generator=order).to(labels.device).split(batch_size):
             logits = F.linear(x[batch], weight, bias) + prior
             losses = F.cross_entropy(logits, labels[batch], label_smoothing=objective.delta, reduction="none")
             optimizer.zero_grad()

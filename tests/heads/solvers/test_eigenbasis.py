@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from lort_hub.errors import FeatureError
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out, ridge_head
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective
@@ -13,20 +14,20 @@ from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
 
 
-def setting(seed=0, gamma=0.5, n=40):
+def setting(seed=0, gamma=0.5, n=40, device=CPU):
     """Features in double precision, the training set of them, its basis, and its sums in that."""
     _, _, x, labels, counts = random_head_and_features(seed, n=n)
-    training = TrainingSet(x.float(), labels, len(counts))
+    training = TrainingSet(FeatureMatrix.of(x.float()).to(device), labels, len(counts))
     basis = training.basis(gamma)
     return x.float().double(), training, basis, basis.rotate_sums(training.weighted_sums(gamma))
 
 
-def test_covariance_is_diagonal_in_the_basis():
-    _, training, basis, _ = setting()
+def test_covariance_is_diagonal_in_the_basis(device):
+    _, training, basis, _ = setting(device=device)
     x, omega = basis.rotate(training.matrix).double(), training.weights(0.5)
     covariance = (x * omega[:, None]).T @ x
-    torch.testing.assert_close(covariance, torch.diag(basis.values), atol=1e-6, rtol=0)
-    torch.testing.assert_close(omega @ x, torch.zeros(5, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(covariance.cpu(), torch.diag(basis.values).cpu(), atol=1e-6, rtol=0)
+    torch.testing.assert_close((omega @ x).cpu(), torch.zeros(5, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_heads_go_to_the_basis_and_back():
@@ -42,12 +43,13 @@ def test_heads_go_to_the_basis_and_back():
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 @pytest.mark.parametrize("ridge", [1e-4, 1.0])
-def test_ridge_head_equals_scikit_learn(gamma, ridge):
-    x, training, basis, sums = setting(gamma=gamma)
-    theirs = Ridge(alpha=ridge).fit(x, np.eye(4)[training.labels], sample_weight=training.weights(gamma))
+def test_ridge_head_equals_scikit_learn(device, gamma, ridge):
+    x, training, basis, sums = setting(gamma=gamma, device=device)
+    omega = training.weights(gamma).cpu()
+    theirs = Ridge(alpha=ridge).fit(x, np.eye(4)[training.all_labels], sample_weight=omega)
     weight, bias = basis.unrotate(*ridge_head(basis, sums, ridge))
-    np.testing.assert_allclose(weight.numpy(), theirs.coef_, atol=1e-5)
-    np.testing.assert_allclose(bias.numpy(), theirs.intercept_, atol=1e-5)
+    np.testing.assert_allclose(weight.cpu().numpy(), theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(bias.cpu().numpy(), theirs.intercept_, atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -79,21 +81,21 @@ def test_leave_group_out_equals_refitting_without_each_group(seed, gamma, ridge,
         np.testing.assert_allclose(got[~kept].numpy(), model.predict(x[~kept]), atol=1e-3, rtol=1e-4)
 
 
-def test_groups_of_one_are_left_out_as_samples_are():
-    _, training, basis, sums = setting()
+def test_groups_of_one_are_left_out_as_samples_are(device):
+    _, training, basis, sums = setting(device=device)
     told = basis, basis.rotate(training.matrix), training.labels, training.weights(0.5)
-    single = leave_group_out(*told, torch.arange(40).flip(0), sums, 0.1)
+    single = leave_group_out(*told, torch.arange(40).flip(0).to(device), sums, 0.1)
     assert single.equal(leave_one_out(*told, sums, 0.1))
 
 
-def test_a_group_that_is_all_there_is_leaves_nothing_to_fit_but_no_error():
-    _, training, basis, sums = setting()
+def test_a_group_that_is_all_there_is_leaves_nothing_to_fit_but_no_error(device):
+    _, training, basis, sums = setting(device=device)
     told = basis, basis.rotate(training.matrix), training.labels, training.weights(0.5)
-    assert leave_group_out(*told, torch.zeros(40, dtype=torch.int64), sums, 0.1).isfinite().all()
+    assert leave_group_out(*told, torch.zeros_like(training.labels), sums, 0.1).isfinite().all()
 
 
-def test_the_objective_s_optimum_tends_to_ridge_as_delta_tends_to_one():
-    _, training, basis, sums = setting(gamma=1.0)
+def test_the_objective_s_optimum_tends_to_ridge_as_delta_tends_to_one(device):
+    _, training, basis, sums = setting(gamma=1.0, device=device)
     decay, classes = 0.05, 4
     weight, _ = basis.unrotate(*ridge_head(basis, sums, classes * decay))
     expected = weight - weight.mean(dim=0)

@@ -7,17 +7,19 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from lort_hub.errors import ConfigError, FeatureError
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
 
 
-def solve(objective, x, labels, counts, **options):
-    training = TrainingSet(x.float(), labels, len(counts))
+def solve(objective, x, labels, counts, device=CPU, **options):
+    training = TrainingSet(FeatureMatrix.of(x.float()).to(device), labels, len(counts))
     basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
-    head = minimise(HeadProblem(training.matrix, labels, omega, basis, counts, objective), **options)
-    return (head.weight, head.bias), head
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, counts, objective)
+    head = minimise(problem, **options)
+    return (head.weight.cpu(), head.bias.cpu()), head
 
 
 def value(objective, weight, bias, x, labels, counts):
@@ -59,27 +61,29 @@ def test_reaches_the_minimum_that_scipy_finds_in_float64(objective, seed):
     )
 
 
-def test_cross_entropy_equals_scikit_learn():
+def test_cross_entropy_equals_scikit_learn(device):
     _, _, x, labels, counts = random_head_and_features(n=200)
     decay = 0.01
     theirs = LogisticRegression(C=1 / (decay * len(x)), tol=1e-10, max_iter=10_000).fit(x, labels)
-    (w, b), _ = solve(Objective(weight_decay=decay), x, labels, counts)
+    (w, b), _ = solve(Objective(weight_decay=decay), x, labels, counts, device)
     np.testing.assert_allclose(w.numpy(), theirs.coef_, atol=1e-4)
     np.testing.assert_allclose(
         (b - b.mean()).numpy(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-4
     )
 
 
-def test_lort_needs_few_iterations():
+def test_lort_needs_few_iterations(device):
     _, _, x, labels, counts = random_head_and_features(n=2000, dim=64, classes=20)
-    _, head = solve(Objective(delta=0.98, gamma=1.0, weight_decay=1e-4), x, labels, counts, tolerance=1e-6)
+    objective = Objective(delta=0.98, gamma=1.0, weight_decay=1e-4)
+    _, head = solve(objective, x, labels, counts, device, tolerance=1e-6)
     assert head.relative_gradient <= 1e-6
     assert head.iterations <= 8
 
 
-def test_same_input_gives_the_same_bits():
+def test_same_input_gives_the_same_bits(device):
     _, _, x, labels, counts = random_head_and_features(n=500)
-    first, second = (solve(Objective(delta=0.5, weight_decay=1e-3), x, labels, counts)[0] for _ in range(2))
+    objective = Objective(delta=0.5, weight_decay=1e-3)
+    first, second = (solve(objective, x, labels, counts, device)[0] for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
 
@@ -100,13 +104,13 @@ def test_scaling_the_features_scales_the_head_inversely():
     torch.testing.assert_close(b2, b, atol=1e-5, rtol=0)
 
 
-def test_collinear_and_constant_features_are_solved():
+def test_collinear_and_constant_features_are_solved(device):
     _, _, x, labels, counts = random_head_and_features(n=300)
     degenerate = torch.cat([x, x, torch.ones(300, 3, dtype=x.dtype)], dim=1)
     objective = Objective(delta=0.98)
-    (w, b), head = solve(objective, degenerate, labels, counts)
+    (w, b), head = solve(objective, degenerate, labels, counts, device)
     assert head.relative_gradient <= 1e-5
-    (plain, intercept), _ = solve(objective, x, labels, counts)
+    (plain, intercept), _ = solve(objective, x, labels, counts, device)
     assert value(objective, w, b, degenerate, labels, counts) == pytest.approx(
         value(objective, plain, intercept, x, labels, counts), abs=1e-8
     )
@@ -118,10 +122,10 @@ def test_cross_entropy_without_decay_has_no_minimum():
         solve(Objective(), x, labels, counts)
 
 
-def test_features_without_a_finite_gradient_are_refused():
+def test_features_without_a_finite_gradient_are_refused(device):
     _, _, x, labels, counts = random_head_and_features(n=50)
     with pytest.raises(FeatureError, match="NaN or infinite"):
-        solve(Objective(delta=0.9), 1e30 * x, labels, counts)
+        solve(Objective(delta=0.9), 1e30 * x, labels, counts, device)
 
 
 def test_a_coarse_solve_of_a_small_decay_does_not_stay_at_the_head_of_a_larger_one():

@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.maxnorm import minimise_max_norm
 from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
 
@@ -13,26 +14,27 @@ from tests.support.features import clusters
     "objective", [Objective(gamma=1.0, weight_decay=1e-3), Objective(delta=0.9, weight_decay=1e-4)]
 )
 @pytest.mark.parametrize("share", [0.4, 0.8])
-def test_it_is_the_constrained_optimum(objective, share):
-    training, _ = clusters(counts=(40, 12, 5), dim=4)
+def test_it_is_the_constrained_optimum(device, objective, share):
+    bare, _ = clusters(counts=(40, 12, 5), dim=4)
+    training = TrainingSet(bare.matrix.to(device), bare.labels, 3)
     basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
     problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
     radius = share * minimise(problem).weight.norm(dim=1).max().item()
     head = minimise_max_norm(problem, share=share)
     assert head.weight.norm(dim=1).max() <= radius * (1 + 1e-9)
 
-    x = training.x.double()
+    x = bare.x.double()
 
     def value(flat):
         parameters = torch.tensor(flat, requires_grad=True)
         weight, bias = parameters[:12].view(3, 4), parameters[12:]
-        loss = objective_value(objective, weight, bias, x, training.labels, training.class_counts)
+        loss = objective_value(objective, weight, bias, x, bare.labels, bare.class_counts)
         loss.backward()
         return loss.item(), parameters.grad.numpy()
 
     norms = {"type": "ineq", "fun": lambda flat: radius**2 - np.square(flat[:12].reshape(3, 4)).sum(axis=1)}
     options = {"maxiter": 1000, "ftol": 1e-14}
     best = minimize(value, np.zeros(15), jac=True, method="SLSQP", constraints=[norms], options=options)
-    ours, _ = value(torch.cat([head.weight.flatten(), head.bias]).numpy())
+    ours, _ = value(torch.cat([head.weight.flatten(), head.bias]).cpu().numpy())
     zero, _ = value(np.zeros(15))
     assert (ours - best.fun) / (zero - best.fun) < 1e-3

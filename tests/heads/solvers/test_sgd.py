@@ -5,15 +5,16 @@ from lort_hub.heads.solvers.sgd import sgd
 from tests.support.features import random_head_and_features
 
 
-def test_one_sgd_step_by_hand():
+def test_one_sgd_step_by_hand(device):
     # One epoch of one batch: the step is lr times the gradient of the mean loss.
     weight, bias, x, labels, counts = random_head_and_features(n=20)
     weight, bias = weight.requires_grad_(), bias.requires_grad_()
     objective = Objective(delta=0.98)
     objective_value(objective, weight, bias, x, labels, counts).backward()
-    head = sgd([x.float()], labels, counts, objective, init=(weight, bias), epochs=1, lr=0.1)
-    torch.testing.assert_close(head.weight, weight.detach() - 0.1 * weight.grad, atol=1e-6, rtol=0)
-    torch.testing.assert_close(head.bias, bias.detach() - 0.1 * bias.grad, atol=1e-6, rtol=0)
+    start, there = (weight.detach().to(device), bias.detach().to(device)), labels.to(device)
+    head = sgd([x.float().to(device)], there, counts, objective, init=start, epochs=1, lr=0.1)
+    for own, part in ((head.weight, weight), (head.bias, bias)):
+        torch.testing.assert_close(own.cpu(), part.detach() - 0.1 * part.grad, atol=1e-6, rtol=0)
 
 
 def test_sgd_uses_its_views_in_turn():
