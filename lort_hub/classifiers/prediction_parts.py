@@ -144,7 +144,7 @@ class PredictionParts:
         self._write(part, data.getvalue())
 
     def collect(self, processes: Processes) -> None:
-        """Send the parts that only other nodes keep to the first process, and delete them there.
+        """Collect on the first process the parts that only other nodes keep, and delete them there.
 
         Every process calls this.
         """

@@ -77,13 +77,13 @@ class Launch:
             ConfigError: This machine has too few GPUs.
             LortHubError: A process was killed, or a machine did not come.
         """
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is imported
         from accelerate.commands.launch import launch_command, launch_command_parser
         from torch.distributed import DistError
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
         self._check_gpus(words)
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         logging.disable(logging.ERROR)  # of the launcher; the recipes print what there is to say
         try:
             launch_command(launch_command_parser().parse_args([*self._launcher(), str(recipe), *words]))

@@ -44,7 +44,7 @@ def collect_files(
     write: Callable[[int, bytes], object],
     processes: Processes,
 ) -> None:
-    """Send numbered files that the first process lacks from whoever has them; every process calls this.
+    """Copy numbered files that the first process lacks from whoever has them; every process calls this.
 
     Args:
         lacking: Their numbers, of which those of the first process count.

@@ -15,8 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.errors import CheckpointError
-from lort_hub.features.distributed import Processes, fail_together
-from lort_hub.features.nodes import lend_folder
 from lort_hub.files import sha256, sync
 from lort_hub.records import changed_arguments
 from lort_hub.run_log import RunLog
@@ -94,6 +92,8 @@ def _save(
     history: list[dict[str, Any]],
     log: RunLog | None,
 ) -> None:
+    from lort_hub.features.distributed import Processes, fail_together
+
     processes = Processes.of(accelerator)
     with fail_together(processes), TemporaryDirectory() as own:
         if accelerator.is_main_process:
@@ -206,6 +206,9 @@ def load_epoch(accelerator: Accelerator, folder: Path, epoch: int) -> None:
         >>> from accelerate import Accelerator
         >>> load_epoch(Accelerator(cpu=True), Path("out/stage1-training"), 7)  # doctest: +SKIP
     """
+    from lort_hub.features.distributed import Processes, fail_together
+    from lort_hub.features.nodes import lend_folder
+
     checkpoint, processes = folder / f"epoch_{epoch:04d}", Processes.of(accelerator)
     with fail_together(processes):
         if processes.index == 0 and _read_valid_manifest(checkpoint) is None:
@@ -241,6 +244,9 @@ def resume_from(
         >>> resume_from(Accelerator(cpu=True), Path("nowhere"), arguments={})
         (None, [])
     """
+    from lort_hub.features.distributed import Processes, fail_together
+    from lort_hub.features.nodes import lend_folder
+
     processes = Processes.of(accelerator)
     with fail_together(processes):
         if not resume and processes.index == 0:

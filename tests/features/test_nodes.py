@@ -72,17 +72,7 @@ def test_they_compare_and_evaluate_as_one(photos, model, nodes, tmp_path):
     assert ["Wrote table" in done.stdout for done in compared] == [True, False]
     finished = succeeded(run_on_nodes(nodes, *flags, "--seeds", "2", "--resume"))
     assert "table is finished; nothing to do." in finished[0].stdout
-    tested = (
-        "evaluate.py",
-        "--models",
-        model,
-        "--dataset",
-        "digits",
-        "--bootstrap",
-        "0",
-        "--output-dir",
-        "e",
-    )
+    tested = ("evaluate.py", "--models", model, "--dataset", "digits", "--output-dir", "e")
     one = run(*tested, cwd=tmp_path, cache=tmp_path / "cache")
     assert one.returncode == 0, one.stderr
     succeeded(run_on_nodes(nodes, *tested, before=(PARTS.format(75),) * 2))
