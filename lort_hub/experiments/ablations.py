@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.base import FitInputs, Head, LinearHead
+from lort_hub.features.matrix import CPU, FeatureMatrix
+from lort_hub.heads.base import FitInputs, Head, LinearHead, move_head
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.fitters import fit_method, sgd_from_base
@@ -52,7 +52,7 @@ class Bench:
         """Fit LORT by the SGD of the paper, from the baseline head or from zero."""
         base = None if zero else self.baseline.base
         sample = FitInputs(self.training, base=base, views=tuple(self.views[:views]), seed=self.seed)
-        return sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings})
+        return move_head(sgd_from_base(sample, {**DEFAULTS, "delta": self.delta, **settings}), CPU)
 
     def lort(self, delta: float) -> Fit:
         """Fit LORT to its optimum with balanced classes and a chosen weight decay."""
@@ -140,10 +140,8 @@ def path_study(bench: Bench) -> Series:
         ("logit-adjust", "tau"),
     ):
         for strength in STRENGTHS[::2]:
-            yield (
-                {"by": method, "strength": strength},
-                fit_method(METHODS[method], sample, {setting: strength}),
-            )
+            head = fit_method(METHODS[method], sample, {setting: strength})
+            yield {"by": method, "strength": strength}, move_head(head, CPU)
 
 
 STUDIES: dict[str, Callable[[Bench], Series]] = {

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.solvers.objective import Objective, logit_gap
 from lort_hub.heads.solvers.sgd import sgd
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 from tests.support.rows import row_of
 
@@ -55,6 +57,16 @@ def published(bench, views=None, zero=False, lr=5e-4, **objective):
         seed=3,
     )
     return head.weight.float()
+
+
+@pytest.mark.parametrize("study", ["lr", "path"])
+def test_heads_from_a_gpu_are_those_of_the_cpu_and_lie_there(gpu, bench, study):
+    bare = bench.training
+    training = TrainingSet(bare.matrix.to(gpu), bare.labels, bare.num_classes)
+    on_gpu = list(STUDIES[study](replace(bench, training=training)))
+    for (varied, head), (expected_of, expected) in zip(on_gpu, STUDIES[study](bench), strict=True):
+        assert varied == expected_of
+        torch.testing.assert_close(head.logits(bare.x), expected.logits(bare.x), rtol=1e-4, atol=1e-4)
 
 
 def test_delta_study_is_of_balanced_optima_and_of_sgd(bench):

@@ -9,6 +9,8 @@ from torch.overrides import TorchFunctionMode
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 ASSIGNMENTS = ("aten::fill_", "aten::copy_", "aten::index_put_")
 """Operations that take scalars of the CPU, as arithmetic does."""
+UNORDERED = ("aten::index_add_", "aten::index_add", "aten::cumsum")
+"""Operations that on a GPU add floats in another order at each run."""
 
 
 class OnGPU(torch.Tensor):
@@ -43,6 +45,8 @@ class OnGPU(torch.Tensor):
         if any(one.dim() or not takes_scalars for one in on_cpu):
             shapes = ", ".join(str(tuple(one.shape)) for one in on_cpu)
             raise RuntimeError(f"{operation}: tensors {shapes} are on the CPU, others on {GPU}")
+        if operation._schema.name in UNORDERED and args[0].is_floating_point():
+            raise RuntimeError(f"{operation}: its last bits differ from run to run on {GPU}")
         if operation.namespace == "c10d":
             every = [one for value in values for one in _each(value) if isinstance(one, OnGPU)]
             assert all(one.is_contiguous() for one in every), "NCCL takes contiguous tensors alone"

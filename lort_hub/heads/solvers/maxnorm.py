@@ -25,6 +25,7 @@ def minimise_max_norm(problem: HeadProblem, *, share: float, tolerance: float = 
         The constrained optimum, its multipliers exact to a thousandth; `iterations` counts all solves.
 
     Example:
+        >>> import torch
         >>> from lort_hub.features.matrix import FeatureMatrix
         >>> from lort_hub.heads.solvers.eigenbasis import Eigenbasis
         >>> from lort_hub.heads.solvers.objective import Objective
