@@ -26,10 +26,10 @@ seeds of stage 2.
 
 Differences from the authors' code: the backbone of stage 2 is in evaluation mode, where theirs lets the
 BatchNorm statistics drift in train mode; stage 1 leaves biases and BatchNorm out of the weight decay, as
-timm's optimisers do, where a plain SGD would decay them; seeds of stage 2 share the augmented views, in another order; cRT and MaxNorm, too, start from the stage-1
-classifier, and draw batches from classes equally likely. `auto` and `lort` are solved exactly, their
-settings chosen without test images but on training images that the backbone has memorised, as this protocol
-holds none out.
+timm's optimisers do, where a plain SGD would decay them; seeds of stage 2 share the augmented views, in
+another order; cRT and MaxNorm, too, start from the stage-1 classifier, and draw batches from classes equally
+likely. `auto` and `lort` are solved exactly, their settings chosen without test images but on training
+images that the backbone has memorised, as this protocol holds none out.
 """
 
 
