@@ -77,7 +77,7 @@ def one_seed(table: Path, seed: int, training: TrainingSet, test: Features) -> N
     """Fit and test the baseline, the members of the sum, `crt`, and the sum; add their rows to the table."""
     start = time.perf_counter()
     baseline = fit_head(training, "ce", seed=seed)
-    names = [*STACKED, "crt", "auto"]
+    names = [*STACKED, "logit-adjust", "crt", "auto"]
     options = {"by": None, "seed": seed, "baseline_seconds": time.perf_counter() - start}
     for name, fit, seconds in each_method(training, baseline, names, **options):
         report = evaluate(fit.logits(test.x), test.y, training.class_counts)

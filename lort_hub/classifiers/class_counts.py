@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.classifiers.mapped import Classifier
+from lort_hub.data.class_file import read_class_file
 from lort_hub.data.labelled import LabelledData
-from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.errors import ConfigError
 
 COLUMNS = (("name", "train_images"), ("class", "count"))
 """Columns of class names and counts: those of per_class.csv, and those that people write."""
@@ -96,32 +96,13 @@ def read_counts(path: Path, class_names: Sequence[str]) -> NDArray[np.int64]:
         >>> read_counts(path, ["cat", "dog"])
         array([20,  3])
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        raise ConfigError(f"Cannot read the training counts '{path}': {cause}.") from cause
-    pair = next((pair for pair in COLUMNS if set(pair) <= set(columns)), None)
-    if pair is None:
-        raise ConfigError(
-            f"{path} has the columns {', '.join(columns) or 'none'},\nexpected class and count."
-        )
-    found: dict[str, int] = {}
-    for row in rows:
-        name, text = (row[column] or "" for column in pair)
-        if name not in class_names:
-            hint = did_you_mean(name, class_names)
-            raise ConfigError(f"{path} names the class '{name}', which the data set has not.{hint}")
-        if name in found:
-            raise ConfigError(f"{path} names the class '{name}' twice; expected one row for each class.")
+    column, texts = read_class_file(path, class_names, COLUMNS, "class and count")
+    for name, text in zip(class_names, texts, strict=True):
         if not text.strip().isdecimal():
-            raise ConfigError(f"{path}: the count of '{name}' is {text!r}, expected a whole number from 0.")
-        found[name] = int(text)
-    if missing := [name for name in class_names if name not in found]:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise ConfigError(f"{path} has no row for {shown}; expected one for each class.")
-    return np.array([found[name] for name in class_names], dtype=np.int64)
+            raise ConfigError(
+                f"{path}: the {column} of '{name}' is {text!r}, expected a whole number from 0."
+            )
+    return np.array([int(text) for text in texts], dtype=np.int64)
 
 
 def recorded_counts(classifier: Classifier) -> NDArray[np.int64] | None:

@@ -30,7 +30,7 @@ def extract_features(
     split: ImageSplit,
     *,
     accelerator: Accelerator | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     views: int = 0,
     seed: int = 0,
     batch_size: int = 64,
@@ -68,7 +68,7 @@ def extract_features(
         >>> from lort_hub.data.load import load_long_tailed
         >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
         >>> digits = load_long_tailed("digits").test.take(range(8))
-        >>> extract_features(backbone, digits, folder=Path(tempfile.mkdtemp())).x.shape
+        >>> extract_features(backbone, digits, folder=tempfile.mkdtemp()).x.shape
         torch.Size([8, 96])
     """
     from accelerate import Accelerator
@@ -83,7 +83,7 @@ def extract_features(
     }
     if dtype != torch.float32:  # float32 has no entry, so stores from before this option stay valid
         content["dtype"] = str(dtype).removeprefix("torch.")
-    store = FeatureStore.create(folder or cache_folder("features"), content, num_samples=len(split))
+    store = FeatureStore.create(Path(folder or cache_folder("features")), content, num_samples=len(split))
     extraction = _Extraction(
         backbone=backbone,
         images=ImageViews(split, backbone.transform, backbone.augment),

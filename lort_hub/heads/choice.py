@@ -7,6 +7,9 @@ from typing import Any
 
 from lort_hub.heads.search import Selection
 
+SHOWN = 0.005
+"""Least weight of the log prior that is written."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -19,6 +22,7 @@ class Choice:
         scores: Score of each method with its chosen settings, on the same samples.
         errors: Standard error of each score's difference to the best one, by name.
         weights: Weight of each member of a sum of heads, by name; empty for a single method.
+        tau: Weight of the negative log prior in that sum.
         validation: Source of the held-out predictions, from `Validator.describe_folds`.
     """
 
@@ -28,6 +32,7 @@ class Choice:
     scores: dict[str, float]
     errors: dict[str, float]
     weights: dict[str, float] = field(default_factory=dict)
+    tau: float = 0.0
     validation: str = ""
 
     @property
@@ -50,6 +55,7 @@ class Choice:
         single = {name: score for name, score in self.scores.items() if name != self.method}
         best = max(single, key=lambda name: single[name])
         members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+        members += f" - {self.tau:.2f} log prior" if self.tau >= SHOWN else ""
         return (
             f"{members} has {self._format(self.scores[self.method])} {self._place}; the best of "
             f"{len(single)} methods alone, {best}, has {self._format(single[best])}"

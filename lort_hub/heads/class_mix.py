@@ -6,7 +6,6 @@ or is measured on training samples held out.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,16 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lort_hub.data.class_file import read_class_file
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.heads.fit import make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
 from lort_hub.heads.scorers import Predictions, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
+from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.stack import best_weights
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
 
+SHARES = (("class", "share"), ("class", "count"))
+EXPECTED = "class and share, or class and count"
 FLOOR = 1e-6
 """Share in place of a smaller one: a class that is said not to occur is next to never predicted."""
 
@@ -93,6 +96,8 @@ def _held_out_logits(
         if fit.method == STACK:
             factor = fit.settings[name] * calibration_scale(logits, labels, training.processes)
         total = total + factor * logits
+    if fit.method == STACK:
+        total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).to(total)
     return total, labels
 
 
@@ -147,6 +152,12 @@ def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | N
         counts = torch.ones(len(class_names))
     elif mix == "train":
         counts = torch.as_tensor(class_counts)
+    elif not Path(mix).is_file():
+        hint = did_you_mean(mix, ("balanced", "train"))
+        raise ConfigError(
+            f"There is no file '{mix}' of a class mix.{hint}\n"
+            f"Expected balanced, train, or a CSV with the columns {EXPECTED}."
+        )
     else:
         counts = torch.tensor(read_shares(Path(mix), class_names))
     return counts.double() / counts.double().sum()
@@ -166,37 +177,14 @@ def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
         >>> read_shares(Path("mix.csv"), ["cat", "dog"])  # doctest: +SKIP
         [30.0, 10.0]
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        hint = did_you_mean(str(path), ("balanced", "train"))
-        raise ConfigError(
-            f"Cannot read the class mix '{path}': {cause}.{hint}\n"
-            "Expected balanced, train, or a CSV with the columns class and share (or count)."
-        ) from cause
-    column = next((name for name in ("share", "count") if name in columns), None)
-    if "class" not in columns or column is None:
-        raise ConfigError(
-            f"{path} has the columns {', '.join(columns) or 'none'},\n"
-            "expected class and share, or class and count."
-        )
-    found: dict[str, float] = {}
-    for row in rows:
-        name = row["class"] or ""
-        if name not in class_names:
-            hint = did_you_mean(name, class_names)
-            raise ConfigError(f"{path} names the class '{name}', which the data set has not.{hint}")
-        if name in found:
-            raise ConfigError(f"{path} names the class '{name}' twice; expected one row for each class.")
-        found[name] = _number(row[column], f"{path}: the {column} of '{name}'")
-    if missing := [name for name in class_names if name not in found]:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise ConfigError(f"{path} has no row for {shown}; expected one for each class, 0 where none occurs.")
-    if not any(found.values()):
+    column, texts = read_class_file(path, class_names, SHARES, EXPECTED)
+    shares = [
+        _number(text, f"{path}: the {column} of '{name}'")
+        for name, text in zip(class_names, texts, strict=True)
+    ]
+    if not any(shares):
         raise ConfigError(f"{path} gives every class the {column} 0; expected a positive one.")
-    return [found[name] for name in class_names]
+    return shares
 
 
 def _number(text: str | None, what: str) -> float:

@@ -1,8 +1,8 @@
-"""Combine heads into one: a weighted sum of their calibrated logits, which is a linear head again."""
+"""Combine heads into one: a weighted sum of their calibrated logits and the log prior, a linear head too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,13 +16,17 @@ from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.folds import effective_samples
-from lort_hub.heads.methods import METHODS, STACK, STACKED
+from lort_hub.heads.methods import METHODS, STACK, STACKED, class_mix
+from lort_hub.heads.posthoc import logit_adjusted
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
 from lort_hub.heads.search import Selection, fold_heads_of, select
+from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.training_set import TrainingSet
 
 PRIOR_SAMPLES = 10.0
 """Samples that the prior of equal weights is worth, counted as if all classes had as many."""
+TAU = "tau"
+"""Name of the weight of the negative log prior, as in logit adjustment."""
 LEAST_SHARE = 0.05
 """Share of the members' logits below which a member is left out."""
 MEMBER_TOLERANCE = 1e-3
@@ -47,7 +51,7 @@ def fit_stack(
         seed: Seed of the folds.
 
     Returns:
-        The head, with the weight of each member as its settings.
+        The head, with the weight of each member and of the negative log prior, tau, as its settings.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
@@ -67,7 +71,8 @@ def fit_stack(
             fits[name] = fit_selected(
                 training, name, selections[name], baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
             )
-    return combine({name: replace(fits[name], scale=scales[name]) for name in choice.weights}, choice)
+    members = {name: replace(fits[name], scale=scales[name]) for name in choice.weights}
+    return combine(members, choice, training.class_counts)
 
 
 def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tuple[Choice, dict[str, float]]:
@@ -78,8 +83,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         selections: Settings chosen with this validator for each candidate, by its name in `METHODS`.
 
     Returns:
-        The choice, with the weight of each member on its calibrated logits; and the factor that calibrates
-        each candidate's logits, by name.
+        The choice, with the weight of each member on its calibrated logits and of the negative log prior; and
+        the factor that calibrates each candidate's logits, by name.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
@@ -89,6 +94,7 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         ['ncm']
     """
     processes, logits, scales = validator.training.processes, {}, {}
+    class_counts = validator.training.class_counts
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
         fold_heads = fold_heads_of(validator, METHODS[name], selection)
@@ -97,62 +103,82 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         logits[name] *= scales[name]
         held_out = replace(_predictions(logits[name], labels, processes), fold_heads=fold_heads)
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
-    weights = choose_members(logits, labels, processes)
-    scores[STACK] = SCORERS["nll"](_predictions(_sum(logits, weights), labels, processes))
+    balanced = [name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"]
+    weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced)
+    total = _sum(logits, weights)
+    total -= logit_adjustment(class_counts, tau).to(total)
+    scores[STACK] = SCORERS["nll"](_predictions(total, labels, processes))
     how = validator.describe_folds()
-    return Choice(STACK, "nll", kept, scores, {}, weights, validation=how), scales
+    return Choice(STACK, "nll", kept, scores, {}, weights, tau, validation=how), scales
 
 
-def combine(members: Mapping[str, Fit], choice: Choice) -> Fit:
-    """Add up calibrated linear heads by the chosen weights.
+def combine(members: Mapping[str, Fit], choice: Choice, class_counts: Tensor) -> Fit:
+    """Add up calibrated linear heads by the chosen weights, and adjust the bias by the log prior.
 
     Args:
         members: Fits of all members, by name.
         choice: Their weights.
+        class_counts: Training images (K,).
 
     Example:
         >>> one = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {})
-        >>> combine({"ncm": one}, Choice("stack", "nll", {}, {}, {}, {"ncm": 0.5})).weight
-        tensor([[0.5000, 0.0000],
-                [0.0000, 0.5000]])
+        >>> choice = Choice("stack", "nll", {}, {}, {}, {"ncm": 0.5}, tau=1.0)
+        >>> head = combine({"ncm": one}, choice, torch.tensor([3, 1]))
+        >>> head.weight, (-head.bias).exp()
+        (tensor([[0.5000, 0.0000],
+                [0.0000, 0.5000]]), tensor([0.7500, 0.2500]))
     """
     weight, bias = (
         torch.stack([w * getattr(members[name], part) for name, w in choice.weights.items()]).sum(dim=0)
         for part in ("weight", "bias")
     )
-    return Fit(LinearHead(weight, bias), STACK, dict(choice.weights), choice=choice)
+    head = LinearHead(*logit_adjusted(weight, bias, class_counts, choice.tau))
+    return Fit(head, STACK, {**choice.weights, TAU: choice.tau}, choice=choice)
 
 
 def choose_members(
-    logits: Mapping[str, Tensor], labels: Tensor, processes: Processes | None = None
-) -> dict[str, float]:
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    class_counts: Tensor,
+    processes: Processes | None = None,
+    *,
+    favoured: Container[str] = (),
+) -> tuple[dict[str, float], float]:
     """Weight heads, and leave out one after the other that moves the sum by less than `LEAST_SHARE` of all.
+
+    The negative log prior is weighed with them: heads of few samples of rare classes still favour the others,
+    by how much held-out samples tell.
 
     Args:
         logits: Calibrated held-out logits (M, K) of each head, by name.
         labels: Labels (M,).
+        class_counts: Training images (K,).
         processes: Processes, each with samples of its own; None for this one alone.
+        favoured: Heads that the prior draws to equal weights, and the others to none; all if none is left.
 
     Returns:
-        The weights, by name.
+        The weights, by name, and that of the negative log prior, tau.
 
     Example:
-        >>> labels = torch.arange(40) % 2
+        >>> labels, class_counts = torch.arange(40) % 2, torch.tensor([90, 10])
         >>> right = 2 * torch.nn.functional.one_hot(labels, 2) + torch.randn(40, 2)
-        >>> list(choose_members({"head": right, "noise": torch.zeros(40, 2)}, labels))
+        >>> list(choose_members({"head": right, "noise": torch.zeros(40, 2)}, labels, class_counts)[0])
         ['head']
     """
     processes = processes or Processes()
     spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
-    weights = best_weights(logits, labels, processes, prior_samples=PRIOR_SAMPLES)
-    while len(weights) > 1:
+    adjustment = -logit_adjustment(class_counts, 1.0).float().to(labels.device)
+    kept = list(logits)
+    while True:
+        centre = [name for name in kept if name in favoured] or kept
+        heads = {name: logits[name] for name in kept} | {TAU: adjustment.expand(len(labels), -1)}
+        weights = best_weights(heads, labels, processes, centre=centre, prior_samples=PRIOR_SAMPLES)
+        tau = weights.pop(TAU)
         moves = {name: weight * spreads[name] for name, weight in weights.items()}
         least = min(moves, key=lambda name: moves[name])
-        if moves[least] >= LEAST_SHARE * sum(moves.values()):
-            break
-        rest = {name: logits[name] for name in weights if name != least}
-        weights = best_weights(rest, labels, processes, prior_samples=PRIOR_SAMPLES)
-    return weights
+        if len(kept) == 1 or moves[least] >= LEAST_SHARE * sum(moves.values()):
+            return weights, tau
+        kept.remove(least)
 
 
 def _spreads(logits: Sequence[Tensor], processes: Processes) -> list[float]:
@@ -167,21 +193,25 @@ def best_weights(
     labels: Tensor,
     processes: Processes | None = None,
     *,
+    centre: Sequence[str] = (),
     prior_samples: float = 0.0,
 ) -> dict[str, float]:
     """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
 
-    A convex problem of as many unknowns as there are heads M. A prior draws them to equal weights, so that
-    heads which few samples cannot tell apart share their weight:
+    A convex problem of as many unknowns as there are heads. A prior on the weights draws them to equal ones
+    of some heads, the centre, where there are few samples to choose by:
 
-        -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - mean w)^2
+        -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - a_m sum_j w_j)^2
 
-    n is the number of samples, counted as if all classes had as many, and c that of the prior.
+    n is the number of samples, counted as if all classes had as many, c what the prior is worth in samples,
+    and a_m one over the size of the centre, or 0 outside. The weight of `TAU` is not drawn: M and the sums in
+    the second term are without it.
 
     Args:
-        logits: Logits (M, K) of each head, by name.
-        labels: Labels (M,).
+        logits: Logits (N, K) of each head, by name; the last may be the negative log prior, `TAU`.
+        labels: Labels (N,).
         processes: Processes, each with samples of its own; None for this one alone.
+        centre: Heads that the prior draws to; empty for all.
         prior_samples: c; 0 for no prior.
 
     Example:
@@ -197,7 +227,9 @@ def best_weights(
     processes.all_reduce(counts)
     present = counts > 0
     omega = 1 / (counts[labels].double() * present.sum())
-    pull = prior_samples * len(logits) / effective_samples(counts[present])
+    drawn = [name for name in logits if name != TAU]
+    pull = prior_samples * len(drawn) / effective_samples(counts[present])
+    apart = _distance_to(centre or drawn, drawn, len(logits))
 
     def loss(values: list[float]) -> tuple[float, list[float]]:
         # In float64: the weights are to be the same for any number of processes.
@@ -213,16 +245,25 @@ def best_weights(
             sums[1:] += (expected - true) @ share
         processes.all_reduce(sums)
         sums = sums.cpu()
-        apart = weights - weights.mean()
-        value = sums[0] + pull / 2 * apart.square().sum()
-        return float(value), (sums[1:] + pull * apart).tolist()
+        away = apart @ weights
+        value = sums[0] + pull / 2 * away.square().sum()
+        return float(value), (sums[1:] + pull * (apart.T @ away)).tolist()
 
-    start, options = [1 / len(logits)] * len(logits), {"ftol": 1e-15, "gtol": 1e-9}
+    start = [0.0 if name == TAU else 1 / len(drawn) for name in logits]
+    options = {"ftol": 1e-15, "gtol": 1e-9}
     bounds = [(0, None)] * len(logits)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     weights = torch.from_numpy(found.x)
     processes.broadcast(weights)
     return dict(zip(logits, weights.tolist(), strict=True))
+
+
+def _distance_to(centre: Sequence[str], drawn: Sequence[str], heads: int) -> Tensor:
+    """Matrix (M, heads) from weights to their distances from equal ones of the centre; `TAU` comes last."""
+    shares = torch.tensor([float(name in centre) / len(centre) for name in drawn], dtype=torch.float64)
+    distances = torch.zeros(len(drawn), heads, dtype=torch.float64)
+    distances[:, : len(drawn)] = torch.eye(len(drawn)) - shares[:, None]
+    return distances
 
 
 def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -29,7 +29,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 7
+HEAD_FORMAT = 8
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 

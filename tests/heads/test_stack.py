@@ -11,7 +11,7 @@ from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import select
 from lort_hub.heads.stack import (
     MEMBER_TOLERANCE,
-    PRIOR_SAMPLES,
+    TAU,
     best_weights,
     choose_members,
     choose_weights,
@@ -20,7 +20,8 @@ from lort_hub.heads.stack import (
 )
 from tests.support.features import clusters
 
-LABELS = torch.repeat_interleave(torch.arange(3), torch.tensor([300, 90, 30]))
+COUNTS = torch.tensor([300, 90, 30])
+LABELS = torch.repeat_interleave(torch.arange(3), COUNTS)
 
 
 def views(*strengths, seed=0):
@@ -36,26 +37,50 @@ def balanced_loss(total):
     return torch.stack([each[k == LABELS].mean() for k in range(3)]).mean()
 
 
-@pytest.mark.parametrize("prior", [0.0, 10.0])
-def test_the_weights_are_the_minimum_that_another_method_finds(prior):
+@pytest.mark.parametrize(("prior", "centre"), [(0.0, "0123"), (10.0, "0123"), (10.0, "12")])
+def test_the_weights_are_the_minimum_that_another_method_finds(prior, centre):
     logits = views(1.0, 0.7, 0.3, 1.5)
+    log_prior = (COUNTS / COUNTS.sum()).log().double()
     z = torch.stack(list(logits.values())).double()
     samples = 9 / (1 / 300 + 1 / 90 + 1 / 30)
 
     def loss(parameters):
-        weights = torch.tensor(parameters).abs()
-        pull = 4 * prior / samples / 2 * 3 * weights.var()  # 3 var: the sum of the squares about the mean
-        return (balanced_loss((weights[:, None, None] * z).sum(dim=0)) + pull).item()
+        *weights, tau = np.abs(parameters)
+        shares = [weight / sum(weights) for weight in weights]
+        away = [share - (str(m) in centre) / len(centre) for m, share in enumerate(shares)]
+        pull = 4 * prior / samples / 2 * sum(weights) ** 2 * sum(a**2 for a in away)
+        return (balanced_loss(torch.tensordot(torch.tensor(weights), z, 1) - tau * log_prior) + pull).item()
 
-    theirs = np.abs(minimize(loss, np.ones(4), method="Powell", options={"ftol": 1e-12}).x)
-    ours = best_weights(logits, LABELS, prior_samples=prior)
+    theirs = np.abs(minimize(loss, np.ones(5), method="Powell", options={"ftol": 1e-12}).x)
+    logits[TAU] = -log_prior.float().expand(len(LABELS), -1)
+    ours = best_weights(logits, LABELS, centre=list(centre), prior_samples=prior)
     assert list(ours.values()) == pytest.approx(theirs, abs=5e-3)
 
 
 def test_heads_that_no_sample_tells_apart_share_the_weight():
     sure = {name: 40.0 * one_hot(LABELS, 3).float() for name in "abc"}
-    a, b, c = choose_members(sure, LABELS).values()
-    assert a == pytest.approx(b) == pytest.approx(c)
+    weights, _ = choose_members(sure, LABELS, COUNTS)
+    assert weights["a"] == pytest.approx(weights["b"]) == pytest.approx(weights["c"])
+
+
+@pytest.mark.parametrize("favoured", ["0", "1"])
+def test_of_few_samples_the_favoured_heads_are_taken_and_many_samples_decide_themselves(favoured):
+    heads = views(2.0, 1.0)
+    one_each = torch.tensor([0, 300, 390])
+    few = {name: z[one_each] for name, z in heads.items()}
+    assert list(choose_members(few, LABELS[one_each], COUNTS, favoured=favoured)[0]) == [favoured]
+    assert set(choose_members(heads, LABELS, COUNTS, favoured=favoured)[0]) == {"0", "1"}
+
+
+def test_what_is_left_of_the_training_mix_in_all_heads_is_taken_out():
+    log_prior = (COUNTS / COUNTS.sum()).log()
+    half, whole = ({n: z + left * log_prior for n, z in views(1.5, 1.5).items()} for left in (0.5, 1.0))
+    weights, tau = choose_members(half, LABELS, COUNTS)
+    more_of_it = tau + 0.5 * sum(weights.values())
+    assert choose_members(whole, LABELS, COUNTS) == (
+        pytest.approx(weights, rel=1e-4),
+        pytest.approx(more_of_it),
+    )
 
 
 def test_no_weight_is_negative_where_the_best_of_all_sums_would_have_one():
@@ -65,18 +90,19 @@ def test_no_weight_is_negative_where_the_best_of_all_sums_would_have_one():
 
 def test_a_head_that_brings_nothing_is_dropped_and_those_that_do_stay():
     logits = views(1.5, 1.5, 0.0, 0.0)
-    kept = choose_members(logits, LABELS)
+    kept, tau = choose_members(logits, LABELS, COUNTS)
     assert list(kept) == ["0", "1"]
-    alone = best_weights({name: logits[name] for name in "01"}, LABELS, prior_samples=PRIOR_SAMPLES)
-    assert kept == pytest.approx(alone)
+    assert (kept, tau) == choose_members({name: logits[name] for name in "01"}, LABELS, COUNTS)
     assert kept["0"] == pytest.approx(kept["1"], rel=0.3)
 
 
 def test_the_same_head_twice_is_the_head():
     head = views(1.5)["0"]
-    one, other = choose_members({"one": head, "other": head.clone()}, LABELS).values()
-    assert one == pytest.approx(other)
-    assert one + other == pytest.approx(best_weights({"one": head}, LABELS)["one"], rel=1e-3)
+    twice, tau = choose_members({"one": head, "other": head.clone()}, LABELS, COUNTS)
+    once, tau_of_one = choose_members({"one": head}, LABELS, COUNTS)
+    assert twice["one"] == pytest.approx(twice["other"])
+    assert sum(twice.values()) == pytest.approx(once["one"], rel=1e-3)
+    assert tau == pytest.approx(tau_of_one, abs=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +122,14 @@ def stacked(problem):
 def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked):
     training, x, _ = problem
     baseline = fit_head(training, "ce")
-    assert set(stacked.settings) <= set(STACKED)
+    assert set(stacked.settings) <= {*STACKED, TAU}
     _, scales = choose_weights(make_validator(training, baseline, None, 0), stacked.choice.selections)
-    expected = torch.zeros(len(x), 4)
-    for name, weight in stacked.settings.items():
+    expected = -stacked.settings[TAU] * (training.class_counts / training.class_counts.sum()).log()
+    for name, weight in stacked.choice.weights.items():
         selection = stacked.choice.selections[name]
         how = {"baseline": baseline, "tolerance": MEMBER_TOLERANCE}
         head = baseline if name == "ce" else fit_selected(training, name, selection, **how)
-        expected += weight * scales[name] * head.linear.logits(x)
+        expected = expected + weight * scales[name] * head.linear.logits(x)
     torch.testing.assert_close(stacked.logits(x), expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(stacked.logits(x), x @ stacked.weight.T + stacked.bias)
 
@@ -122,10 +148,10 @@ def test_the_reason_names_each_member_with_its_weight_and_the_best_head_alone(st
     scores = stacked.choice.scores
     assert list(scores) == [*STACKED, STACK]
     best = max(STACKED, key=lambda name: scores[name])
-    for name, weight in stacked.settings.items():
+    for name, weight in stacked.choice.weights.items():
         assert f"{weight:.2f} {name}" in stacked.reason
     assert f"has NLL {-scores[STACK]:.3f} on held-out training images" in stacked.reason
-    assert stacked.reason.endswith(f"of 6 methods alone, {best}, has NLL {-scores[best]:.3f}")
+    assert stacked.reason.endswith(f"of 5 methods alone, {best}, has NLL {-scores[best]:.3f}")
 
 
 def test_all_members_predict_the_same_held_out_samples(problem):
@@ -141,14 +167,15 @@ def test_all_members_predict_the_same_held_out_samples(problem):
         assert logits.shape == (len(labels), 4)
 
 
-def test_a_single_member_is_calibrated_already_and_keeps_its_weight_of_one(problem):
+def test_the_sum_of_a_single_member_is_that_head_and_the_log_prior(problem):
     training, _, _ = problem
     validator = Validator(training)
     choice, _ = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
-    assert choice.weights == pytest.approx({"ncm": 1.0}, abs=0.01)
-    assert choice.scores[STACK] == pytest.approx(choice.scores["ncm"], abs=1e-4)
-    fit = fit_head(training, "ncm")
-    torch.testing.assert_close(combine({"ncm": fit}, choice).weight, choice.weights["ncm"] * fit.weight)
+    assert choice.scores[STACK] >= choice.scores["ncm"]
+    fit, log_prior = fit_head(training, "ncm"), (training.class_counts / training.class_counts.sum()).log()
+    head = combine({"ncm": fit}, choice, training.class_counts)
+    torch.testing.assert_close(head.weight, choice.weights["ncm"] * fit.weight)
+    torch.testing.assert_close(head.bias, choice.weights["ncm"] * fit.bias - choice.tau * log_prior)
     assert choice.scores["ncm"] == pytest.approx(
         SCORERS["nll"](next(validator.cross_validate(METHODS["ncm"], [{}]))), abs=1e-4
     )
