@@ -90,7 +90,7 @@ def problem(folder, kind):
         store.save_part(EVAL_VIEW, part, x[rows], labels[rows], rows, skipped=[])
 
 
-def training_set(folder, kind, device):
+def training_set(folder, kind, device=CPU):
     matrix, labels, rows = FeatureStore(next((folder / kind).iterdir())).open(processes=everyone())
     # Three parts hold all that is held out: the last of three processes has none.
     held_out = (rows < 3 * PARTS_OF[kind]) & (rows % 2 == 0) if kind == "held out" else None
