@@ -50,6 +50,7 @@ def test_a_row_for_every_method_with_the_columns_promised(compared):
         assert (row["cell"], row["seed"], row["n"]) == ("test_resnet, digits, exp:10", "0", "500")
     chosen = json.loads(rows["auto"]["chosen"])
     assert chosen.pop("method") == STACK
+    assert chosen.pop("tau") >= 0
     assert set(chosen) <= set(STACKED)
     assert float(rows["auto"]["seconds"]) > float(rows["ce"]["seconds"]) + float(rows["lort"]["seconds"])
     assert json.loads(rows["ncm"]["chosen"]) == {}
@@ -80,8 +81,6 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(compared, task):
     assert float(rows["lort"]["balanced_accuracy"]) == pytest.approx(expected)
     assert float(rows["lort"]["nll"]) == pytest.approx(log_loss(y, logits.double().softmax(dim=1)), rel=1e-5)
     assert float(rows["lort"]["uniform"]) == pytest.approx(expected)
-    chosen = json.loads(rows["auto"]["chosen"])
-    del chosen["method"]
     fits = [fit_head(training, name, baseline=fit_head(training, "ce")) for name in STACKED[1:]]
     logits = fit_stack(training, baseline=fit_head(training, "ce"), known=fits).logits(x)
     assert float(rows["auto"]["nll"]) == pytest.approx(log_loss(y, logits.double().softmax(dim=1)), rel=1e-4)
