@@ -17,7 +17,8 @@ import torch
 from PIL import Image, ImageOps
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.arguments import RunArguments, flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.load import load_long_tailed
 from lort_hub.data.near_duplicates import count_images, find_near_duplicates

@@ -17,7 +17,8 @@ import torch
 from accelerate import Accelerator
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate

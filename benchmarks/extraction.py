@@ -22,7 +22,8 @@ from accelerate import Accelerator
 from PIL import Image
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.arguments import RunArguments, flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import reuse_freed_memory
 from lort_hub.data.load import load_long_tailed
 from lort_hub.features.extract import extract_features

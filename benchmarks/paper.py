@@ -30,7 +30,8 @@ from safetensors.torch import load_file, save
 from torchvision.transforms import Compose, RandomHorizontalFlip
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import reuse_freed_memory, run
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError

@@ -23,7 +23,8 @@ from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.load import load_backbone
 from lort_hub.classifiers.predict import predict_parts, prediction_plan
 from lort_hub.classifiers.prediction_parts import PredictionParts
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import reuse_freed_memory
 from lort_hub.data.unlabelled import load_unlabelled
 from lort_hub.features.distributed import Processes

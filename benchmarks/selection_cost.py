@@ -8,7 +8,8 @@ import time
 from accelerate import Accelerator
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import RunArguments, parse_arguments
+from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.methods import AUTO, METHODS

@@ -15,7 +15,8 @@ import torch
 from accelerate import Accelerator
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import RunArguments, parse_arguments
+from lort_hub.commands.arguments import RunArguments
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.cross_validation import FOLD_TOLERANCE

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import FeatureArguments, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import make_accelerator
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.cross_validation import Validator

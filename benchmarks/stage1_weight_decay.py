@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.sources import open_source
 
 RECIPES = Path(__file__).parents[1] / "recipes"

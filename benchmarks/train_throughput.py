@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import reuse_freed_memory
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.tables import Table

@@ -21,7 +21,8 @@ from typing import Any
 
 from contestants import HEADS, WHOLE, Job
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 
 SHARED = Path(os.environ.get("LORT_TEST_DATA", "../shared"))
 OURS = [name for name in WHOLE if name.startswith("ours")]

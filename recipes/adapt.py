@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lort_hub.commands.arguments import Device, device_flag, flag, parse_arguments
+from lort_hub.commands.arguments import Device, device_flag, flag
 from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.errors import CheckpointError
 from lort_hub.files import check_output_dir, read_csv

@@ -12,8 +12,9 @@ from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.commands.arguments import Device, InputArguments, device_flag, flag, parse_arguments
+from lort_hub.commands.arguments import Device, InputArguments, device_flag, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.files import check_output_dir

@@ -12,9 +12,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lort_hub.commands.arguments import FeatureArguments, flag, parse_arguments
+from lort_hub.commands.arguments import FeatureArguments, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import finished_results, kept_on_failure, start_run
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_output

@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError
 

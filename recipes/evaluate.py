@@ -14,9 +14,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lort_hub.commands.arguments import ProcessArguments, flag, parse_arguments
+from lort_hub.commands.arguments import ProcessArguments, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_inputs_stay
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.errors import ConfigError

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
 from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.files import atomic_folder, check_output_dir
 from lort_hub.records import environment

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lort_hub.commands.arguments import Device, device_flag, flag, parse_arguments
+from lort_hub.commands.arguments import Device, device_flag, flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, run
 from lort_hub.commands.together import in_turns, on_first
 from lort_hub.errors import ConfigError

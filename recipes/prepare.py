@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
 from lort_hub.commands.command_line import recorded_command, with_flags
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError
 from lort_hub.files import atomic_folder, check_output_dir, sha256, write_json

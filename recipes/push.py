@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lort_hub.commands.arguments import flag, parse_arguments
+from lort_hub.commands.arguments import flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.push import push, push_page
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError

@@ -14,9 +14,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.push import push_output
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first

@@ -12,10 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lort_hub.data_record import DuplicateCounts
 from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import MetricsRecord, Scores
 from lort_hub.heads.scorers import Predictions
-from lort_hub.records import BackboneRecord, BaselineRecord, DuplicateCounts, HeadRecord, RunRecord
+from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 
 HELD_OUT = "held_out.safetensors"

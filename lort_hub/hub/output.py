@@ -16,6 +16,7 @@ from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.save import check_saved, save_model
 from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.overlap import write_duplicates
+from lort_hub.data_record import DataRecord
 from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.arrays import Array
@@ -29,7 +30,7 @@ from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.hub.page import render_run
-from lort_hub.records import BackboneRecord, BaselineRecord, DataRecord, Environment, HeadRecord, RunRecord
+from lort_hub.records import BackboneRecord, BaselineRecord, Environment, HeadRecord, RunRecord
 from lort_hub.run_log import RunLog
 
 CHECKED_IMAGES = 4

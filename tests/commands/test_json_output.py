@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lort_hub.commands.arguments import parse_arguments
 from lort_hub.commands.json_output import print_result
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError, LortHubError
 from recipes.retrain import Arguments

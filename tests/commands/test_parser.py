@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lort_hub.commands.arguments import RunArguments, flag, parse_arguments
+from lort_hub.commands.arguments import RunArguments, flag
+from lort_hub.commands.parser import parse_arguments
 from lort_hub.errors import ConfigError
 from tests.support import ROOT
 from tests.support.recipes import refused
