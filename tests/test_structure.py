@@ -55,6 +55,7 @@ def after_import(module):
         "lort_hub",
         "lort_hub.commands.arguments",
         "lort_hub.commands.main",
+        "lort_hub.commands.parser",
         "lort_hub.commands.runtime",
         "lort_hub.data.benchmark_images",
         "lort_hub.errors",
