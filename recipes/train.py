@@ -58,7 +58,6 @@ def main() -> dict[str, Any] | None:
     from lort_hub.data.load import load_long_tailed
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.fitted import stage1_fit
-    from lort_hub.heads.methods import METHODS
     from lort_hub.heads.solvers.objective import logit_adjustment
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -109,7 +108,7 @@ def main() -> dict[str, Any] | None:
 
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     counts = torch.bincount(batches.labels, minlength=data.num_classes)
-    added = logit_adjustment(counts, METHODS[args.loss].fixed.get("tau", 0.0)).float().to(accelerator.device)
+    added = logit_adjustment(counts, float(args.loss != "ce")).float().to(accelerator.device)
     scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=args.epochs, **warmup)
     mix = Mixup(args.mixup, args.cutmix, label_smoothing=0.0, num_classes=data.num_classes)
     average = ModelEmaV3(model, decay=args.ema_decay, use_warmup=True) if args.ema_decay else None

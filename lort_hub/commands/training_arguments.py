@@ -55,8 +55,8 @@ class TrainingArguments(ModelArguments):
     layer_decay: float | None = flag(
         None, "Factor of the learning rate from a layer to the one below (default: none)."
     )
-    loss: Literal["ce", "balanced-softmax"] = flag(
-        "ce", "Cross-entropy, or balanced softmax: of the logits plus the log of the class frequencies."
+    loss: Literal["ce", "balanced-softmax", "logit-adjust"] = flag(
+        "ce", "Cross-entropy of the logits, or of the logits plus the log of the class frequencies."
     )
     label_smoothing: float = flag(0.0, "Label smoothing.")
     mixup: float = flag(0.0, "Alpha of mixup; 0 for none.")

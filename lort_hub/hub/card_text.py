@@ -19,6 +19,7 @@ LORT = "2403.00250"
 LOSSES = {
     "ce": "",
     "balanced-softmax": " on balanced softmax (the log of the class frequencies added to the logits)",
+    "logit-adjust": " on the logit-adjusted loss (the log of the class frequencies added to the logits)",
 }
 
 

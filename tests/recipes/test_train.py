@@ -271,7 +271,9 @@ def decays(name, weight):
     return weight.ndim > 1 and not name.endswith(("pos_embed", "cls_token"))
 
 
-@pytest.mark.parametrize(("mixes", "loss"), [(False, "ce"), (True, "ce"), (True, "balanced-softmax")])
+@pytest.mark.parametrize(
+    ("mixes", "loss"), [(False, "ce"), (True, "ce"), (True, "balanced-softmax"), (False, "logit-adjust")]
+)
 def test_the_recipe_is_this_loop(photos, tmp_path, mixes, loss):
     flags = (*VIT, "--dataset", photos, "--epochs", "3", "--warmup-epochs", "1", *QUICK)
     more = ["--lr", "0.05", "--weight-decay", "0.02", "--label-smoothing", "0.1", "--clip-grad", "0.5"]
@@ -283,7 +285,7 @@ def test_the_recipe_is_this_loop(photos, tmp_path, mixes, loss):
     kept, _ = hold_out(data.train, 0.1)
     mix = Mixup(0.4, 1.0, label_smoothing=0.0, num_classes=3) if mixes else None
     options = {"smoothing": 0.1, "clip": 0.5, "decay": 0.6, "mix": mix}
-    if loss == "balanced-softmax":
+    if loss != "ce":
         options["prior"] = torch.bincount(torch.from_numpy(kept.labels)) / len(kept)
         assert options["prior"].max() > 1.5 * options["prior"].min()
     batches = Batches(kept, backbone, batch_size=8)
