@@ -82,7 +82,7 @@ def main() -> dict[str, Any] | None:
         unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
         return {**unknown, "output": str(args.output)}
     is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
-    if args.sort_into and not on_first(accelerator, lambda: is_sorted):
+    if args.sort_into and not processes.broadcast_object(is_sorted):
         on_first(accelerator, check_sort_folder, args.sort_into, args.images)
 
     backbone, _ = in_turns(accelerator, load_classifier, args.model)

@@ -152,7 +152,7 @@ def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | N
         counts = torch.ones(len(class_names))
     elif mix == "train":
         counts = torch.as_tensor(class_counts)
-    elif not Path(mix).is_file():
+    elif not Path(mix).exists():
         hint = did_you_mean(mix, ("balanced", "train"))
         raise ConfigError(
             f"There is no file '{mix}' of a class mix.{hint}\n"

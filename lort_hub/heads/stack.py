@@ -208,7 +208,7 @@ def best_weights(
     the second term are without it.
 
     Args:
-        logits: Logits (N, K) of each head, by name; the last may be the negative log prior, `TAU`.
+        logits: Logits (N, K) of each head, by name; `TAU` is that of the negative log prior.
         labels: Labels (N,).
         processes: Processes, each with samples of its own; None for this one alone.
         centre: Heads that the prior draws to; empty for all.
@@ -229,7 +229,7 @@ def best_weights(
     omega = 1 / (counts[labels].double() * present.sum())
     drawn = [name for name in logits if name != TAU]
     pull = prior_samples * len(drawn) / effective_samples(counts[present])
-    apart = _distance_to(centre or drawn, drawn, len(logits))
+    apart = _distance_to(centre or drawn, list(logits))
 
     def loss(values: list[float]) -> tuple[float, list[float]]:
         # In float64: the weights are to be the same for any number of processes.
@@ -258,12 +258,11 @@ def best_weights(
     return dict(zip(logits, weights.tolist(), strict=True))
 
 
-def _distance_to(centre: Sequence[str], drawn: Sequence[str], heads: int) -> Tensor:
-    """Matrix (M, heads) from weights to their distances from equal ones of the centre; `TAU` comes last."""
-    shares = torch.tensor([float(name in centre) / len(centre) for name in drawn], dtype=torch.float64)
-    distances = torch.zeros(len(drawn), heads, dtype=torch.float64)
-    distances[:, : len(drawn)] = torch.eye(len(drawn)) - shares[:, None]
-    return distances
+def _distance_to(centre: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Matrix (M, M) from the weights of so named heads to their distances from equal ones of the centre."""
+    drawn = torch.tensor([float(name != TAU) for name in names], dtype=torch.float64)
+    shares = torch.tensor([float(name in centre) / len(centre) for name in names], dtype=torch.float64)
+    return drawn.diag() - torch.outer(shares, drawn)
 
 
 def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

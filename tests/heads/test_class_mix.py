@@ -1,5 +1,7 @@
 import functools
 import math
+import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +52,15 @@ def test_a_head_of_every_kind_gets_the_threshold_of_bayes(method):
     fit = fit_stack(training, baseline=ce) if method == "auto" else fit_head(training, method, baseline=ce)
     moved = move(measure_mix(training, fit, ce), "mine", torch.tensor([0.2, 0.8]))
     assert threshold(moved) == pytest.approx(math.log(0.25) / 2, abs=0.12)
+
+
+def test_held_out_decisions_of_a_sum_are_with_its_log_prior():
+    training, ce = two_classes()
+    fit = fit_stack(training, baseline=ce)
+    sure = replace(fit, settings={**fit.settings, "tau": 100.0})
+    plain, rare = (measure_mix(training, one, ce).held_out.predicted for one in (fit, sure))
+    assert 0 < int(plain.sum()) < len(plain)
+    assert rare.all()
 
 
 def test_a_balanced_head_is_moved_by_the_log_of_its_shares_alone():
@@ -119,6 +130,14 @@ def test_what_is_wrong_with_a_mix_is_said(tmp_path, text, said):
         read_shares(file, NAMES)
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) <= 3
+
+
+def test_a_mix_comes_through_a_pipe_too():
+    reader, writer = os.pipe()
+    os.write(writer, b"class,share\ncat,3\ndog,1\nemu,0\n")
+    os.close(writer)
+    assert stated_shares(f"/dev/fd/{reader}", NAMES, torch.ones(3)).tolist() == [0.75, 0.25, 0]
+    os.close(reader)
 
 
 def test_a_mistyped_mix_is_no_file():

@@ -8,7 +8,7 @@ from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head, fit_selected, make_validator
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, calibration_scale
-from lort_hub.heads.search import select
+from lort_hub.heads.search import fold_heads_of, select
 from lort_hub.heads.stack import (
     MEMBER_TOLERANCE,
     TAU,
@@ -152,6 +152,23 @@ def test_the_reason_names_each_member_with_its_weight_and_the_best_head_alone(st
         assert f"{weight:.2f} {name}" in stacked.reason
     assert f"has NLL {-scores[STACK]:.3f} on held-out training images" in stacked.reason
     assert stacked.reason.endswith(f"of 5 methods alone, {best}, has NLL {-scores[best]:.3f}")
+
+
+def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():
+    training, _ = clusters(counts=(30, 6, 3), noise=3.0)
+    validator = make_validator(training, fit_head(training, "ce"), None, 0)
+    selections = {name: select(validator, METHODS[name]) for name in ("ce", "eb-lda", "balanced-softmax")}
+    choice, scales = choose_weights(validator, selections)
+    logits = {}
+    for name, selection in selections.items():
+        z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
+        logits[name] = scales[name] * z
+    chosen, any_of_them = (
+        choose_members(logits, labels, training.class_counts, favoured=favoured)
+        for favoured in (["eb-lda", "balanced-softmax"], list(selections))
+    )
+    assert (choice.weights, choice.tau) == chosen
+    assert choice.weights.get("ce", 0) < any_of_them[0].get("ce", 0) - 0.02
 
 
 def test_all_members_predict_the_same_held_out_samples(problem):
