@@ -154,9 +154,9 @@ def _with_other_head(backbone: Backbone) -> Backbone:
 
 
 def _baseline_record(method: str, backbone: Backbone) -> BaselineRecord:
-    """Record the head to compare with; one trained with balanced softmax is not of the training mix."""
+    """Record the head to compare with; not of the training mix where its loss balanced the classes."""
     if method == STAGE1 and backbone.trained_on and backbone.trained_on.logit_offset:
-        note = f"{BASELINES[STAGE1]}, trained with balanced softmax for classes equally likely"
+        note = f"{BASELINES[STAGE1]}, trained for classes equally likely"
         return BaselineRecord(method, note, mix="balanced")
     return BaselineRecord(method, BASELINES[method])
 

@@ -336,7 +336,7 @@ def test_a_head_of_balanced_softmax_is_of_balanced_classes_and_stage_2_starts_fr
     assert "logit_offset" not in again["backbone"]["trained_on"]  # its classifier is another one now
     assert again["backbone"]["trained_on"]["loss"] == "balanced-softmax"
     retrained = (tmp_path / "head" / "README.md").read_text()
-    assert "trained with balanced softmax for classes equally likely" in retrained
+    assert "the head the backbone came with, trained for classes equally likely" in retrained
     assert "a head of plain cross-entropy may be right more often" in retrained
 
 
