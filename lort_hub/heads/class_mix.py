@@ -21,7 +21,7 @@ from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.heads.fit import make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
-from lort_hub.heads.scorers import Predictions, calibration_scale
+from lort_hub.heads.scorers import Predictions, among, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.stack import best_weights
@@ -39,7 +39,8 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
 
     With z the head's logits, s z_k - c log pi_k is made the likeliest, classes counting the same. The head
     holds the mix pi^c, and s is what its scale lacks. A head that is balanced by construction has s = 1 and
-    c = 0, without measuring.
+    c = 0, without measuring; so has any head, or c = 1 if it decides for the training mix, where held-out
+    samples are of one class alone.
 
     Args:
         training: The features that it was fitted on.
@@ -57,13 +58,14 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         >>> measure_mix(training, fit_head(training, "ncm")).mix.shares
         (0.5, 0.5)
     """
-    logits, labels = _held_out_logits(training, fit, baseline, seed)
+    logits, labels, scored = _held_out_logits(training, fit, baseline, seed)
     log_prior = (training.class_counts.double() / training.class_counts.sum()).log().to(training.device)
-    scale, kept = 1.0, 0.0
-    if not _is_balanced_by_construction(fit):
-        unit = calibration_scale(logits - logits.mean(dim=0), labels, training.processes)
-        parts = {"scale": unit * logits, "kept": (-log_prior).float().expand_as(logits)}
-        scale, kept = best_weights(parts, labels, training.processes).values()
+    scale, kept = 1.0, float(class_mix(fit.method, fit.settings) == "training")
+    if not _is_balanced_by_construction(fit) and scored.sum() > 1:
+        some, own = among(scored, logits, labels)
+        unit = calibration_scale(some - some.mean(dim=0), own, training.processes)
+        parts = {"scale": unit * some, "kept": (-log_prior)[scored].float().expand_as(some)}
+        scale, kept = best_weights(parts, own, training.processes).values()
         scale *= unit
     shares = (kept * log_prior).softmax(dim=0)
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
@@ -82,8 +84,8 @@ def _is_balanced_by_construction(fit: Fit) -> bool:
 
 def _held_out_logits(
     training: TrainingSet, fit: Fit, baseline: Fit | None, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Compute calibrated logits (M, K) of held-out samples by heads of folds, and their labels (M,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute calibrated logits (M, K) of held-out samples, their labels (M,), and a mask (K,) of those."""
     members = {fit.method: fit.selection or Selection(fit.settings, "", "", None, [])}
     if fit.method == STACK and fit.choice:
         members = {name: fit.choice.selections[name] for name in fit.choice.weights}
@@ -94,11 +96,12 @@ def _held_out_logits(
         logits, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
         factor = fit.scale
         if fit.method == STACK:
-            factor = fit.settings[name] * calibration_scale(logits, labels, training.processes)
+            scored = among(validator.scored_classes, logits, labels)
+            factor = fit.settings[name] * calibration_scale(*scored, training.processes)
         total = total + factor * logits
     if fit.method == STACK:
         total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).to(total)
-    return total, labels
+    return total, labels, validator.scored_classes
 
 
 def move(fit: Fit, name: str, shares: Tensor) -> Fit:

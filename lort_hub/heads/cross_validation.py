@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.features.distributed import Processes
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.folds import FOLDS, FoldHeads, folds_to_predict, stratified_folds
 from lort_hub.heads.methods import Method
-from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
+from lort_hub.heads.scorers import SCORERS, Predictions, gather_predictions
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out
 from lort_hub.heads.solvers.objective import Settings, logit_gap
 from lort_hub.heads.training_set import TrainingSet
@@ -132,7 +131,8 @@ class Validator:
         """
         if self.uses_closed_form(method, path[0]):
             with_likelihood = likelihood or self.scorer_of(method) == "nll"
-            return predict_leave_one_out(self.training, path, likelihood=with_likelihood)
+            classes = self._occurring(self._fold_of >= 0)
+            return predict_leave_one_out(self.training, path, classes=classes, likelihood=with_likelihood)
         return self.cross_validate(method, path, is_beaten)
 
     def cross_validate(
@@ -145,7 +145,8 @@ class Validator:
     def predict_folds(self, fold_heads: FoldHeads) -> Predictions:
         """Predict the samples held out of folds by their heads, of the first folds if heads are fewer."""
         logits, labels = self.held_out_logits(fold_heads)
-        return replace(_gather_predictions(logits, labels, self.training.processes), fold_heads=fold_heads)
+        held_out = gather_predictions(logits, labels, self.scored_classes, self.training.processes)
+        return replace(held_out, fold_heads=fold_heads)
 
     def held_out_logits(self, fold_heads: FoldHeads) -> tuple[Tensor, Tensor]:
         """Compute logits (M, K) of this process's held-out samples by the heads of folds, and labels (M,)."""
@@ -182,6 +183,22 @@ class Validator:
                 for fold_inputs, head in zip(inputs, heads, strict=True)
             ]
 
+    @cached_property
+    def scored_classes(self) -> Tensor:
+        """Mask (K,) of the classes that held-out samples are of.
+
+        Heads are scored on those classes alone. Samples of other classes can only count against one that has
+        none held out, such as one of a single sample: the head that neglects it most would score best.
+        """
+        return self._occurring(torch.stack([mask for _, mask in self._folds]).any(dim=0))
+
+    def _occurring(self, samples: Tensor) -> Tensor:
+        """Mask (K,) of the classes of so masked samples of all processes; all if there are none."""
+        counts = torch.bincount(self.training.labels[samples], minlength=self.training.num_classes)
+        self.training.processes.all_reduce(counts)
+        occurring = counts > 0
+        return occurring if occurring.any() else ~occurring
+
     @property
     def _unseen(self) -> Tensor | None:
         return self.training.held_out if self.training.num_unseen else None
@@ -193,8 +210,7 @@ class Validator:
         if self._unseen is not None:
             held_out = [self._unseen]
         else:
-            fold_of = stratified_folds(training.all_labels, FOLDS, seed=self.seed, groups=training.all_groups)
-            held_out = [training.own_rows(fold_of == fold) for fold in range(self._num_folds)]
+            held_out = [self._fold_of == fold for fold in range(self._num_folds)]
         base = None if self.base_head is None else training.project_head(*self.base_head)
         inputs = [
             FitInputs(training, ~mask, base=base, tolerance=FOLD_TOLERANCE, seed=self.seed)
@@ -204,6 +220,13 @@ class Validator:
             inputs = self._with_base_heads(inputs)
         predicted = [mask & training.scoring_mask for mask in held_out]
         return list(zip(inputs, predicted, strict=True))
+
+    @cached_property
+    def _fold_of(self) -> Tensor:
+        """Number of the fold that predicts each sample (N,) of this process; -1 for none."""
+        training = self.training
+        folds = stratified_folds(training.all_labels, FOLDS, seed=self.seed, groups=training.all_groups)
+        return training.own_rows(folds)
 
     @property
     def _num_folds(self) -> int:
@@ -224,13 +247,18 @@ class Validator:
 
 
 def predict_leave_one_out(
-    training: TrainingSet, path: Sequence[Settings], *, likelihood: bool = False
+    training: TrainingSet,
+    path: Sequence[Settings],
+    *,
+    classes: Tensor | None = None,
+    likelihood: bool = False,
 ) -> Iterator[Predictions]:
     """Predict each sample by LORT's closed-form limit fitted without its group, for each setting of a path.
 
     Args:
         training: Features and labels; without groups, each sample is left out alone.
         path: Settings that differ in weight decay alone.
+        classes: Mask (K,) of the classes whose samples are predicted, as one of those; None for all.
         likelihood: Whether to compute likelihoods too, which costs more than the predictions.
 
     Example:
@@ -238,7 +266,10 @@ def predict_leave_one_out(
         >>> next(predict_leave_one_out(training, [{"gamma": 0.0, "weight_decay": 0.01}])).predicted
         tensor([0, 0, 1, 1])
     """
-    gamma, mask, processes = path[0]["gamma"], training.scoring_mask, training.processes
+    gamma, processes = path[0]["gamma"], training.processes
+    kept = torch.ones_like(training.class_counts, dtype=torch.bool) if classes is None else classes
+    kept = kept.to(training.device)
+    mask = scored = training.scoring_mask & kept[training.labels]
     basis, groups = training.basis(gamma), training.groups
     if groups is not None:  # a group is needed whole, in whatever process its samples are
         mask = torch.isin(groups, processes.gather(groups[mask]))
@@ -248,24 +279,12 @@ def predict_leave_one_out(
         for settings in path:
             ridge = training.num_classes * settings["weight_decay"]
             logits = leave_one_out(basis, x, labels, omega, sums, ridge)
-            yield _gather_predictions(logits, labels, processes, likelihood=likelihood)
+            yield gather_predictions(logits, labels, kept, processes, likelihood=likelihood)
         return
     first = int(processes.gather(torch.tensor([len(labels)]))[: processes.index].sum())
-    own = first + training.scoring_mask[mask].nonzero().flatten()
+    own = first + scored[mask].nonzero().flatten()
     x, labels, omega, groups = (processes.gather(one) for one in (x, labels, omega, groups[mask]))
     for settings in path:
         ridge = training.num_classes * settings["weight_decay"]
         logits = leave_group_out(basis, x, labels, omega, groups, sums, ridge)[own]
-        yield _gather_predictions(logits, labels[own], processes, likelihood=likelihood)
-
-
-def _gather_predictions(
-    logits: Tensor, labels: Tensor, processes: Processes, *, likelihood: bool = True
-) -> Predictions:
-    """Gather the predictions of all processes on the CPU, the same in each of them."""
-    all_labels, predicted = processes.gather(labels.cpu()), processes.gather(logits.argmax(dim=1).cpu())
-    if not likelihood:
-        return Predictions(all_labels, predicted)
-    scale = calibration_scale(logits, labels, processes)
-    likelihoods = processes.gather(log_likelihoods(scale * logits, labels).cpu())
-    return Predictions(all_labels, predicted, likelihoods, scale)
+        yield gather_predictions(logits, labels[own], kept, processes, likelihood=likelihood)

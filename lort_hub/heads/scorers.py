@@ -132,6 +132,53 @@ def standard_error(first: Predictions, second: Predictions, scorer: str) -> floa
     return float(error)
 
 
+def among(classes: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave classes out of logits (M, K), and number the labels (M,) of the others anew.
+
+    Args:
+        classes: Mask (K,) of the classes that stay; all labels are among them.
+        logits: Logits (M, K).
+        labels: Labels (M,).
+
+    Example:
+        >>> among(torch.tensor([True, False, True]), torch.tensor([[1.0, 9.0, 2.0]]), torch.tensor([2]))
+        (tensor([[1., 2.]]), tensor([1]))
+    """
+    if classes.all():
+        return logits, labels
+    return logits[:, classes], (classes.cumsum(0) - 1)[labels]
+
+
+def gather_predictions(
+    logits: Tensor, labels: Tensor, classes: Tensor, processes: Processes, *, likelihood: bool = True
+) -> Predictions:
+    """Predict held-out samples among some of the classes, those of all processes, on the CPU.
+
+    Args:
+        logits: Logits (M, K) of this process's samples.
+        labels: Their labels (M,), all among those classes.
+        classes: Mask (K,) of the classes that can be predicted.
+        processes: Processes, each of which has samples of its own.
+        likelihood: Whether to calibrate the logits and compute likelihoods too.
+
+    Returns:
+        The same predictions in every process.
+
+    Example:
+        >>> logits, labels = torch.tensor([[1.0, 9.0, 2.0]]), torch.tensor([2])
+        >>> classes = torch.tensor([True, False, True])
+        >>> gather_predictions(logits, labels, classes, Processes(), likelihood=False).predicted
+        tensor([2])
+    """
+    numbers, (logits, own) = classes.nonzero().flatten(), among(classes, logits, labels)
+    all_labels, predicted = (processes.gather(each.cpu()) for each in (labels, numbers[logits.argmax(dim=1)]))
+    if not likelihood:
+        return Predictions(all_labels, predicted)
+    scale = calibration_scale(logits, own, processes)
+    likelihoods = processes.gather(log_likelihoods(scale * logits, own).cpu())
+    return Predictions(all_labels, predicted, likelihoods, scale)
+
+
 def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> float:
     """Find the factor on logits, the inverse temperature, that maximises the likelihood of the labels.
 
@@ -153,7 +200,7 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     """
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    deviations = float(logits.std(dim=1).sum()) if len(labels) else 0.0
+    deviations = float(logits.std(dim=1, correction=0).sum()) if len(labels) else 0.0
     totals = torch.tensor([deviations, len(labels)], dtype=torch.float64)
     processes.all_reduce(counts, totals)
     deviation = float(totals[0] / totals[1].clamp_min(1))

@@ -139,7 +139,8 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
     """Choose a method's settings by predictions of held-out training samples.
 
     On each path the simplest head within one standard error of the best is chosen (that of the difference on
-    the same samples). Of the paths' choices the best one is chosen, and of equally good ones the first.
+    the same samples). Of the paths' choices the best one is chosen, and of equally good ones the last, which
+    balances classes the most.
 
     Args:
         validator: Source of the held-out predictions.
@@ -169,7 +170,7 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
         _score_path(validator, method, path, scorer)
         for path in setting_paths(method, validator.training, overrides, decay_stride=1 if closed_form else 2)
     ]
-    winner = max((winner for winner, _ in scored_paths), key=lambda candidate: candidate.score)
+    winner = max((winner for winner, _ in reversed(scored_paths)), key=lambda candidate: candidate.score)
     return Selection(
         chosen=dict(winner.settings),
         scorer=scorer,

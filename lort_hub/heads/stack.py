@@ -18,7 +18,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED, class_mix
 from lort_hub.heads.posthoc import logit_adjusted
-from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods
+from lort_hub.heads.scorers import SCORERS, Predictions, among, calibration_scale, log_likelihoods
 from lort_hub.heads.search import Selection, fold_heads_of, select
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.training_set import TrainingSet
@@ -94,20 +94,21 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         ['ncm']
     """
     processes, logits, scales = validator.training.processes, {}, {}
-    class_counts = validator.training.class_counts
+    scored = validator.scored_classes
+    class_counts = validator.training.class_counts[scored.cpu()]
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
         fold_heads = fold_heads_of(validator, METHODS[name], selection)
-        logits[name], labels = validator.held_out_logits(fold_heads)
+        logits[name], labels = among(scored, *validator.held_out_logits(fold_heads))
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
-        held_out = replace(_predictions(logits[name], labels, processes), fold_heads=fold_heads)
+        held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
     balanced = [name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"]
     weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced)
     total = _sum(logits, weights)
     total -= logit_adjustment(class_counts, tau).to(total)
-    scores[STACK] = SCORERS["nll"](_predictions(total, labels, processes))
+    scores[STACK] = SCORERS["nll"](_predictions(total, labels, scored, processes))
     how = validator.describe_folds()
     return Choice(STACK, "nll", kept, scores, {}, weights, tau, validation=how), scales
 
@@ -167,6 +168,8 @@ def choose_members(
     """
     processes = processes or Processes()
     spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
+    if not any(spreads.values()):  # samples of one class tell nothing
+        spreads = dict.fromkeys(logits, 1.0)
     adjustment = -logit_adjustment(class_counts, 1.0).to(next(iter(logits.values())))
     kept = list(logits)
     while True:
@@ -272,7 +275,9 @@ def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     return total
 
 
-def _predictions(logits: Tensor, labels: Tensor, processes: Processes) -> Predictions:
-    own = labels, logits.argmax(dim=1), log_likelihoods(logits, labels)
+def _predictions(logits: Tensor, labels: Tensor, scored: Tensor, processes: Processes) -> Predictions:
+    """Predict by logits of the scored classes; labels are numbered among those."""
+    numbers = scored.nonzero().flatten()
+    own = numbers[labels], numbers[logits.argmax(dim=1)], log_likelihoods(logits, labels)
     every, predicted, likelihoods = (processes.gather(values.cpu()) for values in own)
     return Predictions(every, predicted, likelihoods)

@@ -9,11 +9,16 @@ import torch
 from lort_hub.errors import ConfigError
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.class_mix import FLOOR, measure_mix, move, read_shares, stated_shares
+from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.stack import fit_stack
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.scorers import calibration_scale
+from lort_hub.heads.search import fold_heads_of
+from lort_hub.heads.stack import best_weights, fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
+from tests.support.features import clusters
 
 NAMES = ["cat", "dog", "emu"]
 
@@ -43,10 +48,10 @@ def test_a_lort_head_of_any_class_balance_gets_the_threshold_of_bayes(gamma, sha
     assert float(moved.weight[1] - moved.weight[0]) == pytest.approx(2, rel=0.12)
 
 
-METHODS = ("ce", "ncm", "eb-lda", "crt", "balanced-softmax", "logit-adjust", "tau-norm", "lort-path")
+KINDS = ("ce", "ncm", "eb-lda", "crt", "balanced-softmax", "logit-adjust", "tau-norm", "lort-path")
 
 
-@pytest.mark.parametrize("method", [*METHODS, "linear-adjust", "lws", "auto"])
+@pytest.mark.parametrize("method", [*KINDS, "linear-adjust", "lws", "auto"])
 def test_a_head_of_every_kind_gets_the_threshold_of_bayes(method):
     training, ce = two_classes()
     fit = fit_stack(training, baseline=ce) if method == "auto" else fit_head(training, method, baseline=ce)
@@ -86,6 +91,31 @@ def test_cross_entropy_holds_the_training_mix():
     assert made.mix.shares[1] == pytest.approx(0.1, abs=0.02)
     moved = move(made, "train", training.class_counts / 4000)
     assert threshold(moved) == pytest.approx(threshold(ce), abs=0.1)
+
+
+@pytest.mark.parametrize(("method", "rare"), [("ce", 1 / 31), ("balanced-softmax", 0.5)])
+def test_where_one_class_alone_can_be_held_out_the_mix_is_that_of_the_method(method, rare):
+    training, _ = clusters(counts=(30, 1))
+    mix = measure_mix(training, fit_head(training, method)).mix
+    assert mix.shares[1] == pytest.approx(rare, rel=1e-6)
+    assert mix.scale == 1
+
+
+def test_a_class_without_held_out_samples_does_not_change_the_mix_that_is_measured():
+    counts = (60, 20, 1)
+    training, _ = clusters(counts=counts, noise=2.0)
+    fit = fit_head(training, "ce")
+    measured = measure_mix(training, fit)
+    validator = Validator(training)
+    logits, labels = validator.held_out_logits(fold_heads_of(validator, METHODS["ce"], fit.selection))
+    logits = fit.scale * logits[:, :2]
+    prior = -torch.tensor(counts).div(81).log()[:2].expand_as(logits)
+    unit = calibration_scale(logits - logits.mean(dim=0), labels)
+    scale, kept = best_weights({"scale": unit * logits, "kept": prior}, labels).values()
+    assert measured.mix.scale == pytest.approx(scale * unit, rel=1e-6)
+    assert math.log(measured.mix.shares[0] / measured.mix.shares[1]) == pytest.approx(
+        kept * math.log(3), rel=1e-5
+    )
 
 
 def test_a_class_that_does_not_occur_has_the_floor():

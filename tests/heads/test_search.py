@@ -147,6 +147,20 @@ def test_a_setting_that_loses_on_the_first_fold_is_scored_from_it():
     assert best["score"] > nll(every[-1][1]) != loser["score"]
 
 
+def test_of_equally_good_class_balances_the_largest_is_chosen():
+    training, _ = clusters(counts=(40, 20, 1), noise=0.1)
+    selection = select(Validator(training), METHODS["lort"])
+    assert selection.score == 1.0
+    assert {tried["gamma"] for tried in selection.candidates if tried["score"] == 1.0} == {
+        0,
+        0.25,
+        0.5,
+        0.75,
+        1,
+    }
+    assert selection.chosen["gamma"] == 1
+
+
 def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
     training, _ = clusters(counts=(100, 30, 8), noise=2.0)
     ce = fit_head(training, "ce")

@@ -171,6 +171,33 @@ def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():
     assert choice.weights.get("ce", 0) < any_of_them[0].get("ce", 0) - 0.02
 
 
+@pytest.mark.parametrize("counts", [(30, 1), (30, 1, 1), (10, 1, 1, 1, 1)])
+def test_where_one_class_alone_can_be_held_out_the_balanced_heads_are_taken_alike(counts):
+    training, _ = clusters(counts=counts)
+    fit = fit_stack(training, baseline=fit_head(training, "ce"))
+    chosen = fit.choice.weights
+    assert set(chosen) <= {"eb-lda", "tau-norm", "balanced-softmax", "lort"}
+    assert max(chosen.values()) == pytest.approx(min(chosen.values()), rel=1e-3)
+    assert fit.choice.tau == 0
+
+
+def test_the_weights_do_not_depend_on_a_class_without_held_out_samples():
+    """Other classes' samples would say no more of it than that it is best never predicted."""
+    training, _ = clusters(counts=(40, 20, 1), noise=2.0)
+    validator = make_validator(training, fit_head(training, "ce"), None, 0)
+    selections = {name: select(validator, METHODS[name]) for name in ("ce", "balanced-softmax")}
+    choice, scales = choose_weights(validator, selections)
+    logits = {}
+    for name, selection in selections.items():
+        z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
+        assert scales[name] == calibration_scale(z[:, :2], labels)
+        logits[name] = scales[name] * z[:, :2]
+    favoured = ["balanced-softmax"]
+    assert (choice.weights, choice.tau) == choose_members(
+        logits, labels, training.class_counts[:2], favoured=favoured
+    )
+
+
 def test_all_members_predict_the_same_held_out_samples(problem):
     training, _, _ = problem
     held = torch.arange(len(training.labels)) % 4 == 0
