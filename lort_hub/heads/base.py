@@ -78,7 +78,8 @@ class FitInputs:
         start: Head of a neighbouring setting to start iterations from; it does not change the optimum.
         tolerance: Relative gradient at which solvers stop.
         seed: Seed of the order in which SGD visits the samples.
-        moments: Cache for the sums, means and covariances of the samples to fit on.
+        moments: Cache for the sums, means and covariances of the samples to fit on, and whatever else fits of
+            several settings share.
     """
 
     training: TrainingSet

@@ -109,8 +109,12 @@ def sgd_from_base(inputs: FitInputs, settings: Settings) -> LinearHead:
 
 def max_norm(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Solve the objective under MaxNorm's limit on the norms of the class weights."""
-    problem = inputs.problem(objective_of(settings))
-    return _linear(minimise_max_norm(problem, share=settings["share"], tolerance=inputs.tolerance))
+    objective = objective_of(settings)
+    key, problem = f"maxnorm {objective}", inputs.problem(objective)
+    near = inputs.moments.get(key)
+    found = minimise_max_norm(problem, share=settings["share"], near=near, tolerance=inputs.tolerance)
+    inputs.moments[key] = found
+    return _linear(found.head)
 
 
 def _linear(head: Solution) -> LinearHead:

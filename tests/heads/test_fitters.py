@@ -161,6 +161,14 @@ def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt(inputs):
     assert norms.max().item() == pytest.approx(0.4 * free.weight.norm(dim=1).max().item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("changed", [{"share": 0.3}, {"weight_decay": 0.1}, {"delta": 0.5}])
+def test_maxnorm_s_head_does_not_depend_on_what_was_fitted_before(changed, inputs):
+    alone, after = (replace(inputs, moments={}) for _ in range(2))
+    fitted(after, "maxnorm", share=0.8)
+    expected, said = (fitted(each, "maxnorm", **{"share": 0.5, **changed}) for each in (alone, after))
+    torch.testing.assert_close(said.weight, expected.weight, atol=0, rtol=5e-3)
+
+
 def test_ldam_is_the_cosine_classifier_with_a_margin(inputs):
     plain = fitted(inputs, "cosine", scale=8.0)
     assert fitted(inputs, "ldam", scale=8.0, margin=0.0).weight.equal(plain.weight)

@@ -6,26 +6,54 @@ where ||w_k|| = radius. So a few solves of the unconstrained objective with othe
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem, Solution, minimise
 
-MAX_ROUNDS, EXPONENT = 60, 1.5
+MAX_ROUNDS = 60
+EXPONENT, LARGEST_EXPONENT = 1.5, 4.0
+"""Power of ||w_k|| / radius by which a class's decay is multiplied: the first, and the largest."""
+LEAST_DECAY = 1e-6
+"""Decay that any class is taken to have, as a share of the mean variance over K."""
+SEEN = 0.02
+"""Least change of the logarithm of a decay from which its effect on the norm is measured."""
 
 
-def minimise_max_norm(problem: HeadProblem, *, share: float, tolerance: float = TOLERANCE) -> Solution:
+@dataclass(frozen=True)
+class Limited:
+    """Optimum within a radius, and what the search for another radius starts from.
+
+    Attributes:
+        head: The optimum; `iterations` counts those of all solves since the unlimited one.
+        free: Optimum without a radius.
+        solved: Head of the last solve, `head` but for norms that exceed the radius by the tolerance.
+        decay: Multipliers lambda (K,) of the constraint.
+    """
+
+    head: Solution
+    free: Solution
+    solved: Solution
+    decay: Tensor
+
+
+def minimise_max_norm(
+    problem: HeadProblem, *, share: float, near: Limited | None = None, tolerance: float = TOLERANCE
+) -> Limited:
     """Minimise the objective subject to ||w_k|| <= share * (largest ||w_j|| without the constraint).
 
     Args:
         problem: Samples and objective.
         share: Radius, as a share in (0, 1] of the largest class weight of the unconstrained optimum.
+        near: Optimum of the same problem for another share, to start from.
         tolerance: As for `minimise`.
 
     Returns:
-        The constrained optimum, its multipliers exact to a thousandth; `iterations` counts all solves.
+        The constrained optimum, its multipliers exact to a thousandth.
 
     Example:
-        >>> import torch
         >>> from lort_hub.features.matrix import FeatureMatrix
         >>> from lort_hub.heads.solvers.eigenbasis import Eigenbasis
         >>> from lort_hub.heads.solvers.objective import Objective
@@ -33,24 +61,41 @@ def minimise_max_norm(problem: HeadProblem, *, share: float, tolerance: float = 
         >>> third, counts = torch.full((3,), 1 / 3), torch.tensor([1, 2])
         >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
         >>> problem = HeadProblem(x, y, third, basis, counts, Objective(delta=0.5))
-        >>> free, head = minimise(problem), minimise_max_norm(problem, share=0.5)
-        >>> (head.weight.norm(dim=1) / free.weight.norm(dim=1)).round(decimals=2)
+        >>> found = minimise_max_norm(problem, share=0.5)
+        >>> (found.head.weight.norm(dim=1) / found.free.weight.norm(dim=1)).round(decimals=2)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    head = minimise(problem, tolerance=tolerance)
+    free = near.free if near else minimise(problem, tolerance=tolerance)
     slack = max(1e-3, 3 * tolerance)
-    radius, iterations = share * head.weight.norm(dim=1).max(), head.iterations
-    num_classes = len(problem.class_counts)
-    values = problem.basis.values
-    decay = values.new_full((num_classes,), float(values.mean()) / num_classes)
+    radius = share * free.weight.norm(dim=1).max().clamp_min(1e-300)
+    unit = float(problem.basis.values.mean()) / len(problem.class_counts)
+    least = problem.objective.weight_decay + LEAST_DECAY * unit
+    head, iterations = free, 0 if near else free.iterations
+    total = torch.full_like(free.bias, least)
+    if near:
+        head, total = near.solved, near.decay + least
+    exponent, before = torch.full_like(total, EXPONENT), None
     for _ in range(MAX_ROUNDS):
-        init = (head.weight, head.bias)
-        head = minimise(problem, init=init, class_decay=decay, tolerance=tolerance)
-        iterations += head.iterations
+        if head is not free or (total > least).any():
+            init = (head.weight, head.bias)
+            head = minimise(problem, init=init, class_decay=total - least, tolerance=tolerance)
+            iterations += head.iterations
         ratio = head.weight.norm(dim=1) / radius
-        if ratio.max() <= 1 + slack and (decay * (1 - ratio)).abs().max() <= slack * decay.max():
+        off = ((total - least) * (1 - ratio)).abs().max()
+        if ratio.max() <= 1 + slack and off <= slack * (total - least).max():
             break
-        # ||w_k|| falls more slowly than 1 / lambda_k, so an exponent above 1 does not overshoot.
-        decay = decay * ratio**EXPONENT
+        if before:
+            exponent = _exponent(before, (total, ratio), exponent)
+        before = total, ratio
+        total = (total * ratio**exponent).clamp_min(least)
     shorten = (radius / head.weight.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
-    return replace(head, weight=head.weight * shorten, iterations=iterations)
+    limited = replace(head, weight=head.weight * shorten, iterations=iterations)
+    return Limited(limited, free, head, total - least)
+
+
+def _exponent(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor], exponent: Tensor) -> Tensor:
+    """Measure by two rounds how norms answer decays: the exponent (K,) that would meet the radius."""
+    (decay_before, ratio_before), (decay, ratio) = before, now
+    rise, fall = (decay / decay_before).log(), (ratio_before / ratio).log()
+    measured = (rise.abs() > SEEN) & (rise * fall > 0)
+    return torch.where(measured, (rise / fall).clamp(1, LARGEST_EXPONENT), exponent)

@@ -13,14 +13,16 @@ from tests.support.features import clusters
 @pytest.mark.parametrize(
     "objective", [Objective(gamma=1.0, weight_decay=1e-3), Objective(delta=0.9, weight_decay=1e-4)]
 )
-@pytest.mark.parametrize("share", [0.4, 0.8])
-def test_it_is_the_constrained_optimum(device, objective, share):
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.8])
+@pytest.mark.parametrize("from_near", [False, True])
+def test_it_is_the_constrained_optimum(device, objective, share, from_near):
     bare, _ = clusters(counts=(40, 12, 5), dim=4)
     training = TrainingSet(bare.matrix.to(device), bare.labels, 3)
     basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
     problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
     radius = share * minimise(problem).weight.norm(dim=1).max().item()
-    head = minimise_max_norm(problem, share=share)
+    near = minimise_max_norm(problem, share=1 - share) if from_near else None
+    head = minimise_max_norm(problem, share=share, near=near).head
     assert head.weight.norm(dim=1).max() <= radius * (1 + 1e-9)
 
     x = bare.x.double()
@@ -38,3 +40,13 @@ def test_it_is_the_constrained_optimum(device, objective, share):
     ours, _ = value(torch.cat([head.weight.flatten(), head.bias]).cpu().numpy())
     zero, _ = value(np.zeros(15))
     assert (ours - best.fun) / (zero - best.fun) < 1e-3
+
+
+def test_the_largest_radius_limits_nothing():
+    training, _ = clusters()
+    basis, omega = training.basis(0.0), training.weights(0.0)
+    objective = Objective(weight_decay=1e-3)
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
+    free, found = minimise(problem), minimise_max_norm(problem, share=1.0)
+    assert torch.equal(found.head.weight, free.weight)
+    assert found.head.iterations == free.iterations
