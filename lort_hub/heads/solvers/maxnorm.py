@@ -21,6 +21,9 @@ LEAST_DECAY = 1e-6
 SEEN = 0.02
 """Least change of the logarithm of a decay from which its effect on the norm is measured."""
 
+FINER = 0.3
+"""Factor on the tolerance where it is too coarse for a solve to see that the decays have changed."""
+
 
 @dataclass(frozen=True)
 class Limited:
@@ -80,6 +83,7 @@ def minimise_max_norm(
             init = (head.weight, head.bias)
             head = minimise(problem, init=init, class_decay=total - least, tolerance=tolerance)
             iterations += head.iterations
+            tolerance *= 1.0 if head.iterations else FINER
         ratio = head.weight.norm(dim=1) / radius
         off = ((total - least) * (1 - ratio)).abs().max()
         if ratio.max() <= 1 + slack and off <= slack * (total - least).max():
