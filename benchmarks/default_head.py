@@ -44,9 +44,10 @@ def main() -> None:
     backbone = load_backbone(args.backbone, image_size=args.image_size)
     natural = args.imbalance in (None, "none")
     data = load_long_tailed(args.dataset, **{**args.data_options(), "imbalance": "none"})
+    accelerator = Accelerator(cpu=True, mixed_precision=args.mixed_precision)
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers}
     train, test = (
-        extract_features(backbone, part, accelerator=Accelerator(cpu=True), **options).load()
+        extract_features(backbone, part, accelerator=accelerator, **options).load()
         for part in (data.train, data.test)
     )
     for seed in range(args.seed, args.seed + args.seeds):

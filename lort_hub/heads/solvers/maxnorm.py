@@ -20,7 +20,6 @@ LEAST_DECAY = 1e-6
 """Decay that any class is taken to have, as a share of the mean variance over K."""
 SEEN = 0.02
 """Least change of the logarithm of a decay from which its effect on the norm is measured."""
-
 FINER = 0.3
 """Factor on the tolerance where it is too coarse for a solve to see that the decays have changed."""
 
@@ -30,7 +29,7 @@ class Limited:
     """Optimum within a radius, and what the search for another radius starts from.
 
     Attributes:
-        head: The optimum; `iterations` counts those of all solves since the unlimited one.
+        head: The optimum; `iterations` counts those of all solves that found it.
         free: Optimum without a radius.
         solved: Head of the last solve, `head` but for norms that exceed the radius by the tolerance.
         decay: Multipliers lambda (K,) of the constraint.
