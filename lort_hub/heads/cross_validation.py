@@ -80,30 +80,33 @@ class Validator:
 
     def describe(self, method: Method, settings: Settings) -> str:
         """Describe the source of a method's held-out predictions, for cards and records."""
-        closed_form = self.uses_closed_form(method, settings)
-        return self._describe("leave-one-out in closed form") if closed_form else self.describe_folds()
+        if self.uses_closed_form(method, settings):
+            return self._describe("leave-one-out in closed form", self._classes_left_out_of)
+        return self.describe_folds()
 
     def describe_folds(self) -> str:
         """Describe the source of predictions by heads of folds."""
         all_folds = f"stratified {FOLDS}-fold cross-validation"
         few = f" ({self._num_folds} of the folds)" if self._num_folds < FOLDS else ""
-        return self._describe(all_folds + few)
+        return self._describe(all_folds + few, self.scored_classes)
 
-    def _describe(self, text: str) -> str:
+    def _describe(self, text: str, scored: Tensor) -> str:
         if self._unseen is not None:
             images = f"the {self.training.num_unseen} images held out of the backbone's training"
-            return images + self._describe_scoring()
+            return images + self._describe_scoring(scored)
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:
             text += " on images the backbone was trained on (none held out), over-optimistic for tail classes"
-        return text + self._describe_scoring()
+        return text + self._describe_scoring(scored)
 
-    def _describe_scoring(self) -> str:
-        """Describe how many samples are scored, if it is not all."""
+    def _describe_scoring(self, scored: Tensor) -> str:
+        """Describe how many samples and classes (K,) are scored, if it is not all."""
         training = self.training
         total = training.num_unseen or int(training.class_counts.sum())
-        return "" if training.num_scored == total else f", scored on {training.num_scored} of {total} samples"
+        some = "" if training.num_scored == total else f", scored on {training.num_scored} of {total} samples"
+        missing = f", no image of {int((~scored).sum())} of {len(scored)} classes held out"
+        return some if scored.all() else some + missing
 
     def uses_closed_form(self, method: Method, settings: Settings) -> bool:
         """Decide whether these settings are validated by leave-one-out in closed form."""
@@ -131,7 +134,7 @@ class Validator:
         """
         if self.uses_closed_form(method, path[0]):
             with_likelihood = likelihood or self.scorer_of(method) == "nll"
-            classes = self._occurring(self._fold_of >= 0)
+            classes = self._classes_left_out_of
             return predict_leave_one_out(self.training, path, classes=classes, likelihood=with_likelihood)
         return self.cross_validate(method, path, is_beaten)
 
@@ -191,6 +194,11 @@ class Validator:
         none held out, such as one of a single sample: the head that neglects it most would score best.
         """
         return self._occurring(torch.stack([mask for _, mask in self._folds]).any(dim=0))
+
+    @property
+    def _classes_left_out_of(self) -> Tensor:
+        """Mask (K,) of the classes that leave-one-out predicts: not of one sample, or group, alone."""
+        return self._occurring(self._fold_of >= 0)
 
     def _occurring(self, samples: Tensor) -> Tensor:
         """Mask (K,) of the classes of so masked samples of all processes; all if there are none."""

@@ -200,7 +200,12 @@ def test_where_predictions_come_from_is_said(held, name, by, how, training):
     fourth = every_fourth(training)
     given = {None: None, "none": torch.zeros_like(fourth), "some": fourth, "all": torch.ones_like(fourth)}
     validator = Validator(with_held_out(training, given[held]), select_by=by)
-    assert validator.describe(METHODS[name], setting_paths(METHODS[name], training, {})[0][0]) == how
+    settings = setting_paths(METHODS[name], training, {})[0][0]
+    assert validator.describe(METHODS[name], settings) == f"{how}, no image of 1 of 4 classes held out"
+
+
+def test_all_classes_are_held_out_unless_it_is_said():
+    assert Validator(clusters(counts=(9, 3))[0]).describe_folds() == "stratified 5-fold cross-validation"
 
 
 def test_all_methods_are_judged_on_the_same_samples_and_the_seed_draws_them(training):

@@ -128,7 +128,8 @@ def test_scored_are_of_what_the_backbone_has_not_seen(training, monkeypatch):
     assert torch.equal(torch.bincount(training.labels[part.scoring_mask], minlength=5), counts.clamp_max(2))
     how = Validator(part).describe(METHODS["ce"], {})
     expected = f"the {held.sum()} images held out of the backbone's training"
-    assert how == f"{expected}, scored on {part.num_scored} of {held.sum()} samples"
+    scored = f"scored on {part.num_scored} of {held.sum()} samples, no image of 1 of 5 classes held out"
+    assert how == f"{expected}, {scored}"
 
 
 def test_closed_form_of_fewer_samples_than_features_is_found_at_any_ridge():
