@@ -83,6 +83,7 @@ FORMS = {
     "channels last, bf16": Loop(bf16=True),
     f"channels last, {SMALLER} px": Loop(side=SMALLER),
     "channels last, compiled": Loop(compiled=True),
+    "channels last, bf16, compiled": Loop(bf16=True, compiled=True),
 }
 
 
