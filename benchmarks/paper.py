@@ -9,9 +9,11 @@ them.
 """
 
 import json
+import math
 import runpy
 import signal
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -98,6 +100,7 @@ def main() -> None:
     args.output_dir = Path(args.output_dir)
     check_folder(args)
     reuse_freed_memory()
+    ends = time.monotonic() + 60 * args.minutes if args.minutes else math.inf
     if args.minutes:
         signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 60 * args.minutes, 5)
@@ -105,7 +108,10 @@ def main() -> None:
         for ratio in args.imbalances:
             train_backbone(args, ratio)
         found = {ratio: study(args, ratio) for ratio in args.imbalances}
-    except TimeIsUpError:
+    except (TimeIsUpError, Exception):
+        # Compiled code of torch may make another error of the one that a signal handler raises in it.
+        if time.monotonic() < ends:
+            raise
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(f"{args.minutes:g} minutes are over. Left: {'; '.join(left(args))}. --resume goes on.")
         sys.exit(TIME_IS_UP)
