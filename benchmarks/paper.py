@@ -9,7 +9,6 @@ them.
 """
 
 import json
-import math
 import runpy
 import signal
 import sys
@@ -17,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -100,7 +99,7 @@ def main() -> None:
     args.output_dir = Path(args.output_dir)
     check_folder(args)
     reuse_freed_memory()
-    ends = time.monotonic() + 60 * args.minutes if args.minutes else math.inf
+    ends = time.monotonic() + 60 * args.minutes if args.minutes else inf
     if args.minutes:
         signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, 60 * args.minutes, 5)
