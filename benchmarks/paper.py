@@ -107,10 +107,12 @@ def main() -> None:
         for ratio in args.imbalances:
             train_backbone(args, ratio)
         found = {ratio: study(args, ratio) for ratio in args.imbalances}
-    except (TimeIsUpError, Exception):
+    except (TimeIsUpError, Exception) as error:
         # Compiled code of torch may make another error of the one that a signal handler raises in it.
         if time.monotonic() < ends:
             raise
+        if not isinstance(error, TimeIsUpError):
+            print(f"Stopped in the midst of it: {error}", file=sys.stderr)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(f"{args.minutes:g} minutes are over. Left: {'; '.join(left(args))}. --resume goes on.")
         sys.exit(TIME_IS_UP)

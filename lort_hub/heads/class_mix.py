@@ -40,7 +40,7 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
     With z the head's logits, s z_k - c log pi_k is made the likeliest, classes counting the same. The head
     holds the mix pi^c, and s is what its scale lacks. A head that is balanced by construction has s = 1 and
     c = 0, without measuring; so has any head, or c = 1 if it decides for the training mix, where held-out
-    samples are of one class alone.
+    samples are of one class alone, or there are none.
 
     Args:
         training: The features that it was fitted on.
@@ -59,9 +59,11 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         (0.5, 0.5)
     """
     logits, labels, scored = _held_out_logits(training, fit, baseline, seed)
+    gather = training.processes.gather
+    every = gather(labels.cpu())
     log_prior = (training.class_counts.double() / training.class_counts.sum()).log().to(training.device)
     scale, kept = 1.0, float(class_mix(fit.method, fit.settings) == "training")
-    if not _is_balanced_by_construction(fit) and scored.sum() > 1:
+    if not _is_balanced_by_construction(fit) and len(every.unique()) > 1:
         some, own = among(scored, logits, labels)
         unit = calibration_scale(some - some.mean(dim=0), own, training.processes)
         parts = {"scale": unit * some, "kept": (-log_prior)[scored].float().expand_as(some)}
@@ -69,9 +71,8 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         scale *= unit
     shares = (kept * log_prior).softmax(dim=0)
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
-    gather = training.processes.gather
     mix = ClassMix(AS_MADE, tuple(shares.tolist()), scale)
-    return replace(fit, mix=mix, held_out=Predictions(gather(labels.cpu()), gather(predicted.cpu())))
+    return replace(fit, mix=mix, held_out=Predictions(every, gather(predicted.cpu())))
 
 
 def _is_balanced_by_construction(fit: Fit) -> bool:

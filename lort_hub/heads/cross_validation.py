@@ -195,7 +195,7 @@ class Validator:
         """
         return self._occurring(torch.stack([mask for _, mask in self._folds]).any(dim=0))
 
-    @property
+    @cached_property
     def _classes_left_out_of(self) -> Tensor:
         """Mask (K,) of the classes that leave-one-out predicts: not of one sample, or group, alone."""
         return self._occurring(self._fold_of >= 0)

@@ -139,8 +139,8 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
     """Choose a method's settings by predictions of held-out training samples.
 
     On each path the simplest head within one standard error of the best is chosen (that of the difference on
-    the same samples). Of the paths' choices the best one is chosen, and of equally good ones the last, which
-    balances classes the most.
+    the same samples). Of the paths' choices the best one is chosen, and of equally good ones the last, the
+    largest gamma.
 
     Args:
         validator: Source of the held-out predictions.

@@ -186,7 +186,8 @@ def choose_members(
 
 def _spreads(logits: Sequence[Tensor], processes: Processes) -> list[float]:
     """Compute the mean standard deviation over classes of each head's logits, up to a common factor."""
-    spreads = torch.stack([z.std(dim=1, correction=0).double().sum() for z in logits])
+    deviations = (z.std(dim=1, correction=0) if len(z) else z[:, 0] for z in logits)
+    spreads = torch.stack([each.double().sum() for each in deviations])
     processes.all_reduce(spreads)
     return spreads.tolist()
 
@@ -231,7 +232,8 @@ def best_weights(
     present = counts > 0
     omega = 1 / (counts[labels].double() * present.sum())
     drawn = [name for name in logits if name != TAU]
-    pull = prior_samples * len(drawn) / effective_samples(counts[present])
+    samples = effective_samples(counts[present]) if present.any() else 1.0
+    pull = prior_samples * len(drawn) / samples
     apart = _distance_to(centre or drawn, list(logits))
 
     def loss(values: list[float]) -> tuple[float, list[float]]:

@@ -93,9 +93,12 @@ def test_cross_entropy_holds_the_training_mix():
     assert threshold(moved) == pytest.approx(threshold(ce), abs=0.1)
 
 
-@pytest.mark.parametrize(("method", "rare"), [("ce", 1 / 31), ("balanced-softmax", 0.5)])
-def test_where_one_class_alone_can_be_held_out_the_mix_is_that_of_the_method(method, rare):
-    training, _ = clusters(counts=(30, 1))
+@pytest.mark.parametrize(
+    ("counts", "method", "rare"),
+    [((30, 1), "ce", 1 / 31), ((30, 1), "balanced-softmax", 0.5), ((1, 1), "ce", 0.5)],
+)
+def test_where_one_class_at_most_can_be_held_out_the_mix_is_that_of_the_method(counts, method, rare):
+    training, _ = clusters(counts=counts)
     mix = measure_mix(training, fit_head(training, method)).mix
     assert mix.shares[1] == pytest.approx(rare, rel=1e-6)
     assert mix.scale == 1

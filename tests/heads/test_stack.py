@@ -171,7 +171,7 @@ def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():
     assert choice.weights.get("ce", 0) < any_of_them[0].get("ce", 0) - 0.02
 
 
-@pytest.mark.parametrize("counts", [(30, 1), (30, 1, 1), (10, 1, 1, 1, 1)])
+@pytest.mark.parametrize("counts", [(30, 1), (30, 1, 1), (10, 1, 1, 1, 1), (1, 1, 1)])
 def test_where_one_class_alone_can_be_held_out_the_balanced_heads_are_taken_alike(counts):
     training, _ = clusters(counts=counts)
     fit = fit_stack(training, baseline=fit_head(training, "ce"))

@@ -20,8 +20,11 @@ LEAST_DECAY = 1e-6
 """Decay that any class is taken to have, as a share of the mean variance over K."""
 SEEN = 0.02
 """Least change of the logarithm of a decay from which its effect on the norm is measured."""
-FINER = 0.3
-"""Factor on the tolerance where it is too coarse for a solve to see that the decays have changed."""
+FIRST_DECAY = 1e-3
+"""Decay that the search starts from where the objective has less, in the same unit: with next to none in the
+other classes, all weight would move there from those that are limited."""
+FINER, FINEST = 0.3, 1e-7
+"""Factor on a tolerance that is too coarse to see changes of the decays, and the least tolerance."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def minimise_max_norm(
     unit = float(problem.basis.values.mean()) / len(problem.class_counts)
     least = problem.objective.weight_decay + LEAST_DECAY * unit
     head, iterations = free, 0 if near else free.iterations
-    total = torch.full_like(free.bias, least)
+    total = torch.full_like(free.bias, max(least, FIRST_DECAY * unit))
     if near:
         head, total = near.solved, near.decay + least
     exponent, before = torch.full_like(total, EXPONENT), None
@@ -82,7 +85,7 @@ def minimise_max_norm(
             init = (head.weight, head.bias)
             head = minimise(problem, init=init, class_decay=total - least, tolerance=tolerance)
             iterations += head.iterations
-            tolerance *= 1.0 if head.iterations else FINER
+            tolerance = tolerance if head.iterations else max(FINER * tolerance, FINEST)
         ratio = head.weight.norm(dim=1) / radius
         off = ((total - least) * (1 - ratio)).abs().max()
         if ratio.max() <= 1 + slack and off <= slack * (total - least).max():
@@ -91,6 +94,7 @@ def minimise_max_norm(
             exponent = _exponent(before, (total, ratio), exponent)
         before = total, ratio
         total = (total * ratio**exponent).clamp_min(least)
+        problem.matrix.processes.broadcast(total)
     shorten = (radius / head.weight.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
     limited = replace(head, weight=head.weight * shorten, iterations=iterations)
     return Limited(limited, free, head, total - least)

@@ -11,9 +11,10 @@ from tests.support.features import clusters
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective(gamma=1.0, weight_decay=1e-3), Objective(delta=0.9, weight_decay=1e-4)]
+    "objective",
+    [Objective(gamma=1.0, weight_decay=1e-3), Objective(delta=0.9, weight_decay=1e-4), Objective(delta=0.9)],
 )
-@pytest.mark.parametrize("share", [0.2, 0.4, 0.8])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.8, 0.95])
 @pytest.mark.parametrize("from_near", [False, True])
 def test_it_is_the_constrained_optimum(device, objective, share, from_near):
     bare, _ = clusters(counts=(40, 12, 5), dim=4)
