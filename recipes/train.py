@@ -104,7 +104,8 @@ def main() -> dict[str, Any] | None:
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
-        batches = Batches(kept, backbone, seed=args.seed, gradient_accumulation_steps=accumulation, **options)
+        drawn = {"seed": args.seed, "cutout": args.cutout}
+        batches = Batches(kept, backbone, gradient_accumulation_steps=accumulation, **drawn, **options)
 
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     counts = torch.bincount(batches.labels, minlength=data.num_classes)

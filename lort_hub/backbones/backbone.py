@@ -17,7 +17,7 @@ from PIL import Image as pillow
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
-from lort_hub.data.transforms import Transform, add_rand_augment
+from lort_hub.data.transforms import Transform, add_auto_augment
 from lort_hub.errors import BackboneError
 from lort_hub.records import TrainedOn
 
@@ -40,7 +40,7 @@ class Backbone:
         preprocessing: JSON description of `transform`, part of the feature store's key.
         processor: Image processor of transformers, saved with the model; None for timm.
         trained_on: Record of the images that lort_hub trained it on; None where there is none.
-        auto_augment: timm's name of the RandAugment in `augment`; None for crop and flip alone.
+        auto_augment: name of the random operations in `augment`; None for crop and flip alone.
         is_classifier: Whether the weights of its classifier were loaded, and are not random.
     """
 
@@ -123,8 +123,8 @@ class Backbone:
         return self.with_classifier(untrained.weight, untrained.bias, class_names)
 
     def with_auto_augment(self, name: str) -> Backbone:
-        """Copy the backbone with timm's RandAugment of this name in its training preprocessing."""
-        augment = add_rand_augment(self.augment, name, self.image_size)
+        """Copy the backbone with the random operations of this name in its training preprocessing."""
+        augment = add_auto_augment(self.augment, name, self.image_size)
         return replace(self, augment=augment, auto_augment=name)
 
     def fingerprint(self) -> str:

@@ -33,7 +33,7 @@ class TrainingArguments(ModelArguments):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         **ModelArguments.RANGES,
         **dict.fromkeys(("lora_rank", "epochs", "gradient_accumulation_steps"), (1, inf)),
-        **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix"), (0, inf)),
+        **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix", "cutout"), (0, inf)),
         **dict.fromkeys(("clip_grad", "patience", "bootstrap"), (0, inf)),
         **dict.fromkeys(("label_smoothing", "ema_decay"), (0, 1)),
         "holdout": (0, 0.9),
@@ -61,7 +61,10 @@ class TrainingArguments(ModelArguments):
     label_smoothing: float = flag(0.0, "Label smoothing.")
     mixup: float = flag(0.0, "Alpha of mixup; 0 for none.")
     cutmix: float = flag(0.0, "Alpha of CutMix; 0 for none.")
-    auto_augment: str | None = flag(None, "Augmentation of timm, such as rand-m9-mstd0.5-inc1 (RandAugment).")
+    auto_augment: str | None = flag(
+        None, "Random operations: rand-m9-mstd0.5-inc1 and others of timm, autoaugment-cifar10, ..."
+    )
+    cutout: int = flag(0, "Side in pixels of the square that is hidden in each training image; 0 for none.")
     ema_decay: float = flag(0.0, "Decay of the moving average of the weights; 0 for none.")
     gradient_accumulation_steps: int = flag(1, "Batches per optimiser step.")
     clip_grad: float | None = flag(None, "Largest norm of the gradient (default: no limit).")

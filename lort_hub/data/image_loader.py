@@ -73,6 +73,7 @@ class ImageViews(Dataset[LoadedImage]):
         split: The images.
         transform: Preprocessing of the view "eval".
         augment: Random preprocessing of every other view.
+        decoded: The images (N, 3, H, W), uint8, where they are in memory already.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -86,6 +87,7 @@ class ImageViews(Dataset[LoadedImage]):
     split: ImageSplit
     transform: Transform
     augment: Transform
+    decoded: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -95,12 +97,18 @@ class ImageViews(Dataset[LoadedImage]):
 
     def __getitems__(self, keys: Sequence[ViewKey]) -> list[LoadedImage]:
         """Load the images of a whole batch; a DataLoader calls this where it exists."""
+        if self.decoded is not None:
+            return [self._load(view, row, self.decoded[row]) for view, row in keys]
         encoded = self.split.encoded([row for _, row in keys])
         return [self._load(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
 
-    def _load(self, view: str, row: int, encoded: Encoded | None) -> LoadedImage:
+    def _load(self, view: str, row: int, source: Encoded | Tensor | None) -> LoadedImage:
         try:
-            image = self.split.decode(row, encoded)
+            image = (
+                pillow.fromarray(source.permute(1, 2, 0).numpy())
+                if isinstance(source, Tensor)
+                else self.split.decode(row, source)
+            )
         except BadImageError as error:
             return row, error  # returned, not raised: a DataLoader worker would bury it in its traceback
         if view == EVAL_VIEW:

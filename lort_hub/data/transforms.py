@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import Compose
 
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, did_you_mean
 
 EVAL_VIEW = "eval"
 """Name of the view that the deterministic evaluation preprocessing makes of each image."""
@@ -20,8 +21,14 @@ EVAL_VIEW = "eval"
 Transform = Callable[[Image.Image], Tensor]
 """From one RGB image to pixels (3, H, W)."""
 
-RAND_AUGMENT_TRIALS = 300
-"""How often RandAugment is tried on a noise image before a training starts."""
+AUGMENT_TRIALS = 300
+"""How often random operations are tried on a noise image before a training starts."""
+
+POLICIES = {
+    f"autoaugment-{policy.value}": partial(transforms.AutoAugment, policy, fill=[128] * 3)
+    for policy in transforms.AutoAugmentPolicy
+} | {"trivialaugment-wide": partial(transforms.TrivialAugmentWide, fill=[128] * 3)}
+"""torchvision's random operations that need no strength, by name; what they uncover is grey."""
 
 SMALL_SIDE = 64
 """Images up to this side in pixels are cropped as the CIFAR protocol does."""
@@ -121,22 +128,27 @@ def augmentation(data: dict[str, Any], finish: Transform | None = None) -> Compo
     return Compose([crop, finish or normalise])
 
 
-def add_rand_augment(augment: Compose, name: str, side: int) -> Compose:
-    """Add timm's RandAugment to an augmentation, between its crop and its conversion to pixels.
+def add_auto_augment(augment: Compose, name: str, side: int) -> Compose:
+    """Add random operations to an augmentation, between its crop and its conversion to pixels.
 
     Args:
         augment: The augmentation, from `augmentation`.
-        name: timm's name of the operations, such as "rand-m9-mstd0.5-inc1".
+        name: timm's name of a RandAugment, such as "rand-m9-mstd0.5-inc1" (arXiv 1909.13719); the policies of
+            AutoAugment (arXiv 1805.09501) as torchvision has them, "autoaugment-cifar10",
+            "autoaugment-imagenet", "autoaugment-svhn"; or "trivialaugment-wide" (arXiv 2103.10158).
         side: Side of the images in pixels.
 
     Raises:
-        ConfigError: timm does not know the name as a RandAugment, or one of 300 trials fails.
+        ConfigError: No operations have that name, or one of 300 trials fails.
 
     Example:
         >>> config = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-        >>> len(add_rand_augment(augmentation(config), "rand-m9", 32).transforms)
+        >>> len(add_auto_augment(augmentation(config), "rand-m9", 32).transforms)
         3
     """
+    crop, finish = augment.transforms
+    if policy := POLICIES.get(name):
+        return Compose([crop, policy(), finish])
     import timm
 
     # At timm's largest strength, 10, posterize keeps 0 bits, which Pillow 13 refuses. A weak strength may
@@ -149,14 +161,14 @@ def add_rand_augment(augment: Compose, name: str, side: int) -> Compose:
         _, randomise, _ = timm.data.create_transform(
             side, is_training=True, auto_augment=capped, separate=True
         )
-        for _ in range(RAND_AUGMENT_TRIALS):
+        for _ in range(AUGMENT_TRIALS):
             randomise(sample)
     except (AssertionError, ValueError, KeyError) as cause:
         raise ConfigError(
-            f'`auto_augment="{name}"` is refused by timm or Pillow: {cause}\n'
-            "Expected a name such as rand-m9-mstd0.5-inc1: strength m, its spread mstd, increasing inc1."
+            f'`auto_augment="{name}"` is refused by timm or Pillow: {cause}{did_you_mean(name, POLICIES)}\n'
+            "Expected a name such as rand-m9-mstd0.5-inc1 (strength m, its spread mstd, increasing inc1), or "
+            f"{', '.join(POLICIES)}."
         ) from cause
-    crop, finish = augment.transforms
     return Compose([crop, randomise, finish])
 
 

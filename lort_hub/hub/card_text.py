@@ -128,6 +128,7 @@ class TrainingSettings(Record):
     batch_size: int
     patience: int
     loss: str = "ce"
+    cutout: int = 0
 
 
 def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
@@ -203,6 +204,7 @@ def _trained(settings: TrainingSettings) -> str:
         "mixup": settings.mixup,
         "cutmix": settings.cutmix,
         "label_smoothing": settings.label_smoothing,
+        "cutout": settings.cutout,
     }
     augmentation += [f"{name} {strength:g}" for name, strength in strengths.items() if strength]
     more = [f"{settings.warmup_epochs} epochs of warm-up"] if settings.warmup_epochs else []

@@ -2,7 +2,7 @@
 
 They do not depend on the number of processes or workers, or on earlier random draws: an epoch that is
 started again after a crash gets the same batches. Small images are decoded once, and cropped and flipped as
-tensors, a batch at a time; larger images go through decoding workers.
+tensors, a batch at a time; random operations and larger images go through workers, image by image.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Batches:
         process: int = 0,
         processes: int = 1,
         gradient_accumulation_steps: int = 1,
+        cutout: int = 0,
         num_workers: int = 0,
     ) -> None:
         """Prepare the batches; small images are decoded here.
@@ -81,6 +82,7 @@ class Batches:
             process: Index of this process.
             processes: Number of processes.
             gradient_accumulation_steps: Parts of a batch that each process accumulates before a step.
+            cutout: Side in pixels of the square hidden in each image, as `cut_out` does it; 0 for none.
             num_workers: Decoding threads for images kept in memory, decoding processes for others.
 
         Raises:
@@ -89,6 +91,7 @@ class Batches:
         """
         self.split, self.seed, self.process, self.processes = split, seed, process, processes
         self.parts, self.num_workers = processes * gradient_accumulation_steps, num_workers
+        self.cutout = cutout
         self.size = batch_size * self.parts
         if len(split) < self.parts:
             raise ConfigError(
@@ -96,11 +99,11 @@ class Batches:
                 "`gradient_accumulation_steps`).\nLower those steps, or use fewer processes."
             )
         self.labels = torch.from_numpy(split.labels)
-        self.views = ImageViews(split, backbone.transform, backbone.augment)
         side = backbone.image_size
-        fits = side <= SMALL_SIDE and 3 * side**2 * len(split) <= MEMORY_BYTES
-        crops_and_flips = backbone.library == "timm" and backbone.auto_augment is None
-        self.images = _decode(split, side, num_workers) if fits and crops_and_flips else None
+        fits = side <= SMALL_SIDE and 3 * side**2 * len(split) <= MEMORY_BYTES and backbone.library == "timm"
+        self.images = _decode(split, side, num_workers) if fits else None
+        self.views = ImageViews(split, backbone.transform, backbone.augment, self.images)
+        self.in_batches = self.images is not None and backbone.auto_augment is None
         self.mean, self.std = (
             torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
             for name in ("mean", "std")
@@ -118,11 +121,15 @@ class Batches:
         Raises:
             BadImageError: An image cannot be decoded.
         """
-        images = self._from_workers(epoch) if self.images is None else self._from_memory(epoch, self.images)
+        images = self._from_memory(epoch) if self.in_batches else self._from_workers(epoch)
         parts = self._own_parts()
-        for batch in self._rows(epoch):
+        for step, batch in enumerate(self._rows(epoch)):
+            generator = torch.Generator().manual_seed(_seed(self.seed, epoch, step, self.cutout))
+            place = torch.rand(2, len(batch), generator=generator)
             for part in parts:
                 rows, pixels = next(images)
+                if self.cutout:
+                    pixels = cut_out(pixels, place[:, part], self.cutout)
                 share = len(rows) * self.processes / len(batch)
                 yield Batch(pixels, self.labels[rows], share, ends_step=part is parts[-1])
 
@@ -130,7 +137,9 @@ class Batches:
         """Slice every batch into this process's parts; each image is in one part of one process."""
         return [slice(first, None, self.parts) for first in range(self.process, self.parts, self.processes)]
 
-    def _from_memory(self, epoch: int, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _from_memory(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        images = self.images
+        assert images is not None  # as `in_batches` says
         padding = images.shape[-1] // 8
         for step, batch in enumerate(self._rows(epoch)):
             generator = torch.Generator().manual_seed(_seed(self.seed, epoch, step))
@@ -181,6 +190,33 @@ def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> 
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     sample = torch.arange(len(images))[:, None, None]
     return padded[sample, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cut_out(pixels: Tensor, place: Tensor, side: int) -> Tensor:
+    """Hide a square of each image behind the mean colour: Cutout, arXiv 1708.04552.
+
+    The square's centre may be any pixel, so a part of it may lie outside the image.
+
+    Args:
+        pixels: Normalised images (N, C, H, W), whose mean colour is 0.
+        place: Row and column (2, N) of the centre as shares of height and width, in [0, 1).
+        side: Side of the square in pixels.
+
+    Returns:
+        Images (N, C, H, W).
+
+    Example:
+        >>> cut_out(torch.ones(1, 1, 3, 4), torch.tensor([[0.0], [0.5]]), 2)
+        tensor([[[[1., 0., 0., 1.],
+                  [1., 1., 1., 1.],
+                  [1., 1., 1., 1.]]]])
+    """
+    hidden = []
+    for share, size in zip(place, pixels.shape[2:], strict=True):
+        offset = torch.arange(size) - (share[:, None] * size).long() + side // 2
+        hidden.append((offset >= 0) & (offset < side))
+    down, across = hidden
+    return pixels.masked_fill((down[:, :, None] & across[:, None, :])[:, None], 0.0)
 
 
 def _decode(split: ImageSplit, side: int, num_workers: int) -> Tensor:

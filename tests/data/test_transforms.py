@@ -11,7 +11,7 @@ from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.image_loader import seeded
-from lort_hub.data.transforms import SMALL_SIDE, add_rand_augment, augmentation, split_transform
+from lort_hub.data.transforms import SMALL_SIDE, add_auto_augment, augmentation, split_transform
 from lort_hub.errors import ConfigError
 from tests.support.images import noise_image
 
@@ -57,7 +57,7 @@ def test_large_images_are_cropped_at_any_scale():
 
 @pytest.mark.parametrize("strength", range(1, 11))
 def test_rand_augment_of_any_strength_survives_any_draw(strength):
-    augment = add_rand_augment(augmentation(config(32)), f"rand-m{strength}-mstd0.5-inc1", 32)
+    augment = add_auto_augment(augmentation(config(32)), f"rand-m{strength}-mstd0.5-inc1", 32)
     image, found = noise_image(strength), set()
     for seed in range(200):
         with seeded(seed):
@@ -70,7 +70,7 @@ def test_rand_augment_of_any_strength_survives_any_draw(strength):
 
 @pytest.mark.parametrize("name", ["rand-m10", "rand-m10-n4", "rand-m9-mstdinf-mmax9"])
 def test_what_timm_knows_survives_any_draw(name):
-    augment, image = add_rand_augment(augmentation(config(32)), name, 32), noise_image(1)
+    augment, image = add_auto_augment(augmentation(config(32)), name, 32), noise_image(1)
     for seed in range(300):
         with seeded(seed):
             assert augment(image).isfinite().all()
@@ -79,7 +79,7 @@ def test_what_timm_knows_survives_any_draw(name):
 @pytest.mark.parametrize("name", ["original", "v0", "augmix-m9-mstd0.5", "rand"])
 def test_operations_that_could_break_off_a_training_are_refused(name):
     with pytest.raises(ConfigError, match=r'`auto_augment=".*"` is refused'):
-        add_rand_augment(augmentation(config(32)), name, 32)
+        add_auto_augment(augmentation(config(32)), name, 32)
 
 
 def test_a_strength_that_keeps_no_bits_is_refused_where_pillow_refuses_that():
@@ -90,7 +90,7 @@ def test_a_strength_that_keeps_no_bits_is_refused_where_pillow_refuses_that():
     else:
         expected = nullcontext()
     with expected:
-        add_rand_augment(augmentation(config(32)), "rand-m1", 32)
+        add_auto_augment(augmentation(config(32)), "rand-m1", 32)
 
 
 @pytest.mark.parametrize("side", [32, 96])
@@ -99,7 +99,7 @@ def test_random_operations_come_between_the_crop_and_the_pixels(side):
     settings = {"translate_const": int(side * 0.45), "img_mean": (124, 116, 104), "interpolation": 2}
     operations = rand_augment_transform("rand-m5-n3-mmax9", settings)
     wanted = transforms.Compose([crop, operations, finish])
-    augment = add_rand_augment(augmentation(config(side)), "rand-m5-n3", side)
+    augment = add_auto_augment(augmentation(config(side)), "rand-m5-n3", side)
     for seed in range(30):
         torch.testing.assert_close(drawn(augment, seed), drawn(wanted, seed), rtol=0, atol=1e-6)
 
@@ -116,10 +116,10 @@ def test_a_name_is_known_or_refused_with_the_names_that_are_known(name):
     augment = augmentation(config(32))
     if name.startswith(("rand", "augmix", "3a", "original", "v0")):
         with suppress(ConfigError):
-            drawn(add_rand_augment(augment, name, 32))
+            drawn(add_auto_augment(augment, name, 32))
     else:
         with pytest.raises(ConfigError, match="rand-m9-mstd0.5-inc1"):
-            add_rand_augment(augment, name, 32)
+            add_auto_augment(augment, name, 32)
 
 
 @pytest.mark.parametrize(
