@@ -33,7 +33,9 @@ class TrainingArguments(ModelArguments):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         **ModelArguments.RANGES,
         **dict.fromkeys(("lora_rank", "epochs", "gradient_accumulation_steps"), (1, inf)),
-        **dict.fromkeys(("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix", "cutout"), (0, inf)),
+        **dict.fromkeys(
+            ("lr", "weight_decay", "warmup_epochs", "layer_decay", "mixup", "cutmix", "cutout"), (0, inf)
+        ),
         **dict.fromkeys(("clip_grad", "patience", "bootstrap"), (0, inf)),
         **dict.fromkeys(("label_smoothing", "ema_decay"), (0, 1)),
         "holdout": (0, 0.9),

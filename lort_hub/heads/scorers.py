@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
-
-if TYPE_CHECKING:
-    from lort_hub.heads.folds import FoldHeads
+from lort_hub.heads.folds import FoldHeads, effective_samples
 
 LOG_DEVIATIONS = (-5.0, 7.0)
 """Range of the logarithm of the logits' standard deviation that calibration searches."""
+WRONG = 0.25
+"""Wrong held-out samples that are added to those there are: with none, a head that is right on a few would be
+certain of everything, and with more, heads of a few hundred samples are too unsure."""
 NEWTON_STEPS = 60
 PRECISION = 1e-8
 """Relative change of the scale at which the search for it ends."""
@@ -182,8 +182,9 @@ def gather_predictions(
 def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | None = None) -> float:
     """Find the factor on logits, the inverse temperature, that maximises the likelihood of the labels.
 
-    All classes count the same in that likelihood. The factor makes heads of any logits magnitude, such as
-    LORT's, comparable by likelihood.
+    All classes count the same in that likelihood, and a share `error_share` of the samples counts as of
+    another class than they are: where a few samples are all right, certainty would be likeliest. The factor
+    makes heads of any logits magnitude, such as LORT's, comparable by likelihood.
 
     Args:
         logits: Logits (M, K).
@@ -195,8 +196,8 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
 
     Example:
         >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
-        >>> round(calibration_scale(1e-3 * logits, labels))  # log 2 over the difference of the logits
-        693
+        >>> round(calibration_scale(1e-3 * logits, labels))  # log 9/5 over the difference of the logits
+        588
     """
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=logits.shape[1])
@@ -206,11 +207,11 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     deviation = float(totals[0] / totals[1].clamp_min(1))
     if not deviation:
         return 1.0
-    weights = (1 / counts[labels].double()).to(logits)
+    weights, error = (1 / counts[labels].double()).to(logits), error_share(counts)
     low, high = (math.exp(bound) / deviation for bound in LOG_DEVIATIONS)
     scale = 1 / deviation
     for _ in range(NEWTON_STEPS):
-        slope, curvature = _slope_and_curvature(scale * logits, labels, weights, processes)
+        slope, curvature = _slope_and_curvature(scale * logits, labels, weights, error, processes)
         low, high = (scale, high) if slope > 0 else (low, scale)
         newton = scale * (1 + slope / curvature) if curvature > 0 else math.inf
         before, scale = scale, newton if low < newton < high else math.sqrt(low * high)
@@ -220,16 +221,52 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
 
 
 def _slope_and_curvature(
-    logits: Tensor, labels: Tensor, weights: Tensor, processes: Processes
+    logits: Tensor, labels: Tensor, weights: Tensor, error: float, processes: Processes
 ) -> tuple[float, float]:
     """Differentiate the weighted likelihood by the logarithm of the scale, once, and by the scale, twice."""
     p = logits.softmax(dim=1)
     mean = torch.linalg.vecdot(p, logits)
-    excess = logits.gather(1, labels[:, None]).squeeze(1) - mean
+    excess = expected_logit(logits, labels, error) - mean
     variance = torch.linalg.vecdot(p, (logits - mean[:, None]).square())
     totals = torch.stack([(weights * excess).double().sum(), (weights * variance).double().sum()])
     processes.all_reduce(totals)
     return float(totals[0]), float(totals[1])
+
+
+def error_share(counts: Tensor) -> float:
+    """Compute the share of wrong samples that is expected where none is seen.
+
+    It is that of `WRONG` wrong samples and as many right ones beside the n held-out samples, which are
+    counted as if all classes had as many: WRONG / (n + 2 WRONG).
+
+    Args:
+        counts: Held-out samples of each class (K,).
+
+    Example:
+        >>> error_share(torch.tensor([1, 1, 0]))
+        0.1
+    """
+    present = counts[counts > 0]
+    return WRONG / ((effective_samples(present) if len(present) else 0.0) + 2 * WRONG)
+
+
+def expected_logit(logits: Tensor, labels: Tensor, error: float) -> Tensor:
+    """Compute the mean logit (..., M) where labels (M,) are another class with so small a probability.
+
+    Args:
+        logits: Logits (..., M, K).
+        labels: Labels (M,).
+        error: Probability that a sample is of another class, each of them alike; of none where K is 1.
+
+    Example:
+        >>> expected_logit(torch.tensor([[6.0, 2.0, 0.0]]), torch.tensor([0]), 0.5)
+        tensor([3.5000])
+    """
+    own = logits.gather(-1, labels.expand(logits.shape[:-1])[..., None]).squeeze(-1)
+    if logits.shape[-1] == 1:
+        return own
+    others = (logits.sum(dim=-1) - own) / (logits.shape[-1] - 1)
+    return own + error * (others - own)
 
 
 def log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,15 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED, class_mix
 from lort_hub.heads.posthoc import logit_adjusted
-from lort_hub.heads.scorers import SCORERS, Predictions, among, calibration_scale, log_likelihoods
+from lort_hub.heads.scorers import (
+    SCORERS,
+    Predictions,
+    among,
+    calibration_scale,
+    error_share,
+    expected_logit,
+    log_likelihoods,
+)
 from lort_hub.heads.search import Selection, fold_heads_of, select
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.training_set import TrainingSet
@@ -207,9 +215,10 @@ def best_weights(
 
         -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - a_m sum_j w_j)^2
 
-    n is the number of samples, counted as if all classes had as many, c what the prior is worth in samples,
-    and a_m one over the size of the centre, or 0 outside. The weight of `TAU` is not drawn: M and the sums in
-    the second term are without it.
+    As in `calibration_scale`, a share `error_share` of the samples counts as of another class. n is the
+    number of samples, counted as if all classes had as many, c what the prior is worth in samples, and a_m
+    one over the size of the centre, or 0 outside. The weight of `TAU` is not drawn: M and the sums in the
+    second term are without it.
 
     Args:
         logits: Logits (N, K) of each head, by name; `TAU` is that of the negative log prior.
@@ -221,8 +230,8 @@ def best_weights(
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
         >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-        >>> {name: round(w, 2) for name, w in best_weights({"two of three": z}, labels).items()}  # log 2
-        {'two of three': 0.69}
+        >>> {name: round(w, 2) for name, w in best_weights({"two of three": z}, labels).items()}
+        {'two of three': 0.64}
     """
     from scipy.optimize import minimize
 
@@ -230,7 +239,7 @@ def best_weights(
     counts = torch.bincount(labels, minlength=next(iter(logits.values())).shape[1])
     processes.all_reduce(counts)
     present = counts > 0
-    omega = 1 / (counts[labels].double() * present.sum())
+    omega, error = 1 / (counts[labels].double() * present.sum()), error_share(counts)
     drawn = [name for name in logits if name != TAU]
     samples = effective_samples(counts[present]) if present.any() else 1.0
     pull = prior_samples * len(drawn) / samples
@@ -244,10 +253,9 @@ def best_weights(
         for y, share, *parts in blocks:
             z = torch.stack(parts).double()
             total = torch.tensordot(own, z, dims=1)
-            true = z.gather(2, y.expand(len(z), -1)[..., None]).squeeze(2)
             expected = torch.linalg.vecdot(total.softmax(dim=1).expand_as(z), z)
-            sums[0] -= share @ log_likelihoods(total, y)
-            sums[1:] += (expected - true) @ share
+            sums[0] += share @ (total.logsumexp(dim=1) - expected_logit(total, y, error))
+            sums[1:] += (expected - expected_logit(z, y, error)) @ share
         processes.all_reduce(sums)
         sums = sums.cpu()
         away = apart @ weights

@@ -87,12 +87,17 @@ class Batches:
 
         Raises:
             BadImageError: A small image cannot be decoded; a larger one raises when its batch is made.
-            ConfigError: There are fewer images than parts.
+            ConfigError: There are fewer images than parts, or `cutout` is no smaller than an image.
         """
         self.split, self.seed, self.process, self.processes = split, seed, process, processes
         self.parts, self.num_workers = processes * gradient_accumulation_steps, num_workers
         self.cutout = cutout
         self.size = batch_size * self.parts
+        if cutout >= backbone.image_size:
+            raise ConfigError(
+                f"`cutout` hides a square of {cutout} pixels, but the images have {backbone.image_size}.\n"
+                "Half of the images' side is usual."
+            )
         if len(split) < self.parts:
             raise ConfigError(
                 f"{len(split)} training images are fewer than the {self.parts} parts of a batch (processes x "

@@ -93,6 +93,32 @@ def test_a_strength_that_keeps_no_bits_is_refused_where_pillow_refuses_that():
         add_auto_augment(augmentation(config(32)), "rand-m1", 32)
 
 
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [
+        ("autoaugment-cifar10", transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10, fill=[128] * 3)),
+        ("autoaugment-imagenet", transforms.AutoAugment(fill=[128] * 3)),
+        ("autoaugment-svhn", transforms.AutoAugment(transforms.AutoAugmentPolicy.SVHN, fill=[128] * 3)),
+        ("trivialaugment-wide", transforms.TrivialAugmentWide(fill=[128] * 3)),
+    ],
+)
+def test_policies_without_a_strength_are_torchvision_s(name, operations):
+    crop, finish = augmentation(config(32)).transforms
+    wanted = transforms.Compose([crop, operations, finish])
+    augment = add_auto_augment(augmentation(config(32)), name, 32)
+    seen = set()
+    for seed in range(60):
+        pixels = drawn(augment, seed)
+        assert pixels.equal(drawn(wanted, seed))
+        seen.add(pixels.equal(drawn(augmentation(config(32)), seed)))
+    assert False in seen
+
+
+def test_a_name_like_a_policy_s_is_refused_with_the_name_that_was_meant():
+    with pytest.raises(ConfigError, match="Did you mean 'autoaugment-cifar10'"):
+        add_auto_augment(augmentation(config(32)), "autoaugment-cifar", 32)
+
+
 @pytest.mark.parametrize("side", [32, 96])
 def test_random_operations_come_between_the_crop_and_the_pixels(side):
     crop, finish = augmentation(config(side)).transforms

@@ -7,6 +7,8 @@ from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
+from lort_hub.heads.stack import fit_stack
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
 
@@ -47,14 +49,43 @@ def test_the_scale_is_the_likeliest_of_all_with_classes_counting_alike():
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor([60, 20, 7]))
     logits = torch.randn(87, 3, generator=random) + torch.nn.functional.one_hot(labels, 3)
 
+    effective = 9 / (1 / 60 + 1 / 20 + 1 / 7)
+    wrong = 0.25 / (effective + 0.5)
+
     def likelihood(scale):
-        each = (scale * logits).log_softmax(dim=1)[torch.arange(87), labels]
+        each = (scale * logits).log_softmax(dim=1)
+        right = each[torch.arange(87), labels]
+        each = (1 - wrong) * right + wrong * (each.sum(dim=1) - right) / 2
         return torch.stack([each[labels == k].mean() for k in range(3)]).mean()
 
     best = max((0.01 * step for step in range(1, 400)), key=likelihood)
     assert calibration_scale(logits, labels) == pytest.approx(best, abs=0.006)
     assert calibration_scale(100 * logits, labels) == pytest.approx(best / 100, abs=6e-5)
     assert calibration_scale(torch.ones(87, 3), labels) == 1
+
+
+@pytest.mark.parametrize("images", [2, 10, 1000])
+def test_a_head_that_is_right_on_every_held_out_sample_is_no_surer_than_their_number_allows(images):
+    labels = torch.arange(2 * images) % 2
+    logits = 1e-3 * torch.nn.functional.one_hot(labels, 2).float()
+    sure = (calibration_scale(logits, labels) * logits).softmax(dim=1).amax()
+    wrong = 0.25 / (2 * images + 0.5)
+    assert sure.item() == pytest.approx(1 - wrong, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_heads_that_are_right_on_every_held_out_sample_are_not_certain_of_new_ones(seed):
+    """As they were: the likeliest scale was the largest that is searched, and the loss here 6 to 36."""
+    random = torch.Generator().manual_seed(seed)
+    few, new = (torch.arange(3).repeat_interleave(count) for count in (3, 200))
+    x, tested = (
+        0.8 * torch.eye(3, 8)[y] + 0.3 * torch.randn(len(y), 8, generator=random) for y in (few, new)
+    )
+    training = TrainingSet(x, few, 3)
+    baseline = fit_head(training, "ce")
+    for fit in (baseline, fit_head(training, "lort"), fit_stack(training, baseline=baseline)):
+        loss = torch.nn.functional.cross_entropy(fit.logits(tested), new).item()
+        assert loss < 0.7, fit.method
 
 
 def test_heads_of_the_limit_and_near_it_end_in_the_same_calibrated_logits(problem):

@@ -219,6 +219,7 @@ def variants(run, metrics):
     balanced = asdict(TrainingArguments(pretrained=False, epochs=2, loss="balanced-softmax"))
     yield "stage 1 of balanced softmax", {**run, **stage1, "arguments": balanced}, trained
     tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
+    tuned |= {"cutout": 16}
     arguments = asdict(TrainingArguments(**tuned, clip_grad=1.0))
     yield "stage 1 with everything", {**run, **stage1, "arguments": arguments}, trained
     tested = np.array([0, 0, 1])

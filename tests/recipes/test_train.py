@@ -278,6 +278,8 @@ def test_the_recipe_is_this_loop(photos, tmp_path, mixes, loss):
     flags = (*VIT, "--dataset", photos, "--epochs", "3", "--warmup-epochs", "1", *QUICK)
     more = ["--lr", "0.05", "--weight-decay", "0.02", "--label-smoothing", "0.1", "--clip-grad", "0.5"]
     more += ["--loss", loss, "--ema-decay", "0.6", *(["--mixup", "0.4", "--cutmix", "1"] if mixes else [])]
+    cutout = 9 if loss == "logit-adjust" else 0
+    more += ["--cutout", str(cutout)]
     start = ("--lr", "0", "--weight-decay", "0", "--output-dir", "start")
     train_all(tmp_path, (*flags, *start), (*flags, *more, "--output-dir", "end"))
 
@@ -288,7 +290,7 @@ def test_the_recipe_is_this_loop(photos, tmp_path, mixes, loss):
     if loss != "ce":
         options["prior"] = torch.bincount(torch.from_numpy(kept.labels)) / len(kept)
         assert options["prior"].max() > 1.5 * options["prior"].min()
-    batches = Batches(kept, backbone, batch_size=8)
+    batches = Batches(kept, backbone, batch_size=8, cutout=cutout)
     average, said = train_by_hand(tmp_path / "start", batches, **options)
     assert losses(tmp_path / "end") == pytest.approx(said, abs=1e-5)
     start, end = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "end"))
@@ -493,6 +495,8 @@ def test_bad_flags_exit_2_with_what_would_be_right(photos, tmp_path):
     wrong = {
         ("--opt", "adamv"): "Did you mean 'adam'",
         ("--auto-augment", "nonsense"): "Expected a name such as rand-m9-mstd0.5-inc1",
+        ("--auto-augment", "trivialaugment-wild"): "Did you mean 'trivialaugment-wide'",
+        ("--cutout", "-3"): "--cutout is -3, expected at least 0",
         ("--patience", "3", "--holdout", "0"): "give a --holdout above 0",
         ("--lr", "-1"): "--lr is -1.0, expected at least 0",
         ("--tune", "lroa"): "Did you mean 'lora'",

@@ -9,7 +9,7 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError
-from lort_hub.training.batches import Batches, crop_and_flip
+from lort_hub.training.batches import Batches, crop_and_flip, cut_out
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +130,68 @@ def test_accumulated_parts_make_up_the_batches_of_one_process(digits, processes,
         assert batch.ends_step
 
 
-def test_random_operations_are_those_of_single_images(digits):
-    net = backbone().with_auto_augment("rand-m9-mstd0.5-inc1")
+@pytest.mark.parametrize("name", ["rand-m9-mstd0.5-inc1", "autoaugment-cifar10"])
+def test_random_operations_are_those_of_single_images(digits, name):
+    net = backbone().with_auto_augment(name)
     alone = ImageViews(digits, net.transform, net.augment)
     wanted = torch.stack([alone["seed5.3", row][1] for row in range(50)])
     got = torch.cat([batch.pixels for batch in Batches(digits, net, batch_size=16, seed=5).epoch(2)])
     assert (got[:, None] == wanted[None]).flatten(2).all(dim=2).sum(dim=0).tolist() == [1] * 50
+
+
+def test_a_square_as_large_as_the_images_is_refused(digits, net):
+    Batches(digits, net, batch_size=8, cutout=31)
+    with pytest.raises(ConfigError, match="a square of 32 pixels, but the images have 32"):
+        Batches(digits, net, batch_size=8, cutout=32)
+
+
+@given(st.integers(0, 99), st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_cutout_hides_a_square_around_any_pixel(seed, side):
+    random = torch.Generator().manual_seed(seed)
+    images = torch.rand(5, 3, 6, 8, generator=random) + 1
+    got = cut_out(images, torch.rand(2, 5, generator=random), side)
+    for image, cut in zip(images, got, strict=True):
+        squares = []
+        for row in range(6):
+            for column in range(8):
+                top, left = row - side // 2, column - side // 2
+                square = image.clone()
+                square[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
+                squares.append(square)
+        assert any(cut.equal(square) for square in squares)
+
+
+def test_the_square_of_cutout_has_its_centre_at_every_pixel_alike():
+    place = torch.cartesian_prod(torch.arange(4) / 4 + 0.1, torch.arange(5) / 5 + 0.1).T
+    hidden = cut_out(torch.ones(20, 1, 4, 5), place, 1) == 0
+    assert hidden.sum(dim=0).eq(1).all()
+    assert hidden.flatten(1).sum(dim=1).eq(1).all()
+
+
+@pytest.mark.parametrize("name", [None, "rand-m9-mstd0.5-inc1"])
+def test_cutout_comes_after_all_else_and_in_another_place_every_time(digits, name):
+    net = backbone().with_auto_augment(name) if name else backbone()
+    plain, cut, again = (
+        [
+            torch.cat([b.pixels for b in Batches(digits, net, batch_size=16, cutout=side).epoch(e)])
+            for e in (0, 1)
+        ]
+        for side in (0, 8, 8)
+    )
+    assert all(a.equal(b) for a, b in zip(cut, again, strict=True))
+    for before, after in zip(plain, cut, strict=True):
+        changed = before != after
+        assert after[changed].eq(0).all()
+        places = {tuple(image.any(dim=0).nonzero().amin(dim=0).tolist()) for image in changed if image.any()}
+        assert len(places) > 20
+
+
+def test_processes_share_the_squares_of_one(digits):
+    alone = list(Batches(digits, backbone(), batch_size=24, cutout=9).epoch(3))
+    for p in range(3):
+        parts = Batches(digits, backbone(), batch_size=8, process=p, processes=3, cutout=9).epoch(3)
+        assert all(part.pixels.equal(whole.pixels[p::3]) for whole, part in zip(alone, parts, strict=False))
 
 
 @pytest.fixture(scope="module")
