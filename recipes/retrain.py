@@ -98,7 +98,7 @@ def main() -> dict[str, Any] | None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
-    from lort_hub.evaluation.heads import evaluate_fit
+    from lort_hub.evaluation.heads import evaluate_fit, optimism_note
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.choose import fit_by_name
     from lort_hub.heads.class_mix import move, stated_shares
@@ -167,6 +167,7 @@ def main() -> dict[str, Any] | None:
             name: evaluate_fit(head, task.test, training.class_counts, **options)
             for name, head in {h.method: h for h in (baseline, lort, fit)}.items()
         }
+        logits = fit.logits(task.test.x)
     with phase("output", log), kept_on_failure(f"{kept} are in the cache"):
         save_output(
             args.output_dir,
@@ -179,12 +180,14 @@ def main() -> dict[str, Any] | None:
             log=log,
             arguments=arguments,
             environment=environment(recorded_command()),
-            logits=fit.logits(task.test.x),
+            logits=logits,
         )
     track_results(accelerator, reports, args.output_dir / "plots")
 
     print(results_table(reports))
     print(f"{fit.method}: {fit.describe()}")
+    if note := optimism_note(fit, logits, data.test.labels):
+        print(f"note: {note}")
     print(f"Wrote {args.output_dir}")
     return push_output(args)
 

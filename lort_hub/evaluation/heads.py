@@ -1,7 +1,8 @@
-"""Score fitted heads on a test set: on its own class mix, and on the mix that they were moved to."""
+"""Score fitted heads on a test set: on its own class mix, on another one, and against held-out samples."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from lort_hub.evaluation.report import MixScores, Report
 from lort_hub.features.store import Features
 from lort_hub.heads.fitted import Fit
 from lort_hub.records import ClassMix
+
+WIDE, ERRORS = 0.1, 3.0
+"""Difference of accuracies, and number of its standard errors, above which held-out samples are too easy."""
 
 
 def evaluate_fit(
@@ -43,6 +47,59 @@ def evaluate_fit(
     if mix is None or not mix.is_moved:
         return report
     return replace(report, mix=score_mix(to_array(fit.logits(test.x)), to_array(test.y), mix))
+
+
+def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:
+    """Write the note that held-out training samples were far easier than the test set; None where not.
+
+    Both are judged by decisions for classes equally likely, on the classes that both have. Held-out samples
+    are too easy where the backbone has seen them, or where the test set is of another kind; choices and
+    probabilities are too sure then.
+
+    Args:
+        fit: The head, with its decisions on held-out samples.
+        logits: Its logits (N, K) on the test set; None where nobody has them.
+        labels: Labels (N,).
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.heads.scorers import Predictions
+        >>> labels, mix = torch.arange(200) % 2, ClassMix("balanced", (0.5, 0.5))
+        >>> fit = Fit(None, "lort", {}, mix=mix, held_out=Predictions(labels, labels))
+        >>> optimism_note(fit, torch.eye(2)[labels], labels) is None
+        True
+        >>> optimism_note(fit, torch.eye(2)[0 * labels], labels)[:58]
+        'Heads are right on 100.0 % of held-out training images, bu'
+    """
+    if logits is None or fit.held_out is None or fit.mix is None:
+        return None
+    decided = (fit.mix.scale * to_array(logits) - np.log(fit.mix.shares)).argmax(axis=1)
+    held_out = _class_accuracies(
+        fit.held_out.labels.numpy(), fit.held_out.correct.numpy(), len(fit.mix.shares)
+    )
+    labels = to_array(labels)
+    tested = _class_accuracies(labels, decided == labels, len(fit.mix.shares))
+    both = (held_out[0] > 0) & (tested[0] > 0)
+    (easy, easy_variance), (hard, hard_variance) = (
+        (rate[both].mean(), (variance[both] / both.sum() ** 2).sum())
+        for _, rate, variance in (held_out, tested)
+    )
+    if easy - hard <= max(WIDE, ERRORS * math.sqrt(easy_variance + hard_variance)):
+        return None
+    return (
+        f"Heads are right on {100 * easy:.1f} % of held-out training images, but on {100 * hard:.1f} % of "
+        "test images, classes counting alike.\nEither the backbone was trained on the former (`lort-hub "
+        "train` keeps some from it), or the latter are of\nanother kind or labelled otherwise: settings and "
+        "probabilities are for images that are too easy."
+    )
+
+
+def _class_accuracies(labels: Array, correct: Array, num_classes: int) -> tuple[Array, Array, Array]:
+    """Count samples (K,), and estimate each class's accuracy and the variance of that, never 0 for few."""
+    counts = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels, correct, minlength=num_classes)
+    shrunk, number = (right + 1) / (counts + 2), np.maximum(counts, 1)
+    return counts, right / number, shrunk * (1 - shrunk) / number
 
 
 def score_mix(logits: Array, labels: Array, mix: ClassMix) -> MixScores:

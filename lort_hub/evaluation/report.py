@@ -232,6 +232,7 @@ class SelectionRecord(Record):
         candidates: All settings tried, each with its score.
         why: Why the method was chosen; None where it was given.
         methods: Score of each method tried; None where it was given.
+        note: Note that the held-out samples were far easier than the test set; None where they were not.
     """
 
     chosen: dict[str, float]
@@ -241,6 +242,7 @@ class SelectionRecord(Record):
     candidates: tuple[dict[str, float], ...] = ()
     why: str | None = None
     methods: dict[str, float] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

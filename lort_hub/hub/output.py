@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from lort_hub import records
@@ -16,30 +14,32 @@ from lort_hub.backbones.backbone import Backbone
 from lort_hub.backbones.save import check_saved, save_model
 from lort_hub.data.dataset import LongTailedData
 from lort_hub.data.overlap import write_duplicates
-from lort_hub.data_record import DataRecord
-from lort_hub.download import license_of
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.arrays import Array
+from lort_hub.evaluation.heads import optimism_note
 from lort_hub.evaluation.html import write_page
 from lort_hub.evaluation.plots import write_plots
-from lort_hub.evaluation.report import Confused, MetricsRecord, Report, Scores, SelectionRecord
+from lort_hub.evaluation.report import MetricsRecord, Report, Scores
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.methods import METHODS, STACK, STAGE1
+from lort_hub.heads.methods import STACK, STAGE1
 from lort_hub.hub.card import render_card
 from lort_hub.hub.head_file import HeadConfig, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.hub.page import render_run
-from lort_hub.records import BackboneRecord, BaselineRecord, Environment, HeadRecord, RunRecord
+from lort_hub.hub.run_record import (
+    BASELINES,
+    backbone_record,
+    baseline_record,
+    data_record,
+    head_record,
+    per_class_rows,
+    selection_record,
+)
+from lort_hub.records import Environment, RunRecord
 from lort_hub.run_log import RunLog
 
 CHECKED_IMAGES = 4
-SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
-BASELINES = {
-    **{name: f"{method.summary} on the same features" for name, method in METHODS.items()},
-    "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
-    STAGE1: "the head the backbone came with",
-}
 
 
 def save_output(
@@ -77,7 +77,8 @@ def save_output(
         environment: Software of the run; None to collect it.
         history: One row for each epoch of stage 1.
         log: Log of the run, for the card and log.jsonl; the results are added to it.
-        logits: Logits (N, K) of the head on the test images of `data`, to show its mistakes in report.html.
+        logits: Logits (N, K) of the head on the test images of `data`, to show its mistakes in report.html
+            and to compare these images with the held-out ones.
 
     Raises:
         CheckpointError: The folder is not empty or cannot be written, or the saved model has other logits.
@@ -114,7 +115,7 @@ def save_output(
     metrics = MetricsRecord(
         test=reports[fit.method],
         baseline=reports[baseline] if baseline else None,
-        selection=selection_record(fit),
+        selection=selection_record(fit, optimism_note(fit, logits, data.test.labels)),
         timing=dict(log.seconds if log else {}),
         history=tuple(history) or None,
         others={name: reports[name] for name in others} or None,
@@ -124,7 +125,7 @@ def save_output(
         environment=environment or records.environment(),
         backbone=backbone_record(backbone if fit.method == STAGE1 else _with_other_head(backbone), license),
         head=head_record(fit),
-        baseline=_baseline_record(baseline, backbone) if baseline else None,
+        baseline=baseline_record(baseline, backbone) if baseline else None,
         data=data_record(data),
         class_names=tuple(data.class_names),
     )
@@ -151,14 +152,6 @@ def save_output(
 
 def _with_other_head(backbone: Backbone) -> Backbone:
     return replace(backbone, trained_on=backbone.trained_on and backbone.trained_on.with_other_head())
-
-
-def _baseline_record(method: str, backbone: Backbone) -> BaselineRecord:
-    """Record the head to compare with; not of the training mix where its loss balanced the classes."""
-    if method == STAGE1 and backbone.trained_on and backbone.trained_on.logit_offset:
-        note = f"{BASELINES[STAGE1]}, trained for classes equally likely"
-        return BaselineRecord(method, note, mix="balanced")
-    return BaselineRecord(method, BASELINES[method])
 
 
 def _check_parts(
@@ -194,123 +187,3 @@ def _check_parts(
             f"`logits` have the shape {tuple(logits.shape)}, expected {(len(data.test), data.num_classes)}: "
             "those of the test images of `data`, in their order."
         )
-
-
-def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any]]:
-    """Build the rows of per_class.csv.
-
-    Args:
-        run: Content of run.json.
-        metrics: Content of metrics.json.
-
-    Example:
-        >>> per_class_rows(run, metrics)[0]["name"]  # doctest: +SKIP
-        'cat'
-    """
-    test, baseline, names = metrics.test, metrics.baseline, run.class_names
-    confused = test.confused or [Confused(None, 0, 0)] * len(names)
-    return [
-        {
-            "class": k,
-            "name": name,
-            "train_images": run.data.class_counts[k],
-            "accuracy": test.per_class_accuracy[k],
-            "baseline_accuracy": baseline.per_class_accuracy[k] if baseline else None,
-            "logits_magnitude": test.logits_magnitude.per_class[k],
-            "regularized_std": test.regularized_std.per_class[k],
-            "weight_norm": test.weight_norm.per_class[k] if test.weight_norm else None,
-            "test_images": confused[k].n,
-            "confused_with": None if (other := confused[k].class_) is None else names[other],
-            "confused_images": confused[k].wrong,
-        }
-        for k, name in enumerate(names)
-    ]
-
-
-def backbone_record(backbone: Backbone, license: str | None = None) -> BackboneRecord:
-    """Record a backbone.
-
-    Args:
-        backbone: Backbone.
-        license: Its license; None for the one that its own config or its card on the Hub states.
-
-    Example:
-        >>> from lort_hub.backbones.load import load_backbone
-        >>> backbone_record(load_backbone("test_resnet", pretrained=False)).num_features
-        96
-    """
-    model: Any = backbone.model
-    config = model.pretrained_cfg if backbone.library == "timm" else {"architecture": model.config.model_type}
-    on_card = license_of(backbone.source, backbone.revision) if backbone.revision else None
-    return BackboneRecord(
-        spec=backbone.spec,
-        source=backbone.source,
-        revision=backbone.revision,
-        library=backbone.library,
-        sha256=backbone.fingerprint(),
-        num_features=backbone.num_features,
-        preprocessing=backbone.preprocessing,
-        architecture=config["architecture"],
-        license=license or on_card or config.get("license"),
-        trained_on=backbone.trained_on,
-        needs_lort_hub=type(backbone.model).__module__.startswith("lort_hub."),
-    )
-
-
-def head_record(fit: Fit) -> HeadRecord:
-    """Record a re-trained head.
-
-    Example:
-        >>> import torch
-        >>> from lort_hub.heads.fitted import stage1_fit
-        >>> head_record(stage1_fit(torch.eye(2), torch.zeros(2))).method
-        'stage 1'
-    """
-    return HeadRecord(
-        method=fit.method,
-        summary=SUMMARIES.get(fit.method),
-        iterations=fit.linear.iterations,
-        relative_gradient=fit.linear.relative_gradient,
-        settings=fit.settings,
-        scale=fit.scale,
-        mix=fit.mix,
-        **asdict(fit.objective),
-    )
-
-
-def selection_record(fit: Fit) -> SelectionRecord | None:
-    """Record how the settings of a head were chosen, and its method; None where both were given.
-
-    Example:
-        >>> import torch
-        >>> from lort_hub.heads.fitted import stage1_fit
-        >>> selection_record(stage1_fit(torch.eye(2), torch.zeros(2))) is None
-        True
-    """
-    if fit.selection is None and fit.choice is None:
-        return None
-    tried = fit.selection.to_dict() if fit.selection else {"chosen": fit.settings}
-    method = {"why": fit.reason, "methods": fit.choice.scores} if fit.choice else {}
-    return SelectionRecord.from_json({**tried, **method})
-
-
-def data_record(data: LongTailedData) -> DataRecord:
-    """Record a data set, with its training rows and the checksums of its images.
-
-    Example:
-        >>> from lort_hub.data.load import load_long_tailed
-        >>> data_record(load_long_tailed("digits", imbalance="exp:50")).imbalance
-        'exp:50'
-    """
-    rows = data.train.rows.astype(np.int64)
-    return DataRecord.from_json(
-        {
-            "left_out": [],
-            **data.source,
-            "class_counts": data.class_counts.tolist(),
-            "train_rows": rows.tolist(),
-            "train_rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
-            "fingerprint": data.train.fingerprint(),
-            "test_fingerprint": data.test.fingerprint(),
-        }
-    )

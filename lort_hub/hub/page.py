@@ -51,7 +51,7 @@ def render_run(
         answers=answers,
         subtitle=f"{sum(counts):,} training images of {len(counts):,} classes, {max(counts):,} down to "
         f"{min(counts):,} each",
-        notes=_about_data(run),
+        notes=_about_data(metrics, run),
         facts=[_chosen(metrics, run), _reproduce(run)],
     )
 
@@ -132,11 +132,11 @@ def _reproduce(run: RunRecord) -> Facts:
     return how_to_repeat(run.environment, rows)
 
 
-def _about_data(run: RunRecord) -> list[str]:
-    copies = run.data.duplicates.test if run.data.duplicates else 0
-    if not copies:
-        return []
-    return [
-        f"{copies:,} test images are training images too, byte for byte (duplicates.csv lists them), so that "
-        "the numbers are too rosy."
-    ]
+def _about_data(metrics: MetricsRecord, run: RunRecord) -> list[str]:
+    notes = [metrics.selection.note] if metrics.selection and metrics.selection.note else []
+    if copies := run.data.duplicates.test if run.data.duplicates else 0:
+        notes.append(
+            f"{copies:,} test images are training images too, byte for byte (duplicates.csv lists them), so "
+            "that the numbers are too rosy."
+        )
+    return notes

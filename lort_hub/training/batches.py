@@ -198,7 +198,7 @@ def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> 
 
 
 def cut_out(pixels: Tensor, place: Tensor, side: int) -> Tensor:
-    """Hide a square of each image behind the mean colour: Cutout, arXiv 1708.04552.
+    """Cut a square out of each image, to the mean colour: Cutout, arXiv 1708.04552.
 
     The square's centre may be any pixel, so a part of it may lie outside the image.
 

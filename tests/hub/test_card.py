@@ -24,7 +24,8 @@ from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.hub.card import address_cards, render_card, render_head_card
 from lort_hub.hub.head_file import HeadConfig
-from lort_hub.hub.output import per_class_rows, save_output
+from lort_hub.hub.output import save_output
+from lort_hub.hub.run_record import per_class_rows
 from lort_hub.records import RunRecord, TrainedOn, environment
 from lort_hub.run_log import RunLog
 
@@ -217,7 +218,10 @@ def variants(run, metrics):
     yield "stage 1", {**run, **stage1}, trained
     yield "stage 1 in Python", {**run, **stage1, "arguments": {}}, trained
     balanced = asdict(TrainingArguments(pretrained=False, epochs=2, loss="balanced-softmax"))
-    yield "stage 1 of balanced softmax", {**run, **stage1, "arguments": balanced}, trained
+    of_loss = {**run, **stage1, "head": {**stage1["head"], "tau": 1.0}, "arguments": balanced}
+    yield "stage 1 of balanced softmax", of_loss, trained
+    seen = {**metrics["selection"], "note": "Heads are right on 100.0 % of held-out training images."}
+    yield "images that are too easy", run, {**metrics, "selection": seen}
     tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
     tuned |= {"cutout": 16}
     arguments = asdict(TrainingArguments(**tuned, clip_grad=1.0))
@@ -225,6 +229,15 @@ def variants(run, metrics):
     tested = np.array([0, 0, 1])
     partly = evaluate(np.eye(10)[[0, 1, 1]], tested, run["data"]["class_counts"]).to_json()
     yield "classes without test images", run, {**metrics, "test": partly, "baseline": partly}
+
+
+def test_a_stage_1_says_the_loss_it_was_trained_with(run_and_metrics):
+    cards = {name: render(metrics, run) for name, run, metrics in variants(*run_and_metrics)}
+    assert "trained by plain cross-entropy, the usual stage 1, for the long tail" in cards["stage 1"]
+    balanced = cards["stage 1 of balanced softmax"]
+    assert "plain cross-entropy, the usual" not in balanced
+    assert "trained with the log of the class frequencies added to its logits, for the long tail" in balanced
+    assert "cutout 16" in cards["stage 1 with everything"]
 
 
 def test_no_card_has_a_hole(run_and_metrics):

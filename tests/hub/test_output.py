@@ -26,7 +26,7 @@ from lort_hub.data.overlap import count_duplicates
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.card import render_card
-from lort_hub.hub.output import data_record
+from lort_hub.hub.run_record import data_record
 from lort_hub.hub.validate import validated_copy
 from lort_hub.records import RunRecord
 from tests.support import ROOT
