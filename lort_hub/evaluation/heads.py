@@ -80,6 +80,8 @@ def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:
     labels = to_array(labels)
     tested = _class_accuracies(labels, decided == labels, len(fit.mix.shares))
     both = (held_out[0] > 0) & (tested[0] > 0)
+    if not both.any():
+        return None
     (easy, easy_variance), (hard, hard_variance) = (
         (rate[both].mean(), (variance[both] / both.sum() ** 2).sum())
         for _, rate, variance in (held_out, tested)

@@ -96,6 +96,7 @@ def test_classes_that_only_one_side_has_count_on_neither():
     x, labels = of_the_same_kind(centres, 50, 0.05)
     swapped = torch.where(labels == 2, 0, labels)  # the third class is never right, and has no held-out image
     assert optimism_note(fit, fit.logits(x[labels < 2]), labels[labels < 2]) is None
+    assert optimism_note(fit, fit.logits(x[labels == 2]), labels[labels == 2]) is None
     wrong = fit.logits(x).clone()
     wrong[labels == 2] = torch.tensor([9.0, 0.0, 0.0])
     assert optimism_note(fit, wrong, labels) is None
