@@ -61,7 +61,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.heads.solvers.objective import logit_adjustment
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
-    from lort_hub.training.batches import Batches
+    from lort_hub.training.batches import Batches, check_cutout
 
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
@@ -79,6 +79,7 @@ def main() -> dict[str, Any] | None:
     with phase("backbone", log):
         backbone = in_turns(accelerator, load_backbone, args.backbone, **args.backbone_options())
         backbone = backbone.with_auto_augment(args.auto_augment) if args.auto_augment else backbone
+        check_cutout(args.cutout, backbone)
     with phase("data", log):
         data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options())
     plan = (
@@ -104,8 +105,8 @@ def main() -> dict[str, Any] | None:
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
-        drawn = {"seed": args.seed, "cutout": args.cutout}
-        batches = Batches(kept, backbone, gradient_accumulation_steps=accumulation, **drawn, **options)
+        drawn = {"seed": args.seed, "cutout": args.cutout, "gradient_accumulation_steps": accumulation}
+        batches = Batches(kept, backbone, **drawn, **options)
 
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     counts = torch.bincount(batches.labels, minlength=data.num_classes)

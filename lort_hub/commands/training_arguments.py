@@ -64,7 +64,9 @@ class TrainingArguments(ModelArguments):
     mixup: float = flag(0.0, "Alpha of mixup; 0 for none.")
     cutmix: float = flag(0.0, "Alpha of CutMix; 0 for none.")
     auto_augment: str | None = flag(
-        None, "Random operations: rand-m9-mstd0.5-inc1 and others of timm, autoaugment-cifar10, ..."
+        None,
+        "Random operations: a RandAugment of timm as rand-m9-mstd0.5-inc1, or autoaugment-cifar10, "
+        "autoaugment-imagenet, autoaugment-svhn, trivialaugment-wide.",
     )
     cutout: int = flag(0, "Side in pixels of the square that is hidden in each training image; 0 for none.")
     ema_decay: float = flag(0.0, "Decay of the moving average of the weights; 0 for none.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as pillow
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -73,7 +74,8 @@ class ImageViews(Dataset[LoadedImage]):
         split: The images.
         transform: Preprocessing of the view "eval".
         augment: Random preprocessing of every other view.
-        decoded: The images (N, 3, H, W), uint8, where they are in memory already.
+        decoded: The images (N, S, S, 3) that random views start from, where they are in memory already,
+            resized as `augment` resizes them. No tensor: workers would get it through shared memory.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -87,7 +89,7 @@ class ImageViews(Dataset[LoadedImage]):
     split: ImageSplit
     transform: Transform
     augment: Transform
-    decoded: Tensor | None = None
+    decoded: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -97,18 +99,17 @@ class ImageViews(Dataset[LoadedImage]):
 
     def __getitems__(self, keys: Sequence[ViewKey]) -> list[LoadedImage]:
         """Load the images of a whole batch; a DataLoader calls this where it exists."""
-        if self.decoded is not None:
+        if self.decoded is not None and all(view != EVAL_VIEW for view, _ in keys):
             return [self._load(view, row, self.decoded[row]) for view, row in keys]
         encoded = self.split.encoded([row for _, row in keys])
         return [self._load(view, row, image) for (view, row), image in zip(keys, encoded, strict=True)]
 
-    def _load(self, view: str, row: int, source: Encoded | Tensor | None) -> LoadedImage:
+    def _load(self, view: str, row: int, source: Encoded | NDArray[np.uint8] | None) -> LoadedImage:
         try:
-            image = (
-                pillow.fromarray(source.permute(1, 2, 0).numpy())
-                if isinstance(source, Tensor)
-                else self.split.decode(row, source)
-            )
+            if isinstance(source, np.ndarray):
+                image = pillow.fromarray(source)
+            else:
+                image = self.split.decode(row, source)
         except BadImageError as error:
             return row, error  # returned, not raised: a DataLoader worker would bury it in its traceback
         if view == EVAL_VIEW:

@@ -53,8 +53,8 @@ def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:
     """Write the note that held-out training samples were far easier than the test set; None where not.
 
     Both are judged by decisions for classes equally likely, on the classes that both have. Held-out samples
-    are too easy where the backbone has seen them, or where the test set is of another kind; choices and
-    probabilities are too sure then.
+    are too easy where the backbone has seen them, where they repeat training samples, or where the test set
+    is of another kind; choices and probabilities are too sure then.
 
     Args:
         fit: The head, with its decisions on held-out samples.
@@ -68,8 +68,8 @@ def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:
         >>> fit = Fit(None, "lort", {}, mix=mix, held_out=Predictions(labels, labels))
         >>> optimism_note(fit, torch.eye(2)[labels], labels) is None
         True
-        >>> optimism_note(fit, torch.eye(2)[0 * labels], labels)[:58]
-        'Heads are right on 100.0 % of held-out training images, bu'
+        >>> optimism_note(fit, torch.eye(2)[0 * labels], labels)[:60]
+        '100.0 % of the held-out training images are recognised, but '
     """
     if logits is None or fit.held_out is None or fit.mix is None:
         return None
@@ -89,10 +89,11 @@ def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:
     if easy - hard <= max(WIDE, ERRORS * math.sqrt(easy_variance + hard_variance)):
         return None
     return (
-        f"Heads are right on {100 * easy:.1f} % of held-out training images, but on {100 * hard:.1f} % of "
-        "test images, classes counting alike.\nEither the backbone was trained on the former (`lort-hub "
-        "train` keeps some from it), or the latter are of\nanother kind or labelled otherwise: settings and "
-        "probabilities are for images that are too easy."
+        f"{100 * easy:.1f} % of the held-out training images are recognised, but {100 * hard:.1f} % of the "
+        "test images (means over classes). The settings and the probabilities come from the held-out images, "
+        "so do not trust them for images like those of the test. Usual causes: the backbone was trained on "
+        "these training images; the training images repeat themselves, as frames of a clip do, and have no "
+        "groups; the test images are of another kind, or labelled differently."
     )
 
 

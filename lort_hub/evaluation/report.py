@@ -232,7 +232,6 @@ class SelectionRecord(Record):
         candidates: All settings tried, each with its score.
         why: Why the method was chosen; None where it was given.
         methods: Score of each method tried; None where it was given.
-        note: Note that the held-out samples were far easier than the test set; None where they were not.
     """
 
     chosen: dict[str, float]
@@ -242,7 +241,6 @@ class SelectionRecord(Record):
     candidates: tuple[dict[str, float], ...] = ()
     why: str | None = None
     methods: dict[str, float] | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -256,6 +254,7 @@ class MetricsRecord(Record):
         timing: Seconds of each phase.
         history: One row for each epoch of stage 1; None where there was none.
         others: Reports of further heads to compare with, by method; None where there are none.
+        note: Note that held-out training images were far easier than the test; None where they were not.
     """
 
     test: Report
@@ -264,6 +263,7 @@ class MetricsRecord(Record):
     timing: dict[str, float]
     history: tuple[dict[str, Any], ...] | None = None
     others: dict[str, Report] | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ FLOOR = 1e-6
 def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *, seed: int = 0) -> Fit:
     """Measure the class mix of a calibrated head on held-out samples; every process calls this.
 
-    With z the head's logits, s z_k - c log pi_k is made the likeliest, classes counting the same. The head
+    With z the head's logits, s z_k - c log pi_k is made the likeliest, as by `best_weights`. The head
     holds the mix pi^c, and s is what its scale lacks. A head that is balanced by construction has s = 1 and
     c = 0, without measuring; so has any head, or c = 1 if it decides for the training mix, where held-out
     samples are of one class alone, or there are none.

@@ -152,8 +152,8 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
             f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{_facts(run.head)}",
         ]
     lines += _selection_steps(metrics.selection)
-    if metrics.selection and metrics.selection.note:
-        lines.append(f"\n{metrics.selection.note}")
+    if metrics.note:
+        lines.append(f"\n{metrics.note}")
     if run.data.left_out:
         number = len(run.data.left_out)
         lines.append(f"\nImages left out because they could not be decoded: {number}, named in run.json.")

@@ -115,10 +115,11 @@ def save_output(
     metrics = MetricsRecord(
         test=reports[fit.method],
         baseline=reports[baseline] if baseline else None,
-        selection=selection_record(fit, optimism_note(fit, logits, data.test.labels)),
+        selection=selection_record(fit),
         timing=dict(log.seconds if log else {}),
         history=tuple(history) or None,
         others={name: reports[name] for name in others} or None,
+        note=optimism_note(fit, logits, data.test.labels),
     )
     run = RunRecord(
         arguments=dict(arguments or {}),

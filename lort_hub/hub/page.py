@@ -133,7 +133,7 @@ def _reproduce(run: RunRecord) -> Facts:
 
 
 def _about_data(metrics: MetricsRecord, run: RunRecord) -> list[str]:
-    notes = [metrics.selection.note] if metrics.selection and metrics.selection.note else []
+    notes = [metrics.note] if metrics.note else []
     if copies := run.data.duplicates.test if run.data.duplicates else 0:
         notes.append(
             f"{copies:,} test images are training images too, byte for byte (duplicates.csv lists them), so "

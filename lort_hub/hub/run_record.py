@@ -107,12 +107,8 @@ def head_record(fit: Fit) -> HeadRecord:
     )
 
 
-def selection_record(fit: Fit, note: str | None = None) -> SelectionRecord | None:
+def selection_record(fit: Fit) -> SelectionRecord | None:
     """Record how the settings of a head were chosen, and its method; None where both were given.
-
-    Args:
-        fit: The head.
-        note: The note that held-out samples were too easy; None where they were not.
 
     Example:
         >>> import torch
@@ -124,7 +120,7 @@ def selection_record(fit: Fit, note: str | None = None) -> SelectionRecord | Non
         return None
     tried = fit.selection.to_dict() if fit.selection else {"chosen": fit.settings}
     method = {"why": fit.reason, "methods": fit.choice.scores} if fit.choice else {}
-    return SelectionRecord.from_json({**tried, **method, "note": note})
+    return SelectionRecord.from_json({**tried, **method})
 
 
 def data_record(data: LongTailedData) -> DataRecord:

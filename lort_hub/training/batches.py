@@ -93,11 +93,7 @@ class Batches:
         self.parts, self.num_workers = processes * gradient_accumulation_steps, num_workers
         self.cutout = cutout
         self.size = batch_size * self.parts
-        if cutout >= backbone.image_size:
-            raise ConfigError(
-                f"`cutout` hides a square of {cutout} pixels, but the images have {backbone.image_size}.\n"
-                "Half of the images' side is usual."
-            )
+        check_cutout(cutout, backbone)
         if len(split) < self.parts:
             raise ConfigError(
                 f"{len(split)} training images are fewer than the {self.parts} parts of a batch (processes x "
@@ -107,7 +103,8 @@ class Batches:
         side = backbone.image_size
         fits = side <= SMALL_SIDE and 3 * side**2 * len(split) <= MEMORY_BYTES and backbone.library == "timm"
         self.images = _decode(split, side, num_workers) if fits else None
-        self.views = ImageViews(split, backbone.transform, backbone.augment, self.images)
+        decoded = None if self.images is None else self.images.permute(0, 2, 3, 1).numpy()
+        self.views = ImageViews(split, backbone.transform, backbone.augment, decoded)
         self.in_batches = self.images is not None and backbone.auto_augment is None
         self.mean, self.std = (
             torch.tensor(backbone.preprocessing.get(name, (0.5,) * 3)).view(1, 3, 1, 1)
@@ -169,6 +166,27 @@ class Batches:
         parts = [batch[part].tolist() for batch in self._rows(epoch) for part in self._own_parts()]
         for batch in self.views.batches(view, parts, self.num_workers):
             yield torch.tensor(batch.rows), batch.require_all()
+
+
+def check_cutout(side: int, backbone: Backbone) -> None:
+    """Check that the square of Cutout is smaller than the images.
+
+    Args:
+        side: Side of the square in pixels.
+        backbone: The backbone, for the side of its images.
+
+    Raises:
+        ConfigError: It is not.
+
+    Example:
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> check_cutout(16, load_backbone("resnet32_cifar", pretrained=False))
+    """
+    if side >= backbone.image_size:
+        raise ConfigError(
+            f"`cutout` cuts out {side} x {side} pixels, but the images have {backbone.image_size} x "
+            f"{backbone.image_size}.\nHalf of the images' side is usual."
+        )
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor, padding: int) -> Tensor:

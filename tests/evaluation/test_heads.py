@@ -64,9 +64,9 @@ def test_training_images_that_the_backbone_knows_are_told_by_the_test(method):
     assert optimism_note(fit, fit.logits(easy[0]), easy[1]) is None
     note = optimism_note(fit, fit.logits(hard[0]), hard[1])
     right = 100 * (fit.logits(hard[0]).argmax(dim=1) == hard[1]).double().mean().item()
-    assert note.startswith("Heads are right on 100.0 % of held-out training images, but on ")
+    assert note.startswith("100.0 % of the held-out training images are recognised, but ")
     if method != "ce":  # which decides for the training mix, but is judged for classes equally likely
-        assert f"but on {right:.1f} % of test images" in note
+        assert f"but {right:.1f} % of the test images" in note
 
 
 @pytest.mark.parametrize("counts", [(60, 20, 6), (5, 2, 2), (30, 2, 1), (9, 9, 9)])

@@ -176,3 +176,19 @@ def test_a_mix_comes_through_a_pipe_too():
 def test_a_mistyped_mix_is_no_file():
     with pytest.raises(ConfigError, match="Did you mean 'balanced'"):
         stated_shares("balance", NAMES, torch.ones(3))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("method", ["ce", "logit-adjust"])
+def test_a_head_that_is_right_on_every_held_out_sample_is_not_certain_where_it_is_moved_to(method, seed):
+    random = torch.Generator().manual_seed(seed)
+    few, new = (torch.arange(3).repeat_interleave(count) for count in (4, 200))
+    x, tested = (
+        1.1 * torch.eye(3, 8)[y] + 0.3 * torch.randn(len(y), 8, generator=random) for y in (few, new)
+    )
+    training = TrainingSet(x, few, 3)
+    baseline = fit_head(training, "ce")
+    fit = measure_mix(training, fit_head(training, method, baseline=baseline), baseline)
+    assert fit.held_out.correct.all()
+    moved = move(fit, "balanced", torch.ones(3) / 3)
+    assert torch.nn.functional.cross_entropy(moved.logits(tested), new).item() < 0.2

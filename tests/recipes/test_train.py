@@ -497,6 +497,7 @@ def test_bad_flags_exit_2_with_what_would_be_right(photos, tmp_path):
         ("--auto-augment", "nonsense"): "Expected a name such as rand-m9-mstd0.5-inc1",
         ("--auto-augment", "trivialaugment-wild"): "Did you mean 'trivialaugment-wide'",
         ("--cutout", "-3"): "--cutout is -3, expected at least 0",
+        ("--cutout", "99"): "99 x 99 pixels, but the images have",
         ("--patience", "3", "--holdout", "0"): "give a --holdout above 0",
         ("--lr", "-1"): "--lr is -1.0, expected at least 0",
         ("--tune", "lroa"): "Did you mean 'lora'",

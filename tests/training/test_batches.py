@@ -141,7 +141,7 @@ def test_random_operations_are_those_of_single_images(digits, name):
 
 def test_a_square_as_large_as_the_images_is_refused(digits, net):
     Batches(digits, net, batch_size=8, cutout=31)
-    with pytest.raises(ConfigError, match="a square of 32 pixels, but the images have 32"):
+    with pytest.raises(ConfigError, match="32 x 32 pixels, but the images have 32 x 32"):
         Batches(digits, net, batch_size=8, cutout=32)
 
 
