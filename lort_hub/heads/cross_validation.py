@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.heads.base import FitInputs, LinearHead
+from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.folds import FOLDS, FoldHeads, folds_to_predict, stratified_folds
 from lort_hub.heads.methods import Method
@@ -27,7 +27,7 @@ from lort_hub.heads.training_set import TrainingSet
 FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
 IsBeaten = Callable[[Predictions], bool]
-"""Decides whether a setting can be the best, by the predictions of its first fold."""
+"""Decides whether a setting can still be the best, by the predictions of its first folds."""
 CLOSED_FORM_GAP = 2.0
 """Largest logit gap for which the closed-form limit stands for the optimum; that of LORT is 1.11."""
 
@@ -130,7 +130,7 @@ class Validator:
         """Predict the held-out samples once for each setting of a path, on demand with likelihoods.
 
         Iterative solvers start from the heads of the setting before, and all folds share one eigenbasis.
-        Where there are folds, the path ends at a setting whose predictions of the first fold are beaten.
+        Where there are folds, the path ends at a setting whose predictions of the first ones are beaten.
         """
         if self.uses_closed_form(method, path[0]):
             with_likelihood = likelihood or self.scorer_of(method) == "nll"
@@ -176,11 +176,13 @@ class Validator:
         """Fit a head on each fold, once for each setting of a path."""
         inputs = [fold_inputs for fold_inputs, _ in self._folds]
         for settings in path:
-            first = (fit_method(method, inputs[0], settings),)
-            if is_beaten and len(inputs) > 1 and is_beaten(self.predict_folds(FoldHeads(self.seed, first))):
-                return
-            heads = (*first, *(fit_method(method, fold_inputs, settings) for fold_inputs in inputs[1:]))
-            yield FoldHeads(self.seed, heads)
+            heads: tuple[Head, ...] = ()
+            for fold_inputs in inputs:
+                heads = (*heads, fit_method(method, fold_inputs, settings))
+                folds = FoldHeads(self.seed, heads)
+                if is_beaten and len(heads) < len(inputs) and is_beaten(self.predict_folds(folds)):
+                    return
+            yield folds
             inputs = [
                 replace(fold_inputs, start=head) if isinstance(head, LinearHead) else fold_inputs
                 for fold_inputs, head in zip(inputs, heads, strict=True)

@@ -22,7 +22,7 @@ from lort_hub.heads.training_set import TrainingSet
 PATIENCE = 2
 """Settings without a better score after which a path ends; of every second weight decay one."""
 RACE_ERRORS = 3.0
-"""Standard errors by which a setting must lose on the first fold not to be fitted on the others."""
+"""Standard errors by which a setting must lose on the first folds not to be fitted on the others."""
 LEAST_GAIN = 1e-4
 """Score that a setting has to gain to be better: less is what solvers leave."""
 
@@ -203,8 +203,8 @@ def _score_path(
     """Score a path and choose on it; return the choice, and all that was tried with its score.
 
     A path of weight decays ends after its best, as small ones are slow. So does one of likelihoods, which
-    have one maximum along most paths. Where one worse setting ends a path, the first fold may already tell
-    that it is worse; its score is then estimated from that fold.
+    have one maximum along most paths. Where one worse setting ends a path, the first folds may already tell
+    that it is worse; its score is then estimated from those.
     """
     candidates: list[_Candidate] = []
     beaten: list[float] = []
@@ -212,13 +212,15 @@ def _score_path(
     best, has_one_maximum = 0, is_decay_path or scorer == "nll"
     patience = 1 if is_decay_path and not validator.uses_closed_form(method, path[0]) else PATIENCE
 
-    def is_beaten(first_fold: Predictions) -> bool:
+    def is_beaten(first_folds: Predictions) -> bool:
         if not candidates or patience > 1 or _neglects_most_classes(leader := candidates[best].held_out):
             return False
         assert leader.fold_heads
-        rival = validator.predict_folds(replace(leader.fold_heads, heads=leader.fold_heads.heads[:1]))
-        lead = SCORERS[scorer](rival) - SCORERS[scorer](first_fold)
-        if lead > RACE_ERRORS * standard_error(rival, first_fold, scorer):
+        assert first_folds.fold_heads
+        number = len(first_folds.fold_heads.heads)
+        rival = validator.predict_folds(replace(leader.fold_heads, heads=leader.fold_heads.heads[:number]))
+        lead = SCORERS[scorer](rival) - SCORERS[scorer](first_folds)
+        if lead > RACE_ERRORS * standard_error(rival, first_folds, scorer):
             beaten.append(candidates[best].score - lead)
         return bool(beaten)
 
