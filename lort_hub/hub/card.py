@@ -163,8 +163,8 @@ def _hardest(per_class: tuple[Number, ...], names: tuple[str, ...]) -> str:
 def _intro(config: HeadConfig) -> str:
     backbone, head = code(source_name(config.backbone)), config.head
     if head.method == STAGE1:
-        balanced = "balanced softmax (the log of the class frequencies added to its logits),"
-        return f"{backbone} trained by {balanced if head.tau else 'cross-entropy, the usual stage 1,'}"
+        balanced = " of its logits plus the log of the class frequencies,"
+        return f"{backbone} trained by cross-entropy{balanced if head.tau else ', the usual stage 1,'}"
     return (
         f"{backbone} with its linear head re-trained by **{head.method}** ({head.summary}), its "
         "backbone untouched,"

@@ -235,10 +235,7 @@ def test_a_stage_1_says_the_loss_it_was_trained_with(run_and_metrics):
     assert "trained by cross-entropy, the usual stage 1, for the long tail" in cards["stage 1"]
     balanced = cards["stage 1 of balanced softmax"]
     assert "the usual stage 1" not in balanced
-    assert (
-        "trained by balanced softmax (the log of the class frequencies added to its logits), for the"
-        in balanced
-    )
+    assert "trained by cross-entropy of its logits plus the log of the class frequencies, for the" in balanced
     assert "cutout 16" in cards["stage 1 with everything"]
 
 
