@@ -6,7 +6,7 @@ Flags as of retrain.py. Each draw takes 2 to 6 classes, the largest of 6 to 40 i
 to 2. Every number of `--wrong` samples is tried on the same draws.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Arguments(FeatureArguments, ModelArguments):
     """Flags of this benchmark."""
 
     draws: int = flag(24, "Number of draws.")
-    wrong: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 1.0])
+    wrong: list[float] = flag([0.0, 0.25, 0.5, 1.0], "Wrong samples to try.")
 
 
 def main() -> None:

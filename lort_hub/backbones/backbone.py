@@ -40,7 +40,7 @@ class Backbone:
         preprocessing: JSON description of `transform`, part of the feature store's key.
         processor: Image processor of transformers, saved with the model; None for timm.
         trained_on: Record of the images that lort_hub trained it on; None where there is none.
-        auto_augment: name of the random operations in `augment`; None for crop and flip alone.
+        auto_augment: Name of the random operations in `augment`; None for crop and flip alone.
         is_classifier: Whether the weights of its classifier were loaded, and are not random.
     """
 

@@ -165,7 +165,7 @@ def add_auto_augment(augment: Compose, name: str, side: int) -> Compose:
             randomise(sample)
     except (AssertionError, ValueError, KeyError) as cause:
         raise ConfigError(
-            f'`auto_augment="{name}"` is refused by timm or Pillow: {cause}{did_you_mean(name, POLICIES)}\n'
+            f'`auto_augment="{name}"` is refused by timm or Pillow: {cause}.{did_you_mean(name, POLICIES)}\n'
             "Expected a name such as rand-m9-mstd0.5-inc1 (strength m, its spread mstd, increasing inc1), or "
             f"{', '.join(POLICIES)}."
         ) from cause
