@@ -14,6 +14,7 @@ from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import BLOCK, FeatureMatrix
 from lort_hub.heads.solvers.descent import descend
 from lort_hub.heads.solvers.eigenbasis import class_sums
+from lort_hub.heads.solvers.lbfgs import LOADED_NUMBERS
 from lort_hub.heads.solvers.objective import Objective, sample_weights
 
 LWS_TOLERANCE = 1e-8
@@ -201,8 +202,8 @@ def disalign(
     num_classes, dim = weight.shape
     mean = class_sums(matrix, torch.zeros_like(labels), torch.ones_like(omega), 1)[0, :-1]
     mean /= class_counts.sum()
-    squares = torch.zeros_like(mean)
-    for x, _ in matrix.subtract(mean):
+    squares, centred = torch.zeros_like(mean), matrix.subtract(mean).load(LOADED_NUMBERS)
+    for x, _ in centred:
         squares += x.square().sum(dim=0)
     matrix.processes.all_reduce(squares)
     deviation = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
@@ -211,11 +212,15 @@ def disalign(
     slope = torch.zeros_like(mean, requires_grad=True)
     intercept = mean.new_zeros(()).requires_grad_()
 
+    def frozen_logits() -> Iterator[Tensor]:
+        return (torch.addmm(bias.to(x), x, weight.to(x).T).double() for x, _ in matrix)
+
+    kept = list(frozen_logits()) if len(labels) * num_classes <= LOADED_NUMBERS else None
+
     def terms() -> Iterator[Tensor]:
-        for x, at in matrix:
-            standardised = (x - mean.to(x)) / deviation.to(x)
-            confidence = (standardised @ slope.to(x)).double() + intercept
-            aligned = _aligned(torch.addmm(bias.to(x), x, weight.to(x).T), confidence, alpha, beta)
+        for (x, at), z in zip(centred, kept or frozen_logits(), strict=True):
+            confidence = (x @ (slope / deviation).to(x)).double() + intercept
+            aligned = _aligned(z, confidence, alpha, beta)
             yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
 
     descend(
@@ -231,5 +236,4 @@ def disalign(
 
 
 def _aligned(z: Tensor, confidence: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    sigma = torch.sigmoid(confidence)[:, None]
-    return sigma * (alpha * z + beta) + (1 - sigma) * z
+    return torch.addcmul(z, torch.sigmoid(confidence)[:, None], torch.addcmul(beta, z, alpha - 1))
