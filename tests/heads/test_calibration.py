@@ -8,8 +8,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
 from lort_hub.heads.stack import fit_stack
-from lort_hub.heads.training_set import TrainingSet
-from tests.support.features import clusters
+from tests.support.features import clusters, corners
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +75,7 @@ def test_a_head_that_is_right_on_every_held_out_sample_is_no_surer_than_their_nu
 @pytest.mark.parametrize("seed", range(3))
 def test_heads_that_are_right_on_every_held_out_sample_are_not_certain_of_new_ones(seed):
     """As they were: the likeliest scale was the largest that is searched, and the loss here 6 to 36."""
-    random = torch.Generator().manual_seed(seed)
-    few, new = (torch.arange(3).repeat_interleave(count) for count in (3, 200))
-    x, tested = (
-        0.8 * torch.eye(3, 8)[y] + 0.3 * torch.randn(len(y), 8, generator=random) for y in (few, new)
-    )
-    training = TrainingSet(x, few, 3)
+    training, tested, new = corners(seed, scale=0.8, count=3)
     baseline = fit_head(training, "ce")
     for fit in (baseline, fit_head(training, "lort"), fit_stack(training, baseline=baseline)):
         loss = torch.nn.functional.cross_entropy(fit.logits(tested), new).item()

@@ -18,7 +18,7 @@ from lort_hub.heads.search import fold_heads_of
 from lort_hub.heads.stack import best_weights, fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
-from tests.support.features import clusters
+from tests.support.features import clusters, corners
 
 NAMES = ["cat", "dog", "emu"]
 
@@ -181,12 +181,7 @@ def test_a_mistyped_mix_is_no_file():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("method", ["ce", "logit-adjust"])
 def test_a_head_that_is_right_on_every_held_out_sample_is_not_certain_where_it_is_moved_to(method, seed):
-    random = torch.Generator().manual_seed(seed)
-    few, new = (torch.arange(3).repeat_interleave(count) for count in (4, 200))
-    x, tested = (
-        1.1 * torch.eye(3, 8)[y] + 0.3 * torch.randn(len(y), 8, generator=random) for y in (few, new)
-    )
-    training = TrainingSet(x, few, 3)
+    training, tested, new = corners(seed, scale=1.1, count=4)
     baseline = fit_head(training, "ce")
     fit = measure_mix(training, fit_head(training, method, baseline=baseline), baseline)
     assert fit.held_out.correct.all()

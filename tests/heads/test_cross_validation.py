@@ -351,3 +351,23 @@ def test_every_fold_has_a_base_head_that_never_saw_it():
     seen = fit_head(training, "ce", weight_decay=1e-4)
     rosy = Validator(training, base_head=(seen.weight, seen.bias))
     assert ACCURACY(next(rosy.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) == 1.0
+
+
+@pytest.mark.parametrize("last", [1, 2, 4])
+def test_a_path_ends_after_the_fold_by_which_its_setting_is_beaten(monkeypatch, last):
+    training, _ = clusters()
+    fitted, asked = [], []
+    monkeypatch.setattr(
+        cross_validation, "fit_method", lambda *args: fitted.append(args[2]) or fit_method(*args)
+    )
+
+    def is_beaten(first_folds):
+        asked.append((len(first_folds.fold_heads.heads), len(first_folds.labels)))
+        return len(fitted) == FOLDS + last
+
+    path = [{"tau": 0.0, **DEFAULTS, "weight_decay": decay} for decay in (1.0, 0.1, 0.01)]
+    whole = list(Validator(training).cross_validate(METHODS["ce"], path, is_beaten))
+    assert len(whole) == 1
+    assert [decay["weight_decay"] for decay in fitted] == [1.0] * FOLDS + [0.1] * last
+    assert [number for number, _ in asked] == [1, 2, 3, 4, *range(1, last + 1)]  # never after all of them
+    assert asked[3][1] < len(whole[0].labels) == 86

@@ -9,6 +9,7 @@ from scipy.special import expit, log_softmax
 
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.heads import rescaling
 from lort_hub.heads.rescaling import DisAlignHead, disalign, learned_weight_scaling
 from tests.support.features import random_head_and_features
 
@@ -193,3 +194,13 @@ def test_same_input_gives_the_same_bits():
     )
     assert torch.equal(first.v, second.v)
     assert torch.equal(first.alpha, second.alpha)
+
+
+def test_disalign_of_a_set_too_large_to_keep_its_logits_is_the_same(monkeypatch):
+    weight, bias, x, labels, counts = random_head_and_features(n=90)
+    given_head = weight.float(), bias.float(), FeatureMatrix.of(x.float() + 7), labels, counts
+    kept = disalign(*given_head, rho=1.0)
+    monkeypatch.setattr(rescaling, "LOADED_NUMBERS", 0)
+    read_again = disalign(*given_head, rho=1.0)
+    for name in ("alpha", "beta", "v", "c"):
+        torch.testing.assert_close(getattr(read_again, name), getattr(kept, name))

@@ -13,6 +13,16 @@ def clusters(seed=0, counts=(60, 20, 6), dim=8, noise=1.0):
     return TrainingSet(x, labels, len(counts)), centres
 
 
+def corners(seed, scale, count, noise=0.3):
+    """A few samples about three corners that any head tells apart, and 200 new ones of each class."""
+    random = torch.Generator().manual_seed(seed)
+    few, new = (torch.arange(3).repeat_interleave(number) for number in (count, 200))
+    x, tested = (
+        scale * torch.eye(3, 8)[y] + noise * torch.randn(len(y), 8, generator=random) for y in (few, new)
+    )
+    return TrainingSet(x, few, 3), tested, new
+
+
 def random_head_and_features(seed=0, n=40, dim=5, classes=4):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.cat([torch.arange(classes), torch.randint(classes, (n - classes,), generator=generator)])

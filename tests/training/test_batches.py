@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
 from lort_hub.backbones.load import load_backbone
+from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError
@@ -143,6 +146,23 @@ def test_a_square_as_large_as_the_images_is_refused(digits, net):
     Batches(digits, net, batch_size=8, cutout=31)
     with pytest.raises(ConfigError, match="32 x 32 pixels, but the images have 32 x 32"):
         Batches(digits, net, batch_size=8, cutout=32)
+
+
+@pytest.mark.parametrize("name", [None, "rand-m9-mstd0.5-inc1", "autoaugment-cifar10"])
+def test_small_images_are_decoded_once(digits, name, monkeypatch):
+    net = backbone().with_auto_augment(name) if name else backbone()
+    batches = Batches(digits, net, batch_size=16)
+    monkeypatch.setattr(ImageSplit, "decode", lambda *_: pytest.fail("decoded again"))
+    assert [len(list(batches.epoch(epoch))) for epoch in (0, 1)] == [4, 4]
+
+
+def test_the_evaluation_s_view_is_of_the_images_as_they_are(digits):
+    net = load_backbone("test_resnet", pretrained=False, image_size=32).with_auto_augment("rand-m3")
+    views = Batches(digits, net, batch_size=16).views
+    assert views.decoded is not None
+    blank = replace(views, decoded=np.zeros_like(views.decoded))
+    assert blank["eval", 3][1].equal(net.transform(digits.image(3)))
+    assert not blank["seed0.1", 3][1].equal(views["seed0.1", 3][1])
 
 
 @given(st.integers(0, 99), st.integers(1, 9))
