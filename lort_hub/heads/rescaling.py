@@ -202,8 +202,15 @@ def disalign(
     num_classes, dim = weight.shape
     mean = class_sums(matrix, torch.zeros_like(labels), torch.ones_like(omega), 1)[0, :-1]
     mean /= class_counts.sum()
-    squares, centred = torch.zeros_like(mean), matrix.subtract(mean).load(LOADED_NUMBERS)
-    for x, _ in centred:
+
+    def read() -> Iterator[tuple[Tensor, slice, Tensor]]:
+        """Centred features, where they are, and the head's logits."""
+        for x, at in matrix:
+            yield x - mean.to(x), at, torch.addmm(bias.to(x), x, weight.to(x).T).double()
+
+    kept = list(read()) if len(labels) * (dim + num_classes) <= LOADED_NUMBERS else None
+    squares = torch.zeros_like(mean)
+    for x, _, _ in kept or read():
         squares += x.square().sum(dim=0)
     matrix.processes.all_reduce(squares)
     deviation = (squares.sum() / (dim * class_counts.sum())).sqrt().clamp_min(1e-30)
@@ -212,13 +219,8 @@ def disalign(
     slope = torch.zeros_like(mean, requires_grad=True)
     intercept = mean.new_zeros(()).requires_grad_()
 
-    def frozen_logits() -> Iterator[Tensor]:
-        return (torch.addmm(bias.to(x), x, weight.to(x).T).double() for x, _ in matrix)
-
-    kept = list(frozen_logits()) if len(labels) * num_classes <= LOADED_NUMBERS else None
-
     def terms() -> Iterator[Tensor]:
-        for (x, at), z in zip(centred, kept or frozen_logits(), strict=True):
+        for x, at, z in kept or read():
             confidence = (x @ (slope / deviation).to(x)).double() + intercept
             aligned = _aligned(z, confidence, alpha, beta)
             yield omega[at] @ F.cross_entropy(aligned, labels[at], reduction="none")
