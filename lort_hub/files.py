@@ -29,6 +29,8 @@ DISK_ERRORS = {
     errno.ENOTDIR,
 }
 """Numbers of the system errors of writing a file that the user can mend."""
+RECORDS = ("run.json", "audit.json", "adapted.json")
+"""Files of which every output folder of a recipe has one."""
 
 
 @contextmanager
@@ -116,7 +118,7 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(
             f"{folder} is not empty.\nPass `overwrite=True` to replace its content, or name another folder."
         )
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.json").exists():
+    if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in RECORDS):
         raise CheckpointError(
             f"{folder} holds files that are not lort_hub's; `overwrite=True` would delete them.\n"
             "Empty it yourself, or name another folder."

@@ -46,7 +46,9 @@ def is_webdataset(path: Path) -> bool:
     except tarfile.TarError:
         return False
     keys = [name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0] for name in names]
-    return len(keys) > 1 and any(one == other for one, other in pairwise(keys))
+    ends = [name.rpartition(".")[2] for name in names]  # those of cat.0.jpg and cat.1.jpg are the same
+    members = pairwise(zip(keys, ends, strict=True))
+    return any(one[0] == other[0] and one[1] != other[1] for one, other in members)
 
 
 def unpack(archives: Sequence[Path]) -> Path:
@@ -103,7 +105,7 @@ def _content_key(archive: Path) -> str:
         return sha256(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [(member.filename, member.file_size, member.CRC) for member in opened.infolist()]
+            members = [(_name_of(member), member.file_size, member.CRC) for member in opened.infolist()]
     except zipfile.BadZipFile as cause:
         raise _damaged(archive, cause) from cause
     return hashlib.sha256(repr(members).encode(errors="surrogateescape")).hexdigest()
@@ -122,7 +124,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             with zipfile.ZipFile(archive) as opened:
                 members = [member for member in opened.infolist() if _is_data(member.filename)]
                 for member in members:
-                    member.filename = member.filename.replace("\\", "/")  # as Windows may write them
+                    member.filename = _name_of(member).replace("\\", "/")  # as Windows may write them
                 if any(member.flag_bits & 1 for member in members):
                     raise _damaged(archive, "it is encrypted, and a password is never asked for")
                 _check(archive, [member.filename for member in members], folder)
@@ -138,6 +140,14 @@ def _unpack(archive: Path, folder: Path) -> None:
                 opened.extractall(folder, members=files, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as cause:
         raise _damaged(archive, cause) from cause
+
+
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Name of a member: macOS writes UTF-8 without the flag that says so."""
+    if not member.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
 
 
 def _is_data(name: str) -> bool:

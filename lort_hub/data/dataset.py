@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pyarrow.compute import struct_field
 
 from lort_hub.data.decoding import MACHINE_ERRORS, Encoded, decode, is_empty, why_not
 from lort_hub.errors import DatasetError
@@ -47,6 +48,7 @@ class ImageSplit:
         contents: Numbers (N,), the same for images of the same bytes; None where nobody has looked.
         groups: Numbers (N,), the same for images that belong together; None where each is alone.
         notes: Lines for the user: what was not read.
+        whole: `names` of the original split, by whose rows images are known; None where nobody has looked.
     """
 
     images: datasets.Dataset
@@ -59,6 +61,7 @@ class ImageSplit:
     contents: NDArray[np.int64] | None = None
     groups: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
+    whole: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,8 +102,8 @@ class ImageSplit:
     def files(self) -> list[str | None]:
         """List the paths (N,) of the images, or the names beside their bytes; None where there is none."""
         images = self.images.select_columns(self.image_column).with_format("arrow")
-        columns = (batch.column(0).combine_chunks() for batch in images.iter(batch_size=1000))
-        return [path for column in columns for path in column.field("path").to_pylist()]
+        columns = (batch.column(0) for batch in images.iter(batch_size=1000))
+        return [path for column in columns for path in struct_field(column, "path").to_pylist()]
 
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """Take the images at these positions."""
@@ -113,11 +116,15 @@ class ImageSplit:
             groups=None if self.groups is None else self.groups[indices],
         )
 
+    def names(self) -> str:
+        """Hash the number of images and the names of their files, whatever their labels are."""
+        names = "/".join([str(len(self)), *(PurePath(file or "").name for file in self.files())])
+        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+
     def listing(self) -> str:
         """Hash labels and names of files: the same on every machine that has the same images."""
-        names = "/".join(PurePath(file or "").name for file in self.files())
-        digest = hashlib.sha256(repr((len(self), self.class_names)).encode() + self.labels.tobytes())
-        digest.update(names.encode(errors="surrogateescape"))
+        digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
+        digest.update(self.names().encode())
         return digest.hexdigest()
 
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +107,14 @@ def name_groups(
         matches = (file and re.search(grouping.pattern, file) for file in files)
         return [match[1] if match else None for match in matches]
     known = _read_file(Path(grouping.file or ""))
-    return [file and known.get(file, known.get(Path(file).name)) for file in files]
+    return [file and _named_by_end(known, file) for file in split.files()]
+
+
+def _named_by_end(known: dict[str, str], file: str) -> str | None:
+    """The group of the longest end of a path that has one."""
+    parts = PurePath(file).parts
+    ends = ("/".join(parts[at:]) for at in range(len(parts)))
+    return next((known[end] for end in ends if end in known), known.get(file))
 
 
 def _read_file(path: Path) -> dict[str, str]:

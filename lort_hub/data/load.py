@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from lort_hub.data.request import Request
 from lort_hub.data.sources import open_source
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError
+from lort_hub.files import cache_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -168,7 +170,8 @@ def image_split(
 
     undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
     each = np.arange(len(labels))
-    return ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
+    whole = ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
+    return replace(whole, whole=whole.names())
 
 
 def _numbered(
@@ -180,13 +183,29 @@ def _numbered(
     """The splits with numbers of their images' contents and groups; copies belong together."""
     contents = groups = number_contents(*splits)
     if grouping.given:
-        root = Path(origin["dataset"])
+        root = _root(origin["dataset"], splits)
         names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
         if not any(name is not None for name in names[0]):
             raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.")
         groups = number_groups(names, contents)
     numbers = zip(splits, contents, groups, strict=True)
     return [replace(one, contents=content, groups=group) for one, content, group in numbers]
+
+
+def _root(source: str, splits: Sequence[ImageSplit]) -> Path:
+    """The folder that the names of files start from: the data folder, a list's, or the one of all files."""
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    inside = {str(Path(file).parent) for split in splits for file in split.files() if file}
+    if not inside or all(Path(one).is_relative_to(folder) for one in inside):
+        return folder
+    if not all(Path(one).is_absolute() for one in inside):
+        return folder
+    common = Path(os.path.commonpath(inside))
+    unpacked = cache_folder("archives").resolve()
+    if common.is_relative_to(unpacked):
+        return unpacked / common.relative_to(unpacked).parts[0]
+    snapshot = [at for at, part in enumerate(common.parts) if part == "snapshots"]  # of the Hub's cache
+    return Path(*common.parts[: snapshot[-1] + 2]) if snapshot else common
 
 
 def _group_notes(train: ImageSplit, test: ImageSplit, grouping: Grouping) -> list[str]:

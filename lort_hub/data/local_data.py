@@ -11,6 +11,7 @@ from lort_hub.data.archives import is_archive, is_webdataset, unpack
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.read import read_image_folder
+from lort_hub.data.image_folder.tree import is_output
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
@@ -111,6 +112,8 @@ def open_any(folder: Path, request: Request) -> Opened:
     """
     if opened := open_folder(folder, request):
         return opened
+    if request.configuration:
+        folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
@@ -200,8 +203,7 @@ def _table_files(folder: Path) -> list[Path]:
         here = Path(path)
         depth = len(here.relative_to(folder).parts)
         real = os.path.realpath(path)
-        is_output = depth and "run.json" in names and "metrics.json" in names
-        if real in seen or depth > DEPTH or is_output:
+        if real in seen or depth > DEPTH or (depth and is_output(path)):
             folders.clear()
             continue
         seen.add(real)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit
@@ -196,8 +197,18 @@ def _columns(split: ImageSplit, positions: Sequence[int]) -> Iterator[tuple[Sequ
     """Batches of positions with their images as Arrow's arrays, which hold no copies."""
     images = split.images.select_columns(split.image_column).with_format("arrow")
     for start in range(0, len(positions), BATCH):
-        batch = positions[start : start + BATCH]
-        yield batch, images[batch].column(0).combine_chunks()
+        at = start
+        for part in _parts(images[positions[start : start + BATCH]].column(0)):
+            yield positions[at : at + len(part)], part
+            at += len(part)
+
+
+def _parts(column: Any) -> list[Any]:
+    """A column in one array, or in its parts where one array cannot hold their more than 2 GiB."""
+    try:
+        return [column.combine_chunks()]
+    except pa.ArrowInvalid:
+        return list(column.chunks)
 
 
 def _tail(content: bytes | None, path: str | None) -> bytes:

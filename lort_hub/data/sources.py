@@ -13,8 +13,8 @@ from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import find_columns, find_image_column
-from lort_hub.data.tables.labels import code_labels
-from lort_hub.data.tables.splits import split_in_name
+from lort_hub.data.tables.labels import code_labels, shown
+from lort_hub.data.tables.splits import answers_of, split_in_name, tells_splits
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     _check_one_label(train, *columns)
     if opened.chosen is None:
         test_name = _choose(request.test_split, opened, "test_split") or _labelled(
-            opened, train_name, columns[1]
+            opened, train_name, columns[1], request
         )
     else:
         test_name = opened.chosen[1]
@@ -106,8 +106,9 @@ def _choose(asked: str | None, opened: Opened, argument: str) -> str | None:
     """The split that was asked for, by its name or another word for it; None where none was."""
     if asked is None:
         return None
-    name = asked if asked in opened.splits else kind_of(asked)
-    if name not in opened.splits:
+    alike = (name for name in opened.splits if kind_of(asked) and kind_of(name) == kind_of(asked))
+    name = asked if asked in opened.splits else next(alike, None)
+    if name is None:
         names = ", ".join(opened.splits)
         raise NoSplitError(
             f"No split '{asked}'.{did_you_mean(asked, opened.splits)}\n`{argument}` expects one of: {names}."
@@ -116,11 +117,12 @@ def _choose(asked: str | None, opened: Opened, argument: str) -> str | None:
 
 
 def _choose_train(opened: Opened, spec: str) -> str:
-    if "train" not in opened.splits:
+    trains = [name for name in opened.splits if kind_of(name) == "train"]
+    if "train" not in trains and len(trains) != 1:
         raise NoSplitError(
             f"No split 'train' in '{spec}', found: {', '.join(opened.splits)}.\nName one with `train_split`."
         )
-    return "train"
+    return "train" if "train" in trains else trains[0]
 
 
 def _check_one_label(rows: datasets.Dataset, image: str, label: str) -> None:
@@ -140,14 +142,19 @@ def _check_one_label(rows: datasets.Dataset, image: str, label: str) -> None:
             )
 
 
-def _labelled(opened: Opened, train: str, label: str) -> str | None:
+def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    for name in TEST_SPLITS:
-        if (rows := opened.splits.get(name)) is None or name == train:
-            continue
+    names = [
+        name for kind in TEST_SPLITS for name in opened.splits if kind_of(name) == kind != kind_of(train)
+    ]
+    for name in names:
+        rows = opened.splits[name]
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
         opened.notes.append(f"The {len(rows):,} images of '{name}' have no labels and are set aside.")
+    asked = request.train_split or request.test_split
+    if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
+        opened.notes.append(f"Splits that are not read: {', '.join(others)}. Name one with `test_split`.")
     return None
 
 
@@ -174,29 +181,54 @@ def _note_order(train: datasets.Dataset, test: datasets.Dataset, label: str, ope
 
 
 def _by_column(opened: Opened, request: Request) -> Opened:
-    """The splits that a column of one table tells, where its cells are nothing but names of splits."""
-    import datasets
-
+    """The splits that a column of one table tells."""
     if len(opened.splits) > 1:
         return opened
     (rows,) = opened.splits.values()
-    for column, kind in rows.features.items():
-        if column == request.label_column or not isinstance(kind, datasets.Value | datasets.ClassLabel):
+    for column in rows.column_names:
+        is_other = column in (request.label_column, request.group_column, request.image_column)
+        cells = None if is_other else _cells_of_splits(rows, column)
+        if cells is None:
             continue
-        if not isinstance(kind, datasets.ClassLabel) and kind.dtype not in ("string", "large_string"):
-            continue
-        cells = rows[column][:]
-        names = (
-            kind.names if isinstance(kind, datasets.ClassLabel) else sorted({cell or "" for cell in cells})
-        )
-        known = {name: split_in_name(name) for name in names}
-        if None in known.values() or len(set(known.values())) < 2:
-            continue
-        if isinstance(kind, datasets.ClassLabel):
-            cells = [kind.names[cell] for cell in cells]
+        answers = answers_of(column)
+        kinds = {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in set(cells)}
         splits: dict[str, list[int]] = {}
         for row, cell in enumerate(cells):
-            splits.setdefault(str(known[cell]), []).append(row)
+            splits.setdefault(kinds[cell], []).append(row)
+        odd = splits.pop("", [])
+        is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
+        if odd and is_meant and request.train_split is None:
+            raise _odd_splits(column, [cells[row] for row in odd], len(cells))
+        if odd or len(splits) < 2:
+            continue
         opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
+    """Cells of a column as texts, "" where one is empty; None where it cannot tell splits."""
+    import datasets
+
+    kind = rows.features[column]
+    is_text = isinstance(kind, datasets.ClassLabel) or getattr(kind, "dtype", "") in (
+        "string",
+        "large_string",
+    )
+    if not is_text and not (tells_splits(column) and isinstance(kind, datasets.Value)):
+        return None
+    names = kind.names if isinstance(kind, datasets.ClassLabel) else None
+    cells = rows[column][:]
+    if names is not None:
+        cells = [names[cell] if cell is not None and 0 <= cell < len(names) else None for cell in cells]
+    return ["" if cell is None else str(cell) for cell in cells]
+
+
+def _odd_splits(column: str, cells: list[str], rows: int) -> DatasetError:
+    """Refuse a column of splits that says of some rows, or of all, nothing that is known."""
+    return DatasetError(
+        f"Column '{column}' looks like the split of each image, but {len(cells):,} of {rows:,} rows hold "
+        f"{shown([repr(cell) for cell in sorted(set(cells))])}.\n"
+        "Expected train, test or validation in every row.\n"
+        'Where it is no split: `train_split="train"` reads every row as one to train on.'
+    )

@@ -90,12 +90,24 @@ def _refuse_two_readings(name: str, folders: Sequence[Folder], read: Mapping[str
     """Refuse class folders with several folders in them, which could be the classes as well."""
     inside = {one.name: [leaf for leaf in read[one.name][1:] if leaf.pictures] for one in folders}
     names = {leaf.name for leaves in inside.values() for leaf in leaves}
+    first, last = names_of(folders), quoted(sorted(names))
+    if beside := sorted(
+        {leaf.name for one in folders if one.pictures for leaf in inside[one.name] if kind_of(leaf.name)}
+    ):
+        raise DatasetError(
+            f"Class folders of '{name}', {first}, hold pictures beside folders called as splits, "
+            f"{quoted(beside)}.\n"
+            "Expected the split first, then the class: train/CLASS and test/CLASS (links will do).\n"
+            'Where they are parts of the class: `class_folder="first"`.'
+        )
     counts = {
         one.name: sum(len(leaf.pictures) for leaf in inside[one.name]) - len(one.pictures) for one in folders
     }
-    if len(names) < 2 or not any(len(inside[one]) > 1 and counts[one] >= 0 for one in counts):
+    are_splits = len({kind_of(one) for one in names} - {None}) > 1
+    if not are_splits and (
+        len(names) < 2 or not any(len(inside[one]) > 1 and counts[one] >= 0 for one in counts)
+    ):
         return
-    first, last = names_of(folders), quoted(sorted(names))
     if all(kind_of(one) for one in names):
         raise DatasetError(
             f"The class folders of '{name}', {first}, each hold splits: {last}.\n"

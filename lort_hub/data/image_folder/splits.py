@@ -11,6 +11,9 @@ from lort_hub.data.image_folder.names import KIND_OF, fold, kind_of, longer_kind
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
+TESTS = ("test", "validation")
+"""Kinds of splits that a run can be tested on."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -154,7 +157,9 @@ def _refuse_test_alone(root: Folder, folders: Sequence[Folder]) -> None:
 def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     """Which of the folders beside each other are training splits; none where they are classes."""
     named = {kind: [one for one in folders if kind_of(one.name) == kind] for kind in ("train", None)}
-    if not named[None]:
+    tests = [one for one in folders if kind_of(one.name) in TESTS]
+    are_heaps = not any(class_folders(one) for one in folders)
+    if not named[None] or (tests and are_heaps and len(named[None]) < len(tests + named["train"])):
         return named["train"]
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits
@@ -181,8 +186,8 @@ def _around(parent: Folder, train: Folder) -> Layout:
     tests, others = list[Folder](), list[Folder]()
     for one in parent.filled:
         if one is not train:
-            longer = longer_kind_of(one.name) and _shares(one, classes) is not False
-            (tests if kind_of(one.name) or longer else others).append(one)
+            longer = longer_kind_of(one.name) if _shares(one, classes) is not False else None
+            (tests if (kind_of(one.name) or longer) in TESTS else others).append(one)
     words = list(KIND_OF)
     tests.sort(key=lambda one: words.index(fold(one.name)) if kind_of(one.name) else len(words))
     return Layout(train, train.name, tests, others)

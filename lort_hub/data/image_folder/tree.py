@@ -11,6 +11,7 @@ import os
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -20,6 +21,7 @@ from PIL import Image
 
 from lort_hub.data.decoding import HEIC_PACKAGE, register_heif
 from lort_hub.errors import DatasetError
+from lort_hub.files import RECORDS
 
 USUAL = frozenset(
     [
@@ -143,7 +145,7 @@ def list_pictures(path: str) -> Folder:
         seen.add(key)
         entries = _entries(folder.path)
         if folder is not root:
-            if any(entry.name == "run.json" for entry in entries) and is_output(folder.path):
+            if any(entry.name in RECORDS for entry in entries) and is_output(folder.path):
                 parent.pass_over(folder.name, OUTPUT_FOLDER, "folder")
                 continue
             parent.folders.append(folder)
@@ -225,11 +227,10 @@ def is_picture(path: str) -> bool:
 
 def is_output(path: str) -> bool:
     """Tell whether a folder was written by a recipe of lort_hub."""
-    try:
-        with open(f"{path}/run.json", encoding="utf-8") as file:  # noqa: PTH123
+    for name in RECORDS:
+        with suppress(OSError, ValueError, KeyError, TypeError), open(f"{path}/{name}", "rb") as file:  # noqa: PTH123
             return "lort_hub" in json.load(file)["environment"]["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return False
 
 
 def extension_of(name: str) -> str:

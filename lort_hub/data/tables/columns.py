@@ -74,13 +74,13 @@ def find_image_column(rows: datasets.Dataset, asked: str | None) -> str:
 
     if asked is not None:
         _check_exists(rows, asked, "image_column")
-        if not _holds_bytes(rows.features[asked]):
+        if not holds_bytes(rows.features[asked]):
             raise DatasetError(_no_image(rows, f"Column '{asked}' holds no encoded images."))
         return asked
     kinds = rows.features
     candidates = [name for name in kinds if isinstance(kinds[name], datasets.Image)]
     if not candidates:
-        encoded = [name for name in kinds if _holds_bytes(kinds[name])]
+        encoded = [name for name in kinds if holds_bytes(kinds[name])]
         candidates = [name for name in encoded if _is_opened(rows, name)] or encoded
     if not candidates:
         raise DatasetError(_no_image(rows, f"No image column found among: {', '.join(rows.column_names)}."))
@@ -159,13 +159,20 @@ def _inner(kind: Any) -> Any:
     return kind.feature if _is_list(kind) else kind
 
 
-def _holds_bytes(kind: Any) -> bool:
+def holds_bytes(kind: Any) -> bool:
+    """Tell by the type of a column whether it holds encoded images, or bytes that could be.
+
+    Example:
+        >>> import datasets
+        >>> holds_bytes(datasets.Image()), holds_bytes(datasets.Value("binary")), holds_bytes({"path": "a"})
+        (True, True, False)
+    """
     import datasets
 
     if isinstance(kind, datasets.Image):
         return True
     if isinstance(kind, dict):
-        return "bytes" in kind and _holds_bytes(kind["bytes"])
+        return "bytes" in kind and holds_bytes(kind["bytes"])
     return getattr(kind, "dtype", None) in ("binary", "large_binary")
 
 
@@ -263,7 +270,7 @@ def _no_image(rows: datasets.Dataset, problem: str) -> str:
         inner, depth = kind, 0
         while _is_list(inner):
             inner, depth = inner.feature, depth + 1
-        if depth and _holds_bytes(inner):
+        if depth and holds_bytes(inner):
             return f"{problem}\nColumn '{name}' holds lists of images; write one image a row."
         if arrays or (depth and str(getattr(inner, "dtype", "")).startswith(("int", "uint", "float"))):
             return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lort_hub.data.tables.columns import LABEL_NAMES, holds_bytes
 from lort_hub.data.tables.labels import agree, code_labels
 from lort_hub.errors import DatasetError
 
@@ -50,8 +51,13 @@ def _with_one_kind(parts: Sequence[Any], places: Sequence[str], name: str) -> li
     import datasets
 
     kinds = [part.features[name] for part in parts]
-    if any(isinstance(kind, datasets.Image) for kind in kinds):
+    if any(isinstance(kind, datasets.Image) for kind in kinds) or all(map(holds_bytes, kinds)):
         return [part.cast_column(name, datasets.Image(decode=False)) for part in parts]
+    if name.lower() not in LABEL_NAMES and not any(isinstance(kind, datasets.ClassLabel) for kind in kinds):
+        common = _common_type(kinds)
+        if common is None:
+            return [part.remove_columns(name) for part in parts]
+        return [part.cast_column(name, datasets.Value(common)) for part in parts]
     labels = [code_labels(part, name) for part in parts]
     whole = agree(labels, places)
     ends = [sum(len(part) for part in parts[: k + 1]) for k in range(len(parts))]
@@ -60,3 +66,19 @@ def _with_one_kind(parts: Sequence[Any], places: Sequence[str], name: str) -> li
         part.remove_columns(name).add_column(name, whole.codes[end - len(part) : end], feature=kind)
         for part, end in zip(parts, ends, strict=True)
     ]
+
+
+def _common_type(kinds: Sequence[Any]) -> str | None:
+    """The type that holds the values of all; None where they are no plain values."""
+    import datasets
+
+    if not all(isinstance(kind, datasets.Value) for kind in kinds):
+        return None
+    types = {kind.dtype for kind in kinds} - {"null"}
+    if len(types) == 1:
+        return str(types.pop())
+    if any("binary" in one for one in types):
+        return None
+    whole = all(one.removeprefix("u").startswith("int") for one in types)
+    numbers = all(one.removeprefix("u").startswith(("int", "float")) for one in types)
+    return "int64" if whole else "float64" if numbers else "string"

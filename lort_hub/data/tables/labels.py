@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,9 @@ def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
         unknown = tuple((int(row), int(codes[row])) for row in outside)
         codes[outside] = MISSING
         return CodedLabels(codes, tuple(kind.names), unknown)
+    lists = [_as_list(value) for value in values]
+    if any(lists) and all(value is None or one is not None for value, one in zip(values, lists, strict=True)):
+        values = _unwrapped(lists, column)
     plain = [_plain(value, column, kind) for value in values]
     names = sorted_names({value for value in plain if value is not None})
     _check_single(names, column)
@@ -92,6 +96,17 @@ def _unwrapped(values: list[Any], column: str) -> list[Any]:
             "of each image in a column of its own, or leave out the images that have several."
         )
     return [value[0] if value else None for value in values]
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    """The list that a text spells, as JSON and pandas write it; None where it is another text."""
+    if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _check_single(names: Sequence[str], column: str) -> None:

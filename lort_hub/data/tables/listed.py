@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import are_parts
+from lort_hub.data.image_folder.classes import classes_of
+from lort_hub.data.image_folder.names import are_parts, kind_of
+from lort_hub.data.image_folder.splits import find_layout
+from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
@@ -22,7 +25,7 @@ from lort_hub.data.tables.image_files import (
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
-from lort_hub.data.tables.splits import split_in_name, split_of_file
+from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard, tells_splits
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -72,13 +75,20 @@ def open_lists(
     if not matched and archives:
         matched = _find(lists, [unpack(archives), *roots], request, only=only)
     matched = _with_splits(matched, notes)
-    if not matched:
+    if not matched or (not only and _tests_alone(matched, folder, request)):
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
-        if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
+        if (
+            lists
+            and not matched
+            and not table
+            and (only or request.image_root or not ImageFiles([folder]).files)
+        ):
             raise _nothing_found(lists[0], roots[0])
         return None
-    if not only and request.label_column is None and (classes := _class_folders(matched, folder)):
-        return _folders_win(matched, classes, folder)
+    told = {} if only or request.label_column else _class_folders(matched, folder, request)
+    if told:
+        return _folders_win(matched, told, folder)
+    notes += _unmatched(lists, matched)
     if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)
     named: set[Path] = set()
@@ -91,6 +101,24 @@ def open_lists(
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
+def _tests_alone(matched: Sequence[_MatchedList], folder: Path, request: Request) -> bool:
+    """Whether lists name the test images alone, and class folders hold the images to train on."""
+    named = any(one.split not in ("test", "validation") for one in matched)
+    if named or request.train_split or request.label_column:
+        return False
+    return bool(_folders_as_read(folder, request))
+
+
+def _unmatched(
+    lists: Sequence[tuple[FileList, str]], matched: Sequence[_MatchedList], most: int = 3
+) -> list[str]:
+    """Notes of lists of a split that name no image which is there."""
+    used = [id(one.listed) for one in matched]
+    unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
+    notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
+    return notes + [f"So are {len(unread) - most:,} more lists."] * (len(unread) > most)
+
+
 def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:
     """Read lists with their splits, without those that are none."""
     lists, notes = [], []
@@ -101,9 +129,12 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
             continue
         try:
             listed = read_list(file) if file.suffix.lower() in LISTS else _from_table(file)
-        except DatasetError:
+        except DatasetError as error:
             if named:
                 raise
+            if split_in_name(stem_of_shard(file.name)):
+                reason = str(error).splitlines()[0].replace(str(file), file.name).rstrip(",")
+                notes.append(f"{file.name} is not read: {reason}")
             continue
         split = "train" if named else split_of_file(file.relative_to(folder)) or ""
         lists.append((listed, split))
@@ -196,9 +227,24 @@ def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
     )
 
 
-def _class_folders(matched: Sequence[_MatchedList], folder: Path) -> dict[str, str]:
-    """The class folder of each listed file, where all files lie in two or more folders that name no split."""
+def _folders_as_read(folder: Path, request: Request) -> set[str]:
+    """The class folders of the training split; none where the folders can be read in two ways."""
+    try:
+        layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
+        classes = classes_of(layout.train, layout.train_name, request.class_folder)
+    except DatasetError:
+        return set()
+    is_told = len(classes) > 1 and not are_parts(list(classes))
+    return {one.path for folders in classes.values() for one in folders} if is_told else set()
+
+
+def _class_folders(matched: Sequence[_MatchedList], folder: Path, request: Request) -> dict[str, str]:
+    """The class folder of each listed file, where all lie in two or more folders that name no split.
+
+    Where all lie in one, so does the list where it is of one class alone, and the folders tell the classes.
+    """
     classes: dict[str, str] = {}
+    like_splits: dict[str, str] = {}
     for one in matched:
         for name in one.listed.columns[one.column.name]:
             fitting = one.images.find(name, one.split, one.column.skip) if name else None
@@ -207,13 +253,31 @@ def _class_folders(matched: Sequence[_MatchedList], folder: Path) -> dict[str, s
             for path in [fitting] if isinstance(fitting, str) else fitting or []:
                 if not Path(path).is_relative_to(folder.resolve()):
                     return {}
-                parts = Path(path).relative_to(folder.resolve()).parts[:-1]
+                parts = _folders_of(Path(path), folder, one.listed.path.parent)
                 inner = [part for part in parts if not split_in_name(part)]
-                if not inner:
+                if inner:
+                    classes[path] = inner[0]
+                elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
+                    like_splits[path] = parts[-1]  # as bullet_train, beside other classes
+                else:
                     return {}
-                classes[path] = inner[0]
+    names = sorted(set(classes.values()))
+    if len(names) == 1 and not like_splits and not any(_label_of(one.listed) for one in matched):
+        places = {str(one.listed.path.parent.resolve()) for one in matched}
+        is_class = not are_parts(names) and places <= _folders_as_read(folder, request)
+        return classes if is_class else {}
+    classes = classes | like_splits if classes else {}
     names = sorted(set(classes.values()))
     return classes if len(names) > 1 and not are_parts(names) else {}
+
+
+def _folders_of(path: Path, folder: Path, listed_in: Path) -> Sequence[str]:
+    """Folders on the way to a file, from the list's own where splits lie in it, or from the data folder."""
+    if path.is_relative_to(listed_in.resolve()):
+        parts = path.relative_to(listed_in.resolve()).parts[:-1]
+        if any(split_in_name(part) for part in parts[:-1]):
+            return parts
+    return path.relative_to(folder.resolve()).parts[:-1]
 
 
 def _label_of(listed: FileList) -> str | None:
@@ -287,13 +351,16 @@ def _unnamed(known: set[Path]) -> list[str]:
 def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
     """Rows of one list in the splits whose folders their files lie in, where all lie in such folders."""
     (rows,) = opened.splits.values()
+    if any(tells_splits(name) for name in rows.column_names):
+        return opened
     column = next(key for key, kind in rows.features.items() if type(kind).__name__ == "Image")
     splits: dict[str, list[int]] = {}
     for row, cell in enumerate(rows[column][:]):
-        path = Path(cell["path"]) if cell else Path()
+        path = Path(cell["path"] if cell else "")
         root = next((root.resolve() for root in roots if path.is_relative_to(root.resolve())), None)
-        part = path.relative_to(root).parts[0] if root and path != root else ""
-        splits.setdefault(split_in_name(part) or "", []).append(row)
+        parts = path.relative_to(root).parts[:-1] if root else ()
+        named = next((split for part in parts if (split := split_in_name(part))), "")
+        splits.setdefault(named if cell else "train", []).append(row)
     if "" in splits or len(splits) < 2:
         return opened
     opened.notes.append(f"The folders of the images tell the splits: {', '.join(splits)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def read_list(path: Path) -> FileList:
         {'image': ['0.jpg'], 'label': ['ant']}
     """
     text, notes = _text(path)
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
     if path.suffix.lower() == ".json":
@@ -101,9 +102,10 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
 def _cells(text: str, lines: Sequence[str], path: Path) -> list[list[str]]:
     if path.suffix.lower() in (".txt", ".lst") and not set(lines[0]) & set(",;\t"):
         return [line.strip().rsplit(maxsplit=1) for line in lines]
-    delimiter = max("\t;,|", key=lambda mark: min(line.count(mark) for line in lines[:20]))
+    counts = {mark: [line.count(mark) for line in lines[:20]] for mark in "\t;,|"}
+    delimiter = max(counts, key=lambda mark: (min(counts[mark]), counts[mark][0]))
     try:
-        return [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if any(row)]
+        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except csv.Error as cause:
         raise DatasetError(f"Cannot read '{path}': {cause}.") from cause
 

@@ -7,6 +7,9 @@ from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF
 
+SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
+"""Columns that tell nothing but the split of a row."""
+_OTHER = {"train": "test", "test": "train"}
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
 
@@ -45,3 +48,27 @@ def stem_of_shard(name: str) -> str:
         ('train', 'photos')
     """
     return _SHARD.sub("", name.rpartition(".")[0] if "." in name else name)
+
+
+def tells_splits(column: str) -> bool:
+    """Tell by its name whether a column says of which split each row is.
+
+    Example:
+        >>> tells_splits("Split"), tells_splits("is_training"), tells_splits("set")
+        (True, True, False)
+    """
+    return column.lower() in SPLIT_COLUMNS or bool(answers_of(column))
+
+
+def answers_of(column: str) -> dict[str, str]:
+    """Return what the cells of a column such as is_training mean; empty for any other column.
+
+    Example:
+        >>> answers_of("is_test")["0"], answers_of("isTrain")["true"], answers_of("is_valid")
+        ('train', 'train', {})
+    """
+    asked = re.fullmatch(r"[iI]s_?([a-zA-Z_]+)", column)
+    split = split_in_name(asked[1]) if asked else None
+    if split not in _OTHER:
+        return {}
+    return dict.fromkeys(("1", "true", "yes"), split) | dict.fromkeys(("0", "false", "no"), _OTHER[split])
