@@ -54,6 +54,7 @@ class TrainedOn(Record):
         loss: Loss that it was trained with; None for cross-entropy.
         logit_offset: What the loss added to the logits of each class (K,) of its own classifier; None for
             cross-entropy, and where the classifier is not of this training.
+        listing: Checksum of the file names of the original split; None in older records.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class TrainedOn(Record):
     fingerprint: str
     loss: str | None = None
     logit_offset: tuple[float, ...] | None = None
+    listing: str | None = None
 
     def with_other_head(self) -> TrainedOn:
         """Return the record of the same training for a model whose classifier is not of it.

@@ -67,10 +67,10 @@ def main() -> dict[str, Any] | None:
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)
     arguments, checkpoints = start_run(args, accelerator), training_folder(args.output_dir)
     if arguments is None:
-        on_first(accelerator, remove_finished, checkpoints, args.output_dir)
+        if not args.dry_run:
+            on_first(accelerator, remove_finished, checkpoints, args.output_dir)
         return push_output(args) if accelerator.is_main_process else None
-    how = {"resume": args.resume, "overwrite": args.overwrite}
-    on_first(accelerator, check_no_interrupted_run, checkpoints, **how)
+    on_first(accelerator, check_no_interrupted_run, checkpoints, resume=args.resume, overwrite=args.overwrite)
     if args.push_to_hub:
         on_first(accelerator, check_push, args.push_to_hub, private=args.private, license=args.license)
     set_seed(args.seed, device_specific=True)
@@ -105,9 +105,9 @@ def main() -> dict[str, Any] | None:
         accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
+        arguments["images"] = kept.whole  # a run that resumes has the same ones
         drawn = {"seed": args.seed, "cutout": args.cutout, "gradient_accumulation_steps": accumulation}
         batches = Batches(kept, backbone, **drawn, **options)
-
     warmup = {"warmup_epochs": args.warmup_epochs, "warmup_lr": args.lr / (args.warmup_epochs + 1)}
     counts = torch.bincount(batches.labels, minlength=data.num_classes)
     added = logit_adjustment(counts, float(args.loss != "ce")).float().to(accelerator.device)
@@ -187,7 +187,7 @@ def main() -> dict[str, Any] | None:
             logits=logits,
             log=log,
             history=history,
-            arguments=arguments,
+            arguments=arguments | {"processes": accelerator.num_processes},
             environment=environment(recorded_command()),
         )
     shutil.rmtree(checkpoints)

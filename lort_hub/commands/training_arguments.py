@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -142,6 +143,12 @@ def refit_arguments(now: TrainingArguments, folder: Path) -> tuple[TrainingArgum
         raise ConfigError(
             f"{', '.join(given)} beside --refit, which takes the settings of {folder}.\n"
             "Leave them out, or first train with them and with --holdout."
+        )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if (trained := before.get("processes", processes)) != processes:
+        raise ConfigError(
+            f"--refit {folder} was trained by {trained} processes, each with batches of its own, got "
+            f"{processes}.\nStart as many: --num-processes {trained}."
         )
     values = {name: before[name] for name in settled}
     epochs = best_epoch(history) if values["patience"] else len(history)

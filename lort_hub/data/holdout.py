@@ -70,7 +70,8 @@ def record_training(
     """
     rows = tuple(int(row) for row in kept.rows)
     images = data.source["dataset"], data.train.name, rows, data.train.fingerprint()
-    return TrainedOn(*images) if loss == "ce" else TrainedOn(*images, loss, tuple(logit_offset))
+    added = {} if loss == "ce" else {"loss": loss, "logit_offset": tuple(logit_offset)}
+    return TrainedOn(*images, listing=data.train.whole, **added)  # type: ignore[arg-type]
 
 
 def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | None:
@@ -82,7 +83,7 @@ def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | N
 
     Returns:
         True for images (N,) it was not trained on; None where the split is not known to be of the data set
-        that it was trained on.
+        that it was trained on, or that has other images now, whose rows are others too.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -91,7 +92,8 @@ def unseen_images(record: TrainedOn, split: ImageSplit) -> NDArray[np.bool_] | N
         >>> unseen_images(record, data.train)[:4]
         array([ True, False, False,  True])
     """
-    origin = (split.dataset, split.name)
-    if split.fingerprint() != record.fingerprint and origin != (record.dataset, record.split):
-        return None
+    if split.fingerprint() != record.fingerprint:
+        changed = record.listing and split.whole and record.listing != split.whole
+        if changed or (split.dataset, split.name) != (record.dataset, record.split):
+            return None
     return ~np.isin(split.rows, record.rows)

@@ -129,6 +129,7 @@ class TrainingSettings(Record):
     patience: int
     loss: str = "ce"
     cutout: int = 0
+    processes: int | None = None
 
 
 def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
@@ -213,15 +214,21 @@ def _trained(settings: TrainingSettings) -> str:
     more += [f"layer decay {settings.layer_decay:g}"] if settings.layer_decay else []
     more += [f"gradients clipped at {settings.clip_grad:g}"] if settings.clip_grad else []
     more += [f"averaged weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
-    batch = settings.batch_size * settings.gradient_accumulation_steps
+    size = settings.batch_size * settings.gradient_accumulation_steps
+    more = [f"batches of {size}{_by_processes(settings.processes)}", *more]
     optimizer = {"momentum": "SGD with momentum 0.9", "adamw": "AdamW"}.get(
         settings.opt, escape(settings.opt)
     )
     return (
         f"{settings.epochs} epochs of {optimizer}{LOSSES[settings.loss]} over {', '.join(augmentation)}, "
         f"training {part}; learning rate {settings.lr:g} falling to zero on a cosine, weight decay "
-        f"{settings.weight_decay:g}, batches of {batch} a process{''.join(f', {text}' for text in more)}."
+        f"{settings.weight_decay:g}, {', '.join(more)}."
     )
+
+
+def _by_processes(number: int | None) -> str:
+    """How many processes had batches of their own; runs of older versions do not say it."""
+    return " a process" if number is None else f" in each of {number} processes" if number > 1 else ""
 
 
 def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:

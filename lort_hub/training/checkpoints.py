@@ -269,7 +269,14 @@ def _find_newest(
         if manifest is None:
             print(f"{checkpoint} is damaged; going back to the one before.")  # noqa: T201
             continue
-        if changes := changed_arguments(arguments, manifest["arguments"]):
+        before = {"images": arguments.get("images"), **manifest["arguments"]}
+        if before["images"] != arguments.get("images"):
+            raise CheckpointError(
+                f"`resume=True` found {checkpoint} of a run on other training images: the files are not "
+                "those of then.\nRestore them, use another `output_dir`, or only `overwrite=True` to "
+                "start again."
+            )
+        if changes := changed_arguments(arguments, before):
             raise CheckpointError(
                 f"`resume=True` found {checkpoint} of a run with other arguments: {changes}.\n"
                 "Use the same arguments, another `output_dir`, or only `overwrite=True` to start again."

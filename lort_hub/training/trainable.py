@@ -24,9 +24,9 @@ def select_trainable(backbone: Backbone, tune: Tune, *, lora_rank: int = 8) -> n
 
     Args:
         backbone: The backbone; its model is changed in place.
-        tune: "full" trains all weights, "head" the classifier, "bias" the biases and the classifier, "lora"
-            low-rank updates and the classifier. The updates are those of the linear layers, or of the
-            convolutions where the classifier is the only linear layer.
+        tune: "full" trains all weights that the logits depend on, "head" the classifier, "bias" the biases
+            and the classifier, "lora" low-rank updates and the classifier. The updates are those of the
+            linear layers, or of the convolutions where the classifier is the only linear layer.
         lora_rank: Rank of the low-rank updates.
 
     Returns:
@@ -49,7 +49,21 @@ def select_trainable(backbone: Backbone, tune: Tune, *, lora_rank: int = 8) -> n
         for name, weight in model.named_parameters():
             weight.requires_grad_(name.endswith("bias"))
     classifier.requires_grad_(True)
+    _freeze_unused(model, backbone)
     return model
+
+
+def _freeze_unused(model: nn.Module, backbone: Backbone) -> None:
+    """Freeze weights that the logits do not depend on: several processes would wait for their gradients."""
+    from PIL import Image
+
+    from lort_hub.backbones.backbone import logits_of
+
+    model.eval()
+    logits_of(model(backbone.transform(Image.new("RGB", (64, 64)))[None])).sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    model.zero_grad(set_to_none=True)
 
 
 def train_mode(model: nn.Module, tune: Tune) -> None:

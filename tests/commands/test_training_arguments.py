@@ -128,3 +128,14 @@ def test_a_refit_of_a_record_that_lacks_a_setting_is_refused(tmp_path):
     (folder / "run.json").write_text(json.dumps(record))
     with pytest.raises(ConfigError, match="--refit"):
         refit_arguments(TrainingArguments(), folder)
+
+
+def test_a_refit_has_as_many_processes_as_its_run(tmp_path, monkeypatch):
+    folder = finished(tmp_path / "run", (0.2,))
+    record = json.loads((folder / "run.json").read_text())
+    record["arguments"]["processes"] = 2
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="was trained by 2 processes.*got 1.\n.*--num-processes 2"):
+        refit_arguments(TrainingArguments(), folder)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert refit_arguments(TrainingArguments(), folder)[1]

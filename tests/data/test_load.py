@@ -1,5 +1,6 @@
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -8,8 +9,10 @@ import pytest
 from PIL import Image
 
 from lort_hub.data.dataset import BadImageError
+from lort_hub.data.holdout import hold_out, record_training, unseen_images
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError, DatasetError
+from lort_hub.records import TrainedOn
 from tests.support.hub_client import Client
 from tests.support.images import noise_image, png
 
@@ -260,3 +263,20 @@ def test_an_empty_test_split_is_refused(tmp_path):
     parquet(tmp_path / "d", {"picture": [], "kind": []}, features=kinds, split="test")
     with pytest.raises(DatasetError, match="Split 'test' holds no image"):
         load_long_tailed(str(tmp_path / "d"))
+
+
+def test_rows_of_a_folder_that_has_other_images_now_are_not_taken_for_those_of_the_training(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    before = load_long_tailed(str(folder))
+    kept, held = hold_out(before.train, 0.2, seed=0)
+    record = TrainedOn.from_json(record_training(before, kept).to_json())
+    assert unseen_images(record, before.train).sum() == len(held)
+    cut = load_long_tailed(str(folder), imbalance="exp:2")
+    assert unseen_images(record, cut.train).sum() == np.isin(cut.train.rows, held.rows).sum()
+    first = next((folder / "train").rglob("*.*"))
+    shutil.copy(first, first.with_name(f"0{first.name}"))
+    after = load_long_tailed(str(folder))
+    assert len(after.train) == len(before.train) + 1
+    assert unseen_images(record, after.train) is None
+    assert unseen_images(replace(record, listing=None), after.train) is not None  # an older record

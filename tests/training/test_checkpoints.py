@@ -137,3 +137,14 @@ def test_a_half_written_checkpoint_is_cleared_away(tmp_path):
 
 def test_checkpoints_lie_beside_the_output():
     assert training_folder(Path("a/b.c")) == Path("a/b.c-training")
+
+
+def test_other_training_images_are_refused_and_older_checkpoints_are_not(tmp_path):
+    accelerator = Accelerator(cpu=True)
+    trained_with_dropout(accelerator)
+    save_epoch(accelerator, tmp_path, arguments={"lr": 0.1}, history=scored(0.5))
+    assert resume_from(accelerator, tmp_path, arguments={"lr": 0.1, "images": "f00"})[1] == scored(0.5)
+    save_epoch(accelerator, tmp_path, arguments={"lr": 0.1, "images": "f00"}, history=scored(0.5, 0.6))
+    assert resume_from(accelerator, tmp_path, arguments={"lr": 0.1, "images": "f00"})[0]
+    with pytest.raises(CheckpointError, match="on other training images: the files are not"):
+        resume_from(accelerator, tmp_path, arguments={"lr": 0.1, "images": "bad"})

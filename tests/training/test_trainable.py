@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from transformers import Dinov2Config, Dinov2ForImageClassification
 
 from lort_hub.backbones.backbone import logits_of
 from lort_hub.backbones.load import load_backbone
@@ -173,3 +174,16 @@ def test_batches_of_one_are_refused_where_batch_normalisation_has_one_value_a_ch
     check_trainable(net, small, "head", batch_size=1, layer_decay=None)  # its statistics stay as they are
     check_trainable(vit.model, vit, "full", batch_size=1, layer_decay=0.9)
     assert all(tensor.equal(before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_weights_that_the_logits_do_not_depend_on_are_frozen():
+    config = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14, num_labels=3
+    )
+    model = Dinov2ForImageClassification(config)
+    plain = load_backbone("test_resnet", pretrained=False, image_size=28)
+    backbone = replace(plain, library="transformers", model=model, classifier_name="classifier")
+    chosen = select_trainable(backbone, "full")
+    frozen = [name for name, weight in chosen.named_parameters() if not weight.requires_grad]
+    assert frozen == ["dinov2.embeddings.mask_token"]
+    assert all(weight.grad is None for weight in chosen.parameters())
