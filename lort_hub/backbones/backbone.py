@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL import Image as pillow
@@ -20,6 +21,9 @@ from torchvision.transforms import Compose
 from lort_hub.data.transforms import Transform, add_auto_augment
 from lort_hub.errors import BackboneError
 from lort_hub.records import TrainedOn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,36 @@ class Backbone:
                 digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    def structure(self) -> str:
+        """Hash the layers but the classifier (sha256): the same weights may lie about another activation."""
+        layers = {name: layer for name, layer in self.model.named_modules() if name != self.classifier_name}
+        lines = [
+            f"{name} {type(layer).__name__ if any(layer.children()) else layer}"
+            for name, layer in layers.items()
+        ]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@contextmanager
+def stated_precision(accelerator: Accelerator) -> Iterator[None]:
+    """Compute in the accelerator's precision: torch's own for convolutions on GPUs has ten bits (TF32).
+
+    Example:
+        >>> from accelerate import Accelerator
+        >>> with stated_precision(Accelerator(cpu=True)):
+        ...     torch.backends.cudnn.allow_tf32
+        False
+        >>> torch.backends.cudnn.allow_tf32
+        True
+    """
+    usual = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = usual and accelerator.mixed_precision != "no"
+    try:
+        with accelerator.autocast():
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = usual
 
 
 def logits_of(output: Any) -> Tensor:

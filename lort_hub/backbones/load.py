@@ -43,11 +43,11 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
         (torch.Size([2, 96]), 96)
     """
     forced = spec.startswith("transformers:")
-    name = hub_name(spec.removeprefix("transformers:"))
-    revision = None
-    if name.startswith("local-dir:") or Path(name).is_dir():
-        source = name.removeprefix("local-dir:")
-        folder = Path(source)
+    named = spec.removeprefix("transformers:")
+    name, revision = hub_name(named), None
+    if name.startswith("local-dir:") or (name == named and Path(name).expanduser().is_dir()):
+        folder = Path(name.removeprefix("local-dir:")).expanduser()
+        source = str(folder)
     elif refusal := _no_folder(name):
         raise BackboneError(refusal)
     elif "/" in name:
@@ -134,7 +134,11 @@ def _load_timm_name(spec: str, pretrained: bool, image_size: int | None) -> Back
             "Use `pretrained=False` for random weights, or another backbone."
         )
     folder, revision = download_model(config.hf_hub_id, None, error=BackboneError)
-    _read_config(folder, spec, weights=True)
+    found = _read_config(folder, spec, weights=True)
+    if "quickgelu" in spec and "quickgelu" not in str(found.get("architecture")):
+        # One repository holds the weights for both activations, and its config.json names the other one.
+        overlay = {"file": str(folder / "model.safetensors")}
+        return _timm_backbone(spec, spec, config.hf_hub_id, revision, True, image_size, overlay)
     return _timm_backbone(f"local-dir:{folder}", spec, config.hf_hub_id, revision, True, image_size)
 
 
@@ -161,17 +165,25 @@ def _read_config(folder: Path, spec: str, *, weights: bool) -> dict[str, Any]:
 
 
 def _timm_backbone(
-    name: str, spec: str, source: str, revision: str | None, pretrained: bool, image_size: int | None
+    name: str,
+    spec: str,
+    source: str,
+    revision: str | None,
+    pretrained: bool,
+    image_size: int | None,
+    overlay: dict[str, str] | None = None,
 ) -> Backbone:
     import timm
 
     try:
         arguments = timm.models.resolve_model_input_args(name, {"img_size": image_size})
-        model = timm.create_model(pretrained=pretrained, **arguments)
+        model = timm.create_model(pretrained=pretrained, pretrained_cfg_overlay=overlay, **arguments)
     except Exception as cause:  # an unknown config can make the library raise anything
         raise BackboneError(f"timm cannot build '{spec}': {type(cause).__name__}: {cause}") from cause
     if not pretrained:  # the recorded license is that of the published weights
         model.pretrained_cfg = {**model.pretrained_cfg, "license": None}
+    if overlay:
+        model.pretrained_cfg = {**model.pretrained_cfg, "file": None}
     has_classifier = pretrained and model.num_classes > 0
     if model.num_classes == 0:
         model.reset_classifier(2)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lort_hub.backbones.backbone import Backbone, logits_of
+from lort_hub.backbones.backbone import Backbone, logits_of, stated_precision
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.image_loader import ImageBatch, ImageViews
 from lort_hub.data.transforms import EVAL_VIEW
@@ -52,14 +52,15 @@ def predict(
     """
     from accelerate.utils import broadcast, gather_object
 
-    # Unwrapped: the parallel wrapper would wait for processes that have fewer batches, or none.
-    model = accelerator.unwrap_model(model).eval()
+    # Unwrapped: the parallel wrapper would wait for processes that have fewer batches, or none. To keep the
+    # compiled one would take the parallel one from inside it.
+    model = accelerator.unwrap_model(model, keep_torch_compile=False).eval()
     # BatchNorm statistics differ between processes; those of the first are saved, so they are used here.
     broadcast(list(model.buffers()))
     own_parts = []
     for batch in evaluation_batches(split, backbone, **options):
         pixels = batch.require_all().to(accelerator.device, memory_format=torch.channels_last)
-        with accelerator.autocast():
+        with stated_precision(accelerator):
             output = logits_of(model(pixels))
         own_parts.append((batch.rows, output.float().cpu().numpy()))
     parts = gather_object(own_parts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lort_hub.backbones.backbone import Backbone
+from lort_hub.backbones.backbone import Backbone, stated_precision
 from lort_hub.classifiers.prediction_parts import PredictionParts
 from lort_hub.classifiers.predictions import Predictions, distinct_names
 from lort_hub.data.dataset import ImageSplit
@@ -98,7 +98,7 @@ def predict_parts(
             for batch in islice(batches, len(rows[part])):
                 logits = None
                 if batch.pixels is not None:
-                    with accelerator.autocast():
+                    with stated_precision(accelerator):
                         pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
                         logits = backbone.logits(pixels).float().cpu()
                 found.fill(batch, logits)

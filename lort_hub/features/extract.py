@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from lort_hub.backbones.backbone import Backbone
+from lort_hub.backbones.backbone import Backbone, stated_precision
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.holdout import unseen_images
 from lort_hub.data.image_loader import ImageBatch, ImageViews
@@ -77,12 +77,15 @@ def extract_features(
     accelerator = accelerator or Accelerator()
     content = {
         "backbone": backbone.fingerprint(),
+        "structure": backbone.structure(),
         "preprocessing": backbone.preprocessing,
         "data": split.fingerprint(),
         "precision": accelerator.mixed_precision,
         "on_bad_image": on_bad_image,
     }
-    if dtype != torch.float32:  # float32 has no entry, so stores from before this option stay valid
+    if accelerator.device.type != "cpu":  # another device rounds otherwise
+        content["device"] = accelerator.device.type
+    if dtype != torch.float32:  # float32 has no entry, as most stores are of it
         content["dtype"] = str(dtype).removeprefix("torch.")
     processes = Processes.of(accelerator)
     _check_alike(content, processes)
@@ -189,6 +192,6 @@ class _Extraction:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         """Compute the features (n, D), float32 on the CPU, of pixels (n, 3, H, W)."""
-        with self.accelerator.autocast():
+        with stated_precision(self.accelerator):
             pixels = pixels.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
             return self.backbone.features(pixels).float().cpu()

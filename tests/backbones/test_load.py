@@ -249,3 +249,24 @@ def test_without_the_hub(reason):
         assert (kind, seconds < 20) == ("HubUnavailableError", True)
         assert all(part in message for part in (reason, name, "local-dir:"))
     assert error == "BackboneError"
+
+
+def test_a_name_of_quickgelu_gets_that_activation_though_the_weights_are_kept_under_another(
+    tmp_path, monkeypatch
+):
+    kept = timm.create_model("test_vit", pretrained=False)
+    timm.models.save_for_hf(kept, str(tmp_path), safe_serialization=True)
+
+    def quickgelu(pretrained_cfg, **options):  # noqa: ARG001  test_vit has its own
+        return timm.create_model("test_vit.r160_in1k", act_layer="quick_gelu", **options)
+
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, "test_vit_quickgelu", quickgelu)
+    known = timm.get_pretrained_cfg("test_vit.r160_in1k")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: known)
+    monkeypatch.setattr("lort_hub.backbones.load.download_model", lambda *_, **__: (tmp_path, "c0ffee"))
+    quick, plain = load_backbone("test_vit_quickgelu.openai"), load_backbone("test_vit.r160_in1k")
+    assert quick.fingerprint() == plain.fingerprint()
+    assert quick.structure() != plain.structure()
+    assert "QuickGELU" in str(quick.model)
+    assert quick.revision == "c0ffee"
+    assert str(tmp_path) not in json.dumps(quick.model.pretrained_cfg)

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import multiprocessing
 import os
@@ -314,3 +315,16 @@ def test_encoded_images_are_read_a_batch_at_a_time(backbone, split, tmp_path, mo
     )
     extract_features(backbone, split, folder=tmp_path, batch_size=2)
     assert sizes == [2, 1, 2, 1, 2, 1, 1]  # parts of three
+
+
+def test_the_same_weights_about_another_activation_are_another_store(backbone, split, tmp_path):
+    swapped = copy.deepcopy(backbone.model)
+    name = next(name for name, layer in swapped.named_modules() if isinstance(layer, torch.nn.ReLU))
+    swapped.set_submodule(name, torch.nn.GELU())
+    other = dataclasses.replace(backbone, model=swapped)
+    assert other.fingerprint() == backbone.fingerprint()
+    assert other.structure() != backbone.structure()
+    made, again = (extract_features(one, split, folder=tmp_path) for one in (backbone, other))
+    assert not made.x.equal(again.x)
+    headed = backbone.with_classifier(torch.zeros(3, backbone.num_features), torch.zeros(3), ("a", "b", "c"))
+    assert headed.structure() == backbone.structure()
