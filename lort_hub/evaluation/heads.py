@@ -41,8 +41,9 @@ def evaluate_fit(
         (1.0, 1.0, 1.0)
     """
     report = evaluate(fit.logits(test.x), test.y, class_counts, weight=fit.weight, **options)
-    unmoved = replace(fit, shift=None)
-    solved = evaluate(unmoved.logits(test.x), test.y, class_counts, weight=fit.weight, scale=fit.scale)
+    scale = fit.scale if fit.unmoved_scale is None else fit.unmoved_scale
+    unmoved = replace(fit, shift=None, scale=scale)
+    solved = evaluate(unmoved.logits(test.x), test.y, class_counts, weight=unmoved.weight, scale=scale)
     report = replace(report, as_solved=solved.as_solved, calibrated=solved.calibrated)
     if mix is None or not mix.is_moved:
         return report

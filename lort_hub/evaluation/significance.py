@@ -125,7 +125,8 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
     present = np.unique(labels)
     score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
     columns = {}
-    best = max((name for name in score if name not in CHOICES), key=lambda name: float(score[name]))
+    singles = [name for name in score if name not in CHOICES]
+    best = max(singles, key=lambda name: float(score[name]), default=None)
     for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
         if rival in mean:
             others = {name: value for name, value in mean.items() if name not in (rival, *CHOICES)}

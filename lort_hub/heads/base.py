@@ -77,6 +77,7 @@ class FitInputs:
         views: Features (N, D) of augmented views; SGD uses them in turn, one per epoch.
         start: Head of a neighbouring setting to start iterations from; it does not change the optimum.
         tolerance: Relative gradient at which solvers stop.
+        copies: Views of each image among the samples.
         seed: Seed of the order in which SGD visits the samples.
         moments: Cache for the sums, means and covariances of the samples to fit on, and whatever else fits of
             several settings share.
@@ -88,6 +89,7 @@ class FitInputs:
     views: tuple[FeatureMatrix, ...] = ()
     start: LinearHead | None = None
     tolerance: float = TOLERANCE
+    copies: int = 1
     seed: int = 0
     moments: dict[str | float, Any] = field(default_factory=dict)
 

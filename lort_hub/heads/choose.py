@@ -10,6 +10,7 @@ from lort_hub.heads.best import fit_best
 from lort_hub.heads.class_mix import measure_mix
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
+from lort_hub.heads.methods import CHOICES
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 
@@ -56,4 +57,7 @@ def fit_by_name(
     else:
         options = {"views": views, "select_by": select_by, "calibrate": calibrate, "seed": seed, **given}
         fit = fit_head(training, name, baseline=baseline, **options)  # type: ignore[arg-type]
-    return measure_mix(training, fit, baseline, seed=seed) if calibrate else fit
+    if not calibrate:
+        return fit
+    solver = None if name in CHOICES else given.get("solver")
+    return measure_mix(training, fit, baseline, solver=solver, seed=seed)  # type: ignore[arg-type]

@@ -34,7 +34,14 @@ FLOOR = 1e-6
 """Share in place of a smaller one: a class that is said not to occur is next to never predicted."""
 
 
-def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *, seed: int = 0) -> Fit:
+def measure_mix(
+    training: TrainingSet,
+    fit: Fit,
+    baseline: Fit | None = None,
+    *,
+    solver: str | None = None,
+    seed: int = 0,
+) -> Fit:
     """Measure the class mix of a calibrated head on held-out samples; every process calls this.
 
     With z the head's logits, s z_k - c log pi_k is made the likeliest, as by `best_weights`. The head
@@ -46,6 +53,7 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         training: The features that it was fitted on.
         fit: A calibrated head, or a sum of heads.
         baseline: Head that methods start from.
+        solver: The solver that `fit_head` was given, if any.
         seed: Seed of the folds.
 
     Returns:
@@ -58,16 +66,17 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
         >>> measure_mix(training, fit_head(training, "ncm")).mix.shares
         (0.5, 0.5)
     """
-    logits, labels, scored = _held_out_logits(training, fit, baseline, seed)
+    logits, labels, scored = _held_out_logits(training, fit, baseline, solver, seed)
     gather = training.processes.gather
     every = gather(labels.cpu())
     log_prior = (training.class_counts.double() / training.class_counts.sum()).log().to(training.device)
     scale, kept = 1.0, float(class_mix(fit.method, fit.settings) == "training")
-    if not _is_balanced_by_construction(fit) and len(every.unique()) > 1:
+    if not _is_balanced_by_construction(fit, solver) and len(every.unique()) > 1:
         some, own = among(scored, logits, labels)
         unit = calibration_scale(some - some.mean(dim=0), own, training.processes)
         parts = {"scale": unit * some, "kept": (-log_prior)[scored].float().expand_as(some)}
-        scale, kept = best_weights(parts, own, training.processes).values()
+        free = () if fit.method == STACK else ("kept",)  # a head of its own may favour rare classes
+        scale, kept = best_weights(parts, own, training.processes, free=free).values()
         scale *= unit
     shares = (kept * log_prior).softmax(dim=0)
     predicted = (scale * logits - (kept * log_prior).float()).argmax(dim=1)
@@ -75,26 +84,28 @@ def measure_mix(training: TrainingSet, fit: Fit, baseline: Fit | None = None, *,
     return replace(fit, mix=mix, held_out=Predictions(every, gather(predicted.cpu())))
 
 
-def _is_balanced_by_construction(fit: Fit) -> bool:
+def _is_balanced_by_construction(fit: Fit, solver: str | None) -> bool:
     """Check whether the method, or its settings, take all of the training mix out of the log-odds."""
     dials = [fit.settings[name] for name in BALANCING if name in fit.settings]
-    if fit.method in METHODS and METHODS[fit.method].fitter not in ("exact", "class-means", "discriminant"):
+    fitter = solver or (METHODS[fit.method].fitter if fit.method in METHODS else "")
+    if fitter and fitter not in ("exact", "closed-form", "class-means", "discriminant"):
         return False
     return class_mix(fit.method, fit.settings) == "balanced" and sum(dials) in (0, 1)
 
 
 def _held_out_logits(
-    training: TrainingSet, fit: Fit, baseline: Fit | None, seed: int
+    training: TrainingSet, fit: Fit, baseline: Fit | None, solver: str | None, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute calibrated logits (M, K) of held-out samples, their labels (M,), and a mask (K,) of those."""
     members = {fit.method: fit.selection or Selection(fit.settings, "", "", None, [])}
     if fit.method == STACK and fit.choice:
         members = {name: fit.choice.selections[name] for name in fit.choice.weights}
-    from_base = any(METHODS[name].needs_base for name in members)
+    methods = {name: replace(METHODS[name], fitter=solver or METHODS[name].fitter) for name in members}
+    from_base = any(method.needs_base or method.fitter == "sgd" for method in methods.values())
     validator = make_validator(training, baseline if from_base else None, None, seed)
     total = labels = torch.zeros(())
     for name, selection in members.items():
-        logits, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
+        logits, labels = validator.held_out_logits(fold_heads_of(validator, methods[name], selection))
         factor = fit.scale
         if fit.method == STACK:
             scored = among(validator.scored_classes, logits, labels)
@@ -134,7 +145,8 @@ def move(fit: Fit, name: str, shares: Tensor) -> Fit:
     shift = (shift - shift.mean()).float()
     mix = ClassMix(name, tuple(floored.tolist()))
     shift = shift + (0.0 if fit.shift is None else fit.mix.scale * fit.shift)
-    return replace(fit, scale=fit.scale * fit.mix.scale, shift=shift, mix=mix)
+    unmoved = fit.scale if fit.unmoved_scale is None else fit.unmoved_scale
+    return replace(fit, scale=fit.scale * fit.mix.scale, shift=shift, mix=mix, unmoved_scale=unmoved)
 
 
 def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | NDArray[np.int64]) -> Tensor:

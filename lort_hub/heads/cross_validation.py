@@ -26,6 +26,8 @@ from lort_hub.heads.training_set import TrainingSet
 
 FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
+LEAST_RIDGE = 1e-7
+"""Ridge of leave-one-out, over the largest eigenvalue, below which a direction without variance is noise."""
 IsBeaten = Callable[[Predictions], bool]
 """Decides whether a setting can still be the best, by the predictions of its first folds."""
 CLOSED_FORM_GAP = 2.0
@@ -283,18 +285,18 @@ def predict_leave_one_out(
     basis, groups = training.basis(gamma), training.groups
     if groups is not None:  # a group is needed whole, in whatever process its samples are
         mask = torch.isin(groups, processes.gather(groups[mask]))
+    least = LEAST_RIDGE * float(basis.values.max())
+    ridges = [max(training.num_classes * settings["weight_decay"], least) for settings in path]
     sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(mask))
     labels, omega = training.labels[mask], training.weights(gamma)[mask]
     if groups is None:
-        for settings in path:
-            ridge = training.num_classes * settings["weight_decay"]
+        for ridge in ridges:
             logits = leave_one_out(basis, x, labels, omega, sums, ridge)
             yield gather_predictions(logits, labels, kept, processes, likelihood=likelihood)
         return
     first = int(processes.gather(torch.tensor([len(labels)]))[: processes.index].sum())
     own = first + scored[mask].nonzero().flatten()
     x, labels, omega, groups = (processes.gather(one) for one in (x, labels, omega, groups[mask]))
-    for settings in path:
-        ridge = training.num_classes * settings["weight_decay"]
+    for ridge in ridges:
         logits = leave_group_out(basis, x, labels, omega, groups, sums, ridge)[own]
         yield gather_predictions(logits, labels[own], kept, processes, likelihood=likelihood)

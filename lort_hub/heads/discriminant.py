@@ -77,13 +77,16 @@ class Discriminant:
         present = counts > 0
         means = sums[:, :-1] / counts.clamp_min(1)[:, None]
         apart = (means - mean) * counts.sqrt()[:, None]
-        freedom = int(counts.sum() - present.sum())
+        known = counts if class_counts is None else class_counts.to(counts)
+        freedom = round(float(known.sum())) - int(
+            present.sum()
+        )  # views of one image are no samples of their own
         scatter = counts.sum() * covariance.double() - apart.T @ apart
+        scatter *= known.sum() / counts.sum()
         basis = eigenbasis(means[present].mean(dim=0), scatter / freedom if freedom else 0 * scatter)
         offsets = torch.where(present[:, None], (means - basis.mean) @ basis.vectors, 0)
         width = width or len(mean)
         unit = float((basis.values if freedom else covariance.diagonal()).sum()) / width
-        known = counts if class_counts is None else class_counts.to(counts)
         return cls(known, basis, offsets, freedom, unit, sphericity, width)
 
     @property

@@ -82,13 +82,17 @@ def fit_head(
         training = TrainingSet.of(training)
     if definition.needs_base and baseline is None:
         baseline = fit_head(training, "ce", select_by=select_by, seed=seed)
-    validator = make_validator(training, baseline, select_by, seed)
+    starts_from = baseline if definition.needs_base or definition.fitter == "sgd" else None
+    is_judged = calibrate or bool(definition.grid.keys() - overrides.keys())
+    validator = make_validator(training, starts_from, select_by, seed, reduced=is_judged)
     selection = select(validator, definition, overrides)
+    copies = 1
     if views and definition.fitter != "sgd":  # SGD uses one view per epoch, other solvers all at once
         labels = training.labels.repeat(len(views) + 1)
         training = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
-        views = ()
-    inputs = FitInputs(training, base=_base(baseline), views=tuple(views), start=selection.start, seed=seed)
+        copies, views = len(views) + 1, ()
+    start = {"base": _base(baseline), "start": selection.start, "seed": seed}
+    inputs = FitInputs(training, views=tuple(views), copies=copies, **start)  # type: ignore[arg-type]
     return _fit(method, definition, inputs, selection, validator if calibrate else None)
 
 
@@ -154,7 +158,7 @@ def fit_selected(
 
 
 def make_validator(
-    training: TrainingSet, baseline: Fit | None, select_by: str | None, seed: int
+    training: TrainingSet, baseline: Fit | None, select_by: str | None, seed: int, *, reduced: bool = True
 ) -> Validator:
     """Make the validator for methods that start from a baseline.
 
@@ -164,19 +168,29 @@ def make_validator(
             each fold.
         select_by: One of `SCORERS`; None for each method's own.
         seed: Seed of the folds.
+        reduced: Whether to predict by the leading directions of the features, which costs a pass to find.
+
+    Raises:
+        ConfigError: The baseline is of no single linear method.
 
     Example:
         >>> import torch
         >>> make_validator(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), None, "nll", 0).select_by
         'nll'
     """
+    training = training.reduced if reduced else training
     if baseline is None:
-        return Validator(training.reduced, select_by=select_by, seed=seed)
+        return Validator(training, select_by=select_by, seed=seed)
     if baseline.method == STAGE1:
-        return Validator(training.reduced, base_head=_base(baseline), select_by=select_by, seed=seed)
+        return Validator(training, base_head=_base(baseline), select_by=select_by, seed=seed)
+    if baseline.method not in METHODS or not METHODS[baseline.method].linear:
+        raise ConfigError(
+            f"`baseline` is a head of '{baseline.method}', which cannot be fitted anew on every fold.\n"
+            "Give the head of a linear method, such as `ce`, or the backbone's own."
+        )
     held_out = baseline.selection.held_out if baseline.selection else None
     return Validator(
-        training.reduced,
+        training,
         base_method=(METHODS[baseline.method], baseline.settings),
         base_folds=held_out.fold_heads if held_out else None,
         select_by=select_by,

@@ -33,6 +33,7 @@ class Fit:
         choice: Choice of the method; None where the caller named it.
         scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
         shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
+        unmoved_scale: The factor before the head was moved; None where it was not moved.
         mix: Class mix that its probabilities hold for; None where it was not measured.
         held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
         offset: What the loss of stage 1 added to its logits (K,); None for nothing, and for other methods.
@@ -48,6 +49,7 @@ class Fit:
     mix: ClassMix | None = None
     held_out: Predictions | None = None
     offset: Tensor | None = None
+    unmoved_scale: float | None = None
 
     @property
     def reason(self) -> str | None:

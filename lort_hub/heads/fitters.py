@@ -143,7 +143,7 @@ def discriminant(inputs: FitInputs, settings: Settings) -> LinearHead:
             inputs.sums,
             *inputs.covariance(0.0),
             sphericity=1.0,
-            class_counts=inputs.class_counts,
+            class_counts=inputs.class_counts / inputs.copies,
             width=inputs.training.width,
         )
     model = replace(inputs.moments["discriminant"], sphericity=settings["sphericity"])

@@ -10,10 +10,13 @@ which is concave in q. docs/method.md derives it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lort_hub.errors import ConfigError
 
 RESAMPLES = 200
 LEVEL = 0.95
@@ -154,6 +157,20 @@ def mix_weights(
     return shares
 
 
+def check_strength(strength: float | None) -> None:
+    """Refuse a strength that is no number of images.
+
+    Raises:
+        ConfigError: It is below 0, or not finite.
+
+    Example:
+        >>> check_strength(None), check_strength(0.3)
+        (None, None)
+    """
+    if strength is not None and not 0 <= strength < math.inf:
+        raise ConfigError(f"`strength` is {strength}, expected a number of images from 0.")
+
+
 def _estimate(
     likelihoods: Tensor,
     counts: Tensor,
@@ -162,6 +179,7 @@ def _estimate(
     resamples: int,
     seed: int,
 ) -> MixEstimate:
+    check_strength(strength)
     random, samples = torch.Generator().manual_seed(seed), int(counts.sum())
     strength = samples / likelihoods.shape[1] if strength is None else strength
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts.long())

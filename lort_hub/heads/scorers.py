@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lort_hub.errors import FeatureError
 from lort_hub.features.distributed import Processes
 from lort_hub.heads.folds import FoldHeads, effective_samples
 
@@ -194,6 +195,9 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     Returns:
         The factor, the same on all processes; 1 for constant logits.
 
+    Raises:
+        FeatureError: The logits are not finite.
+
     Example:
         >>> logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 0])
         >>> round(calibration_scale(1e-3 * logits, labels))  # log 9/5 over the difference of the logits
@@ -205,6 +209,8 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     totals = torch.tensor([deviations, len(labels)], dtype=torch.float64)
     processes.all_reduce(counts, totals)
     deviation = float(totals[0] / totals[1].clamp_min(1))
+    if not math.isfinite(deviation):
+        raise FeatureError("Held-out logits are not finite, so the head cannot be calibrated.")
     if not deviation:
         return 1.0
     weights, error = (1 / counts[labels].double()).to(logits), error_share(counts)

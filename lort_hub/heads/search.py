@@ -76,8 +76,8 @@ def setting_paths(
 ) -> list[list[Settings]]:
     """List the settings to try: a path for each combination of the settings that do not vary along it.
 
-    `Method.path` names the setting that varies along a path. If it is overridden, the other setting of the
-    grid varies instead.
+    `Method.path` names the setting that varies along a path. If it is overridden, each combination of the
+    others is a path of its own, so that the best of them is chosen.
 
     Args:
         method: The method.
@@ -108,19 +108,19 @@ def setting_paths(
     grid = {name: values for name, values in method.grid.items() if name not in overrides}
     if not grid:
         return [[{**fixed, **overrides}]]
-    along = method.path if method.path in grid else next(iter(grid))
+    along = method.path if method.path in grid else None
     outer = {name: values for name, values in grid.items() if name != along}
     paths: list[list[Settings]] = []
     for values in product(*outer.values()):
         common = {**fixed, **overrides, **dict(zip(outer, values, strict=True))}
-        steps = grid[along]
+        steps = grid[along] if along else ()
         if "weight_decay" in grid:
             unit = _mean_variance(training, common.get("gamma", 0.0)) / num_classes
             if along == "weight_decay":
                 steps = tuple(unit * decay for decay in steps[::decay_stride])
             else:
                 common["weight_decay"] *= unit
-        paths.append([{**common, along: step} for step in steps])
+        paths.append([{**common, along: step} for step in steps] if along else [common])
     return paths
 
 

@@ -207,6 +207,7 @@ def best_weights(
     *,
     centre: Sequence[str] = (),
     prior_samples: float = 0.0,
+    free: Sequence[str] = (),
 ) -> dict[str, float]:
     """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
 
@@ -226,6 +227,7 @@ def best_weights(
         processes: Processes, each with samples of its own; None for this one alone.
         centre: Heads that the prior draws to; empty for all.
         prior_samples: c; 0 for no prior.
+        free: Names of weights that may be negative.
 
     Example:
         >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -264,7 +266,7 @@ def best_weights(
 
     start = [0.0 if name == TAU else 1 / len(drawn) for name in logits]
     options = {"ftol": 1e-15, "gtol": 1e-9}
-    bounds = [(0, None)] * len(logits)
+    bounds = [(None if name in free else 0, None) for name in logits]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     weights = torch.from_numpy(found.x)
     processes.broadcast(weights)

@@ -49,17 +49,19 @@ class LabelCheck:
     Attributes:
         agreement: Share of the images to which the head fitted without them gives their own label.
         suspicious: The suspicious labels, by descending margin.
+        judged: Images that a head was fitted without, which the agreement is a share of.
     """
 
     agreement: float
     suspicious: tuple[SuspiciousLabel, ...]
+    judged: int
 
 
 def check_labels(training: TrainingSet) -> LabelCheck:
     """Find images whose label the features contradict, the most suspicious first.
 
     The head is `eb-lda`, fitted without the image, or without the fold of its group where there are groups.
-    Nothing is said of the only image of a class.
+    Nothing is said of the only image, or group, of a class.
 
     Args:
         training: Features of all images that have a label, for training or for the test, in one process.
@@ -75,7 +77,7 @@ def check_labels(training: TrainingSet) -> LabelCheck:
         [(2, 1, 0)]
     """
     margins, predicted = _held_out(training)
-    known = training.class_counts.to(training.device)[training.labels] > 1
+    known = (training.class_counts.to(training.device)[training.labels] > 1) & (margins > -torch.inf)
     found = list[SuspiciousLabel]()
     for rows in ((margins > 0) & known).nonzero().flatten().split(LOOKED_UP):
         near = nearest_neighbours(training.matrix, rows, NEIGHBOURS, training.groups)[1]
@@ -84,8 +86,9 @@ def check_labels(training: TrainingSet) -> LabelCheck:
         columns = (one.tolist() for one in (rows, training.labels[rows], predicted[rows], margins[rows]))
         neighbours = (tuple(at for at in row if at >= 0) for row in near.tolist())
         found += map(SuspiciousLabel, *columns, neighbours)
-    agreement = int((margins[known] <= 0).sum()) / max(int(known.sum()), 1)
-    return LabelCheck(agreement, tuple(sorted(found, key=lambda one: -one.margin)))
+    judged = int(known.sum())
+    agreement = int((margins[known] <= 0).sum()) / max(judged, 1)
+    return LabelCheck(agreement, tuple(sorted(found, key=lambda one: -one.margin)), judged)
 
 
 def _held_out(training: TrainingSet) -> tuple[Tensor, Tensor]:

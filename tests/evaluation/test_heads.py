@@ -110,3 +110,18 @@ def test_without_held_out_decisions_or_logits_there_is_nothing_to_say():
     assert optimism_note(fit, None, labels) is None
     raw = fit_head(training, "lort", calibrate=False)
     assert optimism_note(raw, raw.logits(x), labels) is None
+
+
+def test_a_moved_head_whose_scale_changed_is_reported_as_it_was_calibrated():
+    training, centres = clusters(counts=(60, 20, 6), noise=2.0)
+    x, labels = of_the_same_kind(centres, 30, noise=2.0)
+    test = Features(x, labels, torch.arange(len(labels)))
+    made = remade(training, "ce")
+    moved = move(made, "train", training.class_counts / 86)
+    assert moved.scale / made.scale == pytest.approx(made.mix.scale)
+    assert made.mix.scale != pytest.approx(1, abs=0.01)
+    before, after = (evaluate_fit(fit, test, [60, 20, 6]) for fit in (made, moved))
+    assert after.calibrated == before.calibrated
+    assert after.as_solved == before.as_solved
+    again = evaluate_fit(move(moved, "balanced", torch.ones(3) / 3), test, [60, 20, 6])
+    assert again.calibrated == before.calibrated

@@ -180,3 +180,8 @@ def test_a_uniform_test_prior_gives_balanced_accuracy_and_shifts_move_it_their_w
     rates[np.argsort(-counts)] = falling
     values = list(shifted_accuracy(rates.tolist(), counts).values())
     assert values == sorted(values, reverse=True)
+
+
+def test_choices_alone_have_no_best_single_method_to_be_tested_against():
+    labels = np.repeat([0, 1], 5)
+    assert paired_tests({"auto": [labels == 0], "best": [labels == 1]}, labels) == {}

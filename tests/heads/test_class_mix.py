@@ -8,6 +8,7 @@ import torch
 
 from lort_hub.errors import ConfigError
 from lort_hub.heads.base import LinearHead
+from lort_hub.heads.choose import fit_by_name
 from lort_hub.heads.class_mix import FLOOR, measure_mix, move, read_shares, stated_shares
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
@@ -187,3 +188,34 @@ def test_a_head_that_is_right_on_every_held_out_sample_is_not_certain_where_it_i
     assert fit.held_out.correct.all()
     moved = move(fit, "balanced", torch.ones(3) / 3)
     assert torch.nn.functional.cross_entropy(moved.logits(tested), new).item() < 0.2
+
+
+def test_the_mix_is_measured_by_heads_of_the_solver_that_made_the_head():
+    training, _ = clusters(counts=tuple(range(60, 20, -2)), noise=2.0)
+    ce = fit_head(training, "ce")
+    given = {"gamma": 0.5, "delta": 0.5, "weight_decay": 1e-5}
+    made, exact = (
+        fit_by_name(training, "lort", known=[ce], settings={**given, "solver": solver})
+        for solver in ("closed-form", "exact")
+    )
+    # The closed form is of another scale than the optimum, which its fold heads have as well.
+    assert made.scale < 0.9 * exact.scale
+    assert made.mix.scale == pytest.approx(exact.mix.scale, rel=0.1)
+
+
+def test_a_head_that_only_sgd_can_fit_has_its_mix_measured():
+    training, _ = clusters(counts=(60, 20, 6), noise=2.0)
+    ce = fit_head(training, "ce")
+    fit = fit_by_name(training, "ce", known=[ce], settings={"solver": "sgd", "weight_decay": 0.0})
+    assert fit.mix.shares[0] > fit.mix.shares[2]
+    # SGD from the head of cross-entropy does not reach the balanced optimum.
+    published = fit_by_name(training, "lort", known=[ce], settings={"solver": "sgd", "gamma": 1.0})
+    assert published.mix.scale != 1.0
+
+
+def test_a_head_that_favours_rare_classes_is_moved_from_what_it_favours():
+    training, ce = two_classes()
+    fit = measure_mix(training, fit_head(training, "balanced-softmax+lort", baseline=ce), ce)
+    assert fit.mix.shares[1] > 0.55
+    moved = move(fit, "mine", torch.tensor([0.2, 0.8]))
+    assert threshold(moved) == pytest.approx(math.log(0.25) / 2, abs=0.12)

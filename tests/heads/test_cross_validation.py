@@ -371,3 +371,15 @@ def test_a_path_ends_after_the_fold_by_which_its_setting_is_beaten(monkeypatch, 
     assert [decay["weight_decay"] for decay in fitted] == [1.0] * FOLDS + [0.1] * last
     assert [number for number, _ in asked] == [1, 2, 3, 4, *range(1, last + 1)]  # never after all of them
     assert asked[3][1] < len(whole[0].labels) == 86
+
+
+@pytest.mark.parametrize("groups", [None, torch.arange(40) // 2])
+def test_without_weight_decay_leave_one_out_is_finite_where_directions_have_no_variance(groups):
+    training, _ = clusters(counts=(20, 12, 8), dim=6)
+    x = torch.cat([training.x, torch.zeros(40, 2)], dim=1)  # two channels that are never active
+    dead = TrainingSet(x, training.labels, 3, groups=groups)
+    alive = TrainingSet(training.x, training.labels, 3, groups=groups)
+    path = [{"gamma": 1.0, "weight_decay": 0.0}]
+    found, expected = (next(predict_leave_one_out(one, path, likelihood=True)) for one in (dead, alive))
+    assert found.predicted.equal(expected.predicted)
+    assert torch.allclose(found.log_likelihood, expected.log_likelihood, atol=1e-3)

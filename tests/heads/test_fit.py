@@ -13,6 +13,7 @@ from lort_hub.heads.methods import METHODS, class_mix
 from lort_hub.heads.solvers.eigenbasis import ridge_head
 from lort_hub.heads.solvers.objective import LORT_LOGIT_GAP, Objective, delta_for_gap, objective_value
 from lort_hub.heads.solvers.sgd import sgd
+from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import TrainedOn
 from tests.support.features import clusters
@@ -147,3 +148,21 @@ def test_a_head_of_balanced_softmax_starts_other_methods_with_what_its_loss_adde
     plain = own_fit(other, ["cat", "dog"])
     assert plain.base[1].tolist() == [0, 0]
     assert class_mix(plain.method, plain.settings) == "training"
+
+
+def test_views_of_an_image_do_not_count_as_images_for_the_discriminant():
+    training, _ = clusters(counts=(6, 5, 4), dim=3, noise=2.0)
+    plain = fit_head(training, "eb-lda", calibrate=False)
+    copied = fit_head(training, "eb-lda", calibrate=False, views=[training.matrix] * 4)
+    assert torch.allclose(copied.weight, plain.weight, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(copied.bias, plain.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_a_baseline_of_any_kind_serves_methods_that_need_none():
+    training, _ = clusters()
+    stack = fit_stack(training, baseline=fit_head(training, "ce"))
+    plain = fit_head(training, "lort")
+    assert fit_head(training, "lort", baseline=stack).weight.equal(plain.weight)
+    for baseline in (stack, fit_head(training, "cosine")):
+        with pytest.raises(ConfigError, match="cannot be fitted anew on every fold"):
+            fit_head(training, "tau-norm", baseline=baseline)

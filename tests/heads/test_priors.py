@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lort_hub.errors import ConfigError
 from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em, mix_weights
 
 MEANS = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
@@ -100,3 +101,9 @@ def test_a_row_of_the_confusion_matrix_is_a_distribution_also_without_samples():
     confusion = confusion_of(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 2]), 4)
     assert confusion.sum(dim=1).tolist() == pytest.approx([1] * 4)
     assert confusion[1].tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_that_is_none_is_refused(strength):
+    with pytest.raises(ConfigError, match="expected a number of images from 0"):
+        estimate_em(torch.zeros(4, 2), strength=strength)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, recall_score
 
+from lort_hub.errors import FeatureError
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
 
 
@@ -84,3 +85,9 @@ def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
         torch.testing.assert_close(
             calibrated(logits, labels), torch.full((200,), -np.log(4)), atol=0.02, rtol=0
         )
+
+
+def test_logits_that_are_not_finite_are_refused():
+    logits = torch.tensor([[1.0, torch.nan], [0.0, 1.0]])
+    with pytest.raises(FeatureError, match="cannot be calibrated"):
+        calibration_scale(logits, torch.tensor([0, 1]))

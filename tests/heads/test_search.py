@@ -231,12 +231,25 @@ def test_decays_are_in_units_of_the_balanced_variance_over_k_the_safest_first(tr
     ],
 )
 def test_given_settings_are_in_every_step_and_nothing_is_chosen_of_them(name, given, training):
-    [path] = setting_paths(METHODS[name], training, given)
-    for settings in path:
+    paths = setting_paths(METHODS[name], training, given)
+    tried = [settings for path in paths for settings in path]
+    for settings in tried:
         assert settings.items() >= given.items()
         assert settings.keys() == setting_paths(METHODS[name], training, {})[0][0].keys()
     left = [len(values) for key, values in METHODS[name].grid.items() if key not in given]
-    assert len(path) == math.prod(left)
+    assert len(tried) == math.prod(left)
+    along = METHODS[name].path
+    assert [len(path) for path in paths] == ([len(tried)] if along not in given else [1] * len(tried))
+
+
+def test_with_a_given_decay_every_gamma_is_scored_by_heads_of_that_gamma(training):
+    validator, given = Validator(training), {"weight_decay": 1e-3}
+    scored = {one["gamma"]: one["score"] for one in select(validator, METHODS["lort"], given).candidates}
+    assert len(set(scored.values())) > 1
+    for gamma, score in scored.items():
+        path = setting_paths(METHODS["lort"], training, {"gamma": gamma, **given})[0]
+        [held_out] = validator.predict(METHODS["lort"], path)
+        assert score == pytest.approx(SCORERS[validator.scorer_of(METHODS["lort"])](held_out))
 
 
 @pytest.mark.parametrize(

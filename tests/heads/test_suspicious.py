@@ -67,3 +67,14 @@ def test_a_copy_with_the_same_wrong_label_does_not_vouch_for_it():
     groups[150:] = 10
     found = [one.row for one in check_labels(TrainingSet(copies, wrong, 5, groups=groups)).suspicious]
     assert sorted(found) == [10, *range(150, 156)]
+
+
+def test_where_each_class_is_one_group_nothing_is_judged():
+    x, labels = clusters()
+    training = TrainingSet(x, labels, 5, groups=labels)
+    check = check_labels(training)
+    assert (check.suspicious, check.judged) == ((), 0)
+    some = check_labels(
+        TrainingSet(x, labels, 5, groups=torch.where(labels == 0, 10 + torch.arange(150), labels))
+    )
+    assert some.judged == 30

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lort_hub.heads.solvers.lbfgs import Solution
-from lort_hub.heads.solvers.objective import Objective, logit_adjustment, sample_weights
+from lort_hub.heads.solvers.objective import Objective, logit_adjustment, sample_weights, smoothing
 
 
 def sgd(
@@ -58,13 +58,16 @@ def sgd(
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     prior = logit_adjustment(class_counts, objective.tau).to(weight)
+    deltas = smoothing(objective, class_counts).to(weight)
     scale = (sample_weights(labels, class_counts, objective.gamma) * len(labels)).float()
     order = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         x = views[epoch % len(views)]
         for batch in torch.randperm(len(labels), generator=order).to(labels.device).split(batch_size):
             logits = F.linear(x[batch], weight, bias) + prior
-            losses = F.cross_entropy(logits, labels[batch], label_smoothing=objective.delta, reduction="none")
+            logs, delta = logits.log_softmax(dim=1), deltas[labels[batch]]
+            own = logs.gather(1, labels[batch, None])[:, 0]
+            losses = -(1 - delta) * own - delta * logs.mean(dim=1)
             optimizer.zero_grad()
             (losses * scale[batch]).mean().backward()
             optimizer.step()

@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from lort_hub.heads.solvers.objective import Objective, objective_value
@@ -26,3 +28,20 @@ def test_sgd_uses_its_views_in_turn():
     assert torch.equal(one.weight, alone.weight)
     two = sgd([a, b], labels, counts, Objective(), epochs=2, **options)
     assert not torch.equal(two.weight, sgd([a], labels, counts, Objective(), epochs=2, **options).weight)
+
+
+def test_label_aware_smoothing_smooths_each_class_by_its_own_delta():
+    random = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(12, 3, generator=random), torch.tensor([0] * 6 + [1] * 4 + [2] * 2)
+    counts, objective = torch.bincount(labels), Objective(delta=0.4, label_aware=True)
+    deltas = [0.4, 0.4 * math.sin(math.pi / 4), 0.0]  # (6 - 2, 4 - 2, 2 - 2) over 4, of pi / 2
+    weight, bias = torch.zeros(3, 3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    losses = [
+        torch.nn.functional.cross_entropy(weight @ row + bias, y, label_smoothing=deltas[y])
+        for row, y in zip(x, labels, strict=True)
+    ]
+    torch.stack(losses).mean().backward()
+    init = torch.zeros(3, 3), torch.zeros(3)
+    head = sgd([x], labels, counts, objective, init=init, epochs=1, lr=0.1, batch_size=12)
+    assert torch.allclose(head.weight.float(), -0.1 * weight.grad, atol=1e-6)
+    assert torch.allclose(head.bias.float(), -0.1 * bias.grad, atol=1e-6)
