@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import Device, InputArguments, device_flag, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
+from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.evaluation.metrics import class_groups
-from lort_hub.files import check_output_dir
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def main() -> dict[str, Any]:
     from lort_hub.features.extract import extract_features
     from lort_hub.features.matrix import solving_device
 
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    read = {"dataset": args.dataset, "image_root": args.image_root, "backbone": args.backbone}
+    check_output(args.output_dir, overwrite=args.overwrite, group_file=args.group_file, **read)
     accelerator = join_processes(device=args.device)
     names = [*vars(args), *FLAGS]
     log = start_log()
@@ -105,7 +106,7 @@ def summary(record: "AuditRecord") -> str:
         f"broken: {record.broken:,}",
         f"copies: {repeats(record.copies)}",
         f"near-duplicates: {repeats(record.near_duplicates)}",
-        f"suspicious labels: {record.labels.suspicious:,}"
+        f"suspicious labels: {record.labels.suspicious:,} of {record.labels.judged:,} judged"
         if record.labels
         else "labels: not judged; give --backbone",
     ]

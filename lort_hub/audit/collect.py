@@ -99,7 +99,7 @@ class Audit:
             )
             for one in check.suspicious
         ]
-        labels = LabelCheck(check.agreement, tuple(suspicious))
+        labels = LabelCheck(check.agreement, tuple(suspicious), check.judged)
         return replace(self, labels=labels, repetition=repetition_note(training))
 
     @property

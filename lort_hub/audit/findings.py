@@ -91,6 +91,8 @@ def is_too_rosy(counts: RepeatCounts, audit: Audit) -> bool:
 
 
 def _labels(audit: Audit) -> list[str]:
+    if audit.labels is not None and not audit.labels.judged:
+        return ["Labels: not judged, as of no class an image, or a group, can be left out."]
     if audit.labels is None or not audit.labels.suspicious:
         return []
     number, agreement = len(audit.labels.suspicious), audit.labels.agreement
@@ -100,8 +102,9 @@ def _labels(audit: Audit) -> list[str]:
     ]
     if agreement < UNSURE:
         found.append(
-            f"The head gives {100 * agreement:.0f} % of the images their own label: these features tell the "
-            "classes apart badly, and most suspicious labels will be right. Another `backbone` may see more."
+            f"The head gives {100 * agreement:.0f} % of the judged images their own label: these features "
+            "tell the classes apart badly, and most suspicious labels will be right. Another `backbone` may "
+            "see more."
         )
     return found
 

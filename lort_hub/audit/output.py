@@ -56,7 +56,7 @@ def make_record(
     labels = None
     if audit.labels is not None:
         number, agreement = len(audit.labels.suspicious), round(audit.labels.agreement, 4)
-        labels = LabelCounts(backbone or "", agreement, number)
+        labels = LabelCounts(backbone or "", agreement, number, audit.labels.judged)
     counts = audit.data.class_counts
     return AuditRecord(
         arguments=dict(arguments),

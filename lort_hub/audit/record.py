@@ -107,13 +107,15 @@ class LabelCounts(Record):
 
     Attributes:
         backbone: Source of the features.
-        agreement: Share of the images to which a head fitted without them gives their own label.
+        agreement: Share of the judged images to which a head fitted without them gives their own label.
         suspicious: Images whose label neither that head nor a neighbour has.
+        judged: Images that a head was fitted without.
     """
 
     backbone: str
     agreement: float
     suspicious: int
+    judged: int
 
 
 @dataclass(frozen=True)

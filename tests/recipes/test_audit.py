@@ -123,6 +123,13 @@ def test_data_held_out_by_lort_hub_and_an_output_folder_that_is_full(photos, fin
     refused = run("audit.py", photos, "--output-dir", out)
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
+    again = shutil.copytree(out, tmp_path / "again")
+    (again / "notes.txt").touch()
+    assert run("audit.py", photos, "--output-dir", again, "--overwrite").returncode == 0
+    assert not (again / "notes.txt").exists()
+    inside = shutil.copytree(photos, again / "photos")
+    refused = run("audit.py", inside, "--output-dir", again, "--overwrite")
+    assert (refused.returncode, "--dataset" in refused.stderr, inside.exists()) == (1, True, True)
     shutil.copytree(photos / "train", tmp_path / "photos")
     done = run("audit.py", "--dataset", tmp_path / "photos", "--output-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
