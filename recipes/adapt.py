@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from lort_hub.commands.arguments import Device, device_flag, flag
 from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.errors import CheckpointError
-from lort_hub.files import check_output_dir, read_csv
+from lort_hub.files import read_csv
 
 
 @dataclass
@@ -32,12 +33,18 @@ class Arguments:
         None,
         "Images a class that a power of the training mix counts as (default: images over classes).",
     )
-    output_dir: Path = flag(Path("out"), "Folder for the results; not there yet, or empty.")
+    output_dir: Path = flag(Path("out/adapted"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
     seed: int = flag(0, "Seed of the bootstrap.")
     batch_size: int = flag(64, "Images in a batch.")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
     device: Device = device_flag()
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range before anything is loaded."""
+        from lort_hub.heads.priors import check_strength
+
+        check_strength(self.strength)
 
 
 def main() -> dict[str, Any]:
@@ -54,7 +61,7 @@ def main() -> dict[str, Any]:
     from lort_hub.hub.adapted_card import Adaptation
     from lort_hub.hub.head_file import read_held_out
 
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    check_output(args.output_dir, overwrite=args.overwrite, model=args.model, images=args.images)
     accelerator = join_processes(device=args.device)
     log = start_log()
     with phase("model", log):
@@ -91,8 +98,9 @@ def main() -> dict[str, Any]:
     for k in estimate.shares.argsort(descending=True)[:5].tolist():
         share, low, high = (100 * float(part[k]) for part in (estimate.shares, estimate.low, estimate.high))
         print(f"{record['class_names'][k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
-    made = {"estimator": args.estimator, "strength": estimate.strength, "command": recorded_command()}
-    adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **made)
+    made = {"estimator": args.estimator, "strength": estimate.strength, "scale": mix.scale}
+    how_made = {**made, "command": recorded_command()}
+    adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **how_made)
     log.add("estimate", samples=estimate.samples, skipped=skipped)
     options = {"held_out": held_out, "overwrite": args.overwrite, "log": log}
     save_adapted(args.output_dir, backbone, record, mix, estimate, adaptation, **options)

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lort_hub.commands.arguments import ProcessArguments, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
-from lort_hub.commands.output_dir import check_inputs_stay
+from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
-from lort_hub.files import check_output_dir
 from lort_hub.records import environment
 
 if TYPE_CHECKING:
@@ -76,10 +75,8 @@ def main() -> dict[str, Any] | None:
     from lort_hub.data.labelled import load_labelled
 
     accelerator: Accelerator = join_processes(args.mixed_precision, args.device)
-    on_first(accelerator, check_output_dir, args.output_dir, overwrite=args.overwrite)
-    if args.overwrite:
-        inputs = {"dataset": args.dataset, "image_root": args.image_root}
-        on_first(accelerator, check_inputs_stay, args.output_dir, models=args.models, **inputs)
+    inputs = {"overwrite": args.overwrite, "dataset": args.dataset, "image_root": args.image_root}
+    on_first(accelerator, check_output, args.output_dir, models=args.models, **inputs)
     if args.update_card:
         for name in args.models:
             on_first(accelerator, card_of, name)

@@ -13,9 +13,10 @@ from typing import Any
 
 from lort_hub.commands.arguments import flag
 from lort_hub.commands.command_line import recorded_command
+from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import phase, run, start_log
-from lort_hub.files import atomic_folder, check_output_dir
+from lort_hub.files import atomic_folder
 from lort_hub.records import environment
 
 
@@ -60,7 +61,8 @@ def main() -> dict[str, Any]:
     from lort_hub.evaluation.tables import results_table
 
     check_export(args.opset)
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
+    read = {"model": args.model, "images": args.images, "dataset": args.dataset}
+    check_output(args.output_dir, overwrite=args.overwrite, **read)
     log = start_log()
     with phase("model", log):
         backbone, record = load_classifier(args.model)

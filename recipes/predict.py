@@ -81,9 +81,10 @@ def main() -> dict[str, Any] | None:
         accelerator.print(f"{args.output} is finished; nothing to do.")
         unknown = dict.fromkeys(("images", "errors", "unsure", "classes", "seconds"))
         return {**unknown, "output": str(args.output)}
-    is_sorted = args.sort_into is None or PredictionParts(args.output, 0).has_sorted(args.sort_into)
+    kept = PredictionParts(args.output, 0)
+    is_sorted = args.sort_into is None or (args.resume and kept.has_sorted(args.sort_into))
     if args.sort_into and not processes.broadcast_object(is_sorted):
-        on_first(accelerator, check_sort_folder, args.sort_into, args.images)
+        on_first(accelerator, check_sort_folder, args.sort_into, args.images, args.output)
 
     backbone, _ = in_turns(accelerator, load_classifier, args.model)
     how_read = {"split": args.split, "image_column": args.image_column}
@@ -104,8 +105,8 @@ def main() -> dict[str, Any] | None:
     parts.put_together(overwrite=args.overwrite)
     names = distinct_names(backbone.class_names)
     if not is_sorted:
-        parts.announce_sorting(args.sort_into)
-        sort_into(args.sort_into, images, parts.tables(), names, args.min_confidence)
+        with parts.sorting(args.sort_into):
+            sort_into(args.sort_into, images, parts.tables(), names, args.min_confidence)
     summary = summarise(parts.tables(), args.min_confidence)
     parts.remove()
     seconds = time.perf_counter() - started

@@ -76,16 +76,21 @@ def check_destination(args: Arguments) -> None:
 
 def plan(args: Arguments) -> dict[str, Any]:
     """Check everything, and list what would be pushed."""
-    from lort_hub.classifiers.space import write_space
+    from lort_hub.classifiers.space import check_page, write_space
+    from lort_hub.hub.head_file import is_head
     from lort_hub.hub.upload import check_push
     from lort_hub.hub.validate import validated_copy
 
     where: dict[str, Any] = {"private": args.private, "revision": args.revision, "create_pr": args.create_pr}
+    if args.space:
+        check_push(args.space, private=args.private, kind="space")
+    if args.space and args.to:
+        check_page(Path(args.folder), args.folder)
     if args.to:
         with validated_copy(args.folder) as staged:
             sizes = file_sizes(staged)
         branch = "a pull request" if args.create_pr else args.revision or "main"
-        check_push(args.to, **where)
+        check_push(args.to, head=is_head(Path(args.folder)), **where)
     else:
         with TemporaryDirectory() as staged:
             write_space(Path(staged), args.folder)
@@ -94,7 +99,6 @@ def plan(args: Arguments) -> dict[str, Any]:
     if args.to:
         print(f"would go to {args.to}, {branch}")
     if args.space:
-        check_push(args.space, private=args.private, kind="space")
         print(f"the page {'of it ' * bool(args.to)}would go to the Space {args.space}")
     return {"to": args.to or args.space, "files": sizes}
 

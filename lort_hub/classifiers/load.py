@@ -44,12 +44,18 @@ def find_classifier(source: str) -> Path:
         PosixPath('.')
     """
     name = _without_prefixes(source)
-    folder = Path(name)
-    if not folder.is_dir() and "local-dir:" not in source:
+    folder = Path(name).expanduser()
+    if _is_on_hub(source):
         repo_id, _, revision = name.partition("@")
         files = [*MODEL_FILES, "head/config.json", "per_class.csv"]
         folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)
     return folder
+
+
+def _is_on_hub(source: str) -> bool:
+    name = source.removeprefix("transformers:")
+    is_address = name.startswith("hf-hub:") or hub_name(name) != name
+    return is_address or not ("local-dir:" in source or Path(_without_prefixes(source)).expanduser().is_dir())
 
 
 def _without_prefixes(source: str) -> str:
@@ -95,10 +101,9 @@ def _load_complete(source: str, folder: Path, image_size: int | None) -> Backbon
     """Load a model from its folder; one of the Hub from the commit that was downloaded."""
     forced = "transformers:" if source.startswith("transformers:") else ""
     backbone = load_backbone(f"{forced}local-dir:{folder}", image_size=image_size)
-    name = _without_prefixes(source)
-    if Path(name).is_dir():
+    if not _is_on_hub(source):
         return backbone
-    return replace(backbone, source=name.partition("@")[0], revision=folder.name)
+    return replace(backbone, source=_without_prefixes(source).partition("@")[0], revision=folder.name)
 
 
 def image_logits(backbone: Backbone, image: Image) -> Tensor:

@@ -209,7 +209,7 @@ def check_onnx(
     Args:
         path: The file.
         backbone: The classifier that it was made of.
-        pixels: Prepared images (N, 3, H, W).
+        pixels: Prepared images (N, 3, H, W); fewer than fill a batch are repeated.
         batch_sizes: Images at a time.
 
     Returns:
@@ -222,7 +222,9 @@ def check_onnx(
         >>> check_onnx(Path("model.onnx"), backbone, torch.rand(16, 3, 224, 224))  # doctest: +SKIP
         Difference(largest=2.1e-06, scale=3.4)
     """
-    model, expected = OnnxClassifier.load(path), backbone.logits(pixels).float().numpy()
+    model = OnnxClassifier.load(path)
+    pixels = pixels.repeat(-(-max(batch_sizes) // len(pixels)), 1, 1, 1)
+    expected = backbone.logits(pixels).float().numpy()
     found = max(
         (Difference.of(model.logits(pixels, size), expected) for size in batch_sizes),
         key=lambda difference: difference.largest,

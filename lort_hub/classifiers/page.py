@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -88,12 +89,28 @@ def load_logits(repo_id: str, revision: str | None = None) -> Callable[[Image.Im
         name = f"{repo_id}@{revision}" if revision else repo_id
         model = timm.create_model(f"hf-hub:{name}", pretrained=True).eval()
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-        return lambda image: model(transform(image.convert("RGB"))[None])[0]
+        return lambda image: model(transform(to_rgb(image))[None])[0]
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     network: Any = AutoModelForImageClassification.from_pretrained(repo_id, revision=revision).eval()
     processor = AutoImageProcessor.from_pretrained(repo_id, revision=revision)
-    return lambda image: network(**processor(image.convert("RGB"), return_tensors="pt")).logits[0]
+    return lambda image: network(**processor(to_rgb(image), return_tensors="pt")).logits[0]
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to 8-bit RGB, as in training.
+
+    Greys of more than 8 bits are 0 to 65535, or 0 to 1.
+
+    Example:
+        >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(int) // 256).clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray((np.asarray(image).clip(0, 1) * 255).round().astype(np.uint8))
+    return image.convert("RGB")
 
 
 def classify(

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,17 @@ class PredictionParts:
         staged.replace(self.output)
         sync(self.output.absolute().parent)
 
-    def announce_sorting(self, folder: Path) -> None:
-        """Record that images are about to be sorted into a folder, which is empty or not there."""
+    @contextmanager
+    def sorting(self, folder: Path) -> Iterator[None]:
+        """Record, for a resumed run, that images are sorted into a folder, which is empty or not there."""
         for leftover in folder.parent.glob(f".{folder.name}.*.tmp") if self._sorting.exists() else ():
             shutil.rmtree(leftover)  # half sorted by the interrupted run
         self._sorting.write_text(str(folder.absolute()))
+        try:
+            yield
+        except Exception:
+            self._sorting.unlink()
+            raise
 
     def has_sorted(self, folder: Path) -> bool:
         """Tell whether the interrupted run has sorted the images into a folder before it ended."""

@@ -112,19 +112,25 @@ def renamed_folders(class_names: Sequence[str]) -> list[str]:
     return lines + [f"Unsure images are in the folder {unsure}."] * (unsure != UNSURE)
 
 
-def check_sort_folder(folder: Path, inputs: Sequence[str]) -> None:
+def check_sort_folder(folder: Path, inputs: Sequence[str], output: Path) -> None:
     """Refuse a folder for sorted images that holds something, or lies where the images do.
 
     Args:
         folder: The folder; it need not exist.
         inputs: What the images are read from.
+        output: File of the predictions, which is written before the folder is.
 
     Raises:
-        CheckpointError: It is not empty, cannot be made, or lies in an input.
+        CheckpointError: It is not empty, cannot be made, lies in an input, or is to hold the output.
 
     Example:
-        >>> check_sort_folder(Path("/tmp/sorted"), ["photos"])
+        >>> check_sort_folder(Path("/tmp/sorted"), ["photos"], Path("/tmp/predictions.csv"))
     """
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(
+            f"{output} lies in {folder}, which must be empty when the images are sorted into it.\n"
+            "Write the predictions beside it, with `output`."
+        )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise CheckpointError(
             f"{folder} is not empty, and files in it are never replaced.\n"

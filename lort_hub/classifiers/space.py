@@ -17,9 +17,8 @@ from lort_hub.classifiers.load import find_classifier, load_classifier
 from lort_hub.classifiers.page import About, classify, load_logits
 from lort_hub.download import pin_revision
 from lort_hub.errors import CheckpointError, ConfigError
-from lort_hub.hub.head_file import is_head
+from lort_hub.hub.head_file import is_head, read_head_config
 from lort_hub.hub.upload import Published, check_push, push_folder
-from lort_hub.records import RunRecord
 
 GRADIO = "6.31.0"
 """Version of gradio that the Hub runs the page with."""
@@ -96,8 +95,9 @@ def check_page(folder: Path, model: str) -> None:
         raise ConfigError(
             f"'{model}' is a head alone, which needs lort_hub.\nPush the complete model, and name that."
         )
-    record = folder / "run.json"
-    if record.exists() and RunRecord.read(record).backbone.needs_lort_hub:
+    head = folder / "head"
+    made_on = read_head_config(head, folder).get("backbone", {}) if (head / "config.json").exists() else {}
+    if made_on.get("needs_lort_hub"):
         raise ConfigError(
             f"'{model}' needs lort_hub to be loaded, which no package index has for a Space.\n"
             "Show it with `lort-hub demo` on your own machine."

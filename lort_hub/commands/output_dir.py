@@ -90,29 +90,36 @@ def _start(args: RunArguments) -> dict[str, Any] | None:
     if args.resume and not args.overwrite and is_finished(args.output_dir, arguments):
         print(f"{args.output_dir} is finished; nothing to do.")  # noqa: T201
         return None
-    check_output_dir(args.output_dir, overwrite=args.overwrite)
-    if args.overwrite:
-        check_inputs_stay(
-            args.output_dir, dataset=args.dataset, image_root=args.image_root, backbone=args.backbone
-        )
+    check_output(
+        args.output_dir,
+        overwrite=args.overwrite,
+        dataset=args.dataset,
+        image_root=args.image_root,
+        backbone=args.backbone,
+        group_file=arguments.get("group_file"),
+        test_prior=arguments.get("test_prior"),
+    )
     return arguments
 
 
-def check_inputs_stay(output: Path, *, models: Sequence[str] = (), **inputs: str | None) -> None:
-    """Refuse to replace a folder that what the run reads lies in.
+def check_output(output: Path, *, overwrite: bool, models: Sequence[str] = (), **inputs: str | None) -> None:
+    """Refuse an output folder that cannot be written, or whose content the run reads and would replace.
 
     Args:
         output: The output folder.
-        models: Models that it reads, as the user named them.
+        overwrite: Whether its content may be replaced.
+        models: Models that the run reads, as the user named them.
         inputs: What else it reads, by the name of the argument.
 
     Raises:
-        CheckpointError: One of them is in the output folder.
+        CheckpointError: As `check_output_dir`, or what is read lies in the folder to be replaced.
 
     Example:
-        >>> check_inputs_stay(Path("out"), dataset="digits", backbone="resnet50")
+        >>> check_output(Path("/tmp/nowhere/out"), overwrite=True, dataset="digits", backbone="resnet50")
     """
-    for name, spec in [*inputs.items(), *(("models", model) for model in models)]:
+    check_output_dir(output, overwrite=overwrite)
+    read = [*inputs.items(), *(("models", model) for model in models)] if overwrite else []
+    for name, spec in read:
         path = Path((spec or "").removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
         if spec and path.exists() and path.resolve().is_relative_to(output.resolve()):
             raise CheckpointError(

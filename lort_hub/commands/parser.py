@@ -100,6 +100,10 @@ def _read_config(words: list[str], known: Sequence[str]) -> list[str]:
     ]
     if "--config" not in words:
         return words
+    if words.count("--config") > 1:
+        raise ConfigError(
+            "--config is given more than once.\nWrite all flags into one file, or give some as flags."
+        )
     at = words.index("--config")
     if at + 1 == len(words):
         raise ConfigError("--config needs a file: --config FILE.yaml")

@@ -78,7 +78,8 @@ def push_output(args: ModelArguments) -> dict[str, Any]:
         args: Arguments of the recipe.
 
     Returns:
-        The output folder, the head's method, the scores by method, and where it was pushed to, or None.
+        The output folder, the head's method, the scores by method, and where it was pushed to, or None; of a
+        dry run the plan alone.
 
     Raises:
         LortHubError: The errors of `push_to_hub`.
@@ -88,8 +89,15 @@ def push_output(args: ModelArguments) -> dict[str, Any]:
         'lort'
     """
     from lort_hub.hub.head_file import HeadConfig
+    from lort_hub.hub.upload import check_push
 
     folder, repo_id = args.output_dir, args.push_to_hub
+    if args.dry_run:
+        if repo_id:
+            check_push(repo_id, private=args.private, license=args.license)
+        plan = f"{folder} is finished" + f"; it would go to {repo_id}" * bool(repo_id)
+        print(plan)  # noqa: T201
+        return {"plan": plan}
     head = HeadConfig.read(folder / "head" / "config.json")
     results = {name: scores.to_json() for name, scores in head.results.items()}
     result = {"output_dir": str(folder), "method": head.head.method, "results": results, "pushed": None}

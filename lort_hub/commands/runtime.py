@@ -61,7 +61,8 @@ def join_processes(mixed_precision: str | None = None, device: str = "auto", **o
         options: Further options of `Accelerator`.
 
     Raises:
-        ConfigError: Several processes were started that Accelerate does not connect, or there is no GPU.
+        ConfigError: Several processes were started that Accelerate does not connect, there is no GPU, or
+            a CPU is asked for fp16.
 
     Example:
         >>> join_processes().num_processes
@@ -73,6 +74,11 @@ def join_processes(mixed_precision: str | None = None, device: str = "auto", **o
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, **options)
     if device == "cuda" and accelerator.device.type != "cuda":
         _refuse_cuda()
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError(
+            "A CPU computes fp16 as float32, which the record would not say.\n"
+            "Use --mixed-precision bf16, or no."
+        )
     reuse_freed_memory()
     use_idle_cores()
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -28,6 +28,7 @@ class Adaptation(Record):
         skipped: Images that could not be decoded.
         estimator: "em" or "bbse".
         strength: Images that equal shares count as, in each class.
+        scale: What the logits were multiplied by.
         command: The command; None for a run from Python.
     """
 
@@ -37,6 +38,7 @@ class Adaptation(Record):
     skipped: int
     estimator: str
     strength: float
+    scale: float = 1.0
     command: str | None = None
 
 
@@ -109,6 +111,8 @@ def render_adapted_card(
         estimator=ESTIMATORS[adaptation.estimator],
         strength=f"{adaptation.strength:g}",
         resamples=RESAMPLES,
+        scale=adaptation.scale,
+        needs_lort_hub=record["backbone"].get("needs_lort_hub", False),
         num_classes=len(rows),
         model=repo_id or ".",
         table=mix_rows(rows),

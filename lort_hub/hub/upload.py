@@ -67,11 +67,11 @@ def push_to_hub(
         >>> push_to_hub("out", "me/name")  # doctest: +SKIP
         Published(url='https://huggingface.co/me/name', commit='8d3f...')
     """
-    check_push(repo_id, private=private, revision=revision, create_pr=create_pr)
+    where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
+    check_push(repo_id, head=is_head(Path(folder)), **where)
     with validated_copy(folder) as staged:
         address_cards(staged, repo_id)
         what = f"{'head' if is_head(staged) else 'model'} with lort_hub {lort_hub.__version__}"
-        where: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr}
         return push_folder(staged, repo_id, f"Push {what}", replaces=OUTPUT_FILES, **where)
 
 
@@ -82,6 +82,7 @@ def check_push(
     revision: str | None = None,
     create_pr: bool = False,
     license: str | None = None,
+    head: bool = False,
     kind: Kind = "model",
 ) -> None:
     """Refuse, before any compute, a push that cannot succeed.
@@ -92,11 +93,13 @@ def check_push(
         revision: As in `push_to_hub`.
         create_pr: As in `push_to_hub`.
         license: What the card will say, where it is known.
+        head: Whether it is a head alone, which never replaces a complete model.
         kind: Kind of the repository.
 
     Raises:
         ConfigError: The id is not valid, there is no token, the token may not write there, the repository is
             public and `private` is set, or the Hub does not know the license.
+        PublishError: The head would replace a complete model.
         HubUnavailableError: The Hub does not answer.
 
     Example:
@@ -131,8 +134,19 @@ def check_push(
         _check_role(me, repo_id, refused=existing is not None)
     if private and existing is not None and not existing.private:
         raise ConfigError(f"'{repo_id}' exists and is public.\nLeave out `private`, or use another name.")
+    if head and existing is not None and not revision:
+        _check_no_model(existing, repo_id)
     if license:
         _check_license(license, repo_id)
+
+
+def _check_no_model(repository: Any, repo_id: str) -> None:
+    """Refuse to replace a complete model by a head alone."""
+    if "head/config.json" in {file.rfilename for file in repository.siblings or ()}:
+        raise PublishError(
+            f"'{repo_id}' holds a complete model, which the head alone would replace.\n"
+            f"Push the head to a repository of its own: {repo_id}-head."
+        )
 
 
 def _may_write(api: Any, repo_id: str, kind: Kind) -> bool:
@@ -271,11 +285,8 @@ def _push(
         url = f"{url}/tree/{revision}"
     info: Any = partial(api.repo_info, repo_id, repo_type=kind, revision=target)
     now = retry(info)
-    if is_head(staged) and "head/config.json" in {file.rfilename for file in now.siblings or ()}:
-        raise PublishError(
-            f"'{repo_id}' holds a complete model, which the head alone would replace.\n"
-            f"Push the head to a repository of its own: {repo_id}-head."
-        )
+    if is_head(staged):
+        _check_no_model(now, repo_id)
     upload = partial(
         api.upload_folder,
         repo_id=repo_id,

@@ -1,5 +1,7 @@
 """Classifiers by every name that they have; the page of the demo and the Hub are tested with the recipes."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -38,3 +40,23 @@ def test_names_of_timm_s_models_are_no_folders(tmp_path, monkeypatch):
         load_classifier("resnet5O")
     with pytest.raises(LortHubError, match="No folder 'nowhere'"):
         load_classifier("local-dir:nowhere")
+
+
+def test_the_hub_s_prefix_is_never_a_folder(outputs, tmp_path, monkeypatch):
+    shutil.copytree(outputs["timm"], tmp_path / "me/photos")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("me/photos", "local-dir:me/photos", "~/me/photos", "local-dir:~/me/photos"):
+        assert load_classifier(name)[0].class_names
+    asked = []
+
+    def download(repo_id, revision, **_):
+        asked.append((repo_id, revision))
+        raise CheckpointError("no Hub here")
+
+    monkeypatch.setattr("lort_hub.classifiers.load.download_model", download)
+    names = ("hf-hub:me/photos", "transformers:hf-hub:me/photos", "https://huggingface.co/me/photos")
+    for name in names:
+        with pytest.raises(CheckpointError, match="no Hub here"):
+            load_classifier(name)
+    assert asked == [("me/photos", None)] * 3

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lort_hub.classifiers import page
 from lort_hub.classifiers.page import About, ClassFacts, classify
+from lort_hub.data import decoding
 from tests.support.images import noise_image
 
 CLASSES = (
@@ -49,3 +52,14 @@ def test_the_five_likeliest_of_many_classes_are_shown():
 
 def test_it_imports_nothing_of_lort_hub():
     assert not re.search(r"(?m)^\s*(from|import) lort_hub", Path(page.__file__).read_text())
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "white"), [("I;16", np.uint16, 65535), ("I", np.int32, 65535), ("F", np.float32, 1)]
+)
+def test_greys_of_many_bits_are_those_of_the_training(mode, dtype, white):
+    picture = Image.fromarray((white * np.linspace(0, 1, 64).reshape(8, 8)).astype(dtype))
+    assert picture.mode == mode
+    assert np.array_equal(page.to_rgb(picture), decoding.to_rgb(picture))
+    assert np.asarray(page.to_rgb(picture)).max() == 255
+    assert page.to_rgb(noise_image(1)) == noise_image(1)

@@ -161,10 +161,11 @@ def test_a_folder_with_files_or_inside_the_images_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
-    check_sort_folder(tmp_path / "new", [str(tmp_path / "in")])
+    output = tmp_path / "predictions.csv"
+    check_sort_folder(tmp_path / "new", [str(tmp_path / "in")], output)
     with pytest.raises(CheckpointError, match=r"full is not empty, and files in it are never replaced"):
-        check_sort_folder(tmp_path / "full", [])
+        check_sort_folder(tmp_path / "full", [], output)
     with pytest.raises(CheckpointError, match="is not empty"):
-        check_sort_folder(tmp_path / "full/mine.txt", [])
+        check_sort_folder(tmp_path / "full/mine.txt", [], output)
     with pytest.raises(CheckpointError, match="lies in .*in, whose images would then be there twice"):
-        check_sort_folder(tmp_path / "in/sorted", [str(tmp_path / "in")])
+        check_sort_folder(tmp_path / "in/sorted", [str(tmp_path / "in")], output)

@@ -183,9 +183,11 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_written(
 def test_a_net_that_needs_lort_hub_is_refused(hub_and_client, outputs, tmp_path):
     hub, client = hub_and_client
     folder = shutil.copytree(outputs["timm"], tmp_path / "out")
-    record = json.loads((folder / "run.json").read_text())
+    record = json.loads((folder / "head/config.json").read_text())
     record["backbone"]["needs_lort_hub"] = True
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "head/config.json").write_text(json.dumps(record))
+    code, said = client.recipe("push.py", folder, "--to", "me/plan", "--space", "me/no", "--dry-run")
+    assert (code, "needs lort_hub to be loaded" in said) == (2, True), said
     assert client.recipe("push.py", folder, "--to", "me/cifar")[0] == 0
     code, said = client.recipe("push.py", "me/cifar", "--space", "me/no")
     assert (code, "'me/cifar' needs lort_hub to be loaded" in said) == (2, True), said

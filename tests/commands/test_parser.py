@@ -92,6 +92,7 @@ def test_booleans(tmp_path, text, words, expected):
         (["--seed", "x"], "--seed: invalid int value: 'x'"),
         (["--mixed-precision", "fp8"], "invalid choice: 'fp8'"),
         (["--back", "resnet50"], "Unknown argument '--back'."),
+        (["--config", "a.yaml", "--config=b.yaml"], "--config is given more than once."),
     ],
 )
 def test_wrong_command_line_is_exit_code_2(capsys, words, message):

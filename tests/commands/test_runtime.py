@@ -127,3 +127,15 @@ def test_a_launcher_s_one_thread_becomes_a_share_of_the_cores(monkeypatch, launc
         assert torch.get_num_threads() == (max(1, cores // share) if share else before)
     finally:
         torch.set_num_threads(before)
+
+
+def test_fp16_on_a_cpu_is_refused():
+    AcceleratorState._reset_state(True)
+    try:
+        with pytest.raises(ConfigError, match="computes fp16 as float32"):
+            join_processes("fp16", "cpu")
+        if not torch.cuda.is_available():
+            with pytest.raises(ConfigError, match="--device cuda needs a GPU"):
+                join_processes("fp16", "cuda")
+    finally:
+        AcceleratorState._reset_state(True)

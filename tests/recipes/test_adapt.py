@@ -130,3 +130,37 @@ def test_an_adapted_model_is_pushed_and_loaded_by_plain_timm(folders, tmp_path):
         )
         assert code == 0, said
     assert torch.load(tmp_path / "bias.pt").equal(LortHead.from_pretrained(out).bias.data)
+
+
+def test_the_model_is_never_replaced_and_an_adapted_one_is(folders, tmp_path):
+    root, _ = folders
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    flags = ("--images", root / "street", "--overwrite", "--output-dir")
+    refused = adapt(root, model, *flags, model)
+    assert (refused.returncode, "which --overwrite would replace" in refused.stderr) == (1, True)
+    assert (model / "metrics.json").exists()
+    for strength in ("5", "50"):
+        done = adapt(root, model, *flags, tmp_path / "out", "--strength", strength)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/adapted.json").read_text())["strength"] == 50
+    refused = adapt(root, model, *flags, tmp_path / "no", "--strength", "-1")
+    assert (refused.returncode, "--strength is -1.0, expected a number" in refused.stderr) == (2, True)
+
+
+def test_a_scale_that_the_head_lacked_is_on_the_card(folders, tmp_path):
+    root, _ = folders
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    config = json.loads((model / "head/config.json").read_text())
+    config["head"]["mix"]["scale"] = 1.25
+    config["backbone"]["needs_lort_hub"] = True
+    (model / "head/config.json").write_text(json.dumps(config))
+    done = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    before, after = LortHead.from_pretrained(model), LortHead.from_pretrained(tmp_path / "out")
+    assert torch.allclose(after.weight.data, 1.25 * before.weight.data)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "and its logits\nmultiplied by 1.25, at which its probabilities hold" in card
+    assert "import lort_hub.cifar_resnets" in card
+    plain = adapt(root, root / "out", "--images", root / "street", "--output-dir", tmp_path / "plain")
+    assert plain.returncode == 0
+    assert "multiplied by" not in (tmp_path / "plain/README.md").read_text()

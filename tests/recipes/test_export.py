@@ -9,7 +9,7 @@ import torch
 
 import lort_hub
 from lort_hub.classifiers.load import load_classifier
-from lort_hub.classifiers.onnx_file import check_onnx
+from lort_hub.classifiers.onnx_file import OnnxClassifier, check_onnx
 from lort_hub.errors import CheckpointError
 from tests.support.images import noise_image
 from tests.support.preparation import prepared
@@ -116,11 +116,20 @@ def test_int8_is_smaller_and_tested_by_group(exported):
     assert not (exported / "transformers/metrics.json").exists()
 
 
-def test_another_model_is_found_out(exported, outputs):
+def test_another_model_is_found_out(exported, outputs, monkeypatch):
     backbone, _ = load_classifier(str(outputs["timm"]))
     pixels = torch.stack([backbone.transform(noise_image(k)) for k in range(4)])
     path = exported / "timm/onnx/model.onnx"
     assert check_onnx(path, backbone, pixels).largest < 1e-5
+    sizes, logits = [], OnnxClassifier.logits
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            OnnxClassifier,
+            "logits",
+            lambda *words: (sizes.append((len(words[1]), words[2])), logits(*words))[1],
+        )
+        check_onnx(path, backbone, pixels[:1])
+    assert sizes == [(16, 1), (16, 3), (16, 16)]
     backbone.classifier.bias.data[3] += 0.01
     with pytest.raises(CheckpointError, match=r"differ from torch's by 0\.01 .*\nNothing was written"):
         check_onnx(path, backbone, pixels)
@@ -137,6 +146,8 @@ def test_what_cannot_be_exported_leaves_nothing(exported, outputs, tmp_path):
     finished = run("export.py", outputs["timm"], "--output-dir", exported / "timm")
     assert finished.returncode == 1
     assert "is not empty.\nPass --overwrite" in finished.stderr
+    finished = run("export.py", outputs["timm"], "--output-dir", outputs["timm"], "--overwrite")
+    assert (finished.returncode, "would replace" in finished.stderr) == (1, True)
 
 
 def test_without_the_extra_it_says_how_to_get_it(outputs, tmp_path):

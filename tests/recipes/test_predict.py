@@ -14,6 +14,8 @@ import timm
 import torch
 from PIL import Image
 
+from lort_hub.classifiers.prediction_parts import PredictionParts
+from lort_hub.errors import CheckpointError
 from tests.support.fork_server import run_forks
 from tests.support.images import noise_image
 from tests.support.recipes import job, run, run_together
@@ -237,3 +239,32 @@ def test_overwrite_replaces_only_when_the_new_file_is_whole(outputs, photos, pre
     assert "holds the finished parts of an interrupted run" in run("predict.py", *words).stderr
     assert run("predict.py", *words, "--overwrite", "--resume").returncode == 0
     assert output.read_bytes() == predicted.read_bytes()
+
+
+def test_predictions_that_are_written_into_the_sorted_folder_are_refused(outputs, photos, tmp_path):
+    words = ("--output", tmp_path / "sorted/p.csv", "--sort-into", tmp_path / "sorted")
+    refused = predict(outputs["timm"], photos, *words)
+    assert refused.returncode == 1
+    assert (
+        "which must be empty when the images are sorted into it.\nWrite the predictions beside it"
+        in refused.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_were_not_sorted_after_all_are_not_taken_for_sorted(tmp_path):
+    sorted_into, parts = tmp_path / "sorted", PredictionParts(tmp_path / "p.csv", 1)
+    parts.start({}, resume=False, overwrite=False)
+
+    def sort(*names):
+        with parts.sorting(sorted_into):
+            sorted_into.mkdir(exist_ok=True)
+            (sorted_into / "theirs.png").touch()
+            for name in names:
+                raise CheckpointError(f"{name} was filled by another process")
+
+    with pytest.raises(CheckpointError):
+        sort("sorted")
+    assert not parts.has_sorted(sorted_into)
+    sort()
+    assert parts.has_sorted(sorted_into)

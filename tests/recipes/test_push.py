@@ -129,6 +129,10 @@ def test_a_failed_push_after_a_run_loses_nothing(hub, hub_and_client, tmp_path):
     assert code == 0, said
     assert len(hub.repo("me/late").log("main")) == 2
     flags[-1] = "me/again"
+    code, said = hub_and_client[1].recipe("retrain.py", *flags, "--resume", "--dry-run", HF_TOKEN=WRITE)
+    assert code == 0, said
+    assert "is finished; it would go to me/again\n" in said
+    assert ("models", "me/again") not in hub.repos
     code, said = hub_and_client[1].recipe("retrain.py", *flags, "--resume", HF_TOKEN=WRITE)
     assert code == 0, said
     assert "nothing to do" in said
@@ -142,6 +146,8 @@ def test_a_head_does_not_replace_a_complete_model(outputs, hub, push):
     code, said = push(outputs["timm"] / "head", "--to", "me/whole")
     assert code == 1
     assert "'me/whole' holds a complete model, which the head alone would replace." in said
+    code, planned = push(outputs["timm"] / "head", "--to", "me/whole", "--dry-run")
+    assert (code, "which the head alone would replace." in planned) == (1, True)
     assert hub.repo("me/whole").at("main").oid == before
 
 

@@ -16,7 +16,8 @@ def prepared(image, about):
         width, height = about["resize"]["width"], about["resize"]["height"]
     image = image.resize((width, height), Image.Resampling[about["interpolation"].upper()])
     if crop := about["center_crop"]:
-        left, top = round((width - crop["width"]) / 2), round((height - crop["height"]) / 2)
+        whole = int if "rounded down" in about["crop_offset"] else round
+        left, top = whole((width - crop["width"]) / 2), whole((height - crop["height"]) / 2)
         image = image.crop((left, top, left + crop["width"], top + crop["height"]))
     pixels = np.asarray(image, np.float32) * about["rescale_factor"]
     pixels = (pixels - np.float32(about["mean"])) / np.float32(about["std"])
