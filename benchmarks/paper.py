@@ -206,15 +206,21 @@ def study(args: Arguments, ratio: int) -> tuple[dict[str, list[Scored]], list[Cl
     )
     tests = [task.test.x, (task.test.x + mirror.x) / 2]
     counts, labels = task.training.class_counts, task.test.y.numpy()
+    second = np.zeros(len(labels), dtype=bool)  # every other image of each class
+    for k in range(data.num_classes):
+        second[np.flatnonzero(labels == k)[1::2]] = True
 
     def scored(head: Head, accuracies: torch.Tensor | None = None) -> Scored:
         logits, average = (head.logits(x) for x in tests)
-        report = evaluate(
-            logits, labels, counts, weight=head.weight if isinstance(head, LinearHead) else None
+        shown = {"weight": head.weight if isinstance(head, LinearHead) else None}
+        report, *halves = (
+            evaluate(logits[rows], labels[rows], counts, **shown)
+            for rows in (slice(None), np.flatnonzero(~second), np.flatnonzero(second))
         )
         flipped = balanced_accuracies(average[:, None], task.test.y).item()
         best = (None, None) if accuracies is None else accuracies.max(dim=0).values.tolist()
-        return Scored(report, logits.argmax(dim=1).numpy() == labels, flipped, *best)
+        right = logits.argmax(dim=1).numpy() == labels
+        return Scored(report, (halves[0], halves[1]), right, flipped, *best)
 
     own = own_fit(backbone, data.class_names)
     assert own is not None
@@ -236,7 +242,7 @@ def study(args: Arguments, ratio: int) -> tuple[dict[str, list[Scored]], list[Cl
     right |= {name: np.mean([scored(head).right for head in heads], axis=0) for name, heads in extra.items()}
     tested = [
         *claims(right, labels),
-        *magnitude_claims({name: runs[0].report for name, runs in found.items()}),
+        *magnitude_claims({name: runs[0].halves for name, runs in found.items()}),
     ]
     return dict(found), judge(tested)
 
@@ -288,26 +294,29 @@ def trained_heads(
     return Trained(**load_file(path))
 
 
-def magnitude_claims(reports: dict[str, Report]) -> list[Claim]:
-    """Whether LoMa predicts accuracy better than the weight norm: of heads, and of the classes of stage 1."""
+def magnitude_claims(halves: dict[str, tuple[Report, Report]]) -> list[Claim]:
+    """Whether LoMa predicts accuracy better than the weight norm: of heads, and of the classes of stage 1.
+
+    LoMa is of one half of the test images, the accuracy of the other: it is computed with their labels.
+    """
 
     def spread(report: Report, name: str) -> float:
         found = getattr(report, name)
         return found.std / found.mean if found.mean and found.std is not None else nan
 
     names = ("logits_magnitude", "weight_norm")
-    accuracies = np.array([report.balanced_accuracy for report in reports.values()])
-    spreads = [np.array([spread(report, name) for report in reports.values()]) for name in names]
-    stage1 = reports["stage 1"]
-    of_class = [np.array(getattr(stage1, name).per_class, dtype=float) for name in names]
+    accuracies = np.array([tested.balanced_accuracy for _, tested in halves.values()])
+    evenness = [np.array([-spread(known, name) for known, _ in halves.values()]) for name in names]
+    known, tested = halves["stage 1"]
+    of_class = [np.array(getattr(known, name).per_class, dtype=float) for name in names]
     return [
         predicts_better(
-            f"the spread of LoMa ranks {len(reports)} heads better than that of norms", *spreads, accuracies
+            f"an even LoMa ranks {len(halves)} heads better than even norms", *evenness, accuracies
         ),
         predicts_better(
             "LoMa ranks the classes of stage 1 by accuracy better than their weight norm",
             *of_class,
-            np.array(stage1.per_class_accuracy, dtype=float),
+            np.array(tested.per_class_accuracy, dtype=float),
         ),
     ]
 

@@ -68,10 +68,10 @@ def rank_correlations(values: Array, others: Array) -> Array:
 
 
 def predicts_better(text: str, first: Array, second: Array, target: Array) -> Claim:
-    """How much more one number correlates with a third than another does, in |Spearman's rho|."""
+    """How much more one number correlates with a third than another does, in Spearman's rho."""
 
     def lead(rows: Array) -> Array:
-        one, two = (np.abs(rank_correlations(values[rows], target[rows])) for values in (first, second))
+        one, two = (rank_correlations(values[rows], target[rows]) for values in (first, second))
         return one - two
 
     drawn = lead(np.random.default_rng(0).integers(len(target), size=(RESAMPLES, len(target))))

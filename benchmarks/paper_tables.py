@@ -35,9 +35,14 @@ images that the backbone has memorised, as this protocol holds none out.
 
 @dataclass(frozen=True)
 class Scored:
-    """A head on the test images: its numbers, which images (N,) are right, numbers with a look at them."""
+    """A head on the test images: its numbers, which images (N,) are right, numbers with a look at them.
+
+    The halves are its numbers on two halves of the images of each class, so that what predicts is of others
+    than what is predicted.
+    """
 
     report: Report
+    halves: tuple[Report, Report]
     right: Array
     flipped: float
     picked: float | None = None

@@ -137,14 +137,16 @@ def test_rank_correlations_are_those_of_scipy():
     assert CLAIMS.rank_correlations(np.ones((1, 5)), rng.normal(size=(1, 5))).tolist() == [0.0]
 
 
-def test_the_better_predictor_is_found_whatever_its_sign():
+def test_the_better_predictor_is_found_and_one_of_the_wrong_sign_is_none():
     rng = np.random.default_rng(0)
     target = rng.normal(size=60)
     noise = rng.normal(size=60)
-    claim = CLAIMS.predicts_better("", -target, noise, target)
+    claim = CLAIMS.predicts_better("", target, noise, target)
     assert claim.value > 0.5
     assert CLAIMS.judge([claim])[0].verdict == "supported"
-    assert CLAIMS.judge([CLAIMS.predicts_better("", noise, -target, target)])[0].verdict == "not supported"
+    for one, other in ((noise, target), (-target, noise)):
+        claim = CLAIMS.predicts_better("", one, other, target)
+        assert CLAIMS.judge([claim])[0].verdict == "not supported"
 
 
 FLAGS = ("--imbalances", "4", "--backbone", "resnet32_cifar", "--epochs", "2", "--stage2-epochs", "2")
