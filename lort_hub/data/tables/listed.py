@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.classes import classes_of
-from lort_hub.data.image_folder.names import are_parts, kind_of
-from lort_hub.data.image_folder.splits import find_layout
-from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
-from lort_hub.data.tables.image_files import (
-    FileColumn,
-    ImageFiles,
-    find_file_column,
-    with_images,
-)
+from lort_hub.data.tables.image_files import ImageFiles, find_file_column, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.list_classes import (
+    MatchedList,
+    check_folders_agree,
+    find_class_folders,
+    names_tests_alone,
+)
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard, tells_splits
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
-
-
-@dataclass(frozen=True)
-class _MatchedList:
-    """A list whose files were found."""
-
-    listed: FileList
-    column: FileColumn
-    images: ImageFiles
-    split: str
 
 
 def open_lists(
@@ -75,19 +62,16 @@ def open_lists(
     if not matched and archives:
         matched = _find(lists, [unpack(archives), *roots], request, only=only)
     matched = _with_splits(matched, notes)
-    if not matched or (not only and _tests_alone(matched, folder, request)):
+    if not matched:
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
-        if (
-            lists
-            and not matched
-            and not table
-            and (only or request.image_root or not ImageFiles([folder]).files)
-        ):
+        if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
             raise _nothing_found(lists[0], roots[0])
         return None
-    told = {} if only or request.label_column else _class_folders(matched, folder, request)
-    if told:
-        return _folders_win(matched, told, folder)
+    if not only and names_tests_alone(matched, folder, request):
+        return None
+    if told := {} if only or request.label_column else find_class_folders(matched, folder, request):
+        check_folders_agree(matched, told, folder)
+        return None
     notes += _unmatched(lists, matched)
     if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)
@@ -101,22 +85,14 @@ def open_lists(
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
-def _tests_alone(matched: Sequence[_MatchedList], folder: Path, request: Request) -> bool:
-    """Whether lists name the test images alone, and class folders hold the images to train on."""
-    named = any(one.split not in ("test", "validation") for one in matched)
-    if named or request.train_split or request.label_column:
-        return False
-    return bool(_folders_as_read(folder, request))
-
-
 def _unmatched(
-    lists: Sequence[tuple[FileList, str]], matched: Sequence[_MatchedList], most: int = 3
+    lists: Sequence[tuple[FileList, str]], matched: Sequence[MatchedList], most: int = 3
 ) -> list[str]:
     """Notes of lists of a split that name no image which is there."""
     used = [id(one.listed) for one in matched]
     unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
-    return notes + [f"So are {len(unread) - most:,} more lists."] * (len(unread) > most)
+    return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)
 
 
 def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:
@@ -142,7 +118,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
     return lists, notes
 
 
-def _with_splits(matched: Sequence[_MatchedList], notes: list[str]) -> list[_MatchedList]:
+def _with_splits(matched: Sequence[MatchedList], notes: list[str]) -> list[MatchedList]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
     if any(one.split == "train" for one in matched):
         notes += [
@@ -179,7 +155,7 @@ def _roots(asked: Path | None, folder: Path) -> list[Path]:
 
 def _find(
     lists: Sequence[tuple[FileList, str]], roots: Sequence[Path], request: Request, *, only: bool
-) -> list[_MatchedList]:
+) -> list[MatchedList]:
     matched, images = [], ImageFiles(roots)
     for number, (listed, split) in enumerate(lists):
         own = images if request.image_root else images.beside(listed.path.parent)
@@ -187,7 +163,7 @@ def _find(
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
         column = find_file_column(listed, own, request.image_column, split)
         if column:
-            matched.append(_MatchedList(listed, column, own, split))
+            matched.append(MatchedList(listed, column, own, split))
         elif number == 0 and only:
             return []
     return matched
@@ -227,87 +203,8 @@ def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
     )
 
 
-def _folders_as_read(folder: Path, request: Request) -> set[str]:
-    """The class folders of the training split; none where the folders can be read in two ways."""
-    try:
-        layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
-        classes = classes_of(layout.train, layout.train_name, request.class_folder)
-    except DatasetError:
-        return set()
-    is_told = len(classes) > 1 and not are_parts(list(classes))
-    return {one.path for folders in classes.values() for one in folders} if is_told else set()
-
-
-def _class_folders(matched: Sequence[_MatchedList], folder: Path, request: Request) -> dict[str, str]:
-    """The class folder of each listed file, where all lie in two or more folders that name no split.
-
-    Where all lie in one, so does the list where it is of one class alone, and the folders tell the classes.
-    """
-    classes: dict[str, str] = {}
-    like_splits: dict[str, str] = {}
-    for one in matched:
-        for name in one.listed.columns[one.column.name]:
-            fitting = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(fitting, list) and _label_of(one.listed):
-                return {}  # the list says which class, but not of which file
-            for path in [fitting] if isinstance(fitting, str) else fitting or []:
-                if not Path(path).is_relative_to(folder.resolve()):
-                    return {}
-                parts = _folders_of(Path(path), folder, one.listed.path.parent)
-                inner = [part for part in parts if not split_in_name(part)]
-                if inner:
-                    classes[path] = inner[0]
-                elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
-                    like_splits[path] = parts[-1]  # as bullet_train, beside other classes
-                else:
-                    return {}
-    names = sorted(set(classes.values()))
-    if len(names) == 1 and not like_splits and not any(_label_of(one.listed) for one in matched):
-        places = {str(one.listed.path.parent.resolve()) for one in matched}
-        is_class = not are_parts(names) and places <= _folders_as_read(folder, request)
-        return classes if is_class else {}
-    classes = classes | like_splits if classes else {}
-    names = sorted(set(classes.values()))
-    return classes if len(names) > 1 and not are_parts(names) else {}
-
-
-def _folders_of(path: Path, folder: Path, listed_in: Path) -> Sequence[str]:
-    """Folders on the way to a file, from the list's own where splits lie in it, or from the data folder."""
-    if path.is_relative_to(listed_in.resolve()):
-        parts = path.relative_to(listed_in.resolve()).parts[:-1]
-        if any(split_in_name(part) for part in parts[:-1]):
-            return parts
-    return path.relative_to(folder.resolve()).parts[:-1]
-
-
-def _label_of(listed: FileList) -> str | None:
-    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
-
-
-def _folders_win(matched: Sequence[_MatchedList], classes: dict[str, str], folder: Path) -> Opened | None:
-    """Leave the classes to the folders, unless a list has a label of its own that contradicts them."""
-    for one in matched:
-        label = _label_of(one.listed)
-        is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
-        if label is None or one.listed.refusal or is_table:
-            continue
-        pairs = set()
-        for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
-            path = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(path, str):
-                pairs.add((classes[path], value))
-        if len(pairs) > len({pair[0] for pair in pairs}) or len(pairs) > len({pair[1] for pair in pairs}):
-            file = one.listed.path.relative_to(folder)
-            raise DatasetError(
-                f"Column '{label}' of '{file}' and the folders {shown(sorted(set(classes.values())), 4)} "
-                "tell different classes of the same images.\n"
-                f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
-            )
-    return None
-
-
 def _join(
-    split: str, matched: Sequence[_MatchedList], request: Request, notes: list[str], named: set[Path]
+    split: str, matched: Sequence[MatchedList], request: Request, notes: list[str], named: set[Path]
 ) -> datasets.Dataset:
     """Rows of the lists of a split, with notes of missing files, and the files that are there."""
     own = [one for one in matched if one.split == split]

@@ -1,0 +1,156 @@
+"""Decide whether class folders tell the classes of images, or the lists beside them do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lort_hub.data.image_folder.classes import classes_of
+from lort_hub.data.image_folder.names import are_parts, kind_of
+from lort_hub.data.image_folder.splits import find_layout
+from lort_hub.data.image_folder.tree import list_pictures
+from lort_hub.data.request import Request
+from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.image_files import FileColumn, ImageFiles
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.lists import LISTS, FileList
+from lort_hub.data.tables.splits import split_in_name
+from lort_hub.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class MatchedList:
+    """A list whose files were found.
+
+    Attributes:
+        listed: The list.
+        column: Its column of files.
+        images: The files, in which those that it names are found.
+        split: Split that its name tells; empty where it tells none.
+    """
+
+    listed: FileList
+    column: FileColumn
+    images: ImageFiles
+    split: str
+
+
+def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Request) -> bool:
+    """Tell whether lists name the test images alone, and class folders hold the images to train on.
+
+    Args:
+        matched: The lists.
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> names_tests_alone([], Path("/nonexistent"), Request("photos", train_split="train"))
+        False
+    """
+    named = any(one.split not in ("test", "validation") for one in matched)
+    if named or request.train_split or request.label_column:
+        return False
+    return bool(_folders_as_read(folder, request))
+
+
+def _folders_as_read(folder: Path, request: Request) -> set[str]:
+    """The class folders of the training split; none where the folders can be read in two ways."""
+    try:
+        layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
+        classes = classes_of(layout.train, layout.train_name, request.class_folder)
+    except DatasetError:
+        return set()
+    is_told = len(classes) > 1 and not are_parts(list(classes))
+    return {one.path for folders in classes.values() for one in folders} if is_told else set()
+
+
+def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Request) -> dict[str, str]:
+    """Find the class folder of each listed file, where all lie in two or more folders that name no split.
+
+    Where all lie in one, so does the list where it is of one class alone, and the folders tell the classes.
+
+    Args:
+        matched: The lists.
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Returns:
+        Classes by file; empty where the lists tell the classes.
+
+    Example:
+        >>> find_class_folders([], Path("/nonexistent"), Request("photos"))
+        {}
+    """
+    classes: dict[str, str] = {}
+    like_splits: dict[str, str] = {}
+    for one in matched:
+        for name in one.listed.columns[one.column.name]:
+            fitting = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(fitting, list) and _label_of(one.listed):
+                return {}  # the list says which class, but not of which file
+            for path in [fitting] if isinstance(fitting, str) else fitting or []:
+                if not Path(path).is_relative_to(folder.resolve()):
+                    return {}
+                parts = _folders_of(Path(path), folder, one.listed.path.parent)
+                inner = [part for part in parts if not split_in_name(part)]
+                if inner:
+                    classes[path] = inner[0]
+                elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
+                    like_splits[path] = parts[-1]  # as bullet_train, beside other classes
+                else:
+                    return {}
+    names = sorted(set(classes.values()))
+    if len(names) == 1 and not like_splits and not any(_label_of(one.listed) for one in matched):
+        places = {str(one.listed.path.parent.resolve()) for one in matched}
+        is_class = not are_parts(names) and places <= _folders_as_read(folder, request)
+        return classes if is_class else {}
+    classes = classes | like_splits if classes else {}
+    names = sorted(set(classes.values()))
+    return classes if len(names) > 1 and not are_parts(names) else {}
+
+
+def _folders_of(path: Path, folder: Path, listed_in: Path) -> Sequence[str]:
+    """Folders on the way to a file, from the list's own where splits lie in it, or from the data folder."""
+    if path.is_relative_to(listed_in.resolve()):
+        parts = path.relative_to(listed_in.resolve()).parts[:-1]
+        if any(split_in_name(part) for part in parts[:-1]):
+            return parts
+    return path.relative_to(folder.resolve()).parts[:-1]
+
+
+def _label_of(listed: FileList) -> str | None:
+    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
+
+
+def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str], folder: Path) -> None:
+    """Refuse lists with a label of their own that contradicts the class folders.
+
+    Args:
+        matched: The lists.
+        classes: Classes by file, from `find_class_folders`.
+        folder: The data folder.
+
+    Raises:
+        DatasetError: One list does.
+
+    Example:
+        >>> check_folders_agree([], {}, Path("photos"))
+    """
+    for one in matched:
+        label = _label_of(one.listed)
+        is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
+        if label is None or one.listed.refusal or is_table:
+            continue
+        pairs = set()
+        for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
+            path = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(path, str):
+                pairs.add((classes[path], value))
+        if len(pairs) > len({pair[0] for pair in pairs}) or len(pairs) > len({pair[1] for pair in pairs}):
+            file = one.listed.path.relative_to(folder)
+            raise DatasetError(
+                f"Column '{label}' of '{file}' and the folders {shown(sorted(set(classes.values())), 4)} "
+                "tell different classes of the same images.\n"
+                f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
+            )
