@@ -16,6 +16,7 @@ import numpy as np
 
 from lort_hub.commands.arguments import flag
 from lort_hub.commands.parser import parse_arguments
+from lort_hub.data.request import Request
 from lort_hub.data.sources import open_source
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -28,7 +29,7 @@ class Arguments:
     label_column: str = flag("fine_label", "Column of the labels.")
     backbone: str = flag("resnet32_cifar", "As for train.py; trained from scratch.")
     imbalance: str = flag("exp:100", "Cut of what is left for training.")
-    weight_decays: list[float] = flag([1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2], "What to try.")
+    weight_decays: list[float] = flag([1e-3, 5e-3, 1e-2, 2e-2, 4e-2], "What to try.")
     epochs: int = flag(50, "Passes of each stage 1.")
     lr: float = flag(0.01, "Its learning rate.")
     validation: int = flag(50, "Images per class to judge by.")
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def split(args: Arguments, folder: Path) -> None:
-    rows = open_source(args.dataset, label_column=args.label_column)[0]["train"]
+    rows = open_source(Request(args.dataset, label_column=args.label_column))[0]["train"]
     assert rows is not None
     labels = np.asarray(rows[args.label_column][:])
     validation = np.zeros(len(labels), dtype=bool)

@@ -75,7 +75,8 @@ def main() -> dict[str, Any] | None:
     from lort_hub.data.labelled import load_labelled
 
     accelerator: Accelerator = join_processes(args.mixed_precision, args.device)
-    inputs = {"overwrite": args.overwrite, "dataset": args.dataset, "image_root": args.image_root}
+    read = ("dataset", "image_root", "train_counts", "class_names", "group_file")
+    inputs = {"overwrite": args.overwrite, **{name: getattr(args, name) for name in read}}
     on_first(accelerator, check_output, args.output_dir, models=args.models, **inputs)
     if args.update_card:
         for name in args.models:

@@ -115,8 +115,9 @@ def main() -> dict[str, Any] | None:
         print(f"\n{study}\n\n{tables[study]}", flush=True)
     correlations = ablations.rank_correlations(rows)
     lines = [f"- {name}: {rho}" for name, rho in correlations.items()]
-    tables["rank correlation with balanced accuracy, over all heads above"] = "\n".join(lines)
-    print("\nrank correlation with balanced accuracy, over all heads above\n" + "\n".join(lines))
+    title = "rank correlation with balanced accuracy, over all linear heads above"
+    tables[title] = "\n".join(lines)
+    print(f"\n{title}", *lines, sep="\n")
     with (
         kept_on_failure(f"the results are in {kept}"),
         atomic_folder(args.output_dir, overwrite=args.overwrite) as staged,

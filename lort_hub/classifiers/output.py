@@ -58,7 +58,7 @@ def write_evaluation(
     environment = environment or records.environment()
     run = EvaluationRun(dict(arguments or {}), environment, dict(log.seconds if log else {}))
     page = render_evaluation(evaluation, record, environment)
-    lines = [f"# {escape(record.name)}", evaluation.describe(), tables(evaluation)]
+    lines = [f"# {escape(record.name)}", escape(evaluation.describe()), tables(evaluation)]
     lines.append("\n".join(f"- {escape(note)}" for note in record.notes))
     with atomic_folder(folder, overwrite=overwrite) as staged:
         write_page(staged / "report.html", page)

@@ -102,7 +102,9 @@ def _start(args: RunArguments) -> dict[str, Any] | None:
     return arguments
 
 
-def check_output(output: Path, *, overwrite: bool, models: Sequence[str] = (), **inputs: str | None) -> None:
+def check_output(
+    output: Path, *, overwrite: bool, models: Sequence[str] = (), **inputs: str | Path | None
+) -> None:
     """Refuse an output folder that cannot be written, or whose content the run reads and would replace.
 
     Args:
@@ -120,7 +122,7 @@ def check_output(output: Path, *, overwrite: bool, models: Sequence[str] = (), *
     check_output_dir(output, overwrite=overwrite)
     read = [*inputs.items(), *(("models", model) for model in models)] if overwrite else []
     for name, spec in read:
-        path = Path((spec or "").removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
+        path = Path(str(spec or "").removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
         if spec and path.exists() and path.resolve().is_relative_to(output.resolve()):
             raise CheckpointError(
                 f"--{name.replace('_', '-')} {spec} lies in {output}, which --overwrite would replace.\n"

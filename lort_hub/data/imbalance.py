@@ -136,8 +136,6 @@ def long_tailed_indices(
         return np.arange(len(labels))
     counts = long_tailed_counts(imbalance, num_classes, len(labels) / num_classes)
     rng = np.random.default_rng(seed)
-    if subset not in ("first", "shuffle"):
-        raise ConfigError(f'`subset` is {subset!r}, expected "first" or "shuffle".')
     selected = []
     for label, count in enumerate(counts):
         rows = np.flatnonzero(labels == label)

@@ -107,7 +107,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[str, dict[str, float]]:
-    """Test every method against cross-entropy and against the best method, with corrected p-values.
+    """Test single methods against cross-entropy and against the best of them, with corrected p-values.
 
     Args:
         right: Whether each test image (N,) was right, one array for each seed, by method.

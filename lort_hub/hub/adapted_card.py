@@ -27,7 +27,7 @@ class Adaptation(Record):
         samples: Number of images.
         skipped: Images that could not be decoded.
         estimator: "em" or "bbse".
-        strength: Images that equal shares count as, in each class.
+        strength: Images in each class that the likeliest power of the training mix counts as.
         scale: What the logits were multiplied by.
         command: The command; None for a run from Python.
     """

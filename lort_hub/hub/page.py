@@ -70,7 +70,7 @@ def _chosen(metrics: MetricsRecord, run: RunRecord) -> Facts:
         rows.append(
             ("settings chosen by", f"{selection.by}, among {len(selection.candidates)}, {selection.how}")
         )
-    rows.append(("probabilities hold for", _mix(head, run.class_names)))
+    rows.append(_mix(head, run.class_names))
     if metrics.baseline and run.baseline:
         rows.append(("compared with", f"{run.baseline.name}: {run.baseline.note}"))
     rows.append(("test images", "had no part in any choice"))
@@ -81,10 +81,11 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _mix(head: HeadRecord, class_names: tuple[str, ...]) -> str:
+def _mix(head: HeadRecord, class_names: tuple[str, ...]) -> tuple[str, str]:
     if head.mix and head.mix.is_moved:
-        return f"the class mix '{head.mix.name}' (largest shares: {_largest(head.mix, class_names)})"
-    return MIXES[class_mix(head.method, head.settings)]
+        shares = _largest(head.mix, class_names)
+        return "probabilities hold for", f"the class mix '{head.mix.name}' (largest shares: {shares})"
+    return "decides for", MIXES[class_mix(head.method, head.settings)]
 
 
 def _largest(mix: ClassMix, class_names: tuple[str, ...]) -> str:

@@ -61,6 +61,11 @@ def splits_of_pictures_are_no_classes(folder):
     fill(folder, {"train": 6, "test": 4, "extra": 5})
 
 
+@case("heaps", "lie in no class folders")
+def splits_of_pictures_with_a_longer_name_are_no_classes(folder):
+    fill(folder, {"train_images": 6, "test": 4, "val": 5})
+
+
 @case("split-in-class", "hold pictures beside folders called as splits, 'test'")
 def folders_of_test_pictures_in_class_folders(folder):
     fill(folder, TRAINED)
@@ -131,9 +136,39 @@ def lists_of_our_audit(folder):
 
 
 @read("test-list", notes=["a table beside class folders  test.csv"], **HELD_OUT)
-def class_folders_and_a_list_of_the_test_images(folder):
+def class_folders_and_a_list_of_unlabelled_test_images(folder):
+    write_pictures(folder / "train", TRAIN, "{label}/{row}.png")
+    rows = [(name, k % 2) for k, (name, _) in enumerate(write_pictures(folder / "test", TEST))]
+    write_csv(folder / "test.csv", rows, header=("file", "width"))
+    return folder
+
+
+@refused(
+    "labelled-test-list", says="test.csv tells the classes of the test images, and folders tell those of the"
+)
+def class_folders_and_a_list_of_labelled_test_images(folder):
     write_pictures(folder / "train", TRAIN, "{label}/{row}.png")
     write_csv(folder / "test.csv", write_pictures(folder / "test", TEST))
+    return folder
+
+
+@read("leaves-and-masks", **HELD_OUT)
+def a_list_in_a_lone_folder_of_pictures(folder):
+    write_csv(
+        folder / "leaves/labels.csv", write_pictures(folder / "leaves", TRAIN), header=("file", "disease")
+    )
+    write_pictures(folder / "masks", TRAIN, "m{row}.png")
+    return folder
+
+
+@read("lists-in-a-wrapper")
+def lists_below_a_folder_beside_other_pictures(folder):
+    class_folders(folder / "data")
+    for split in ("train", "test"):
+        files = sorted((folder / "data" / split).rglob("*.png"))
+        rows = [(file.relative_to(folder / "data"), file.parent.name) for file in files]
+        write_csv(folder / f"data/{split}.csv", rows)
+    write_pictures(folder / "docs", [0], "figure{row}.png")
     return folder
 
 
@@ -206,6 +241,24 @@ def a_column_of_splits_beside_folders_called_otherwise(folder):
     return folder
 
 
+@read("folds-in-folders-of-splits", notes=["The folders of the images tell the splits: train, test."])
+def a_column_of_folds_beside_folders_of_splits(folder):
+    rows = [
+        (f"{split}/{name}", label, row % 5)
+        for split, labels in (("train", TRAIN), ("test", TEST))
+        for row, (name, label) in enumerate(write_pictures(folder / split, labels))
+    ]
+    write_csv(folder / "labels.csv", rows, header=("file", "label", "split"))
+    return folder
+
+
+@read("blank-row", counts=(4, 3, 3), tested=(1, 1, 1))
+def an_empty_file_in_a_list_of_one_split(folder):
+    rows = [(f"val/{name}", label) for name, label in write_pictures(folder / "val", [0, 1, 2] * 4)]
+    write_csv(folder / "labels.csv", [*rows, ("", "ant")])
+    return folder
+
+
 # Cells
 
 
@@ -228,6 +281,17 @@ def a_column_that_says_what_is_training(folder):
 @read("is-test", notes=["Column 'is_test' tells the splits"])
 def a_column_that_says_what_is_test(folder):
     return listed(folder, "is_test", lambda split, _: split == "test")
+
+
+@read("floats", notes=["Column 'is_train' tells the splits"])
+def a_column_that_says_it_as_floats(folder):
+    return listed(folder, "is_train", lambda split, _: "1.0" if split == "train" else "0.0")
+
+
+read("blank", counts=(12, 8, 7), tested=(3, 2, 1))(lambda folder: listed(folder, "split", lambda *_: ""))
+read("names-of-others", counts=(12, 8, 7), tested=(3, 2, 1))(
+    lambda folder: listed(folder, "coco", lambda split, row: f"{split}2014_{row}" if row else "flickr_1")
+)
 
 
 @refused("celeba", says="'split' looks like the split of each image, but 33 of 33 rows hold '0', '2'")

@@ -136,3 +136,13 @@ def test_data_held_out_by_lort_hub_and_an_output_folder_that_is_full(photos, fin
     record = AuditRecord.read(tmp_path / "out/audit.json")
     assert record.training + record.test == 23
     assert "held out by lort_hub" in record.plan[0]
+
+
+def test_a_list_of_groups_in_the_output_folder_is_not_replaced(photos, finished, tmp_path):
+    _, out = finished
+    again = shutil.copytree(out, tmp_path / "again")
+    (again / "groups.csv").write_text("file,group\nx,y\n")
+    flags = ("--output-dir", again, "--overwrite", "--group-file", again / "groups.csv")
+    refused = run("audit.py", photos, *flags)
+    assert (refused.returncode, "--group-file" in refused.stderr) == (1, True)
+    assert (again / "groups.csv").exists()

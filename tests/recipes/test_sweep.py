@@ -16,7 +16,7 @@ from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_o
 from tests.support.recipes import SMALL, start
 
 FLAGS = (*DIGITS, "--imbalance", "exp:100", "--studies", "delta", "path", "--output-dir")
-CORRELATION = "rank correlation with balanced accuracy, over all heads above"
+CORRELATION = "rank correlation with balanced accuracy, over all linear heads above"
 
 
 @pytest.fixture(scope="module")

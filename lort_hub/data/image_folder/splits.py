@@ -159,7 +159,9 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     named = {kind: [one for one in folders if kind_of(one.name) == kind] for kind in ("train", None)}
     tests = [one for one in folders if kind_of(one.name) in TESTS]
     are_heaps = not any(class_folders(one) for one in folders)
-    if not named[None] or (tests and are_heaps and len(named[None]) < len(tests + named["train"])):
+    if not named[None]:
+        return named["train"]
+    if named["train"] and tests and are_heaps and len(named[None]) < len(tests + named["train"]):
         return named["train"]
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits

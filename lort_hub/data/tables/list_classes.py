@@ -44,14 +44,23 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
         folder: The data folder.
         request: The arguments of `load_long_tailed`.
 
+    Raises:
+        DatasetError: They tell the classes of the test images as well.
+
     Example:
         >>> names_tests_alone([], Path("/nonexistent"), Request("photos", train_split="train"))
         False
     """
     named = any(one.split not in ("test", "validation") for one in matched)
-    if named or request.train_split or request.label_column:
+    if named or request.train_split or request.label_column or not _folders_as_read(folder, request):
         return False
-    return bool(_folders_as_read(folder, request))
+    if labelled := [one.listed.path.name for one in matched if _label_of(one.listed)]:
+        raise DatasetError(
+            f"{labelled[0]} tells the classes of the test images, and folders tell those of the others.\n"
+            f"Put the test images into class folders, test/CLASS/*.jpg, or take {labelled[0]} away: a fifth "
+            "of each class is then held out."
+        )
+    return True
 
 
 def _folders_as_read(folder: Path, request: Request) -> set[str]:
@@ -84,16 +93,20 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     """
     classes: dict[str, str] = {}
     like_splits: dict[str, str] = {}
+    root, below_split, from_list = folder.resolve(), True, False
     for one in matched:
+        place = one.listed.path.parent.resolve()
         for name in one.listed.columns[one.column.name]:
             fitting = one.images.find(name, one.split, one.column.skip) if name else None
             if isinstance(fitting, list) and _label_of(one.listed):
                 return {}  # the list says which class, but not of which file
             for path in [fitting] if isinstance(fitting, str) else fitting or []:
-                if not Path(path).is_relative_to(folder.resolve()):
+                if not Path(path).is_relative_to(root):
                     return {}
-                parts = _folders_of(Path(path), folder, one.listed.path.parent)
+                parts = _folders_of(Path(path), place) or Path(path).relative_to(root).parts[:-1]
+                from_list |= place != root and parts == _folders_of(Path(path), place)
                 inner = [part for part in parts if not split_in_name(part)]
+                below_split &= len(inner) < len(parts)
                 if inner:
                     classes[path] = inner[0]
                 elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
@@ -101,22 +114,24 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
                 else:
                     return {}
     names = sorted(set(classes.values()))
-    if len(names) == 1 and not like_splits and not any(_label_of(one.listed) for one in matched):
-        places = {str(one.listed.path.parent.resolve()) for one in matched}
-        is_class = not are_parts(names) and places <= _folders_as_read(folder, request)
-        return classes if is_class else {}
+    is_one = len(names) == 1 and not like_splits
+    if is_one and (not below_split or any(_label_of(one.listed) for one in matched)):
+        return {}
+    places = {str(Path(path).parent) for path in classes}
+    if (is_one or from_list) and not places & _folders_as_read(folder, request):
+        return {}
     classes = classes | like_splits if classes else {}
     names = sorted(set(classes.values()))
-    return classes if len(names) > 1 and not are_parts(names) else {}
+    is_told = len(names) > 1 or (
+        is_one and all(str(one.listed.path.parent.resolve()) in places for one in matched)
+    )
+    return classes if is_told and not are_parts(names) else {}
 
 
-def _folders_of(path: Path, folder: Path, listed_in: Path) -> Sequence[str]:
-    """Folders on the way to a file, from the list's own where splits lie in it, or from the data folder."""
-    if path.is_relative_to(listed_in.resolve()):
-        parts = path.relative_to(listed_in.resolve()).parts[:-1]
-        if any(split_in_name(part) for part in parts[:-1]):
-            return parts
-    return path.relative_to(folder.resolve()).parts[:-1]
+def _folders_of(path: Path, place: Path) -> tuple[str, ...]:
+    """Folders on the way from a list's own folder to a file, where a folder of a split is one of them."""
+    parts = path.relative_to(place).parts[:-1] if path.is_relative_to(place) else ()
+    return parts if any(split_in_name(part) for part in parts[:-1]) else ()
 
 
 def _label_of(listed: FileList) -> str | None:

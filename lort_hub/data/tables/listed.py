@@ -22,7 +22,13 @@ from lort_hub.data.tables.list_classes import (
     names_tests_alone,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
-from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard, tells_splits
+from lort_hub.data.tables.splits import (
+    kinds_of_cells,
+    split_in_name,
+    split_of_file,
+    stem_of_shard,
+    tells_splits,
+)
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -248,17 +254,25 @@ def _unnamed(known: set[Path]) -> list[str]:
 def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
     """Rows of one list in the splits whose folders their files lie in, where all lie in such folders."""
     (rows,) = opened.splits.values()
-    if any(tells_splits(name) for name in rows.column_names):
-        return opened
+    for name in filter(tells_splits, rows.column_names):
+        kinds = set(kinds_of_cells(name, map(str, rows[name][:])).values())
+        if len(kinds) > 1 and "" not in kinds:
+            return opened  # the column tells them
     column = next(key for key, kind in rows.features.items() if type(kind).__name__ == "Image")
     splits: dict[str, list[int]] = {}
+    empty: list[int] = []
     for row, cell in enumerate(rows[column][:]):
-        path = Path(cell["path"] if cell else "")
+        if not cell:
+            empty.append(row)
+            continue
+        path = Path(cell["path"])
         root = next((root.resolve() for root in roots if path.is_relative_to(root.resolve())), None)
         parts = path.relative_to(root).parts[:-1] if root else ()
         named = next((split for part in parts if (split := split_in_name(part))), "")
-        splits.setdefault(named if cell else "train", []).append(row)
-    if "" in splits or len(splits) < 2:
+        splits.setdefault(named, []).append(row)
+    if "" in splits or len(splits) < 2 or (empty and "train" not in splits):
         return opened
+    if empty:
+        splits["train"] = sorted(splits["train"] + empty)
     opened.notes.append(f"The folders of the images tell the splits: {', '.join(splits)}.")
     return Opened({split: rows.select(chosen) for split, chosen in splits.items()}, opened.notes)

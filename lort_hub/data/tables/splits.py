@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF
@@ -72,3 +73,14 @@ def answers_of(column: str) -> dict[str, str]:
     if split not in _OTHER:
         return {}
     return dict.fromkeys(("1", "true", "yes"), split) | dict.fromkeys(("0", "false", "no"), _OTHER[split])
+
+
+def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
+    """Return the split that each cell of a column stands for; "" where it stands for none.
+
+    Example:
+        >>> kinds_of_cells("split", ["train", "val", "3"])
+        {'3': '', 'train': 'train', 'val': 'validation'}
+    """
+    answers = answers_of(column)
+    return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(set(cells))}
