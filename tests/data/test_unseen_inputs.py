@@ -206,6 +206,41 @@ def lists_of_splits_beside_class_folders_without_any(folder):
     return folder
 
 
+def eurosat(folder):
+    """Class folders without splits, and the labels of each split by file."""
+    return {
+        split: write_pictures(folder, labels, f"{{label}}/{split[1:]}{{row}}.png")
+        for split, labels in (("train", TRAIN), ("test", TEST))
+    }
+
+
+@read("eurosat")
+def lists_of_splits_beside_class_folders(folder):
+    for split, rows in eurosat(folder).items():
+        write_csv(folder / f"{split}.csv", rows)
+    return folder
+
+
+@read("eurosat-column", notes=["Column 'split' tells the splits"])
+def a_list_with_a_column_of_splits_beside_class_folders(folder):
+    rows = [(*row, split) for split, listed_rows in eurosat(folder).items() for row in listed_rows]
+    write_csv(folder / "metadata.csv", rows, header=("file_name", "label", "split"))
+    return folder
+
+
+@read(
+    "eurosat-folds", counts=(12, 8, 7), tested=(3, 2, 1), notes=["a table beside class folders  metadata.csv"]
+)
+def a_list_with_a_column_of_folds_beside_class_folders(folder):
+    rows = [row for listed_rows in eurosat(folder).values() for row in listed_rows]
+    write_csv(
+        folder / "metadata.csv",
+        [(*row, k % 5) for k, row in enumerate(rows)],
+        header=("file", "label", "split"),
+    )
+    return folder
+
+
 @read("patients", **HELD_OUT)
 def folders_of_patients_below_one_folder(folder):
     rows = write_pictures(folder / "images", TRAIN)

@@ -15,7 +15,7 @@ from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList
-from lort_hub.data.tables.splits import split_in_name
+from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
 
 
@@ -78,6 +78,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     """Find the class folder of each listed file, where all lie in two or more folders that name no split.
 
     Where all lie in one, so does the list where it is of one class alone, and the folders tell the classes.
+    Lists with labels tell the classes where they tell splits as well, and the folders do not.
 
     Args:
         matched: The lists.
@@ -93,7 +94,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     """
     classes: dict[str, str] = {}
     like_splits: dict[str, str] = {}
-    root, below_split, from_list = folder.resolve(), True, False
+    root, below_split, any_split, from_list = folder.resolve(), True, False, False
     for one in matched:
         place = one.listed.path.parent.resolve()
         for name in one.listed.columns[one.column.name]:
@@ -107,12 +108,15 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
                 from_list |= place != root and parts == _folders_of(Path(path), place)
                 inner = [part for part in parts if not split_in_name(part)]
                 below_split &= len(inner) < len(parts)
+                any_split |= len(inner) < len(parts)
                 if inner:
                     classes[path] = inner[0]
                 elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
                     like_splits[path] = parts[-1]  # as bullet_train, beside other classes
                 else:
                     return {}
+    if not any_split and _tell_all(matched):
+        return {}
     names = sorted(set(classes.values()))
     is_one = len(names) == 1 and not like_splits
     if is_one and (not below_split or any(_label_of(one.listed) for one in matched)):
@@ -126,6 +130,18 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
         is_one and all(str(one.listed.path.parent.resolve()) in places for one in matched)
     )
     return classes if is_told and not are_parts(names) else {}
+
+
+def _tell_all(matched: Sequence[MatchedList]) -> bool:
+    """Whether lists tell the class of each image and its split, which folders without splits do not."""
+    if not all(_label_of(one.listed) for one in matched):
+        return False
+    kinds = {one.split for one in matched}
+    for one in matched:
+        for column in filter(tells_splits, one.listed.columns):
+            told = set(kinds_of_cells(column, [cell or "" for cell in one.listed.columns[column]]).values())
+            kinds |= told if "" not in told else set()
+    return len(kinds) > 1
 
 
 def _folders_of(path: Path, place: Path) -> tuple[str, ...]:
