@@ -92,44 +92,59 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
         >>> find_class_folders([], Path("/nonexistent"), Request("photos"))
         {}
     """
-    classes: dict[str, str] = {}
-    like_splits: dict[str, str] = {}
-    root, below_split, any_split, from_list = folder.resolve(), True, False, False
+    root = folder.resolve()
+    ways = _ways_to_files(matched, root)
+    inner = {path: [part for part in way if not split_in_name(part)] for path, way in ways.items()}
+    below_split = [len(inner[path]) < len(way) for path, way in ways.items()]
+    classes = {path: parts[0] for path, parts in inner.items() if parts}
+    others = {path: way for path, way in ways.items() if path not in classes}
+    if not classes or not all(map(_ends_in_a_class, others.values())):
+        return {}
+    if not any(below_split) and _tell_all(matched):
+        return {}
+    names = sorted({*classes.values(), *(way[-1] for way in others.values())})
+    if are_parts(names):
+        return {}
+    holders = {str(Path(path).parent) for path in classes}
+    if len(names) == 1:
+        places = {str(one.listed.path.parent.resolve()) for one in matched}
+        is_class = all(below_split) and places <= holders and holders & _folders_as_read(folder, request)
+        return classes if is_class and not any(_label_of(one.listed) for one in matched) else {}
+    is_inside = any(way != _from(root, path) for path, way in ways.items())
+    if is_inside and not holders & _folders_as_read(folder, request):
+        return {}
+    return classes | {path: way[-1] for path, way in others.items()}
+
+
+def _ways_to_files(matched: Sequence[MatchedList], root: Path) -> dict[str, tuple[str, ...]]:
+    """Folders on the way to each listed file, from the data folder or, where splits lie there, the list's.
+
+    Empty where a file lies elsewhere, or a list with labels does not say which of several files is meant.
+    """
+    ways = {}
     for one in matched:
         place = one.listed.path.parent.resolve()
         for name in one.listed.columns[one.column.name]:
             fitting = one.images.find(name, one.split, one.column.skip) if name else None
             if isinstance(fitting, list) and _label_of(one.listed):
-                return {}  # the list says which class, but not of which file
+                return {}
             for path in [fitting] if isinstance(fitting, str) else fitting or []:
                 if not Path(path).is_relative_to(root):
                     return {}
-                parts = _folders_of(Path(path), place) or Path(path).relative_to(root).parts[:-1]
-                from_list |= place != root and parts == _folders_of(Path(path), place)
-                inner = [part for part in parts if not split_in_name(part)]
-                below_split &= len(inner) < len(parts)
-                any_split |= len(inner) < len(parts)
-                if inner:
-                    classes[path] = inner[0]
-                elif len(parts) > 1 and not kind_of(parts[-1]) and parts[-1] != parts[-2]:
-                    like_splits[path] = parts[-1]  # as bullet_train, beside other classes
-                else:
-                    return {}
-    if not any_split and _tell_all(matched):
-        return {}
-    names = sorted(set(classes.values()))
-    is_one = len(names) == 1 and not like_splits
-    if is_one and (not below_split or any(_label_of(one.listed) for one in matched)):
-        return {}
-    places = {str(Path(path).parent) for path in classes}
-    if (is_one or from_list) and not places & _folders_as_read(folder, request):
-        return {}
-    classes = classes | like_splits if classes else {}
-    names = sorted(set(classes.values()))
-    is_told = len(names) > 1 or (
-        is_one and all(str(one.listed.path.parent.resolve()) in places for one in matched)
-    )
-    return classes if is_told and not are_parts(names) else {}
+                way = _from(place, path)
+                has_splits = any(split_in_name(part) for part in way[:-1])
+                ways[path] = way if has_splits else _from(root, path)
+    return ways
+
+
+def _from(folder: Path, path: str) -> tuple[str, ...]:
+    """Folders on the way from a folder to a file; none where it lies elsewhere."""
+    return Path(path).relative_to(folder).parts[:-1] if Path(path).is_relative_to(folder) else ()
+
+
+def _ends_in_a_class(way: Sequence[str]) -> bool:
+    """Whether the last of the folders, all called as splits, may be a class beside others: bullet_train."""
+    return len(way) > 1 and not kind_of(way[-1]) and way[-1] != way[-2]
 
 
 def _tell_all(matched: Sequence[MatchedList]) -> bool:
@@ -142,12 +157,6 @@ def _tell_all(matched: Sequence[MatchedList]) -> bool:
             told = set(kinds_of_cells(column, [cell or "" for cell in one.listed.columns[column]]).values())
             kinds |= told if "" not in told else set()
     return len(kinds) > 1
-
-
-def _folders_of(path: Path, place: Path) -> tuple[str, ...]:
-    """Folders on the way from a list's own folder to a file, where a folder of a split is one of them."""
-    parts = path.relative_to(place).parts[:-1] if path.is_relative_to(place) else ()
-    return parts if any(split_in_name(part) for part in parts[:-1]) else ()
 
 
 def _label_of(listed: FileList) -> str | None:
