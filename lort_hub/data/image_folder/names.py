@@ -20,6 +20,8 @@ PICTURES = frozenset(
 COMPANIONS = frozenset(
     ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
 )
+EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
+"""Names of heaps of more pictures beside a training and a test split."""
 PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
 
 

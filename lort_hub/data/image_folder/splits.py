@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lort_hub.data.image_folder.classes import class_folders, without_companions
-from lort_hub.data.image_folder.names import KIND_OF, fold, kind_of, longer_kind_of, names_of, quoted
+from lort_hub.data.image_folder.names import EXTRA, KIND_OF, fold, kind_of, longer_kind_of, names_of, quoted
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
@@ -161,7 +161,7 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     are_heaps = not any(class_folders(one) for one in folders)
     if not named[None]:
         return named["train"]
-    if named["train"] and tests and are_heaps and len(named[None]) < len(tests + named["train"]):
+    if tests and are_heaps and all(fold(one.name) in EXTRA for one in named[None]):
         return named["train"]
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits
