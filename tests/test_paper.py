@@ -149,6 +149,25 @@ def test_the_better_predictor_is_found_and_one_of_the_wrong_sign_is_none():
         assert CLAIMS.judge([claim])[0].verdict == "not supported"
 
 
+def test_logits_magnitude_is_of_one_half_of_the_test_images_and_the_accuracy_of_the_other(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    claims = runpy.run_path(str(ROOT / "benchmarks" / "paper.py"))["magnitude_claims"]
+
+    def report(evenness, accuracy):
+        """A report whose logits magnitude is the more even, and whose norms the less, the larger a number."""
+        rates = [accuracy + 0.01 * k for k in range(9)]
+        magnitude = SimpleNamespace(mean=1.0, std=1 - evenness, per_class=rates)
+        norm = SimpleNamespace(mean=1.0, std=evenness, per_class=rates[::-1])
+        return SimpleNamespace(
+            logits_magnitude=magnitude, weight_norm=norm, balanced_accuracy=accuracy, per_class_accuracy=rates
+        )
+
+    steps = np.linspace(0.1, 0.9, 12)
+    halves = {f"head {k}": (report(step, 0.0), report(0.0, step)) for k, step in enumerate(steps)}
+    heads, classes = claims({"stage 1": (report(0.05, 0.0), report(0.0, 0.05)), **halves})
+    assert (heads.value, classes.value) == pytest.approx((2.0, 2.0))  # rho of 1 against -1
+
+
 FLAGS = ("--imbalances", "4", "--backbone", "resnet32_cifar", "--epochs", "2", "--stage2-epochs", "2")
 FLAGS += ("--seeds", "2", "--num-workers", "0")
 

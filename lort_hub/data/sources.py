@@ -213,16 +213,15 @@ def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
     import datasets
 
     kind = rows.features[column]
-    is_text = isinstance(kind, datasets.ClassLabel) or getattr(kind, "dtype", "") in (
-        "string",
-        "large_string",
-    )
-    if not is_text and not (tells_splits(column) and isinstance(kind, datasets.Value)):
+    is_named = isinstance(kind, datasets.ClassLabel)
+    if not (is_named or getattr(kind, "dtype", "") in ("string", "large_string")) and not (
+        tells_splits(column) and isinstance(kind, datasets.Value)
+    ):
         return None
-    names = kind.names if isinstance(kind, datasets.ClassLabel) else None
     cells = rows[column][:]
-    if names is not None:
-        cells = [names[cell] if cell is not None and 0 <= cell < len(names) else None for cell in cells]
+    if is_named:
+        names = dict(enumerate(kind.names))
+        cells = [names.get(cell) for cell in cells]
     whole = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells)
     return ["" if cell is None else str(cell) for cell in whole]
 

@@ -78,9 +78,8 @@ class Discriminant:
         means = sums[:, :-1] / counts.clamp_min(1)[:, None]
         apart = (means - mean) * counts.sqrt()[:, None]
         known = counts if class_counts is None else class_counts.to(counts)
-        freedom = round(float(known.sum())) - int(
-            present.sum()
-        )  # views of one image are no samples of their own
+        # Views of one image are no samples of their own.
+        freedom = round(float(known.sum())) - int(present.sum())
         scatter = counts.sum() * covariance.double() - apart.T @ apart
         scatter *= known.sum() / counts.sum()
         basis = eigenbasis(means[present].mean(dim=0), scatter / freedom if freedom else 0 * scatter)

@@ -34,7 +34,7 @@ def test_output_folder_that_cannot_be_is_refused_before_any_compute(tmp_path):
             check_output_dir(tmp_path / "locked" / "out", overwrite=False)
 
 
-@pytest.mark.parametrize("name", ["dataset", "image_root", "backbone"])
+@pytest.mark.parametrize("name", ["dataset", "image_root", "backbone", "group_file"])
 @pytest.mark.parametrize("inner", ["", "photos/train"])
 def test_what_a_run_reads_is_never_overwritten(tmp_path, name, inner):  # q1, q3, vitcopy
     out = tmp_path / "out"

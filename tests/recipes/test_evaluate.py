@@ -298,6 +298,9 @@ def test_a_model_is_never_replaced_by_its_evaluation(outputs, tmp_path):
     assert done.returncode == 1
     assert "which --overwrite would replace" in done.stderr
     assert (tmp_path / "digits/model.safetensors").exists()
+    counts = tmp_path / "digits/per_class.csv"
+    done = run("evaluate.py", outputs["timm"], *flags, "--train-counts", counts)
+    assert (done.returncode, "--train-counts" in done.stderr, counts.exists()) == (1, True, True)
 
 
 def test_our_own_model_has_its_own_numbers_and_they_go_into_its_card(outputs, tmp_path):

@@ -81,6 +81,20 @@ def test_interrupted_runs(photos, tmp_path):
     assert "loss ce -> balanced-softmax" in other_loss["said"]
     assert "seed 0 -> 3, weight_decay 0.005 -> 0.0" in unknown["said"]
 
+    more = shutil.copytree(photos, tmp_path / "more")
+    first = next((more / "train").rglob("*.*"))
+    shutil.copy(first, first.with_name(f"0{first.name}"))
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    shutil.move(photos, tmp_path / "away")
+    shutil.move(more, photos)
+    try:
+        other = serve([{"flags": flags_for(photos, "a", "--resume")}], tmp_path)[0]
+    finally:
+        shutil.rmtree(photos)
+        shutil.move(tmp_path / "away", photos)
+    assert (other["code"], "of a run on other training images" in other["said"]) == (1, True), other
+    assert sorted(path.name for path in kept.iterdir()) == sorted(path.name for path in folder.iterdir())
+
     damage(folder / "epoch_0003" / "model.safetensors")
     resumed = serve([{"flags": flags_for(photos, "a", "--resume")}], tmp_path)[0]
     assert resumed["code"] == 0, resumed

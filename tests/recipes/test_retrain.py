@@ -97,6 +97,8 @@ def check_report(out, metrics):
         rates += [end for name in ("balanced_accuracy", "few") for end in report["interval"][name]]
         for number in (f"{report['nll']:.3f}", *(f"{100 * rate:.1f}" for rate in rates)):
             assert number in page.text
+    assert "decides for" in page.text
+    assert "probabilities hold for" not in page.text
     wrong = round((1 - metrics["test"]["accuracy"]) * metrics["test"]["n"])
     assert f"stack is wrong about {wrong} of {metrics['test']['n']} test images" in page.text
     assert sum(": row " in image["alt"] for image in page.all("img")) >= min(wrong, 24)

@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
@@ -373,6 +374,17 @@ def test_two_processes_train_as_one(photos, tmp_path):
     assert two["test"]["accuracy"] == one["test"]["accuracy"]
     assert two["test"]["nll"] == pytest.approx(one["test"]["nll"], abs=1e-4)
     assert one["history"][-1]["loss"] < one["history"][0]["loss"] / 2
+
+
+def test_two_processes_train_a_model_with_a_weight_that_no_logit_depends_on(photos, tmp_path):
+    config = hf.Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28)
+    hf.Dinov2ForImageClassification(config).save_pretrained(tmp_path / "dino")
+    hf.ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path / "dino")
+    flags = ("--backbone", tmp_path / "dino", "--dataset", photos, "--epochs", "3", *QUICK)
+    two = run_together(2, "train.py", *flags, "--num-workers", "0", "--output-dir", tmp_path / "out")
+    assert [done.returncode for done in two] == [0, 0], two
+    assert json.loads((tmp_path / "out/run.json").read_text())["arguments"]["processes"] == 2
+    assert "in each of 2 processes" in (tmp_path / "out/README.md").read_text()
 
 
 @pytest.mark.parametrize("average", [(), ("--ema-decay", "0.9")])
