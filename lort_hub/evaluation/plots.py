@@ -135,7 +135,7 @@ def plot_reliability(file: File, reports: Mapping[str, Report]) -> None:
             100 * confidence[filled], 100 * accuracy[filled], s=size, color=style["color"], alpha=0.6
         )
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="confidence, %", ylabel="accuracy, %")
-    _save(figure, axes, file, "Reliability of the top prediction (dot area: share of the test images)")
+    _save(figure, axes, file, "Reliability of the top prediction (the larger a dot, the more test images)")
 
 
 def plot_tail(file: File, class_counts: Sequence[int], thresholds: Sequence[int]) -> None:
