@@ -31,7 +31,7 @@ class Arguments:
     estimator: Literal["em", "bbse"] = flag("bbse", "Maximum likelihood, or confusion of held-out images.")
     strength: float | None = flag(
         None,
-        "Images a class that a power of the training mix counts as (default: images over classes).",
+        "Images a class that a power of the training mix counts as (default: as its distance deserves).",
     )
     output_dir: Path = flag(Path("out/adapted"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
@@ -56,7 +56,7 @@ def main() -> dict[str, Any]:
     from lort_hub.classifiers.load import find_classifier, load_classifier
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
-    from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
+    from lort_hub.heads.priors import estimate_bbse, estimate_em
     from lort_hub.hub.adapted import log_likelihoods, mix_of, save_adapted
     from lort_hub.hub.adapted_card import Adaptation
     from lort_hub.hub.head_file import read_held_out
@@ -88,12 +88,11 @@ def main() -> dict[str, Any]:
     logits = features.float() @ backbone.weight.float().cpu().T + backbone.bias.float().cpu()
     likelihoods = log_likelihoods(logits, mix)
     counts = torch.tensor(record["class_counts"])
-    chosen = {"class_counts": counts, "strength": args.strength, "seed": args.seed}
+    chosen = {"strength": args.strength, "seed": args.seed}
     if args.estimator == "em":
-        estimate = estimate_em(likelihoods, **chosen)
+        estimate = estimate_em(likelihoods, counts, **chosen)
     else:
-        confusion = confusion_of(held_out.labels, held_out.predicted, len(mix.shares))
-        estimate = estimate_bbse(likelihoods.argmax(dim=1), confusion, **chosen)
+        estimate = estimate_bbse(likelihoods.argmax(dim=1), held_out, counts, **chosen)
 
     for k in estimate.shares.argsort(descending=True)[:5].tolist():
         share, low, high = (100 * float(part[k]) for part in (estimate.shares, estimate.low, estimate.high))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from lort_hub.evaluation.significance import Array, shifted_priors
 from lort_hub.features.store import Features
 from lort_hub.heads.class_mix import FLOOR
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em
+from lort_hub.heads.priors import estimate_bbse, estimate_em
 
 
 def adapted_accuracy(fit: Fit, test: Features, class_counts: Array, *, seed: int = 0) -> dict[str, float]:
@@ -51,14 +49,13 @@ def adapted_accuracy(fit: Fit, test: Features, class_counts: Array, *, seed: int
     labels, random = test.y.numpy(), np.random.default_rng(seed)
     tested = np.bincount(labels, minlength=len(class_counts))
     logits = fit.mix.scale * fit.logits(test.x).double() - torch.tensor(fit.mix.shares).double().log()
-    confusion = confusion_of(fit.held_out.labels, fit.held_out.predicted, len(tested))
-    drawn_to: dict[str, Any] = {"class_counts": torch.from_numpy(class_counts), "resamples": 0}
+    counts = torch.from_numpy(class_counts)
     accuracy = {}
     for name, prior in shifted_priors(tested > 0, class_counts).items():
         rows = torch.from_numpy(_draw(labels, tested, prior, random))
         estimates = {
-            "em": estimate_em(logits[rows], **drawn_to).shares,
-            "bbse": estimate_bbse(logits[rows].argmax(dim=1), confusion, **drawn_to).shares,
+            "em": estimate_em(logits[rows], counts, resamples=0).shares,
+            "bbse": estimate_bbse(logits[rows].argmax(dim=1), fit.held_out, counts, resamples=0).shares,
             "oracle": torch.from_numpy(prior),
         }
         for how, shares in estimates.items():

@@ -13,14 +13,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lort_hub.errors import ConfigError
+from lort_hub.heads.scorers import Predictions
 
 RESAMPLES = 200
 LEVEL = 0.95
 ITERATIONS, TOLERANCE = 2000, 1e-6
+TINY = torch.finfo(torch.float64).tiny
+MOST_PRIOR = 0.95
+"""Largest weight of the prior beside the samples."""
+HELD_NUMBERS = 2**25
+"""Largest number of sample weights (256 MiB) that resamples hold at a time."""
 EXPONENTS = tuple(step / 40 for step in range(-80, 81))
 """Exponents of the training mix to look for the centre of an estimate among."""
 
@@ -31,9 +38,9 @@ class MixEstimate:
 
     Attributes:
         shares: Share (K,) of each class, float64.
-        low: Lower end (K,) of its 95 % bootstrap interval.
+        low: Lower end (K,) of its 95 % interval, that of the likeliest share without the prior on the mix.
         high: Upper end (K,).
-        strength: Pseudo-samples of the prior on the mix.
+        strength: Pseudo-samples of each class that the prior on the mix counts as.
         samples: Number of samples.
     """
 
@@ -46,38 +53,52 @@ class MixEstimate:
 
 def estimate_em(
     log_likelihoods: Tensor,
+    class_counts: Tensor,
     *,
-    class_counts: Tensor | None = None,
     strength: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> MixEstimate:
     """Estimate the class mix by maximum likelihood, with EM (Saerens, Latinne and Decaestecker, 2002).
 
+    The intervals are of bootstrap resamples of the samples. They trust the likelihoods.
+
     Args:
         log_likelihoods: log p(x_i | k) (N, K), up to a constant of each sample.
-        class_counts: Training samples (K,); the mix is drawn to the likeliest power of their shares. None: to
-            equal shares.
-        strength: Pseudo-samples of each class that draw it there; None for as many as there are samples.
+        class_counts: Training samples (K,); the mix is drawn to the likeliest power of their shares.
+        strength: Pseudo-samples of each class that draw it there; None for as many as the distance of the
+            samples from there deserves.
         resamples: Bootstrap resamples of the intervals; 0 for none.
         seed: Seed of the bootstrap.
 
     Example:
         >>> right = torch.full((8, 2), -50.0)
         >>> right[:6, 0] = right[6:, 1] = 0.0
-        >>> estimate_em(right, strength=0.0).shares
+        >>> estimate_em(right, torch.tensor([5, 5]), strength=0.0).shares
         tensor([0.7500, 0.2500], dtype=torch.float64)
     """
+    check_strength(strength)
     likelihoods = (log_likelihoods - log_likelihoods.amax(dim=1, keepdim=True)).double().exp()
-    each = torch.ones(len(likelihoods), dtype=torch.float64)
-    return _estimate(likelihoods, each, class_counts, strength, resamples, seed)
+    samples = len(likelihoods)
+    each = torch.ones(1, samples, dtype=torch.float64)
+    centre = _likeliest_power(likelihoods, each[0], class_counts)
+    posteriors = centre * likelihoods / (likelihoods @ centre)[:, None].clamp_min(TINY)
+    noise = posteriors.var(dim=0, correction=0) / samples
+    strength = _deserved_strength(posteriors.mean(dim=0) - centre, noise, samples, strength)
+    shares = mix_weights(likelihoods, each, strength, centre=centre[None])[0]
+    random, spread = np.random.default_rng(seed), [shares[None]]
+    for first in range(0, resamples, max(1, HELD_NUMBERS // samples)):
+        number = min(resamples - first, max(1, HELD_NUMBERS // samples))
+        drawn = torch.from_numpy(random.multinomial(samples, np.full(samples, 1 / samples), size=number))
+        spread.append(mix_weights(likelihoods, drawn.double(), 0.0))
+    return _with_interval(shares, torch.cat(spread), strength, samples)
 
 
 def estimate_bbse(
     predicted: Tensor,
-    confusion: Tensor,
+    held_out: Predictions,
+    class_counts: Tensor,
     *,
-    class_counts: Tensor | None = None,
     strength: float | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -86,23 +107,41 @@ def estimate_bbse(
 
     The mix q solves sum_k q_k P(predicted j | k) = P(predicted j). It is solved by maximum likelihood and not
     by inversion, as the confusion matrix of rare classes is near-singular and shares are no less than zero.
+    The intervals hold the noise of the samples and that of the held-out ones.
 
     Args:
         predicted: Predicted classes (N,) of the samples.
-        confusion: P(predicted j | true k) (K, K), a row for each true class, from `confusion_of`.
+        held_out: Predictions of held-out samples by the same head.
         class_counts: As in `estimate_em`.
         strength: As in `estimate_em`.
         resamples: As in `estimate_em`.
-        seed: Seed of the bootstrap.
+        seed: As in `estimate_em`.
 
     Example:
-        >>> confusion = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> labels = torch.tensor([0] * 9000 + [0] * 1000 + [1] * 2000 + [1] * 8000)
+        >>> decisions = torch.tensor([0] * 9000 + [1] * 1000 + [0] * 2000 + [1] * 8000)
         >>> predicted = torch.tensor([0] * 55 + [1] * 45)  # 0.9 q + 0.2 (1 - q) = 0.55
-        >>> estimate_bbse(predicted, confusion, strength=0.0).shares
-        tensor([0.5000, 0.5000], dtype=torch.float64)
+        >>> held_out, equal = Predictions(labels, decisions), torch.tensor([5, 5])
+        >>> shares = estimate_bbse(predicted, held_out, equal, strength=0.0).shares
+        >>> [round(share, 3) for share in shares.tolist()]
+        [0.5, 0.5]
     """
-    counts = torch.bincount(predicted, minlength=len(confusion)).double()
-    return _estimate(confusion.T.double(), counts, class_counts, strength, resamples, seed)
+    check_strength(strength)
+    samples, num_classes = len(predicted), len(class_counts)
+    confusion = confusion_of(held_out.labels, held_out.predicted, num_classes)
+    counts = torch.bincount(predicted, minlength=num_classes).double()
+    centre = _likeliest_power(confusion.T, counts, class_counts)
+    expected = centre @ confusion
+    rows = torch.bincount(held_out.labels, minlength=num_classes).double() + 2  # of a Dirichlet's variance
+    noise = expected * (1 - expected) / samples + (centre.square() / rows) @ (confusion * (1 - confusion))
+    strength = _deserved_strength(counts / samples - expected, noise, samples, strength)
+    shares = mix_weights(confusion.T, counts[None], strength, centre=centre[None])[0]
+    spread = shares[None]
+    if resamples:
+        likeliest = mix_weights(confusion.T, counts[None], 0.0)[0]
+        drawn = _draw_counts(likeliest, held_out, samples, resamples, np.random.default_rng(seed))
+        spread = torch.cat([spread, mix_weights(confusion.T, drawn, 0.0)])
+    return _with_interval(shares, spread, strength, samples)
 
 
 def confusion_of(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
@@ -148,7 +187,7 @@ def mix_weights(
     shares, pseudo = centre, strength * num_classes * centre
     total = counts.sum(dim=1, keepdim=True) + strength * num_classes
     for _ in range(ITERATIONS):
-        density = (shares @ likelihoods.T).clamp_min(torch.finfo(torch.float64).tiny)
+        density = (shares @ likelihoods.T).clamp_min(TINY)
         moved = (shares * ((counts / density) @ likelihoods) + pseudo) / total
         change = float((moved - shares).abs().sum(dim=1).max())
         shares = moved
@@ -171,33 +210,51 @@ def check_strength(strength: float | None) -> None:
         raise ConfigError(f"`strength` is {strength}, expected a number of images from 0.")
 
 
-def _estimate(
-    likelihoods: Tensor,
-    counts: Tensor,
-    class_counts: Tensor | None,
-    strength: float | None,
-    resamples: int,
-    seed: int,
-) -> MixEstimate:
-    check_strength(strength)
-    random, samples = torch.Generator().manual_seed(seed), int(counts.sum())
-    strength = samples / likelihoods.shape[1] if strength is None else strength
-    owner = torch.repeat_interleave(torch.arange(len(counts)), counts.long())
-    weights = torch.zeros(1 + resamples, len(counts), dtype=torch.float64)
-    weights[0] = counts
-    if resamples:
-        drawn = torch.randint(samples, (resamples, samples), generator=random)
-        weights[1:].scatter_add_(1, owner[drawn], torch.ones(drawn.shape, dtype=torch.float64))
-    centre = None if class_counts is None else _likeliest_powers(likelihoods, weights, class_counts)
-    shares = mix_weights(likelihoods, weights, strength, centre=centre)
-    tail = (1 - LEVEL) / 2
-    spread = shares[1:] if resamples else shares
-    low, high = spread.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    return MixEstimate(shares[0], low, high, strength, samples)
-
-
-def _likeliest_powers(likelihoods: Tensor, weights: Tensor, class_counts: Tensor) -> Tensor:
-    """Find for each weighting (B, N) the likeliest mix (B, K) that is a power of the training mix."""
+def _likeliest_power(likelihoods: Tensor, weights: Tensor, class_counts: Tensor) -> Tensor:
+    """Find the likeliest mix (K,) that is a power of the training mix; samples count `weights` (N,)."""
     mixes = (torch.tensor(EXPONENTS).double()[:, None] * class_counts.double().log()).softmax(dim=1)
-    density = (mixes @ likelihoods.T).clamp_min(torch.finfo(torch.float64).tiny)
-    return mixes[(weights @ density.log().T).argmax(dim=1)]
+    density = (mixes @ likelihoods.T).clamp_min(TINY)
+    return mixes[(density.log() @ weights).argmax()]
+
+
+def _deserved_strength(away: Tensor, noise: Tensor, samples: int, given: float | None) -> float:
+    """Compute the strength of the prior: its weight is the share of noise in the distance from its centre.
+
+    Args:
+        away: Distance (K,) of what is observed from what the centre of the prior predicts.
+        noise: Its variance (K,) if the centre were the mix.
+        samples: N.
+        given: Strength that is asked for; None for the deserved one.
+    """
+    if given is not None:
+        return given
+    squares = float((away.square() / noise.clamp_min(TINY)).sum())
+    weight = min(MOST_PRIOR, len(away) / max(squares, TINY))
+    return samples / len(away) * weight / (1 - weight)
+
+
+def _draw_counts(
+    mix: Tensor, held_out: Predictions, samples: int, number: int, random: np.random.Generator
+) -> Tensor:
+    """Draw counts (B, K) of predictions: of random confusion matrices, by the Bayesian bootstrap."""
+    num_classes, labels, predicted = len(mix), held_out.labels.numpy(), held_out.predicted.numpy()
+    drawn = []
+    for _ in range(number):
+        each, pseudo = random.exponential(size=len(labels)), random.exponential(size=num_classes)
+        rows = np.bincount(labels, each, num_classes) + pseudo
+        share = mix.numpy() / rows
+        expected = np.bincount(predicted, share[labels] * each, num_classes) + share @ pseudo / num_classes
+        drawn.append(random.multinomial(samples, expected / expected.sum()))
+    return torch.from_numpy(np.stack(drawn)).double()
+
+
+def _with_interval(shares: Tensor, spread: Tensor, strength: float, samples: int) -> MixEstimate:
+    """Attach the interval of resamples (B, K), the first of which is the estimate and lies within.
+
+    It holds what N samples cannot exclude even if each tells its class: shares of classes that none is of, or
+    all are.
+    """
+    tail = (1 - LEVEL) / 2
+    low, high = spread.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    low, high = low.clamp_max(tail ** (1 / samples)), high.clamp_min(1 - tail ** (1 / samples))
+    return MixEstimate(shares, low.minimum(shares), high.maximum(shares), strength, samples)

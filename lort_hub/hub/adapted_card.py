@@ -111,6 +111,7 @@ def render_adapted_card(
         estimator=ESTIMATORS[adaptation.estimator],
         strength=f"{adaptation.strength:g}",
         resamples=RESAMPLES,
+        held_out=adaptation.estimator == "bbse",
         scale=adaptation.scale,
         needs_lort_hub=record["backbone"].get("needs_lort_hub", False),
         num_classes=len(rows),

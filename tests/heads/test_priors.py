@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 
 from lort_hub.errors import ConfigError
 from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em, mix_weights
+from lort_hub.heads.scorers import Predictions
 
 MEANS = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
 TRUE = torch.tensor([0.55, 0.25, 0.15, 0.05]).double()
+EQUAL = torch.full((4,), 25)
+COUNTS = torch.tensor([400, 100, 40, 10])
 
 
 def sample(seed, number, shares=TRUE):
@@ -17,6 +20,12 @@ def sample(seed, number, shares=TRUE):
     labels = torch.multinomial(shares, number, replacement=True, generator=random)
     x = MEANS[labels] + torch.randn(number, 2, generator=random)
     return -0.5 * torch.cdist(x, MEANS).square(), labels
+
+
+def held_out(seed, number):
+    """Predictions of samples of all classes alike, as by a head that was fitted without them."""
+    log_likelihoods, labels = sample(seed, number, shares=torch.full((4,), 0.25))
+    return Predictions(labels, log_likelihoods.argmax(dim=1))
 
 
 def saerens(posteriors, prior, steps):
@@ -33,7 +42,7 @@ def test_it_is_the_em_of_the_paper_on_posteriors_of_any_prior(prior):
     log_likelihoods, _ = sample(0, 300)
     prior = np.array(prior)
     posteriors = (log_likelihoods + torch.tensor(prior).log()).softmax(dim=1).numpy()
-    ours = estimate_em(log_likelihoods, strength=0.0, resamples=0).shares
+    ours = estimate_em(log_likelihoods, EQUAL, strength=0.0, resamples=0).shares
     assert ours.numpy() == pytest.approx(saerens(posteriors, prior, 3000), abs=1e-4)
 
 
@@ -54,7 +63,7 @@ def test_at_the_end_no_move_of_mass_from_class_to_class_is_likelier(seed, streng
 def test_strength_draws_the_mix_to_equal_shares():
     log_likelihoods, _ = sample(0, 300)
     away = [
-        float((estimate_em(log_likelihoods, strength=s, resamples=0).shares - 0.25).abs().sum())
+        float((estimate_em(log_likelihoods, EQUAL, strength=s, resamples=0).shares - 0.25).abs().sum())
         for s in (0.0, 10.0, 100.0, 1e6)
     ]
     assert away == sorted(away, reverse=True)
@@ -63,38 +72,96 @@ def test_strength_draws_the_mix_to_equal_shares():
 
 def test_both_estimates_find_the_mix_of_many_samples():
     log_likelihoods, labels = sample(1, 20_000)
-    known, truth = sample(2, 20_000, shares=torch.full((4,), 0.25))
-    confusion = confusion_of(truth, known.argmax(dim=1), 4)
     found = np.bincount(labels, minlength=4) / 20_000
-    em = estimate_em(log_likelihoods, strength=1.0, resamples=0)
-    bbse = estimate_bbse(log_likelihoods.argmax(dim=1), confusion, strength=1.0, resamples=0)
+    em = estimate_em(log_likelihoods, EQUAL, strength=1.0, resamples=0)
+    predicted = log_likelihoods.argmax(dim=1)
+    bbse = estimate_bbse(predicted, held_out(2, 20_000), EQUAL, strength=1.0, resamples=0)
     assert em.shares.numpy() == pytest.approx(found, abs=0.01)
     assert bbse.shares.numpy() == pytest.approx(found, abs=0.02)
 
 
 def test_bbse_solves_the_equation_of_the_paper_where_that_has_a_solution():
     log_likelihoods, _ = sample(3, 5000)
-    known, truth = sample(4, 5000, shares=torch.full((4,), 0.25))
-    predicted, confusion = log_likelihoods.argmax(dim=1), confusion_of(truth, known.argmax(dim=1), 4)
+    predicted, known = log_likelihoods.argmax(dim=1), held_out(4, 5000)
+    confusion = confusion_of(known.labels, known.predicted, 4)
     inverted = np.linalg.solve(confusion.T.numpy(), np.bincount(predicted, minlength=4) / 5000)
     assert (inverted > 0).all()
-    ours = estimate_bbse(predicted, confusion, strength=0.0, resamples=0).shares
+    ours = estimate_bbse(predicted, known, EQUAL, strength=0.0, resamples=0).shares
     assert ours.numpy() == pytest.approx(inverted, abs=1e-3)
 
 
+def estimate_of(estimator, log_likelihoods, known, counts, seed=0):
+    if estimator == "em":
+        return estimate_em(log_likelihoods, counts, seed=seed)
+    return estimate_bbse(log_likelihoods.argmax(dim=1), known, counts, seed=seed)
+
+
 @pytest.mark.parametrize("estimator", ["em", "bbse"])
-def test_intervals_hold_the_true_share_as_often_as_they_say(estimator):
-    known, truth = sample(99, 50_000, shares=torch.full((4,), 0.25))
-    confusion, held = confusion_of(truth, known.argmax(dim=1), 4), []
+@pytest.mark.parametrize("number", [40, 200, 2000])
+def test_intervals_hold_the_true_share_as_often_as_they_say_or_more(estimator, number):
+    held = []
     for seed in range(30):
-        log_likelihoods, _ = sample(seed, 200)
-        if estimator == "em":
-            found = estimate_em(log_likelihoods, strength=0.0, seed=seed)
-        else:
-            found = estimate_bbse(log_likelihoods.argmax(dim=1), confusion, strength=0.0, seed=seed)
+        found = estimate_of(estimator, sample(seed, number)[0], held_out(100 + seed, 200), COUNTS, seed)
         held.append(((found.low <= TRUE) & (found.high >= TRUE)).double())
+        assert (found.low <= found.shares).all()
+        assert (found.shares <= found.high).all()
     # 120 intervals of 95 %: two and a half deviations.
-    assert float(torch.stack(held).mean()) == pytest.approx(0.95, abs=0.05)
+    assert float(torch.stack(held).mean()) >= 0.9
+
+
+def test_intervals_hold_the_noise_of_held_out_images_too():
+    predicted = sample(0, 100_000)[0].argmax(dim=1)
+    widths = [
+        float((found.high - found.low).mean())
+        for found in (estimate_bbse(predicted, held_out(1, number), COUNTS) for number in (50, 200_000))
+    ]
+    assert widths[0] > 10 * widths[1]
+
+
+@pytest.mark.parametrize("estimator", ["em", "bbse"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_prior_vanishes_where_many_images_are_of_another_mix(estimator, seed):
+    """`TRUE` in another order is no power of the training mix."""
+    true = TRUE[[2, 0, 3, 1]]
+    known, errors, weights = held_out(9, 100_000), [], []
+    for number in (100, 10_000, 100_000):
+        log_likelihoods, _ = sample(seed, number, shares=true)
+        found = estimate_of(estimator, log_likelihoods, known, COUNTS)
+        errors.append(float((found.shares - true).abs().max()))
+        weights.append(4 * found.strength / (number + 4 * found.strength))
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] < 0.002
+    assert errors[-1] < 0.01
+
+
+@pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 1.0])
+def test_the_prior_helps_where_the_mix_is_a_power_of_the_training_mix(power):
+    true = (power * COUNTS.double().log()).softmax(dim=0)
+    errors = {None: [], 0.0: []}
+    for seed in range(10):
+        predicted = sample(seed, 200, shares=true)[0].argmax(dim=1)
+        for strength, each in errors.items():
+            known = held_out(200 + seed, 100)
+            found = estimate_bbse(predicted, known, COUNTS, strength=strength, resamples=0)
+            each.append(float((found.shares - true).square().sum()))
+    assert np.mean(errors[None]) < 0.9 * np.mean(errors[0.0])
+
+
+def test_the_strength_is_that_of_the_distance_from_the_centre_in_units_of_noise():
+    """By hand: 40 of 100 predictions of class 0, where equal shares of perfect decisions predict 50."""
+    labels = torch.arange(2).repeat(500_000)
+    found = estimate_bbse(
+        torch.tensor([0] * 40 + [1] * 60), Predictions(labels, labels), torch.tensor([7, 7])
+    )
+    weight = 2 / (2 * 0.1**2 / (0.25 / 100))
+    assert found.strength == pytest.approx(50 * weight / (1 - weight), rel=1e-3)
+    assert found.shares[0] == pytest.approx((40 + found.strength) / (100 + 2 * found.strength), rel=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["em", "bbse"])
+def test_one_image_tells_next_to_nothing(estimator):
+    found = estimate_of(estimator, sample(0, 1)[0], held_out(1, 200), EQUAL)
+    assert ((found.high - found.low) > 0.9).all()
 
 
 def test_a_row_of_the_confusion_matrix_is_a_distribution_also_without_samples():
@@ -106,4 +173,4 @@ def test_a_row_of_the_confusion_matrix_is_a_distribution_also_without_samples():
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(ConfigError, match="expected a number of images from 0"):
-        estimate_em(torch.zeros(4, 2), strength=strength)
+        estimate_em(torch.zeros(4, 2), torch.tensor([1, 1]), strength=strength)
