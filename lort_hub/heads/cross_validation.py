@@ -40,7 +40,8 @@ class Validator:
 
     Attributes:
         training: Features and labels, and which samples were held out of the backbone's training.
-        base_method: Method and settings of the head that other methods start from, fitted on each fold.
+        base_method: Method of the head that other methods start from, fitted on each fold; and the path of
+            settings that ends with its own, as where a coarse solve ends depends on where it began.
         base_folds: Those heads of the folds, where they are fitted already.
         base_head: Head (K, D), (K,) of the backbone, which methods start from instead; None without one.
         select_by: One of `SCORERS`; None for each method's own.
@@ -58,7 +59,7 @@ class Validator:
     """
 
     training: TrainingSet
-    base_method: tuple[Method, Settings] | None = None
+    base_method: tuple[Method, Sequence[Settings]] | None = None
     base_folds: FoldHeads | None = None
     base_head: tuple[Tensor, Tensor] | None = None
     select_by: str | None = None
@@ -250,12 +251,20 @@ class Validator:
         if self.base_folds is not None and self.base_folds.seed == self.seed:
             heads = self.base_folds.heads
         else:
-            heads = tuple(fit_method(self.base_method[0], each, self.base_method[1]) for each in inputs)
+            heads = tuple(_fit_along(*self.base_method, each) for each in inputs)
         return [
             replace(fold_inputs, base=(head.weight, head.bias))
             for fold_inputs, head in zip(inputs, heads, strict=True)
             if isinstance(head, LinearHead)
         ]
+
+
+def _fit_along(method: Method, path: Sequence[Settings], inputs: FitInputs) -> Head:
+    """Fit the head of the last setting of a path, each solved from the one before."""
+    for settings in path:
+        head = fit_method(method, inputs, settings)
+        inputs = replace(inputs, start=head) if isinstance(head, LinearHead) else inputs
+    return head
 
 
 def predict_leave_one_out(

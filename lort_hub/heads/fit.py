@@ -16,7 +16,7 @@ from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.fitters import SOLVERS, fit_method
 from lort_hub.heads.methods import METHODS, STAGE1, Method
-from lort_hub.heads.search import Selection, select
+from lort_hub.heads.search import Selection, path_to, select
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.heads.training_set import TrainingSet
@@ -188,10 +188,11 @@ def make_validator(
             f"`baseline` is a head of '{baseline.method}', which cannot be fitted anew on every fold.\n"
             "Give the head of a linear method, such as `ce`, or the backbone's own."
         )
-    held_out = baseline.selection.held_out if baseline.selection else None
+    method, selection = METHODS[baseline.method], baseline.selection
+    held_out = selection.held_out if selection else None
     return Validator(
         training,
-        base_method=(METHODS[baseline.method], baseline.settings),
+        base_method=(method, path_to(selection, method) if selection else [baseline.settings]),
         base_folds=held_out.fold_heads if held_out else None,
         select_by=select_by,
         seed=seed,

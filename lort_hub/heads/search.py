@@ -183,11 +183,38 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
 
 
 def fold_heads_of(validator: Validator, method: Method, selection: Selection) -> FoldHeads:
-    """Return the heads of the folds with the chosen settings, fitted now where leave-one-out chose them."""
+    """Return the heads of the folds with the chosen settings, fitted now where they are not known."""
     held_out = selection.held_out
     if held_out and held_out.fold_heads and held_out.fold_heads.seed == validator.seed:
         return held_out.fold_heads
-    return next(validator.fold_heads(method, [selection.chosen]))
+    chosen = selection.chosen
+    path = [chosen] if validator.uses_closed_form(method, chosen) else path_to(selection, method)
+    return list(validator.fold_heads(method, path))[-1]
+
+
+def path_to(selection: Selection, method: Method) -> list[Settings]:
+    """List the settings tried on the way to the chosen ones: solvers start each from the one before.
+
+    Heads that are fitted along it once more are the same as when the settings were chosen.
+
+    Args:
+        selection: Selection of the settings.
+        method: The method.
+
+    Example:
+        >>> from lort_hub.heads.methods import METHODS
+        >>> tried = [{"weight_decay": decay, "score": 0.0} for decay in (1.0, 0.1, 0.01)]
+        >>> path_to(Selection({"weight_decay": 0.1}, "nll", "on folds", 0.0, tried), METHODS["ce"])
+        [{'weight_decay': 1.0}, {'weight_decay': 0.1}]
+    """
+    path: list[Settings] = []
+    for tried in selection.candidates:
+        settings = {name: value for name, value in tried.items() if name != "score"}
+        if all(settings[name] == value for name, value in selection.chosen.items() if name != method.path):
+            path.append(settings)
+        if settings == selection.chosen:
+            return path
+    return [selection.chosen]
 
 
 @dataclass(frozen=True)

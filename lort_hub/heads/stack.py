@@ -54,7 +54,7 @@ def fit_stack(
     Args:
         training: Features (N, D) and labels.
         baseline: Head that methods start from: the backbone's own, or cross-entropy on the same features.
-        known: Heads of candidates that are fitted already.
+        known: Heads of candidates whose settings are chosen already; members are solved alike without them.
         select_by: One of `SCORERS`, to choose the members' settings by; None for each method's own.
         seed: Seed of the folds.
 
@@ -69,10 +69,9 @@ def fit_stack(
         tensor([0, 0, 1, 1])
     """
     validator = make_validator(training, baseline, select_by, seed)
-    fits = {fit.method: fit for fit in (baseline, *known) if fit.selection}
-    selections = {
-        name: (name in fits and fits[name].selection) or select(validator, METHODS[name]) for name in STACKED
-    }
+    chosen = {fit.method: fit.selection for fit in (baseline, *known) if fit.selection}
+    selections = {name: chosen.get(name) or select(validator, METHODS[name]) for name in STACKED}
+    fits = {baseline.method: baseline} if baseline.selection else {}
     choice, scales = choose_weights(validator, selections)
     for name in choice.weights:
         if name not in fits:

@@ -50,7 +50,7 @@ def centroids(x, labels, counts, tau):
 
 def test_every_fold_predicts_from_the_others_alone_head_to_start_from_and_counts_included(training):
     x, labels = training.x, training.labels
-    validator = Validator(training, base_method=(NCM, {}), seed=4)
+    validator = Validator(training, base_method=(NCM, [{}]), seed=4)
     fold_of = stratified_folds(labels, FOLDS, seed=4)
     path = [{"tau": 0.0}, {"tau": 1.5}]
     for settings, said in zip(path, validator.predict(ADJUST, path), strict=True):
@@ -174,7 +174,7 @@ def test_no_method_can_know_noise_labels_of_samples_it_has_not_seen(name):
     random = torch.Generator().manual_seed(0)
     x, labels = torch.randn(60, 59, generator=random), torch.arange(60) % 2
     method, training = METHODS[name], TrainingSet(x, labels, 2)
-    validator = Validator(training, base_method=(METHODS["ce"], {**DEFAULTS, "weight_decay": 1e-3}))
+    validator = Validator(training, base_method=(METHODS["ce"], [{**DEFAULTS, "weight_decay": 1e-3}]))
     settings = setting_paths(method, training, {})[0][0]
     assert ACCURACY(next(validator.predict(method, [settings]))) < 0.7
 
@@ -209,7 +209,7 @@ def test_all_classes_are_held_out_unless_it_is_said():
 
 
 def test_all_methods_are_judged_on_the_same_samples_and_the_seed_draws_them(training):
-    validator = Validator(training, base_method=(NCM, {}), seed=1)
+    validator = Validator(training, base_method=(NCM, [{}]), seed=1)
     lort = {**DEFAULTS, "delta": 0.9, "weight_decay": 0.1}
     said = [
         next(validator.cross_validate(METHODS[name], [settings]))
@@ -314,7 +314,7 @@ def test_leave_one_out_never_sees_the_sample():
 @pytest.mark.parametrize("name", ["ce", "balanced-softmax", "eb-lda", "tau-norm"])
 def test_a_class_without_held_out_samples_has_no_part_in_scores(name, training):
     """Else the head that neglects it most would score best, for no sample of it tells otherwise."""
-    validator = Validator(training, base_method=(NCM, {}))
+    validator = Validator(training, base_method=(NCM, [{}]))
     [found] = validator.fold_heads(METHODS[name], [setting_paths(METHODS[name], training, {})[0][0]])
     loud = [replace(head, bias=head.bias + torch.tensor([0.0, 0.0, 0.0, 1e3])) for head in found.heads]
     quiet, said = validator.predict_folds(found), validator.predict_folds(replace(found, heads=tuple(loud)))
@@ -346,7 +346,7 @@ def test_every_fold_has_a_base_head_that_never_saw_it():
     x, labels = torch.randn(80, 79, generator=random), torch.arange(80) % 2
     training = TrainingSet(x, labels, 2)
     ce = {**DEFAULTS, "weight_decay": 1e-4}
-    validator = Validator(training, base_method=(METHODS["ce"], ce))
+    validator = Validator(training, base_method=(METHODS["ce"], [ce]))
     assert ACCURACY(next(validator.predict(METHODS["logit-adjust"], [{"tau": 0.0}]))) < 0.7
     seen = fit_head(training, "ce", weight_decay=1e-4)
     rosy = Validator(training, base_head=(seen.weight, seen.bias))

@@ -164,7 +164,7 @@ def test_of_equally_good_class_balances_the_largest_is_chosen():
 def test_the_choice_of_a_method_is_explained_and_on_equal_samples():
     training, _ = clusters(counts=(100, 30, 8), noise=2.0)
     ce = fit_head(training, "ce")
-    validator = Validator(training, base_method=(METHODS["ce"], ce.settings))
+    validator = Validator(training, base_method=(METHODS["ce"], [ce.settings]))
     names = ("ce", "logit-adjust", "lort")
     choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in names})
     again = next(validator.cross_validate(LORT, [choice.selections["lort"].chosen]))

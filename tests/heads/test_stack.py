@@ -4,8 +4,10 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import one_hot
 
+from lort_hub.heads.choose import fit_by_name
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head, fit_selected, make_validator
+from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import fold_heads_of, select
@@ -234,3 +236,24 @@ def test_weights_are_the_same_to_five_digits_in_any_order_of_the_samples():
     first = best_weights(logits, LABELS)
     second = best_weights({name: z[order] for name, z in logits.items()}, LABELS[order])
     assert second == pytest.approx(first, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Few samples of many channels, where coarse solves end far from the optimum."""
+    return clusters(counts=(60, 20, 8), dim=40, noise=2.0)[0]
+
+
+@pytest.mark.parametrize("name", ["auto", "tau-norm"])
+def test_a_head_is_the_same_from_a_baseline_fitted_now_or_cached(noisy, name):
+    """A coarse solve ends where its path led it, so heads of folds are fitted along the same path again."""
+    fits = [fit_head(noisy, "ce"), fit_head(noisy, "lort")]
+    cached = [Fit.from_cache(*fit.to_cache()) for fit in fits]
+    first, *others = (
+        fit_by_name(noisy, name, known=known, settings={})
+        for known in (fits, cached, fits[:1], [fits[0], cached[1]])
+    )
+    for other in others:
+        assert other.settings == first.settings
+        assert other.weight.equal(first.weight)
+        assert other.bias.equal(first.bias)
