@@ -165,6 +165,10 @@ class HeadRecord(Record):
     mix: ClassMix | None = None
 
 
+DEFAULT = " (default)"
+"""Ending of the name of a head whose settings are the chosen ones, beside another head of its method."""
+
+
 @dataclass(frozen=True)
 class BaselineRecord(Record):
     """The head that a re-trained one is compared with.

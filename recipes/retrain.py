@@ -98,7 +98,7 @@ def main() -> dict[str, Any] | None:
 
     from lort_hub.backbones.load import load_backbone
     from lort_hub.data.load import load_long_tailed
-    from lort_hub.evaluation.heads import evaluate_fit, optimism_note
+    from lort_hub.evaluation.heads import compared_heads, evaluate_fit, optimism_note
     from lort_hub.evaluation.tables import results_table
     from lort_hub.heads.choose import fit_by_name
     from lort_hub.heads.class_mix import move, stated_shares
@@ -163,9 +163,10 @@ def main() -> dict[str, Any] | None:
         return None
     with phase("evaluation", log):
         options = {"thresholds": args.groups, "bootstrap": args.bootstrap, "seed": args.seed, "mix": fit.mix}
+        rows = compared_heads(fit, [baseline, lort])
         reports = {
             name: evaluate_fit(head, task.test, training.class_counts, **options)
-            for name, head in {h.method: h for h in (baseline, lort, fit)}.items()
+            for name, head in rows.items()
         }
         logits = fit.logits(task.test.x)
     with phase("output", log), kept_on_failure(f"{kept} are in the cache"):
@@ -177,6 +178,7 @@ def main() -> dict[str, Any] | None:
             data=data,
             fit=fit,
             reports=reports,
+            baseline=next((name for name, head in rows.items() if head is baseline), fit.method),
             log=log,
             arguments=arguments,
             environment=environment(recorded_command()),

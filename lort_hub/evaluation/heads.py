@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from lort_hub.evaluation.metrics import calibration_error, evaluate, log_softmax
 from lort_hub.evaluation.report import MixScores, Report
 from lort_hub.features.store import Features
 from lort_hub.heads.fitted import Fit
-from lort_hub.records import ClassMix
+from lort_hub.records import DEFAULT, ClassMix
 
 WIDE, ERRORS = 0.1, 3.0
 """Difference of accuracies, and number of its standard errors, above which held-out samples are too easy."""
@@ -48,6 +49,32 @@ def evaluate_fit(
     if mix is None or not mix.is_moved:
         return report
     return replace(report, mix=score_mix(to_array(fit.logits(test.x)), to_array(test.y), mix))
+
+
+def compared_heads(fit: Fit, others: Sequence[Fit]) -> dict[str, Fit]:
+    """Name the rows of a table: the heads to compare with, each by its method, and the head itself.
+
+    One of the head's own method has `DEFAULT` in its name where it is another head, as of other settings, and
+    no row of its own where it is the same.
+
+    Args:
+        fit: The head.
+        others: Heads with the settings that are chosen by default, the baseline first.
+
+    Example:
+        >>> import torch
+        >>> from lort_hub.heads.base import LinearHead
+        >>> ce, flat = (Fit(LinearHead(w * torch.eye(2), torch.zeros(2)), "ce", {}) for w in (2, 1))
+        >>> list(compared_heads(flat, [ce])), list(compared_heads(ce, [ce]))
+        (['ce (default)', 'ce'], ['ce'])
+    """
+    rows = {}
+    for other in others:
+        if other.method != fit.method:
+            rows[other.method] = other
+        elif not (other.weight.equal(fit.weight) and other.bias.equal(fit.bias)):
+            rows[other.method + DEFAULT] = other
+    return {**rows, fit.method: fit}
 
 
 def optimism_note(fit: Fit, logits: Any | None, labels: Any) -> str | None:

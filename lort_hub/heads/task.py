@@ -30,7 +30,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 11
+HEAD_FORMAT = 12
 """Version of `Fit.to_cache`; raise it when that changes."""
 
 

@@ -36,7 +36,7 @@ from lort_hub.hub.run_record import (
     per_class_rows,
     selection_record,
 )
-from lort_hub.records import Environment, RunRecord
+from lort_hub.records import DEFAULT, Environment, RunRecord
 from lort_hub.run_log import RunLog
 
 CHECKED_IMAGES = 4
@@ -49,6 +49,7 @@ def save_output(
     fit: Fit,
     reports: Report | Mapping[str, Report],
     *,
+    baseline: str | None = None,
     overwrite: bool = False,
     license: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -69,8 +70,10 @@ def save_output(
         backbone: Frozen backbone.
         data: Data set.
         fit: Re-trained head.
-        reports: Report of the head; or reports by method: of the head, of the baseline as the first of the
-            others, and of more heads to compare with.
+        reports: Report of the head; or reports by method: of the head, of the baseline, and of more heads to
+            compare with.
+        baseline: The baseline's name in `reports`, also where it is the head itself; None for the first of
+            the others.
         overwrite: Replace an output folder that is there already.
         license: License of the model, for its card; None for that of the backbone.
         arguments: Arguments of a recipe, by name; None for a run from Python.
@@ -107,8 +110,11 @@ def save_output(
     reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
     _check_parts(backbone, data, fit, reports, logits)
-    others = [name for name in reports if name != fit.method]
-    baseline = others.pop(0) if others else None
+    others = [name for name in reports if name not in (fit.method, baseline)]
+    if baseline is None and others:
+        baseline = others.pop(0)
+    elif baseline == fit.method:
+        baseline = None
     reports = {name: report for name, report in reports.items() if name != fit.method} | {
         fit.method: reports[fit.method]
     }
@@ -174,7 +180,7 @@ def _check_parts(
             "of the head, and any of heads to compare with."
         )
     for name, report in reports.items():
-        if name not in (*BASELINES, STACK):
+        if name.removesuffix(DEFAULT) not in (*BASELINES, STACK):
             raise ConfigError(
                 f"`reports` has '{name}', expected the name of a method.{did_you_mean(name, BASELINES)}"
             )

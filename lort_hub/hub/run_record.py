@@ -15,7 +15,7 @@ from lort_hub.download import license_of
 from lort_hub.evaluation.report import Confused, MetricsRecord, SelectionRecord
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1
-from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord
+from lort_hub.records import DEFAULT, BackboneRecord, BaselineRecord, HeadRecord, RunRecord
 
 SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
 BASELINES = {
@@ -145,11 +145,11 @@ def data_record(data: LongTailedData) -> DataRecord:
     )
 
 
-def baseline_record(method: str, backbone: Backbone) -> BaselineRecord:
+def baseline_record(name: str, backbone: Backbone) -> BaselineRecord:
     """Record the head to compare with; not of the training mix where its loss balanced the classes.
 
     Args:
-        method: One of `BASELINES`.
+        name: One of `BASELINES`, with `DEFAULT` at its end beside another head of that method.
         backbone: The backbone, for the loss that it was trained with.
 
     Example:
@@ -157,7 +157,8 @@ def baseline_record(method: str, backbone: Backbone) -> BaselineRecord:
         >>> baseline_record("ncm", load_backbone("test_resnet", pretrained=False)).note
         'nearest class mean on the same features'
     """
+    method = name.removesuffix(DEFAULT)
     if method == STAGE1 and backbone.trained_on and backbone.trained_on.logit_offset:
         note = f"{BASELINES[STAGE1]}, trained for classes equally likely"
-        return BaselineRecord(method, note, mix="balanced")
-    return BaselineRecord(method, BASELINES[method])
+        return BaselineRecord(name, note, mix="balanced")
+    return BaselineRecord(name, BASELINES[method])

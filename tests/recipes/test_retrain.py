@@ -348,6 +348,20 @@ def test_random_weights_are_seeded_and_ce_obeys_its_flags(photos, tmp_path):
     assert heads[0] == heads[1]
     head = json.loads((tmp_path / "a" / "run.json").read_text())["head"]
     assert (head["gamma"], head["weight_decay"], head["delta"]) == (0.5, 0.01, 0.0)
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["baseline"]["name"] == "ce (default)"
+    assert [line.split()[1] for line in finished.stdout.splitlines() if line.startswith("| ")][2:] == [
+        "ce",
+        "lort",
+        "ce",
+    ]
+
+
+def test_a_head_that_is_the_baseline_is_compared_with_no_other_as_one(photos, tmp_path):
+    finished = retrain(*SMALL, "--dataset", photos, "--output-dir", tmp_path / "ce", "--method", "ce")
+    assert finished.returncode == 0, finished.stderr
+    metrics = json.loads((tmp_path / "ce" / "metrics.json").read_text())
+    assert (metrics["baseline"], list(metrics["others"])) == (None, ["lort"])
+    assert "The baseline is" not in (tmp_path / "ce" / "README.md").read_text()
 
 
 def test_a_head_is_made_for_a_stated_class_mix(photos, tmp_path):
