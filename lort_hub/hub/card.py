@@ -9,7 +9,7 @@ from lort_hub.evaluation.markdown import code, escape, fenced
 from lort_hub.evaluation.report import MetricsRecord, Number, Report, Scores
 from lort_hub.evaluation.tables import GROUPS, mix_table, results_table, scale_table
 from lort_hub.files import read_csv
-from lort_hub.heads.methods import STAGE1, Mix, class_mix
+from lort_hub.heads.methods import STAGE1, Mix
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
 from lort_hub.hub.card_text import (
     calibration_note,
@@ -21,6 +21,7 @@ from lort_hub.hub.card_text import (
     source_name,
 )
 from lort_hub.hub.head_file import HeadConfig, read_head_config
+from lort_hub.hub.run_record import decided_mix
 from lort_hub.hub.search import search_tags
 from lort_hub.records import RunRecord
 
@@ -263,7 +264,7 @@ def _limits(config: HeadConfig, untested: int) -> str:
     if config.head.mix and config.head.mix.is_moved:
         text = "It expects the class mix that it was moved to. Where classes come in another, move it anew."
     else:
-        text = LIMITS[class_mix(config.head.method, config.head.settings)].format(rival=rival)
+        text = LIMITS[decided_mix(config.head, config.class_counts)].format(rival=rival)
     if untested:
         text += f" Classes without a test image, of which nothing is known: {untested}."
     if scores.n < 30 * num_classes:

@@ -9,8 +9,9 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STACK, STAGE1, class_mix
+from lort_hub.heads.methods import METHODS, STACK, STAGE1
 from lort_hub.hub.head_file import HeadConfig
+from lort_hub.hub.run_record import decided_mix
 from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
 from lort_hub.serialization import Record
 from lort_hub.training.checkpoints import best_epoch
@@ -148,9 +149,10 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
     if run.head.method == STAGE1:
         lines = _training_steps(name, metrics, run)
     else:
+        facts = _facts(run.head, run.data.class_counts)
         lines = [
             f"1. Backbone {name}, frozen, {backbone.num_features} features.",
-            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{_facts(run.head)}",
+            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{facts}",
         ]
     lines += _selection_steps(metrics.selection)
     if metrics.note:
@@ -241,7 +243,7 @@ def _with(settings: dict[str, float]) -> str:
     return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
 
 
-def _facts(head: HeadRecord) -> str:
+def _facts(head: HeadRecord, class_counts: Sequence[int]) -> str:
     """Say what class mix a head decides for, what it took to know, and what its logits are."""
     if head.scale is None:
         return ""
@@ -250,7 +252,7 @@ def _facts(head: HeadRecord) -> str:
         "training": "It decides for the class mix of the training images",
         "balanced": "It decides for classes that are equally likely",
         "inverse": "It decides for a mix of mostly rare classes",
-    }[class_mix(head.method, head.settings)]
+    }[decided_mix(head, class_counts)]
     if head.mix and head.mix.is_moved:
         mix = f"It decides for the class mix {code(head.mix.name)}"
     told = "is told the class counts" if counts else "is not told the class counts"

@@ -9,9 +9,10 @@ from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.evaluation.report_page import Answers, Facts, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
-from lort_hub.heads.methods import STACK, class_mix
+from lort_hub.heads.methods import STACK
 from lort_hub.hub.card_text import source_name
-from lort_hub.records import ClassMix, HeadRecord, RunRecord
+from lort_hub.hub.run_record import decided_mix
+from lort_hub.records import ClassMix, RunRecord
 
 MIXES = {
     "training": "the class mix of the training images",
@@ -70,7 +71,7 @@ def _chosen(metrics: MetricsRecord, run: RunRecord) -> Facts:
         rows.append(
             ("settings chosen by", f"{selection.by}, among {len(selection.candidates)}, {selection.how}")
         )
-    rows.append(_mix(head, run.class_names))
+    rows.append(_mix(run))
     if metrics.baseline and run.baseline:
         rows.append(("compared with", f"{run.baseline.name}: {run.baseline.note}"))
     rows.append(("test images", "had no part in any choice"))
@@ -81,11 +82,12 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _mix(head: HeadRecord, class_names: tuple[str, ...]) -> tuple[str, str]:
+def _mix(run: RunRecord) -> tuple[str, str]:
+    head = run.head
     if head.mix and head.mix.is_moved:
-        shares = _largest(head.mix, class_names)
+        shares = _largest(head.mix, run.class_names)
         return "probabilities hold for", f"the class mix '{head.mix.name}' (largest shares: {shares})"
-    return "decides for", MIXES[class_mix(head.method, head.settings)]
+    return "decides for", MIXES[decided_mix(head, run.data.class_counts)]
 
 
 def _largest(mix: ClassMix, class_names: tuple[str, ...]) -> str:

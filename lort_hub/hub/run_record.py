@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +15,7 @@ from lort_hub.data_record import DataRecord
 from lort_hub.download import license_of
 from lort_hub.evaluation.report import Confused, MetricsRecord, SelectionRecord
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.methods import METHODS, STACK, STAGE1
+from lort_hub.heads.methods import METHODS, STACK, STAGE1, Mix, class_mix
 from lort_hub.records import DEFAULT, BackboneRecord, BaselineRecord, HeadRecord, RunRecord
 
 SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
@@ -143,6 +144,32 @@ def data_record(data: LongTailedData) -> DataRecord:
             "test_fingerprint": data.test.fingerprint(),
         }
     )
+
+
+def decided_mix(head: HeadRecord, class_counts: Sequence[int]) -> Mix:
+    """Tell which class mix a head decides for: as measured on held-out images, or else by its method.
+
+    The measured one is a power of the training mix, nearer to it, to equal classes, or to its inverse.
+
+    Args:
+        head: The head, not moved to a stated mix.
+        class_counts: Training images (K,).
+
+    Example:
+        >>> objective = {"settings": {}, "delta": 0, "gamma": 0, "tau": 0, "weight_decay": 0}
+        >>> head = HeadRecord("ncm", "", 0, None, **objective)
+        >>> decided_mix(head, [90, 10])
+        'balanced'
+        >>> from lort_hub.records import ClassMix
+        >>> decided_mix(HeadRecord("ncm", "", 0, None, **objective, mix=ClassMix("", (0.1, 0.9))), [90, 10])
+        'inverse'
+    """
+    log_counts = np.log(np.maximum(class_counts, 1))
+    spread = log_counts - log_counts.mean()
+    if head.mix is None or not spread.any():
+        return class_mix(head.method, head.settings)
+    power = float(spread @ np.log(head.mix.shares) / (spread @ spread))
+    return "training" if power > 0.5 else "inverse" if power < -0.5 else "balanced"
 
 
 def baseline_record(name: str, backbone: Backbone) -> BaselineRecord:

@@ -371,6 +371,24 @@ def test_limits_are_those_of_the_method_and_its_settings(run_and_metrics, method
     assert said in render(metrics, run).split("## When not to use it\n")[1].split("##")[0]
 
 
+@pytest.mark.parametrize(
+    ("power", "decides", "limit"),
+    [
+        (1.1, "It decides for the class mix of the training images", "favours their frequent classes"),
+        (0.2, "It decides for classes that are equally likely", "expects every class to be equally likely"),
+        (-1.0, "It decides for a mix of mostly rare classes", "favours the rare classes"),
+    ],
+)
+def test_a_measured_class_mix_counts_and_not_what_its_method_promises(run_and_metrics, power, decides, limit):
+    run, metrics = run_and_metrics
+    shares = np.power(run["data"]["class_counts"], power)
+    mix = {"name": "as made", "shares": (shares / shares.sum()).tolist(), "scale": 1.0}
+    run["head"].update(method="lort-published", settings={}, scale=1.0, mix=mix)
+    card = render(metrics, run)
+    assert decides in card
+    assert limit in card.split("## When not to use it\n")[1]
+
+
 @pytest.mark.parametrize(("scale", "flat"), [(None, True), (1.0, True), (30.0, False)])
 def test_only_over_smoothed_heads_that_are_as_solved_are_called_flat(run_and_metrics, scale, flat):
     run, metrics = run_and_metrics
