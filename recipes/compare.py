@@ -191,8 +191,8 @@ def one_seed(
             row = replace(row, shifted=row.shifted | shifts)
         rows.append(row)
         right[name] = logits.argmax(axis=1) == labels
-        if fit.selection and name not in CHOICES:
-            how[name] = f"{fit.selection.scorer} by {fit.selection.validation}"
+        if made := fit.choice or fit.selection:
+            how[name] = f"{made.scorer} by {made.validation}"
         print(f"{name}: {100 * report.balanced_accuracy:.1f} in {seconds:.1f} s", flush=True)
     return SeedResults(made_from, rows, right, labels, how)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.commands.arguments import ModelArguments
 from lort_hub.commands.command_line import command_for
-from lort_hub.errors import CheckpointError, LortHubError
+from lort_hub.errors import CheckpointError, ConfigError, LortHubError
 from lort_hub.records import RunRecord
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def push(
 
     try:
         return push_to_hub(folder, repo_id, private=private, revision=revision, create_pr=create_pr)
-    except CheckpointError:  # to push it again would not help
+    except (CheckpointError, ConfigError):  # to push it again would not help
         raise
     except LortHubError as error:
         flags = [*["--private"] * private, *(["--revision", revision] if revision else [])]

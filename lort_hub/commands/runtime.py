@@ -245,6 +245,9 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
             "Lower --batch-size if it was the backbone. For heads: more GPUs, or --device cpu.\n"
             "What was extracted is kept.",
         )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be written there, at the exit
+        _exit(1, "The program that read the output has ended, and so has this run.")
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

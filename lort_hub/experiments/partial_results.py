@@ -152,4 +152,5 @@ def describe_seeds(found: Sequence[SeedResults]) -> str:
     for name, way in found[0].how.items():
         ways.setdefault(way, []).append(name)
     chosen = "; ".join(f"{way} for {', '.join(names)}" for way, names in ways.items())
-    return f"{len(found[0].labels):,} test images, {seeds}. Settings chosen by {chosen or 'nobody'}."
+    tested = f"{len(found[0].labels):,} test images, {seeds}."
+    return f"{tested} Settings chosen by {chosen}." if chosen else tested

@@ -71,7 +71,8 @@ def validated_copy(folder: Path | str) -> Iterator[Path]:
             reason = str(cause).splitlines()[0].replace(temporary, str(folder))
             raise CheckpointError(
                 f"{folder} is not an output that can be published: {reason}\n"
-                "Nothing was pushed. Write the folder again, with `overwrite=True`."
+                "Nothing was pushed. Expected the output folder of train, retrain or adapt, or its head "
+                "folder; if it is one, write it again, with `overwrite=True`."
             ) from cause
         yield staged
 

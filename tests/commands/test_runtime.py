@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -62,6 +63,19 @@ def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
     for bug in (KeyError("x"), RuntimeError("x"), FileNotFoundError(errno.ENOENT, "x")):
         with pytest.raises(type(bug)):
             run(lambda bug=bug: (_ for _ in ()).throw(bug))
+
+
+def test_output_that_nobody_reads_any_more_ends_a_run_with_one_message():
+    code = (
+        "from lort_hub.commands.runtime import run\nrun(lambda: [print(k, flush=True) for k in range(10**6)])"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:
+        assert writer.stdout.readline() == "0\n"
+        writer.stdout.close()
+        said = writer.stderr.read()
+    assert writer.returncode == 1
+    assert said == "error: The program that read the output has ended, and so has this run.\n"
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch, tmp_path):
