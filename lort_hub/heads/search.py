@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -21,8 +23,10 @@ from lort_hub.heads.training_set import TrainingSet
 
 PATIENCE = 2
 """Settings without a better score after which a path ends; of every second weight decay one."""
-RACE_ERRORS = 3.0
-"""Standard errors by which a setting must lose on the first folds not to be fitted on the others."""
+RACE_RISK = 0.01
+"""Chance of being chosen after all below which a setting that loses on the first folds is given up."""
+FIRST_FOLD_ERRORS = 3.0
+"""Standard errors by which a setting must at least lose on the first fold alone."""
 LEAST_GAIN = 1e-4
 """Score that a setting has to gain to be better: less is what solvers leave."""
 
@@ -247,7 +251,8 @@ def _score_path(
         number = len(first_folds.fold_heads.heads)
         rival = validator.predict_folds(replace(leader.fold_heads, heads=leader.fold_heads.heads[:number]))
         lead = SCORERS[scorer](rival) - SCORERS[scorer](first_folds)
-        if lead > RACE_ERRORS * standard_error(rival, first_folds, scorer):
+        error = standard_error(rival, first_folds, scorer)
+        if lead > error * _decisive_lead(number, len(leader.fold_heads.heads)):
             beaten.append(candidates[best].score - lead)
         return bool(beaten)
 
@@ -267,6 +272,18 @@ def _score_path(
     scores = [*(candidate.score for candidate in candidates), *beaten]
     tried = [{**settings, "score": score} for settings, score in zip(path, scores, strict=False)]
     return winner, tried
+
+
+def _decisive_lead(number: int, folds: int) -> float:
+    """Compute the lead on the first folds, in standard errors, that the others hardly turn around.
+
+    A less simple setting is chosen only if it is better by one standard error on all folds. Given a lead z on
+    m of F folds, that on all has the mean z sqrt(F / m) and the variance (F - m) / m in units of its error.
+    The error itself is rough on a single fold, where rare classes have a few samples.
+    """
+    spread = math.sqrt((folds - number) / number)
+    decisive = (NormalDist().inv_cdf(1 - RACE_RISK) * spread - 1) / math.sqrt(folds / number)
+    return max(decisive, FIRST_FOLD_ERRORS) if number == 1 else decisive
 
 
 def _neglects_most_classes(held_out: Predictions) -> bool:

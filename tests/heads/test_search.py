@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
@@ -12,7 +13,7 @@ from lort_hub.heads.fit import fit_head
 from lort_hub.heads.folds import FoldHeads
 from lort_hub.heads.methods import GAMMAS, METHODS, RELATIVE_DECAYS
 from lort_hub.heads.scorers import SCORERS, standard_error
-from lort_hub.heads.search import select, setting_paths
+from lort_hub.heads.search import _decisive_lead, select, setting_paths
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
@@ -273,3 +274,15 @@ def test_equal_features_ask_whether_the_images_are_blank(value):
         if METHODS[method].grid:
             with pytest.raises(FeatureError, match="All features are equal: are the images blank"):
                 fit_head(training, method)
+
+
+@pytest.mark.parametrize(("number", "folds"), [(2, 5), (3, 5), (4, 5), (2, 3)])
+def test_a_lead_that_ends_a_race_is_turned_around_once_in_a_hundred(number, folds):
+    """Simulated: each fold tells the same unknown difference, with noise of its own."""
+    random = np.random.default_rng(0)
+    lead = _decisive_lead(number, folds)
+    # A flat prior on the difference, given the mean of the first folds, and the folds that are left.
+    difference = (lead + random.normal(size=400_000)) / math.sqrt(number)
+    rest = random.normal(difference * (folds - number), math.sqrt(folds - number))
+    total = (lead * math.sqrt(number) + rest) / math.sqrt(folds)
+    assert np.mean(total < -1) == pytest.approx(0.01, rel=0.1)

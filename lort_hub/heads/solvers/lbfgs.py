@@ -132,7 +132,8 @@ def minimise(
     penalty[:, dim] = 0.0
     shares = penalty.clamp_min(1e-300) / penalty.clamp_min(1e-300).sum(dim=0)
     spectrum = torch.cat([basis.values, basis.values.new_ones(1)])
-    floor = 1e-10 * spectrum.max() / num_classes
+    # The bias has a floor of its own, or it would hardly move beside features of a large unit.
+    floor = torch.cat([basis.values.max().expand(dim), spectrum[-1:]]) * (1e-10 / num_classes)
 
     def gradient(head: Tensor) -> tuple[Tensor, Tensor]:
         g, curvature = loss_gradient(head)
@@ -251,20 +252,30 @@ def _deviation(logits: Tensor) -> Tensor:
 
 
 def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, Tensor, float]]) -> Tensor:
-    """Run the two-loop recursion with the inverse of the diagonal `scale` as the initial inverse Hessian."""
-    q, coefficients = -g, []
+    """Run the two-loop recursion with the inverse of the diagonal `scale` as the initial inverse Hessian.
+
+    In place and in float32: a direction need not be exact, and temporary matrices take as long as a pass.
+    """
+    unit = g.abs().max().clamp_min(1e-300)  # so that gradients of tiny features are no zeros in float32
+    q, inverse, coefficients = (-g / unit).float(), (scale.amin() / scale).float(), []
     for step, change, product in reversed(history):
-        coefficient = (step * q).sum().item() / product
+        coefficient = _dot(step, q) / product
         coefficients.append(coefficient)
-        q = q.sub_(change, alpha=coefficient)
-    q = q.div_(scale)
+        q.sub_(change, alpha=coefficient)
+    q.mul_(inverse)
+    factor = 1 / scale.amin().item()
     if history:  # the newest pair estimates the scale of the curvature better than the diagonal
         _, change, product = history[-1]
-        squares = (change * (change / scale)).sum().item()
-        q = q.mul_(product / squares) if squares > 0 else q  # tiny changes are zero in float32
+        squares = _dot(change, change * inverse)
+        factor = product / squares if squares > 0 else factor  # tiny changes are zero in float32
+    q.mul_(factor)
     for (step, change, product), coefficient in zip(history, reversed(coefficients), strict=True):
-        q = q.add_(step, alpha=coefficient - (change * q).sum().item() / product)
-    return q
+        q.add_(step, alpha=coefficient - _dot(change, q) / product)
+    return q.double().mul_(unit)
+
+
+def _dot(first: Tensor, second: Tensor) -> float:
+    return torch.dot(first.view(-1), second.view(-1)).item()
 
 
 def _line_search(

@@ -8,10 +8,11 @@ from sklearn.linear_model import LogisticRegression
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from lort_hub.heads.training_set import TrainingSet
-from tests.support.features import random_head_and_features
+from tests.support.features import clusters, random_head_and_features
 
 
 def solve(objective, x, labels, counts, device=CPU, **options):
@@ -147,3 +148,14 @@ def test_without_iterations_the_head_is_the_best_bias_alone(tau):
     shares = counts.double() / 100
     assert not weight.any()
     torch.testing.assert_close((bias + tau * shares.log()).softmax(0), shares, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["ce", "balanced-softmax", "lort"])
+@pytest.mark.parametrize("unit", [1e-6, 1e4, 1e6])
+def test_the_unit_of_the_features_changes_neither_the_head_nor_the_way_to_it(method, unit):
+    training, _ = clusters(counts=(80, 40, 20, 8), dim=20, noise=2.0)
+    scaled = TrainingSet(unit * training.x, training.labels, 4)
+    first, second = fit_head(training, method), fit_head(scaled, method)
+    assert second.linear.iterations == first.linear.iterations
+    expected = first.logits(training.x).log_softmax(dim=1)
+    torch.testing.assert_close(second.logits(scaled.x).log_softmax(dim=1), expected, rtol=0, atol=2e-3)
