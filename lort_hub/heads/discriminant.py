@@ -104,6 +104,11 @@ class Discriminant:
     def _between(self, spread: Tensor, values: Tensor, noise: Tensor) -> Tensor:
         raw = spread - values * noise
         mean = raw.sum(dim=-1, keepdim=True) / self.width
+        # Eigenvectors without variance within classes are any of their space: all get the mean of theirs.
+        any_vectors = max(raw.shape[-1] - self.freedom, 0)
+        beyond = any_vectors + self.width - raw.shape[-1]
+        alike = raw[..., :any_vectors].sum(dim=-1, keepdim=True) / max(beyond, 1)
+        raw = torch.cat([alike.expand_as(raw[..., :any_vectors]), raw[..., any_vectors:]], dim=-1)
         return ((1 - self.sphericity) * raw + self.sphericity * mean).clamp_min(0)
 
     @property

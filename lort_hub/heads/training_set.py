@@ -18,6 +18,11 @@ SCORING_NUMBERS = 2**26
 """Largest number of float32 features and logits (256 MiB) of the samples that settings are scored on."""
 KEPT_VARIANCE = 0.9
 """Share of the features' variance that is kept while settings are chosen."""
+KEPT_DIRECTIONS = 512
+"""Directions that are kept in any case: those with most of the variance of few samples have less of that of
+others."""
+NO_VARIANCE = 1e-6
+"""Share of the variance that directions without any may have by rounding."""
 MIN_WIDTH = 256
 """Features that are not reduced: their products are quick as they are."""
 LOADED_NUMBERS = 2**29
@@ -141,15 +146,17 @@ class TrainingSet:
         that is lost is what heads find in the directions left out.
 
         Example:
-            >>> x = torch.eye(300).repeat(2, 1) * torch.tensor([1.0] * 30 + [1e-3] * 270)
+            >>> x = torch.eye(300).repeat(2, 1) * torch.tensor([1.0] * 30 + [1e-5] * 270)
             >>> TrainingSet(x, torch.arange(600) % 2, num_classes=2).reduced.matrix.dim
-            28
+            31
         """
         if self.width < MIN_WIDTH or self.directions is not None:
             return self
         basis = self.basis(0.0)
         values = basis.values.cpu()  # a GPU's cumulative sums differ from run to run
-        left_out = values.cumsum(0) <= (1 - KEPT_VARIANCE) * values.sum()
+        shares = values.cumsum(0) / values.sum()
+        left_out = shares <= 1 - KEPT_VARIANCE
+        left_out[-KEPT_DIRECTIONS:] = shares[-KEPT_DIRECTIONS:] <= NO_VARIANCE
         vectors = basis.vectors[:, (~left_out).to(self.device)]
         beside = basis.mean - vectors @ (vectors.T @ basis.mean)
         if vectors.shape[1] + 1 >= self.width:

@@ -83,6 +83,7 @@ def test_a_gpu_gives_the_head_of_the_cpu_on_views_of_features_that_do_not_fit_on
 def test_a_gpu_gives_the_head_of_the_cpu_where_settings_are_chosen_on_reduced_features(gpu, monkeypatch):
     monkeypatch.setattr("lort_hub.heads.training_set.MIN_WIDTH", 2)
     monkeypatch.setattr("lort_hub.heads.training_set.KEPT_VARIANCE", 0.5)
+    monkeypatch.setattr("lort_hub.heads.training_set.KEPT_DIRECTIONS", 1)
     fits = []
     for device in (None, gpu):
         training, _ = training_set(device)

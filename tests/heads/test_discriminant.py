@@ -172,3 +172,24 @@ def test_scale_and_shift_of_the_features_change_no_logit(training):
 def test_constant_features_say_nothing_of_any_class():
     head = fitted(TrainingSet(torch.ones(6, 3), torch.arange(6) % 2, 2), 0.1)
     assert head.logits(torch.randn(4, 3)).eq(0).all()
+
+
+@pytest.mark.parametrize("sphericity", [0.97, 0.25])
+@pytest.mark.parametrize("few", [False, True])
+def test_few_samples_of_many_channels_have_one_head_whatever_their_axes(sphericity, few):
+    """Where no sample varies within its class, eigenvectors are any: rotated features give a rotated head."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([20, 9, 4]))
+    x = torch.randn(33, 300, generator=random) + 4 * torch.randn(3, 300, generator=random)[labels]
+    training, mask = TrainingSet(x, labels, 3), torch.arange(33) % 4 != 0 if few else None
+    rotation = torch.linalg.qr(torch.randn(300, 300, generator=random)).Q
+    settings = {"sphericity": sphericity}
+    heads = [
+        fit_method(METHODS["eb-lda"], FitInputs(each, mask), settings)
+        for each in (training, TrainingSet(x @ rotation, labels, 3), training.reduced)
+    ]
+    assert training.reduced.matrix.dim == 33
+    lifted = training.reduced.lift_head(heads[2].weight, heads[2].bias)
+    first = x @ heads[0].weight.T + heads[0].bias
+    for weight, bias in ((heads[1].weight @ rotation.T, heads[1].bias), lifted):
+        torch.testing.assert_close(x @ weight.T + bias, first, rtol=0, atol=1e-3 * float(first.abs().max()))

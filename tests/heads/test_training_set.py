@@ -161,3 +161,14 @@ def test_a_head_of_reduced_features_that_lack_nothing_is_that_of_all(name, monke
     logits = training.x @ lifted.T + bias
     torch.testing.assert_close(logits, whole.logits(training.x), atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(reduced.project_head(lifted, bias)[0], part.weight, atol=1e-4, rtol=1e-4)
+
+
+def test_few_samples_keep_all_their_directions_and_many_those_with_most_of_the_variance(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 400, generator=random) * torch.linspace(1, 0.01, 400)
+    few, many = (TrainingSet(x[:n], torch.arange(n) % 2, 2) for n in (60, 2000))
+    monkeypatch.setattr("lort_hub.heads.training_set.KEPT_DIRECTIONS", 100)
+    kept = many.reduced.matrix.dim - 1  # the mean is the other one
+    values = many.basis(0.0).values.flip(0)
+    assert few.reduced.matrix.dim == 60
+    assert values[:kept].sum() > 0.9 * values.sum() > values[: kept - 1].sum()
