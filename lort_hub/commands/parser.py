@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from lort_hub.commands.command_line import LORT_HUB_COMMAND, command_for, recipes_folder
 from lort_hub.commands.json_output import JSON_FLAG
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.heads.methods import METHODS
 
 T = TypeVar("T")
 LAUNCHER = {
@@ -159,9 +160,19 @@ class _Help(argparse.RawDescriptionHelpFormatter):
             super().add_argument(action)
 
 
+def _hint(word: str, choices: Sequence[str]) -> str:
+    """What to give in place of a word that is no choice of its flag."""
+    if word in METHODS and "lort" in choices:
+        compare = command_for("compare", "--methods", word)
+        return f" Its head is not linear, so it cannot be exported; it can be compared: {compare}"
+    if word == "gpu" and "cuda" in choices:
+        return " Did you mean 'cuda'?"
+    return did_you_mean(word, choices)
+
+
 def _refuse(message: str) -> NoReturn:
     found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
-    hint = did_you_mean(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
+    hint = _hint(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
     raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
 
 
