@@ -184,12 +184,18 @@ def paper(folder, *flags, **options):
 
 
 def test_stopped_and_killed_it_goes_on_to_the_same_tables(tmp_path):
+    refused = paper(tmp_path, "--output-dir", "misspelt")
+    assert (refused.returncode, "photos" in refused.said) == (1, True), refused.said
+    assert not (tmp_path / "misspelt").exists()
     for split, number in (("train", 24), ("test", 6)):
         for k in range(3):
             (tmp_path / "photos" / split / f"c{k}").mkdir(parents=True)
             for i in range(number):
                 image = noise_image(1000 * k + 30 * i + number, (32, 32))
                 image.save(tmp_path / "photos" / split / f"c{k}" / f"{i:02}.png")
+    refused = paper(tmp_path, "--output-dir", "misspelt", "--backbone", "resnet23_cifar")
+    assert (refused.returncode, "resnet32_cifar" in refused.said) == (1, True), refused.said
+    assert not (tmp_path / "misspelt").exists()
     alone = paper(tmp_path, "--output-dir", "alone-unfinished")
     assert alone.returncode == 0, alone.said
     rows = list(csv.DictReader((tmp_path / "alone-unfinished" / "results.csv").read_text().splitlines()))
