@@ -133,6 +133,13 @@ def test_wrong_yaml_is_exit_code_2(tmp_path, capsys, text, message):
     assert refused(capsys, lambda: parse_yaml(tmp_path, text))[0] == 2
 
 
+def test_the_usage_of_a_benchmark_names_its_script(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [str(ROOT / "benchmarks" / "paper.py")])
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert capsys.readouterr().out.startswith("usage: python benchmarks/paper.py [flags]")
+
+
 def test_yaml_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="Cannot read --config"):
