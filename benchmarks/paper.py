@@ -67,6 +67,7 @@ STAGE1 += ("--no-pretrained", "--holdout", "0", "--bootstrap", "0", "--resume")
 VIEWS_AT_ONCE = 5
 TIME_IS_UP = 75
 NOISE = 0.5
+RECORD = "arguments.json"
 
 
 @dataclass
@@ -97,6 +98,8 @@ def stop(_: int, __: FrameType | None) -> NoReturn:
 def main() -> None:
     args = parse_arguments(Arguments, description=__doc__)
     args.output_dir = Path(args.output_dir)
+    if not (args.output_dir / RECORD).exists():
+        check_inputs(args)
     check_folder(args)
     reuse_freed_memory()
     ends = time.monotonic() + 60 * args.minutes if args.minutes else inf
@@ -121,9 +124,16 @@ def main() -> None:
     print(write(args.output_dir, title, found))
 
 
+def check_inputs(args: Arguments) -> None:
+    """Load the net, untrained, and the data, so that a mistake in their names takes no folder."""
+    load_backbone(args.backbone, pretrained=False)
+    for ratio in args.imbalances:
+        load_long_tailed(args.dataset, label_column=args.label_column, imbalance=f"exp:{ratio}")
+
+
 def check_folder(args: Arguments) -> None:
     """Refuse to mix runs: a folder is resumed with the arguments that it was started with."""
-    record, now = args.output_dir / "arguments.json", {**vars(args), "output_dir": None}
+    record, now = args.output_dir / RECORD, {**vars(args), "output_dir": None}
     now = {name: value for name, value in now.items() if name not in ("minutes", "given")}
     if not record.exists():
         args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,8 @@ RESAMPLES = 2000
 class Claim:
     """A claim with the number that it is about, its 95 % interval, and its p-value, corrected by `judge`.
 
-    Accuracies are fractions. `family` are the claims whose p-values are corrected together (Holm).
+    Accuracies are fractions. `family` are the claims whose p-values are corrected together (Holm). `verdict`
+    is there before `judge` where nothing can be told, as of two heads that are no better than chance.
     """
 
     family: str
@@ -59,6 +60,12 @@ def difference(family: str, text: str, right: Array, other: Array, labels: Array
     return Claim(family, text, float(value), low, high, p)
 
 
+def at_chance(right: Array, labels: Array) -> bool:
+    """Whether the balanced accuracy of a head is not surely above that of one class for every image."""
+    chance = np.full(len(labels), 1 / len(np.unique(labels)))
+    return paired_interval(right, chance, labels, resamples=RESAMPLES)[0] <= 0
+
+
 def rank_correlations(values: Array, others: Array) -> Array:
     """Spearman's rho of each row with the same row of others; 0 where a row is constant."""
     ranks = [rankdata(rows, axis=1) for rows in (values, others)]
@@ -78,7 +85,8 @@ def predicts_better(text: str, first: Array, second: Array, target: Array) -> Cl
     p = np.clip(2 * min(np.mean(drawn <= 0), np.mean(drawn >= 0)), 1 / RESAMPLES, 1)
     low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
     value = float(lead(np.arange(len(target))[None])[0])
-    return Claim("logits magnitude", text, value, low, high, float(p))
+    verdict = "undecided" if np.ptp(target) == 0 else ""
+    return Claim("logits magnitude", text, value, low, high, float(p), verdict)
 
 
 def judge(claims: Sequence[Claim]) -> list[Claim]:
@@ -89,7 +97,7 @@ def judge(claims: Sequence[Claim]) -> list[Claim]:
         for text, p in holm({text: claim.p for text, claim in own.items()}).items():
             own[text] = replace(own[text], p=p)
         rule = verdict_of_size if family == "robustness" else verdict_of_sign
-        judged += [replace(claim, verdict=rule(claim)) for claim in own.values()]
+        judged += [replace(claim, verdict=claim.verdict or rule(claim)) for claim in own.values()]
     return judged
 
 
@@ -99,33 +107,34 @@ def claims(right: Mapping[str, Array], labels: Array) -> Iterator[Claim]:
     `right` says by the name of a head how often each test image (N,) was right: heads of paper_heads.py,
     post-hoc ones, "NAME / 8" for a head with all logits divided by 8, "NAME, noise" for noisy logits.
     """
-    lort = right["LORT"]
     score = {
         name: np.mean([hits[labels == k].mean() for k in np.unique(labels)]) for name, hits in right.items()
     }
+    by_chance = {name for name, hits in right.items() if at_chance(hits, labels)}
 
-    def versus(family: str, text: str, other: Array, ours: Array = lort) -> Claim:
-        return difference(family, text, ours, other, labels)
+    def versus(
+        family: str, text: str, other: str, ours: str = "LORT", of: Mapping[str, Array] = right
+    ) -> Claim:
+        claim = difference(family, text, of[ours], of[other], labels)
+        return replace(claim, verdict="undecided") if {ours, other} <= by_chance else claim
 
     heads = [name for name in right if "noise" not in name and "/" not in name]
     for rival in ("stage 1", "CE", "cRT", "balanced softmax"):
-        yield versus("rivals", f"LORT is better than {rival}", right[rival])
+        yield versus("rivals", f"LORT is better than {rival}", rival)
     for rival in ("cRT", "tau-norm", "MaxNorm", "balanced softmax"):
         family = [name for name in heads if name.partition(",")[0] == rival]
         best = max(family, key=score.__getitem__)
         text = f"LORT is better than the best {rival} on the test set, of {len(family)} ({best})"
-        yield versus("rivals at their best on the test set", text, right[best])
+        yield versus("rivals at their best on the test set", text, best)
     for name in (name for name in heads if name.startswith("LORT, delta")):
-        yield versus("delta", f"delta 0.98 is better than {name.removeprefix('LORT, delta ')}", right[name])
+        yield versus("delta", f"delta 0.98 is better than {name.removeprefix('LORT, delta ')}", name)
     for name in (name for name in heads if name.startswith(("LORT, lr", "LORT, weight decay"))):
         setting = name.removeprefix("LORT, ")
-        yield versus("robustness", f"{setting} changes LORT by less than {100 * MARGIN:g} point", right[name])
+        yield versus("robustness", f"{setting} changes LORT by less than {100 * MARGIN:g} point", name)
     for head in ("LORT", "stage 1"):
         text = f"dividing all logits of {head} by 8, and so LoMa, makes it more accurate"
-        yield versus("LoMa alone", text, right[head], right[f"{head} / 8"])
+        yield versus("LoMa alone", text, head, f"{head} / 8")
     loss = {name: right[name] - right[f"{name}, noise"] for name in ("LORT", "LORT / 8", "stage 1")}
     text = "noise of half a logit's standard deviation costs LORT less than"
-    yield versus("noise", f"{text} stage 1", other=loss["LORT"], ours=loss["stage 1"])
-    yield versus(
-        "noise", f"{text.replace('LORT', 'LORT / 8')} LORT", other=loss["LORT / 8"], ours=loss["LORT"]
-    )
+    yield versus("noise", f"{text} stage 1", "LORT", "stage 1", of=loss)
+    yield versus("noise", f"{text.replace('LORT', 'LORT / 8')} LORT", "LORT / 8", "LORT", of=loss)

@@ -12,7 +12,7 @@ from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.fit import fit_selected, make_validator
-from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.methods import BEST_OF, METHODS
 from lort_hub.heads.search import select
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.heads.training_set import TrainingSet
@@ -31,7 +31,7 @@ def main() -> None:
         + "|"
     )
     single = 0.0
-    for name in AUTO:
+    for name in BEST_OF:
         seconds = []
         for _ in range(2):  # a fresh training set has no eigenbasis yet; a single fit has to make its own
             kept = task.training

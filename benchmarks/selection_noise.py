@@ -21,7 +21,7 @@ from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.cross_validation import FOLD_TOLERANCE
 from lort_hub.heads.fitters import fit_method
-from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.methods import BEST_OF, METHODS
 from lort_hub.heads.scorers import SCORERS, Predictions, calibration_scale, log_likelihoods, standard_error
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.task import RetrainingTask
@@ -39,7 +39,7 @@ def main() -> None:
     assert task.training.held_out is not None
     kept, baseline = ~task.training.held_out, task.baseline(backbone)
     paths = []
-    for name in AUTO:
+    for name in BEST_OF:
         inputs = FitInputs(task.training, kept, base=baseline.base, tolerance=FOLD_TOLERANCE)
         for path in setting_paths(METHODS[name], task.training, {}, decay_stride=2):
             logits = []
@@ -75,7 +75,7 @@ def main() -> None:
             best = max(winners, key=lambda name: winners[name][0])
             auto = next(
                 name
-                for name in AUTO
+                for name in BEST_OF
                 if winners[best][0] - winners[name][0]
                 <= standard_error(winners[best][1], winners[name][1], by)
             )
@@ -83,7 +83,7 @@ def main() -> None:
                 found[rule, name].append(true_accuracy)
             found[rule, "auto"].append(winners[auto][2])
     print(f"| method | {' | '.join(RULES)} |\n| --- | --- | --- |")
-    for name in (*AUTO, "auto"):
+    for name in (*BEST_OF, "auto"):
         cells = (torch.tensor(found[rule, name]) * 100 for rule in RULES)
         print(f"| {name} | {' | '.join(f'{cell.mean():.1f} ± {cell.std():.1f}' for cell in cells)} |")
 

@@ -92,6 +92,23 @@ def hits(share, labels, seed):
     return (np.random.default_rng(seed).random(len(labels)) < share).astype(float)
 
 
+@pytest.mark.parametrize("guess", [lambda labels: labels == 2, lambda labels: hits(0.2, labels, 7)])
+def test_nothing_is_decided_among_heads_that_are_no_better_than_chance(guess):
+    labels = np.repeat(np.arange(5), 400)
+    names = [recipe.name for recipe in HEADS.recipes()] + ["tau-norm, 1", "stage 1", "logit adjustment"]
+    names += [
+        f"{name}{suffix}" for name in ("LORT", "stage 1") for suffix in (" / 8", ", noise", " / 8, noise")
+    ]
+    right = {name: guess(labels).astype(float) for name in names}
+    heads = np.full(12, 0.2)
+    claims = list(CLAIMS.claims(right, labels))
+    claims.append(CLAIMS.predicts_better("", np.arange(12.0), np.arange(12.0)[::-1], heads))
+    assert {claim.verdict for claim in CLAIMS.judge(claims)} == {"undecided"}
+    right["LORT"] = hits(0.6, labels, 100)
+    verdicts = {claim.text: claim.verdict for claim in CLAIMS.judge(list(CLAIMS.claims(right, labels)))}
+    assert verdicts["LORT is better than stage 1"] == "supported"
+
+
 def test_claims_are_decided_by_the_images():
     labels = np.repeat(np.arange(5), 400)
     names = [recipe.name for recipe in HEADS.recipes()] + ["tau-norm, 1", "stage 1", "logit adjustment"]
@@ -184,12 +201,18 @@ def paper(folder, *flags, **options):
 
 
 def test_stopped_and_killed_it_goes_on_to_the_same_tables(tmp_path):
+    refused = paper(tmp_path, "--output-dir", "misspelt")
+    assert (refused.returncode, "photos" in refused.said) == (1, True), refused.said
+    assert not (tmp_path / "misspelt").exists()
     for split, number in (("train", 24), ("test", 6)):
         for k in range(3):
             (tmp_path / "photos" / split / f"c{k}").mkdir(parents=True)
             for i in range(number):
                 image = noise_image(1000 * k + 30 * i + number, (32, 32))
                 image.save(tmp_path / "photos" / split / f"c{k}" / f"{i:02}.png")
+    refused = paper(tmp_path, "--output-dir", "misspelt", "--backbone", "resnet23_cifar")
+    assert (refused.returncode, "resnet32_cifar" in refused.said) == (1, True), refused.said
+    assert not (tmp_path / "misspelt").exists()
     alone = paper(tmp_path, "--output-dir", "alone-unfinished")
     assert alone.returncode == 0, alone.said
     rows = list(csv.DictReader((tmp_path / "alone-unfinished" / "results.csv").read_text().splitlines()))

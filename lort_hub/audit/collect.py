@@ -19,7 +19,7 @@ from lort_hub.audit.record import ClassCounts, GroupCounts, Place, RepeatCounts,
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
 from lort_hub.data.near_duplicates import NearDuplicate, find_near_duplicates
 from lort_hub.data.overlap import list_copies
-from lort_hub.data.scan import ImageFacts, scan_images
+from lort_hub.data.scan import ImageFacts, find_broken, scan_images
 from lort_hub.evaluation.metrics import class_groups
 from lort_hub.features.matrix import CPU
 from lort_hub.features.store import FeatureStore
@@ -105,7 +105,7 @@ class Audit:
     @property
     def broken(self) -> dict[int, str]:
         """Why images cannot be decoded, by their position."""
-        return {at: one.error for at, one in enumerate(self.facts) if one.error}
+        return find_broken(self.facts)
 
     @cached_property
     def class_of(self) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from lort_hub.evaluation.plots import plot_tail
 from lort_hub.files import atomic_folder, write_csv, write_json
 from lort_hub.records import Environment
 from lort_hub.run_log import RunLog
+from lort_hub.spreadsheets import make_harmless
 
 TEMPLATE = Path(__file__).parent / "templates" / "audit.html"
 SETS, OF_A_SET, LABELS, LINES = 30, 4, 40, 500
@@ -109,7 +110,8 @@ def write_audit(
             log.write(staged)
         for name, rows in _lists(audit).items():
             if rows:
-                write_csv(staged / f"{name}.csv", rows)
+                guarded = [{key: make_harmless(key, value) for key, value in row.items()} for row in rows]
+                write_csv(staged / f"{name}.csv", guarded)
 
 
 def _lists(audit: Audit) -> dict[str, list[dict[str, Any]]]:

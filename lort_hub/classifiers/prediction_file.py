@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lort_hub.errors import ConfigError, did_you_mean
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First letters of cells that spreadsheets may run."""
+from lort_hub.spreadsheets import make_harmless
 
 
 def check_format(path: Path) -> None:
@@ -64,8 +62,7 @@ def _cells(name: str, column: pa.ChunkedArray) -> list[Any]:
     values = _values(column)
     if not pa.types.is_string(column.type):
         return values
-    guard = "./" if name == "file" else "'"  # ./=1.jpg is the same file as =1.jpg
-    return [f"{guard}{value}" if value and value.startswith(FORMULA) else value for value in values]
+    return [make_harmless(name, value) for value in values]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

@@ -46,6 +46,17 @@ def command_for(recipe: str, *words: str) -> str:
     return shlex.join([*(["lort-hub", recipe] if installed else ["python", f"recipes/{recipe}.py"]), *words])
 
 
+def program_name() -> str:
+    """Name the running program as the user starts it: a recipe, or a script of the checkout's benchmarks.
+
+    Example:
+        >>> program_name()  # doctest: +SKIP
+        'python benchmarks/paper.py'
+    """
+    installed = LORT_HUB_COMMAND in os.environ
+    return command_for(Path(sys.argv[0]).stem) if installed else shlex.join(["python", _script()])
+
+
 def recorded_command() -> str:
     """Spell the command that started this recipe, for its record, without the flags in `NOT_REPEATED`.
 
@@ -69,11 +80,15 @@ def resuming_command() -> str:
 
 
 def _this_command(flags: Sequence[str]) -> str:
-    recipe = f"recipes/{Path(sys.argv[0]).name}"
     started = os.environ.get(LORT_HUB_COMMAND)
-    words = shlex.split(started) if started else [*_launcher(), recipe]
+    words = shlex.split(started) if started else [*_launcher(), _script()]
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "--cpu" not in words
     return shlex.join([*["ACCELERATE_USE_CPU=true"] * on_cpu, *words, *flags])
+
+
+def _script() -> str:
+    path = Path(sys.argv[0]).resolve()
+    return f"{'benchmarks' if path.parent.name == 'benchmarks' else 'recipes'}/{path.name}"
 
 
 def _launcher() -> list[str]:

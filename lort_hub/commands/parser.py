@@ -11,9 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lort_hub.commands.command_line import LORT_HUB_COMMAND, command_for, recipes_folder
+from lort_hub.commands.command_line import LORT_HUB_COMMAND, command_for, program_name, recipes_folder
 from lort_hub.commands.json_output import JSON_FLAG
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.heads.methods import METHODS
 
 T = TypeVar("T")
 LAUNCHER = {
@@ -69,7 +70,7 @@ def parse_arguments(
         words = _name_first_words(words, first_word, more_words)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     words = _read_config(words, known)
-    parser = _make_parser(kind, recipe, description, json=json, launches=several)
+    parser = _make_parser(kind, description, json=json, launches=several)
     *parsed, unknown = parser.parse_args_into_dataclasses(
         words, return_remaining_strings=True, look_for_args_file=False
     )
@@ -110,13 +111,13 @@ def _read_config(words: list[str], known: Sequence[str]) -> list[str]:
     return _yaml_flags(_config_file(words[at + 1]), known) + words[:at] + words[at + 2 :]
 
 
-def _make_parser(kind: type[T], recipe: str, description: str | None, *, json: bool, launches: bool) -> Any:
+def _make_parser(kind: type[T], description: str | None, *, json: bool, launches: bool) -> Any:
     """Make the parser of a recipe's dataclass, with the flags that are not in it."""
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(
         kind,
-        prog=command_for(recipe),
+        prog=program_name(),
         usage="%(prog)s [flags]",
         description=description,
         formatter_class=_Help,
@@ -159,9 +160,19 @@ class _Help(argparse.RawDescriptionHelpFormatter):
             super().add_argument(action)
 
 
+def _hint(word: str, choices: Sequence[str]) -> str:
+    """What to give in place of a word that is no choice of its flag."""
+    if word in METHODS and "lort" in choices:
+        compare = command_for("compare", "--methods", word)
+        return f" Its head is not linear, so it cannot be exported; it can be compared: {compare}"
+    if word == "gpu" and "cuda" in choices:
+        return " Did you mean 'cuda'?"
+    return did_you_mean(word, choices)
+
+
 def _refuse(message: str) -> NoReturn:
     found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
-    hint = did_you_mean(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
+    hint = _hint(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
     raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
 
 

@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lort_hub.data.benchmark_lists import (
-    Benchmark,
-    Listing,
-    count_differences,
-    find_lists,
-    name_classes,
-    read_listing,
-)
+from lort_hub.data.benchmark_lists import Benchmark, count_differences, find_lists, name_classes
+from lort_hub.data.benchmark_rows import Listing, read_listing
 from lort_hub.data.tables.image_files import ImageFiles, parts_of
 from lort_hub.errors import DatasetError
 from lort_hub.files import missing_path, write_csv

@@ -1,4 +1,4 @@
-"""Define the long-tailed benchmarks, and read and check their published lists."""
+"""Define the long-tailed benchmarks, and find and check their published lists."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 
-from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.tables.columns import LABEL_NAMES
-from lort_hub.data.tables.image_files import parts_of
+from lort_hub.data.benchmark_rows import Listing, are_numbers, name_of_list
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.errors import DatasetError, did_you_mean
 from lort_hub.files import missing_path
 
@@ -83,31 +78,6 @@ BENCHMARKS = {
 }
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The rows of a list.
-
-    Attributes:
-        file: The list.
-        paths: Path of each image as the list writes it.
-        labels: Label of each image, a number or a name.
-        missing: Rows whose image is not there.
-    """
-
-    file: Path
-    paths: list[str]
-    labels: list[str]
-    missing: int = 0
-
-    @cached_property
-    def tails(self) -> list[list[str]]:
-        """Folders and file of each path, without the leading folders that all paths share."""
-        parts = [parts_of(path) for path in self.paths]
-        folders = [one[:-1] for one in (min(parts), max(parts))]
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*folders, strict=False)))
-        return [one[shared:] for one in parts]
-
-
 def find_lists(benchmark: Benchmark, folder: Path) -> dict[str, Path]:
     """Find a benchmark's lists in a folder by their names, in capitals or not.
 
@@ -131,11 +101,11 @@ def find_lists(benchmark: Benchmark, folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DatasetError(missing_path(folder, str(folder), "lists"))
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in LISTS and file.is_file())
+    files = sorted(file for file in folder.iterdir() if name_of_list(file) and file.is_file())
     found = {}
     for one in benchmark.lists:
         stems = {_plain(stem) for stem in one.stems}
-        fitting = [file for file in files if _plain(file.stem) in stems]
+        fitting = [file for file in files if _plain(name_of_list(file)) in stems]
         if len(fitting) > 1:
             raise DatasetError(
                 f"{len(fitting)} files in '{folder}' may be the {one.split} list of {benchmark.title}: "
@@ -148,41 +118,10 @@ def find_lists(benchmark: Benchmark, folder: Path) -> dict[str, Path]:
             raise DatasetError(
                 f"No {one.split} list of {benchmark.title} in '{folder}'.{did_you_mean(wanted, names)}\n"
                 f"Expected {' or '.join([wanted, *others])}; found {shown(names) or 'no list'}."
+                f"{_found_below(folder, stems)}"
             )
         found[one.split] = fitting[0]
     return found
-
-
-def read_listing(file: Path) -> Listing:
-    r"""Read a published list: a path and a label a line, or COCO's annotations.
-
-    Args:
-        file: The list, in any form of `read_list`.
-
-    Raises:
-        DatasetError: It has no column of image files, no single one of labels, or an empty cell.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "train.txt"
-        >>> _ = file.write_text("train/n01440764/a.JPEG 0\r\n")
-        >>> read_listing(file).labels
-        ['0']
-    """
-    listed = read_list(file)
-    if listed.refusal:
-        raise DatasetError(listed.refusal)
-    paths, labels = (listed.columns[name] for name in _columns(listed))
-    rows = enumerate(zip(paths, labels, strict=True))
-    if empty := next(
-        (row for row, (path, label) in rows if not (path or "").strip("./\\") or label is None), None
-    ):
-        raise DatasetError(
-            f"Row {empty} of '{file}' has no path or no label: {paths[empty]}, {labels[empty]}."
-        )
-    names = [label for label in labels if label]
-    plain = [str(int(name)) for name in names] if _are_numbers(names) else names
-    return Listing(file, [path for path in paths if path], plain)
 
 
 def count_differences(benchmark: Benchmark, splits: Mapping[str, Listing]) -> list[str]:
@@ -208,7 +147,7 @@ def count_differences(benchmark: Benchmark, splits: Mapping[str, Listing]) -> li
     counted += zip(names, sizes, known, strict=True)
     lines = [f"{what}: {got:,}, known {want:,}" for what, got, want in counted if got != want]
     trained = set(counts)
-    if _are_numbers(counts):
+    if are_numbers(counts):
         expected = [str(k) for k in range(len(counts))]
         holes = [label for label in expected if label not in trained]
         beyond = sorted(trained.difference(expected), key=int)
@@ -243,7 +182,7 @@ def name_classes(splits: Mapping[str, Listing]) -> dict[str, str]:
     """
     labels = list(dict.fromkeys(label for listing in splits.values() for label in listing.labels))
     folders = {split: _class_folders(listing) for split, listing in splits.items()}
-    for depth in range(1, max(map(len, folders["train"])) + 1) if _are_numbers(labels) else ():
+    for depth in range(1, max(map(len, folders["train"])) + 1) if are_numbers(labels) else ():
         pairs = {
             (label, folder[-depth:])
             for label, folder in zip(splits["train"].labels, folders["train"], strict=True)
@@ -265,30 +204,19 @@ def name_classes(splits: Mapping[str, Listing]) -> dict[str, str]:
     return {label: label for label in labels}
 
 
+def _found_below(folder: Path, stems: Collection[str]) -> str:
+    """A sentence on the folders below, two deep, that hold a list of these names."""
+    files = sorted(file for depth in ("*/*", "*/*/*") for file in folder.glob(depth))
+    below = dict.fromkeys(str(file.parent) for file in files if _plain(name_of_list(file)) in stems)
+    return (
+        f"\nOne is in {shown([repr(one) for one in below], 3)}: name that folder with `lists`."
+        if below
+        else ""
+    )
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _columns(listed: FileList) -> tuple[str, str]:
-    """Names of the columns of image files and of labels."""
-    suffixes = image_suffixes()
-    first = {
-        name: Path(cells[0] or "").suffix.lower() if cells else "" for name, cells in listed.columns.items()
-    }
-    images = [name for name, suffix in first.items() if suffix in suffixes]
-    others = [name for name in listed.columns if name not in images]
-    labels = [name for name in others if name.lower() in LABEL_NAMES]
-    labels = labels if len(labels) == 1 else others
-    if len(images) != 1 or len(labels) != 1:
-        raise DatasetError(
-            f"'{listed.path}' has the columns {shown(list(listed.columns))}: {len(images)} of image files, "
-            f"{len(labels)} of labels.\nExpected one of each, as `path label` a line."
-        )
-    return images[0], labels[0]
-
-
-def _are_numbers(labels: Collection[str]) -> bool:
-    return all(re.fullmatch(r"-?\d+", label) for label in labels)
 
 
 def _class_folders(listing: Listing) -> list[tuple[str, ...]]:

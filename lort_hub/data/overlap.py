@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lort_hub.data.dataset import Duplicate, ImageSplit
 from lort_hub.errors import DatasetError
 from lort_hub.files import write_csv
+from lort_hub.spreadsheets import make_harmless
 
 TAIL = 4096
 """Bytes at the end of an image, which tell most images of one size apart."""
@@ -143,8 +144,10 @@ def write_duplicates(folder: Path, duplicates: Iterable[Duplicate]) -> None:
         >>> (folder / "duplicates.csv").read_text().splitlines()[1:]
         ['ab,test,test,0,test/ant/0.jpg,ant']
     """
-    if rows := [one._asdict() for one in dict.fromkeys(duplicates)]:
-        write_csv(folder / "duplicates.csv", rows)
+    rows = [one._asdict() for one in dict.fromkeys(duplicates)]
+    if rows:
+        guarded = [{name: make_harmless(name, value) for name, value in row.items()} for row in rows]
+        write_csv(folder / "duplicates.csv", guarded)
 
 
 def count_duplicates(duplicates: Sequence[Duplicate]) -> dict[str, int]:

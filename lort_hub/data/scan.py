@@ -53,10 +53,15 @@ class ImageScan:
     facts: tuple[ImageFacts, ...]
     prints: NDArray[np.uint8]
 
-    @property
-    def broken(self) -> dict[int, str]:
-        """Why images cannot be decoded, by their position."""
-        return {at: one.error for at, one in enumerate(self.facts) if one.error}
+
+def find_broken(facts: Sequence[ImageFacts]) -> dict[int, str]:
+    """Find the images that cannot be decoded: why, by their position.
+
+    Example:
+        >>> find_broken([ImageFacts(8, 8, "L", "PNG"), ImageFacts(0, 0, "", "", "it is empty")])
+        {1: 'it is empty'}
+    """
+    return {at: one.error for at, one in enumerate(facts) if one.error}
 
 
 def scan_images(split: ImageSplit, num_workers: int = 0) -> ImageScan:
@@ -69,7 +74,7 @@ def scan_images(split: ImageSplit, num_workers: int = 0) -> ImageScan:
     Example:
         >>> from lort_hub.data.load import load_long_tailed
         >>> scan = scan_images(load_long_tailed("digits").test.take(range(3)))
-        >>> scan.facts[0], scan.prints.shape, scan.broken
+        >>> scan.facts[0], scan.prints.shape, find_broken(scan.facts)
         (ImageFacts(width=8, height=8, mode='L', format='PNG', error=''), (3, 64, 64), {})
     """
     from accelerate.utils import tqdm

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lort_hub.data.archives import ARCHIVES
 from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.image_folder.tree import Folder, Passed, is_picture, list_pictures, printable
@@ -19,6 +21,7 @@ from lort_hub.data.presets import digits
 from lort_hub.data.request import Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import find_image_column
+from lort_hub.data.tables.encoded import TABLES
 from lort_hub.errors import DatasetError, did_you_mean
 from lort_hub.files import missing_path
 
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 UNLABELLED = "unlabelled"
 """Name of the one class of images whose class nobody knows."""
+
+ROWS = (".csv", ".tsv", ".json", ".jsonl")
+"""Files that may be a table of images, so that what is wrong with them is worth saying."""
 
 
 def load_unlabelled(
@@ -79,7 +85,18 @@ def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
         return digits()
     if found.repo_id:
         return open_hub(found.repo_id, found.revision, request)[0].splits
-    return (open_any if path.is_dir() else open_file)(path, request).splits
+    if not path.is_dir():
+        return open_file(path, request).splits
+    try:
+        return open_any(path, request).splits
+    except DatasetError as error:
+        names = [file.name for file in path.rglob("*") if file.is_file()]
+        if any(name.lower().endswith((*TABLES, *ROWS, *ARCHIVES)) for name in names):
+            raise
+        raise DatasetError(
+            f"'{path}' holds no picture. {advice_on(sorted(names))}".rstrip()
+            + "\nExpected pictures at any depth, or a table with a column of images."
+        ) from error
 
 
 def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

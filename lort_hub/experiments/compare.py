@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from lort_hub.heads.best import choose_method
 from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACKED, STAGE1
+from lort_hub.heads.methods import BEST_OF, CHOICES, METHODS, STACKED, STAGE1
 from lort_hub.heads.search import Selection, select
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
@@ -28,7 +28,7 @@ def each_method(
     Args:
         training: Features (N, D) and labels.
         baseline: Head that methods start from; if it is the backbone's own, it is the first to be yielded.
-        names: Names in `METHODS` and `CHOICES`: "auto" adds up heads of `STACKED`, "best" is one of `AUTO`.
+        names: Names in `METHODS` and `CHOICES`: "auto" adds up `STACKED`, "best" is one of `BEST_OF`.
         by: Score of the choices; None for the method's own.
         seed: Seed of the folds and of SGD.
         baseline_seconds: Seconds that the baseline took; it is not fitted again.
@@ -73,8 +73,8 @@ def each_method(
         stack = fit_stack(training, baseline=baseline, known=known, select_by=by, seed=seed)
         yield "auto", stack, time.perf_counter() - start + sum(seconds[name] for name in STACKED)
     if "best" in names:
-        fits.update({name: fitted(name) for name in AUTO if name not in fits})
+        fits.update({name: fitted(name) for name in BEST_OF if name not in fits})
         start = time.perf_counter()
-        choice = choose_method(validator, {name: selections[name] for name in AUTO})
+        choice = choose_method(validator, {name: selections[name] for name in BEST_OF})
         choosing = time.perf_counter() - start
-        yield "best", fits[choice.method], choosing + sum(seconds[name] for name in AUTO)
+        yield "best", fits[choice.method], choosing + sum(seconds[name] for name in BEST_OF)

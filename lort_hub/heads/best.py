@@ -8,7 +8,7 @@ from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.methods import AUTO, METHODS
+from lort_hub.heads.methods import BEST_OF, METHODS
 from lort_hub.heads.scorers import SCORERS, standard_error
 from lort_hub.heads.search import Selection, select
 from lort_hub.heads.training_set import TrainingSet
@@ -43,7 +43,7 @@ def fit_best(
         'tau-norm has NLL 0.069 on held-out training images'
     """
     validator = make_validator(training, baseline, select_by, seed)
-    choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in AUTO})
+    choice = choose_method(validator, {name: select(validator, METHODS[name]) for name in BEST_OF})
     selection = choice.selections[choice.method]
     validating = validator if calibrate else None
     fit = fit_selected(training, choice.method, selection, baseline=baseline, validator=validating, seed=seed)

@@ -7,8 +7,10 @@ or is measured on training samples held out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ from lort_hub.heads.stack import best_weights
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
 
-SHARES = (("class", "share"), ("class", "count"))
+TRAIN_IMAGES = "train_images"
+SHARES = (*product(("class", "label"), ("share", "probability", "count")), ("name", TRAIN_IMAGES))
 EXPECTED = "class and share, or class and count"
 FLOOR = 1e-6
 """Share in place of a smaller one: a class that is said not to occur is next to never predicted."""
@@ -153,7 +156,7 @@ def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | N
     """Return the shares (K,) of a stated class mix, float64.
 
     Args:
-        mix: "balanced", "train", or a CSV with the columns class and share, or class and count.
+        mix: "balanced", "train", or a CSV of `read_shares`.
         class_names: Names of the K classes.
         class_counts: Training images (K,).
 
@@ -175,7 +178,7 @@ def stated_shares(mix: str, class_names: Sequence[str], class_counts: Tensor | N
             f"Expected balanced, train, or a CSV with the columns {EXPECTED}."
         )
     else:
-        counts = torch.tensor(read_shares(Path(mix), class_names))
+        counts = torch.tensor(read_shares(Path(mix), class_names), dtype=torch.float64)
     return counts.double() / counts.double().sum()
 
 
@@ -183,7 +186,7 @@ def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
     """Read a share or a count of each class from a CSV with the columns class and share, or class and count.
 
     Args:
-        path: The file.
+        path: A file of `read_class_file`; shares may be in per cent and have a decimal comma.
         class_names: Names of the K classes.
 
     Raises:
@@ -194,18 +197,38 @@ def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
         [30.0, 10.0]
     """
     column, texts = read_class_file(path, class_names, SHARES, EXPECTED)
+    if column == TRAIN_IMAGES:
+        raise ConfigError(
+            f"{path} has the training and the test images of each class: which is the mix?\n"
+            f"Give train for that of the training images, or a CSV with the columns {EXPECTED}."
+        )
+    whats = [f"{path}: the {column} of '{name}'" for name in class_names]
+    percent = [text.strip().endswith("%") for text in texts]
+    if any(percent) and not all(percent):
+        raise ConfigError(
+            f"{whats[percent.index(False)]} has no %, {whats[percent.index(True)]} has.\n"
+            "Write all shares in per cent, or none."
+        )
     shares = [
-        _number(text, f"{path}: the {column} of '{name}'")
-        for name, text in zip(class_names, texts, strict=True)
+        _number(text.strip().removesuffix("%"), what, is_share=column in ("share", "probability"))
+        for text, what in zip(texts, whats, strict=True)
     ]
     if not any(shares):
         raise ConfigError(f"{path} gives every class the {column} 0; expected a positive one.")
+    if math.isinf(sum(shares)):
+        raise ConfigError(
+            f"{path}: the sum over all classes, column {column}, is larger than a number can be.\n"
+            "Give shares that sum to 1, or counts of images."
+        )
     return shares
 
 
-def _number(text: str | None, what: str) -> float:
+def _number(text: str, what: str, *, is_share: bool) -> float:
+    """Read a number from 0 with a decimal point or comma."""
+    if re.fullmatch(r"[1-9]\d{0,2}([.,]\d{3})+", text.strip()) and not is_share:
+        raise ConfigError(f"{what} is {text!r}: thousands or decimals?\nWrite counts in digits alone.")
     try:
-        value = float(text or "")
+        value = float(text.replace(",", "."))
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:

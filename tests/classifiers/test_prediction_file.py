@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lort_hub.classifiers.prediction_file import FORMULA, check_format, write_predictions
+from lort_hub.classifiers.prediction_file import check_format, write_predictions
 from lort_hub.errors import ConfigError
+from lort_hub.spreadsheets import FORMULA
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 

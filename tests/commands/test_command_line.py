@@ -8,8 +8,10 @@ from lort_hub.commands.command_line import (
     LORT_HUB_COMMAND,
     as_flags,
     command_for,
+    program_name,
     recipes_folder,
     recorded_command,
+    resuming_command,
 )
 from tests.support import ROOT
 
@@ -47,6 +49,21 @@ def started(monkeypatch):
         return recorded_command()
 
     return record
+
+
+def test_a_benchmark_is_named_where_it_lies(started, tmp_path, monkeypatch):
+    path = "/somewhere/benchmarks/audit.py"
+    assert started("--resume", recipe=path) == "python benchmarks/audit.py"
+    assert (program_name(), resuming_command()) == (
+        "python benchmarks/audit.py",
+        "python benchmarks/audit.py --resume",
+    )
+    (tmp_path / "benchmarks").mkdir()
+    monkeypatch.chdir(tmp_path / "benchmarks")
+    assert started(recipe="paper.py") == "python benchmarks/paper.py"
+    monkeypatch.setenv(LORT_HUB_COMMAND, "lort-hub audit --num-processes 2")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/recipes/audit.py"])
+    assert program_name() == "lort-hub audit"
 
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}

@@ -7,6 +7,7 @@ import pytest
 from lort_hub.commands.arguments import RunArguments, flag
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.errors import ConfigError
+from lort_hub.heads.methods import METHODS
 from tests.support import ROOT
 from tests.support.recipes import refused
 
@@ -91,6 +92,9 @@ def test_booleans(tmp_path, text, words, expected):
         (["--subset-seed", "-1"], "--subset-seed is -1, expected at least 0."),
         (["--seed", "x"], "--seed: invalid int value: 'x'"),
         (["--mixed-precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--device", "gpu"], "invalid choice: 'gpu' (choose from"),
+        (["--device", "gpu"], "Did you mean 'cuda'?"),
+        (["--device", "cp"], "Did you mean 'cpu'?"),
         (["--back", "resnet50"], "Unknown argument '--back'."),
         (["--config", "a.yaml", "--config=b.yaml"], "--config is given more than once."),
     ],
@@ -99,6 +103,15 @@ def test_wrong_command_line_is_exit_code_2(capsys, words, message):
     code, shown = refused(capsys, lambda: parse(*words))
     assert code == 2
     assert message in shown
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.linear])
+def test_a_method_whose_head_is_not_exported_is_shown_where_it_is_measured(capsys, method):
+    recipe = recipe_at(ROOT / "recipes" / "retrain.py")
+    code, shown = refused(capsys, lambda: parse_arguments(recipe.Arguments, ["--method", method]))
+    assert code == 2
+    assert "not linear, so it cannot be exported" in shown
+    assert f"recipes/compare.py --methods {method}" in shown
 
 
 @pytest.mark.parametrize(
@@ -118,6 +131,13 @@ def test_wrong_yaml_is_exit_code_2(tmp_path, capsys, text, message):
     with pytest.raises(ConfigError, match=message):
         parse_yaml(tmp_path, text)
     assert refused(capsys, lambda: parse_yaml(tmp_path, text))[0] == 2
+
+
+def test_the_usage_of_a_benchmark_names_its_script(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [str(ROOT / "benchmarks" / "paper.py")])
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert capsys.readouterr().out.startswith("usage: python benchmarks/paper.py [flags]")
 
 
 def test_yaml_that_is_no_text_is_refused(tmp_path):

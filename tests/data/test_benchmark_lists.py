@@ -1,18 +1,11 @@
-"""Published lists: found by their names, read in their forms, checked against what is known of them."""
+"""Published lists: found by their names, and checked against what is known of them."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from lort_hub.data.benchmark_lists import (
-    BENCHMARKS,
-    Listing,
-    count_differences,
-    find_lists,
-    name_classes,
-    read_listing,
-)
+from lort_hub.data.benchmark_lists import BENCHMARKS, count_differences, find_lists, name_classes
+from lort_hub.data.benchmark_rows import Listing
 from lort_hub.errors import DatasetError
 
 
@@ -90,48 +83,23 @@ def test_lists_are_found_by_their_names_and_doubt_is_named(tmp_path):
         find_lists(BENCHMARKS["places-lt"], tmp_path / "none")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.txt", "train/n0/a b.JPEG 0\ntrain/n1/b.JPEG 1\n"),
-        ("a.txt", "train/n0/a b.JPEG 0\r\ntrain/n1/b.JPEG 1\r\n\r\n"),
-        ("a.txt", "train/n0/a b.JPEG\t0\ntrain/n1/b.JPEG\t1"),
-        ("a.txt", "train/n0/a b.JPEG, 0\ntrain/n1/b.JPEG, 1"),
-        ("a.csv", "id,path,label\n7,train/n0/a b.JPEG,0\n8,train/n1/b.JPEG,01\n"),
-        (
-            "a.json",
-            json.dumps(
-                {
-                    "images": [
-                        {"id": 5, "file_name": "train/n0/a b.JPEG"},
-                        {"id": 6, "file_name": "train/n1/b.JPEG"},
-                    ],
-                    "annotations": [{"image_id": 6, "category_id": 1}, {"image_id": 5, "category_id": 0}],
-                    "categories": [{"id": 0, "name": "0"}, {"id": 1, "name": "1"}],
-                }
-            ),
-        ),
-    ],
-)
-def test_every_form_of_a_list_is_read_alike(tmp_path, name, text):
-    (tmp_path / name).write_bytes(text.encode())
-    listing = read_listing(tmp_path / name)
-    assert (listing.paths, listing.labels) == (["train/n0/a b.JPEG", "train/n1/b.JPEG"], ["0", "1"])
-    assert listing.tails == [["n0", "a b.JPEG"], ["n1", "b.JPEG"]]
+@pytest.mark.parametrize("below", ["ImageNet_LT", "data_txt/ImageNet_LT"])
+def test_lists_in_a_folder_below_are_pointed_at(tmp_path, below):
+    folder = tmp_path / below
+    folder.mkdir(parents=True)
+    (folder / "ImageNet_LT_train.txt").touch()
+    with pytest.raises(DatasetError) as error:
+        find_lists(BENCHMARKS["imagenet-lt"], tmp_path)
+    assert str(error.value).endswith(f"\nOne is in '{folder}': name that folder with `lists`.")
+    assert len(str(error.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a.jpg,0\nb.jpg,\n", "Row 1 of .* has no path or no label: b.jpg, None"),
-        ("file,score,age\na.jpg,0,1\n", "has the columns file, score, age: 1 of image files, 2 of labels"),
-        ("name,label\nant,0\n", "0 of image files, 1 of labels"),
-    ],
-)
-def test_what_is_no_list_of_images_is_refused(tmp_path, text, message):
-    (tmp_path / "train.csv").write_text(text)
-    with pytest.raises(DatasetError, match=message):
-        read_listing(tmp_path / "train.csv")
+def test_packed_lists_are_found_by_the_same_names(tmp_path):
+    for split in ("train", "val", "test"):
+        (tmp_path / f"ImageNet_LT_{split}.txt.gz").touch()
+    (tmp_path / "ImageNet_LT_train.tar.gz").touch()
+    found = find_lists(BENCHMARKS["imagenet-lt"], tmp_path)
+    assert found["train"].name == "ImageNet_LT_train.txt.gz"
 
 
 def listing(name, *rows):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lort_hub.data.dataset import Duplicate
 from lort_hub.data.load import load_long_tailed
-from lort_hub.data.overlap import TAIL, number_contents
+from lort_hub.data.overlap import TAIL, number_contents, write_duplicates
 from lort_hub.errors import DatasetError
 from tests.support.images import fill, split_of
 
@@ -122,3 +123,8 @@ def test_classes_without_test_images_and_few_test_images_are_said(tmp_path):
     assert notes[0].startswith("19 of 20 classes have no test image")
     assert notes[0].endswith("'one_00', 'one_01', 'one_02', 'one_03', 'one_04' and 14 more.")
     assert notes[1].startswith("3 test images for 20 classes")
+
+
+def test_duplicates_of_names_that_a_spreadsheet_would_run_are_harmless(tmp_path):
+    write_duplicates(tmp_path, [Duplicate("ab", "test", "test", 0, "=1+1/0.jpg", "=1+1")])
+    assert (tmp_path / "duplicates.csv").read_text().splitlines()[1] == "ab,test,test,0,./=1+1/0.jpg,'=1+1"

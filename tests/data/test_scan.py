@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lort_hub.data.scan import scan_images
+from lort_hub.data.scan import find_broken, scan_images
 from tests.support.images import NOISE_PNGS, noise_image, split_of
 
 
@@ -35,8 +35,9 @@ def test_size_mode_format_and_print_are_those_of_the_picture():
 def test_broken_images_are_findings_with_their_reason():
     images = [NOISE_PNGS[0], b"no picture", NOISE_PNGS[1][:200], None, NOISE_PNGS[2]]
     scan = scan_images(split_of(images))
-    assert list(scan.broken) == [1, 2, 3]
-    assert scan.broken[1] == "it is not a picture that Pillow can read"
+    broken = find_broken(scan.facts)
+    assert list(broken) == [1, 2, 3]
+    assert broken[1] == "it is not a picture that Pillow can read"
     assert scan.facts[1][:4] == (0, 0, "", "")
     assert not scan.prints[1].any()
     assert len(scan.facts) == len(scan.prints) == 5
@@ -46,4 +47,4 @@ def test_a_picture_too_small_to_compare_has_no_print():
     images = [encoded(noise_image(k, size), "PNG") for k, size in enumerate([(23, 90), (24, 24)])]
     scan = scan_images(split_of(images))
     assert [bool(one.any()) for one in scan.prints] == [False, True]
-    assert not scan.broken
+    assert not find_broken(scan.facts)

@@ -53,3 +53,24 @@ def test_a_name_that_is_no_picture_is_refused(photos):
             load_unlabelled([str(photos / "a"), str(photos / other)])
     with pytest.raises(DatasetError, match=r"No folder '.*photo' \(from `images`\)\. Did you mean 'photos'"):
         load_unlabelled(str(photos.with_name("photo")))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("", ""), ("b/notes.txt", ""), ("b/a.7z", " a.7z is not read: unpack it.")]
+)
+def test_a_folder_without_a_picture_is_told_of_pictures_and_not_of_classes(tmp_path, name, advice):
+    if name:
+        (tmp_path / "b").mkdir()
+        (tmp_path / name).write_text("no picture")
+    with pytest.raises(DatasetError) as error:
+        load_unlabelled(str(tmp_path))
+    assert str(error.value) == (
+        f"'{tmp_path}' holds no picture.{advice}\n"
+        "Expected pictures at any depth, or a table with a column of images."
+    )
+
+
+def test_what_is_wrong_with_a_table_is_still_said(tmp_path):
+    (tmp_path / "images.csv").write_text("file,label\nnowhere.jpg,ant\n")
+    with pytest.raises(DatasetError, match="'nowhere.jpg', none of which is below"):
+        load_unlabelled(str(tmp_path))

@@ -2,7 +2,7 @@ from lort_hub.experiments.compare import each_method
 from lort_hub.heads.best import fit_best
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import stage1_fit
-from lort_hub.heads.methods import AUTO, STACKED
+from lort_hub.heads.methods import BEST_OF, STACKED
 from lort_hub.heads.stack import fit_stack
 from tests.support.features import clusters
 
@@ -23,7 +23,7 @@ def test_methods_come_in_the_order_asked_and_then_the_sum_and_the_choice_of_them
     assert fits["auto"].weight.equal(stack.weight)
     assert fits["lort"].weight.equal(fit_head(training, "lort").weight)
     assert seconds["auto"] > seconds["lort"]  # it is one of those tried
-    assert "lort" in AUTO
+    assert "lort" in BEST_OF
 
 
 def test_the_backbone_s_own_head_is_a_row_and_the_start_of_others():

@@ -144,6 +144,23 @@ def test_a_mix_is_read_by_class_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Class;Share\nCat;0,75\ndog;0,25\nemu;0\n",
+        "label,probability\ncat,0.75\ndog,0.25\nemu,0.0\n",
+        "class\tshare\ncat\t75 %\ndog\t25%\nemu\t0%\n",
+        "class,share\ncat,3e38\ndog,1e38\nemu,0\n",
+        "class,share\ncat,3e-60\ndog,1e-60\nemu,0\n",
+        "cat;75,0\ndog;25,0\nemu;0\n",
+    ],
+)
+def test_a_mix_is_read_as_people_write_it(tmp_path, text):
+    file = tmp_path / "mix.csv"
+    file.write_text(text)
+    assert stated_shares(str(file), NAMES, torch.ones(3)).tolist() == pytest.approx([0.75, 0.25, 0])
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("class,share\ncat,1\ndog,1\nemo,1\n", "'emo', which the data set has not. Did you mean 'emu'?"),
@@ -155,6 +172,11 @@ def test_a_mix_is_read_by_class_in_any_order(tmp_path):
         ("class,count\ncat,0\ndog,0\nemu,0\n", "every class the count 0"),
         ("name,share\ncat,1\n", "columns name, share,\nexpected class and share, or class and count"),
         ("", "columns none"),
+        ("class,share\ncat,1e308\ndog,1e308\nemu,1e308\n", "larger than a number can be"),
+        ("class,share\ncat,20%\ndog,0.3\nemu,50%\n", "the share of 'dog' has no %, "),
+        ('class,count\ncat,"1,234"\ndog,1\nemu,1\n', "the count of 'cat' is '1,234': thousands or decimals?"),
+        ("cat;1.234\ndog;1\nemu;1\n", "the number of 'cat' is '1.234': thousands or decimals?"),
+        ("class,name,train_images,test_images\n0,cat,5,1\n1,dog,2,1\n2,emu,1,1\n", "which is the mix?"),
     ],
 )
 def test_what_is_wrong_with_a_mix_is_said(tmp_path, text, said):

@@ -5,7 +5,7 @@ import torch
 
 from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fitters import fit_method
-from lort_hub.heads.methods import AUTO, BALANCING, METHODS, class_mix, methods_table
+from lort_hub.heads.methods import BALANCING, BEST_OF, METHODS, class_mix, methods_table
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.training_set import TrainingSet
 
@@ -13,9 +13,9 @@ COUNTS = torch.tensor([240, 160, 104, 72, 48, 32, 21, 14, 10, 6])
 
 
 def test_auto_is_of_methods_that_export_the_simplest_first():
-    assert all(METHODS[name].linear for name in AUTO)
-    assert list(AUTO) == sorted(AUTO, key=list(METHODS).index)
-    assert AUTO[0] == "ce"
+    assert all(METHODS[name].linear for name in BEST_OF)
+    assert list(BEST_OF) == sorted(BEST_OF, key=list(METHODS).index)
+    assert BEST_OF[0] == "ce"
 
 
 def test_the_table_of_methods_is_whole():

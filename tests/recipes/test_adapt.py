@@ -95,6 +95,8 @@ def test_a_head_whose_class_mix_nobody_knows_is_refused(folders, tmp_path):
     refused = adapt(root, tmp_path / "raw", "--images", root / "street", "--output-dir", tmp_path / "no")
     assert refused.returncode == 1
     assert "does not say which class mix" in refused.stderr
+    assert "Re-train the head calibrated, as `retrain` does" in refused.stderr
+    assert "=True" not in refused.stderr
     (root / "out" / "head" / "held_out.safetensors").rename(tmp_path / "away")
     flags = ("--images", root / "street", "--estimator", "bbse", "--output-dir", tmp_path / "no")
     refused = adapt(root, root / "out", *flags)

@@ -146,3 +146,17 @@ def test_a_list_of_groups_in_the_output_folder_is_not_replaced(photos, finished,
     refused = run("audit.py", photos, *flags)
     assert (refused.returncode, "--group-file" in refused.stderr) == (1, True)
     assert (again / "groups.csv").exists()
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_harmless_in_the_lists(tmp_path):
+    for name in ("=1+1", "ant"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for k in range(4):
+            picture(k + 10 * len(name)).save(folder / f"{k}.png")
+        picture(99).save(folder / "same.png")
+    flags = ("--output-dir", tmp_path / "out", "--num-workers", "0")
+    done = run("audit.py", tmp_path / "photos", *flags, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    named = {(row["file"], row["class_name"]) for row in rows(tmp_path / "out", "duplicates")}
+    assert named == {("./=1+1/same.png", "'=1+1"), ("ant/same.png", "ant")}

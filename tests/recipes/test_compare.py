@@ -15,7 +15,7 @@ from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.heads.choice import Choice
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.methods import AUTO, CHOICES, METHODS, STACK, STACKED
+from lort_hub.heads.methods import BEST_OF, CHOICES, METHODS, STACK, STACKED
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.hub.output import save_output
@@ -244,7 +244,7 @@ def test_retrain_explains_in_its_card_the_method_it_chose(photos, tmp_path):
     assert finished["code"] == 0, finished["said"]
     selection = json.loads((tmp_path / "out" / "metrics.json").read_text())["selection"]
     head = json.loads((tmp_path / "out" / "run.json").read_text())["head"]
-    assert list(selection["methods"]) == list(AUTO)
+    assert list(selection["methods"]) == list(BEST_OF)
     assert selection["why"].startswith(f"{head['method']} has NLL ")
     assert f"{abs(selection['methods'][head['method']]):.3f} on held-out training images" in selection["why"]
     assert selection["why"] in finished["said"]
@@ -259,8 +259,8 @@ def test_retrain_explains_in_its_card_the_method_it_chose(photos, tmp_path):
 def test_a_chosen_method_is_explained_even_if_it_has_no_settings_or_is_the_baseline(method, task, tmp_path):
     training, baseline = task.training, fit_head(task.training, "ce")
     fit = baseline if method == "ce" else fit_head(training, method, baseline=baseline)
-    scores = dict.fromkeys(AUTO, 0.5) | {method: 0.75}
-    fit = replace(fit, choice=Choice(method, "balanced-accuracy", {}, scores, dict.fromkeys(AUTO, 0.01)))
+    scores = dict.fromkeys(BEST_OF, 0.5) | {method: 0.75}
+    fit = replace(fit, choice=Choice(method, "balanced-accuracy", {}, scores, dict.fromkeys(BEST_OF, 0.01)))
     counts, labels = training.class_counts.numpy(), task.test.y.numpy()
     reports = {
         head.method: evaluate(head.logits(task.test.x), labels, counts, weight=head.weight)
