@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lort_hub.evaluation.intervals import ADDED
 from lort_hub.heads.methods import CHOICES
 
 Array = npt.NDArray[Any]
 
 
 RATIOS = (50, 25, 10, 5, 2)
-ADDED = 2
-"""Images that are added to each class for the width of an interval."""
 TIE = 1e-12
 """Differences in balanced accuracy up to this are equal."""
 
