@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from lort_hub.evaluation.intervals import ADDED
 from lort_hub.heads.methods import CHOICES
 
 Array = npt.NDArray[Any]
-
+Key = TypeVar("Key")
 
 RATIOS = (50, 25, 10, 5, 2)
 TIE = 1e-12
@@ -115,11 +116,11 @@ def _differences(right: Array, other: Array) -> Array:
     return rounded
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Correct p-values for the number of tests by Holm's method.
 
     Args:
-        p_values: P-value of each test, by its name.
+        p_values: P-value of each test.
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
@@ -134,6 +135,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[str, dict[str, float]]:
     """Test single methods against cross-entropy and against the best of them, with corrected p-values.
+
+    Which of them is the best is known of the same images only, so any pair could have been the one to test:
+    these p-values are corrected for all pairs. Those against cross-entropy are for the methods but itself.
 
     Args:
         right: Whether each test image (N,) was right, one array for each seed, by method.
@@ -150,15 +154,18 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
     mean = {name: np.mean(runs, axis=0) for name, runs in right.items()}
     present = np.unique(labels)
     score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
-    columns = {}
     singles = [name for name in score if name not in CHOICES]
-    best = max(singles, key=lambda name: float(score[name]), default=None)
-    for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
-        if rival in mean:
-            others = {name: value for name, value in mean.items() if name not in (rival, *CHOICES)}
-            columns[title] = holm(
-                {n: paired_p_value(value, mean[rival], labels) for n, value in others.items()}
-            )
+    p_values = {
+        frozenset(pair): paired_p_value(mean[pair[0]], mean[pair[1]], labels)
+        for pair in itertools.combinations(singles, 2)
+    }
+    against_ce = {pair: p for pair, p in p_values.items() if "ce" in pair}
+    best = max(singles, key=lambda name: float(score[name]), default="")
+    columns = {}
+    for title, rival, tested in (("p vs ce", "ce", against_ce), ("p vs best", best, p_values)):
+        if rival in singles:
+            corrected = holm(tested)
+            columns[title] = {name: corrected[frozenset((name, rival))] for name in singles if name != rival}
     return columns
 
 

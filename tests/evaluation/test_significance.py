@@ -197,6 +197,33 @@ def test_tests_are_of_means_over_seeds_against_ce_and_the_best():
     assert set(paired_tests({"lort": [first], "ncm": [second]}, labels)) == {"p vs best"}
 
 
+def test_p_values_against_the_best_are_corrected_for_all_pairs():
+    labels = np.zeros(100, dtype=int)
+    wrong = {"ce": 0, "lort": 5, "ncm": 8, "lws": 20}  # the first images; more of them are a worse method
+    right = {name: [(np.arange(100) >= count) * 1.0] for name, count in wrong.items()}
+    p = {
+        pair: paired_p_value(right[pair[0]][0], right[pair[1]][0], labels)
+        for pair in itertools.combinations(right, 2)
+    }
+    tests = paired_tests(right, labels)
+    corrected = holm(p)
+    assert tests["p vs best"] == {name: corrected["ce", name] for name in ("lort", "ncm", "lws")}
+    alone = holm({name: p["ce", name] for name in ("lort", "ncm", "lws")})
+    assert tests["p vs ce"] == alone
+    # The sign test of 8 images one way, 2 / 2 ** 8: fourth of six pairs, or second of three.
+    assert tests["p vs best"]["ncm"] == pytest.approx(3 / 2**7, rel=0.5)
+    assert tests["p vs ce"]["ncm"] == pytest.approx(2 / 2**7, rel=0.5)
+
+
+def test_the_best_of_equal_methods_seldom_beats_one():
+    found = []
+    for seed in range(40):
+        tables = [two_heads(seed + 1000 * k, (0.7, 0.7), size=20, classes=5) for k in range(4)]
+        right = {f"m{k}": [head] for k, head in enumerate(head for table in tables for head in table[:2])}
+        found.append(min(paired_tests(right, tables[0][2])["p vs best"].values()) < 0.05)
+    assert np.mean(found) <= 0.05
+
+
 def test_the_best_of_a_tail_is_so_by_balanced_accuracy():
     labels = np.repeat([0, 1], [90, 10])
     right = {"majority": [(labels == 0) * 1.0], "balanced": [np.arange(100) % 5 > 0]}
