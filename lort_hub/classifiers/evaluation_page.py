@@ -45,7 +45,8 @@ def _differences(record: EvaluationRecord) -> Facts:
     first = next(iter(record.models))
     how = (
         "Intervals of 95 %: paired bootstrap over the test images of each class. "
-        "p-values: sign flips of the images' differences, corrected by Holm's method."
+        "p-values: sign flips of the images' differences, corrected by Holm's method. "
+        "Both are of these models on other test images; not of other draws of the training images."
     )
     header = ("model", "balanced accuracy, difference", "p")
     return Facts(f"Compared with {first}", (("how", how),), table=Table(header, tuple(rows)))

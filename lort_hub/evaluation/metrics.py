@@ -135,7 +135,8 @@ def evaluate(
     The balanced accuracy and the accuracies of the groups are means over classes. The intervals are those of
     `accuracy_intervals`.
 
-    A column of -inf is a class that the head does not have: its samples are wrong; the NLL leaves them out.
+    A column of -inf is a class that the head does not have: its samples are wrong, in the ECE too; the
+    NLL leaves them out.
 
     Args:
         logits: Logits (N, K) of the test set, as a tensor or an array.

@@ -173,6 +173,7 @@ def test_the_mismatches_are_said_and_recorded(root, together):
     assert "3 models on photos</h1>" in page
     assert f"Compared with {root / 'timm'}" in page
     assert "&lt;b&gt;bold &amp; &#39;quoted&#39;" in page
+    assert "of these models on other test images; not of other draws of the training images." in page
     assert "taken for wolf" in page  # an answer of a class that the data do not have
     assert "NaN" not in text + (folder / "metrics.json").read_text() + said
     assert {path.name for path in (folder / "plots").iterdir()} == {
@@ -236,7 +237,9 @@ def test_classes_that_the_model_lacks_count_as_wrong(root, tmp_path):
     )
     flags = ("--train-counts", tmp_path / "counts.csv", "--output-dir", tmp_path / "out")
     said = evaluate(root, tmp_path / "model", *flags).stdout
-    assert "does not have: 1; their images count as wrong, and the NLL leaves them out" in said
+    assert (
+        "does not have: 1; their images count as wrong, in the ECE too, and the NLL leaves them out" in said
+    )
     assert "'dog' (did you mean 'doge'?)" in said
     record = EvaluationRecord.read(tmp_path / "out/metrics.json")
     one = record.models[str(tmp_path / "model")]
