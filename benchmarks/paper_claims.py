@@ -1,8 +1,9 @@
 """The claims of the LORT paper (arXiv 2403.00250) as tests: supported, not supported or undecided.
 
 Differences of balanced accuracy are those of the same test images, right or wrong on average over the seeds
-of stage 2, by a paired bootstrap within each class. They say nothing of other seeds of stage 1. Correlations
-are over heads, or classes, that are drawn as if they were independent; variants of one method are not.
+of stage 2, by `paired_p_value` and `paired_interval`. They say nothing of other seeds of stage 1.
+Correlations are over heads, or classes, that are drawn as if they were independent; variants of one method
+are not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

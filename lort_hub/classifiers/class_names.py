@@ -88,7 +88,7 @@ class ClassMap:
             lacking = [f"'{name}'{_near(name, spare)}" for name in self.missing]
             lines.append(
                 f"Classes that the model does not have: {len(self.missing):,}; their images count as wrong, "
-                f"and the NLL leaves them out. They are {_shown(lacking)}."
+                f"in the ECE too, and the NLL leaves them out. They are {_shown(lacking)}."
             )
         if self.unused_outputs:
             short = [one.others[-1] if one.others else one.name for one in self.unused_outputs]

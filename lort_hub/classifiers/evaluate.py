@@ -34,7 +34,7 @@ class Difference(Record):
     Attributes:
         difference: Its balanced accuracy minus that of the first one.
         interval: Paired bootstrap interval (95 %) of the difference.
-        p: Two-sided p-value of the paired bootstrap, Holm-corrected for the number of classifiers.
+        p: Two-sided p-value of sign flips, Holm-corrected for the number of classifiers.
     """
 
     difference: float

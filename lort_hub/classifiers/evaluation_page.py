@@ -44,7 +44,9 @@ def _differences(record: EvaluationRecord) -> Facts:
             rows.append((name, f"{100 * found.difference:+.1f} ({low} to {high})", p))
     first = next(iter(record.models))
     how = (
-        "Paired bootstrap over the test images of each class, 95 %; p-values are corrected by Holm's method."
+        "Intervals of 95 %: paired bootstrap over the test images of each class. "
+        "p-values: sign flips of the images' differences, corrected by Holm's method. "
+        "Both are of these models on other test images; not of other draws of the training images."
     )
     header = ("model", "balanced accuracy, difference", "p")
     return Facts(f"Compared with {first}", (("how", how),), table=Table(header, tuple(rows)))

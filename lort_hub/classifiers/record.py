@@ -24,7 +24,7 @@ class ClassifierRecord(Record):
         image_size: Height of its input in pixels.
         outputs: Number of its outputs.
         missing_classes: Classes of the data set that it does not have; their images count as wrong.
-        missing_images: Test images of these classes, which the NLL leaves out.
+        missing_images: Test images of these classes; the ECE counts them as wrong, the NLL leaves them out.
         unused_classes: Number of its classes that the data set does not have; their answers count as wrong.
         renamed_classes: Name in the model of each class that is spelt otherwise there, by its own name.
         test: Every number.

@@ -13,15 +13,14 @@ import numpy as np
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.evaluation.arrays import Array, to_array
+from lort_hub.evaluation.intervals import accuracy_intervals
 from lort_hub.evaluation.magnitude import NEGATIVES, SPREADS, logits_magnitude, regularized_std
 from lort_hub.evaluation.report import (
     ClassAccuracy,
     Confused,
     GroupSize,
-    Interval,
     LogitScale,
     Number,
-    Range,
     Report,
     Spread,
 )
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 GROUP_THRESHOLDS = (20, 100)
 ECE_BINS = 15
-LEVEL = 0.95
 
 
 def class_groups(class_counts: Array, thresholds: tuple[int, int] = GROUP_THRESHOLDS) -> dict[str, Array]:
@@ -134,11 +132,11 @@ def evaluate(
 ) -> Report:
     """Compute every number about a head from its logits on a test set; rates are fractions.
 
-    The balanced accuracy and the accuracies of the groups are means over classes. The intervals are
-    percentile bootstraps that resample the test images within each class: the number of right images of a
-    class is binomial and is drawn exactly. A class with one test image does not widen them.
+    The balanced accuracy and the accuracies of the groups are means over classes. The intervals are those of
+    `accuracy_intervals`.
 
-    A column of -inf is a class that the head does not have: its samples are wrong; the NLL leaves them out.
+    A column of -inf is a class that the head does not have: its samples are wrong, in the ECE too; the
+    NLL leaves them out.
 
     Args:
         logits: Logits (N, K) of the test set, as a tensor or an array.
@@ -205,7 +203,9 @@ def evaluate(
         thresholds=(int(thresholds[0]), int(thresholds[1])),
         calibration=tuple((float(n), float(p), float(right)) for n, p, right in bins),
         n=len(labels),
-        interval=_interval(accuracies, tested, groups, bootstrap, seed) if bootstrap else None,
+        interval=accuracy_intervals(accuracies, tested, groups, resamples=bootstrap, seed=seed)
+        if bootstrap
+        else None,
         as_solved=None if scale == 1 else _at_scale(logits, labels, norms, 1 / scale),
         calibrated=None if scale == 1 else _at_scale(logits, labels, norms, 1.0),
         confused=_confused(labels, predicted, tested),
@@ -259,32 +259,6 @@ def _check(logits: Array, labels: Array, num_classes: int, others: int) -> Array
     if not known[labels].any():
         raise FeatureError("The head has none of the classes of these samples.")
     return known
-
-
-def _interval(
-    accuracies: Array, tested: Array, groups: dict[str, Array], resamples: int, seed: int
-) -> Interval:
-    present = np.flatnonzero(tested)
-    rng = np.random.default_rng(seed)
-    correct = rng.binomial(tested[present], accuracies[present], size=(resamples, len(present)))
-    rates = correct / tested[present]
-    tail = 100 * (1 - LEVEL) / 2
-
-    def percentiles(values: Array) -> Range:
-        low, high = np.percentile(values, [tail, 100 - tail]).tolist()
-        return low, high
-
-    def mean_of(classes: Array) -> Range | None:
-        chosen = rates[:, np.isin(present, classes)]
-        return percentiles(chosen.mean(axis=1)) if chosen.shape[1] else None
-
-    return Interval(
-        level=LEVEL,
-        resamples=resamples,
-        accuracy=percentiles(correct.sum(axis=1) / tested.sum()),
-        balanced_accuracy=mean_of(present),
-        **{name: mean_of(classes) for name, classes in groups.items()},
-    )
 
 
 def _mean(values: Array) -> Number:

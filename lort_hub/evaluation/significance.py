@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from lort_hub.evaluation.intervals import ADDED
 from lort_hub.heads.methods import CHOICES
 
 Array = npt.NDArray[Any]
-
+Key = TypeVar("Key")
 
 RATIOS = (50, 25, 10, 5, 2)
+TIE = 1e-12
+"""Differences in balanced accuracy up to this are equal."""
 
 
 def paired_p_value(
     right: Array, other: Array, labels: Array, *, resamples: int = 10_000, seed: int = 0
 ) -> float:
-    """Compute the two-sided bootstrap p-value of a difference in balanced accuracy between two heads.
+    """Compute the two-sided p-value of a difference in balanced accuracy between two heads, by sign flips.
 
-    The test images are resampled within each class. The p-value depends neither on their order nor on which
-    head comes first.
+    If no head is better than the other, each image on which they differ could as well have gone the other
+    way: the p-value is how often random signs bring the difference at least as far from zero as it is. It
+    holds for classes of one test image too, and depends neither on the order of the images nor on which head
+    comes first.
 
     Args:
         right: Whether one head is right on each test image (N,): 0 or 1, or a mean over seeds.
         other: The same for the other head.
         labels: Labels (N,).
-        resamples: Number of resamples; the smallest p-value is one over it.
-        seed: Seed of the resamples.
+        resamples: Number of random draws of all signs.
+        seed: Seed of the signs.
 
     Example:
-        >>> labels = np.repeat([0, 1], 50)
-        >>> paired_p_value(np.ones(100), np.tile([0, 1], 50), labels, resamples=100)
-        0.01
+        >>> labels, right = np.repeat([0, 1], 50), np.ones(100)
+        >>> other = np.where(np.arange(100) < 4, 0, right)
+        >>> 0.11 < paired_p_value(right, other, labels) < 0.14  # 4 of 4 images one way: 2 / 2 ** 4
+        True
     """
-    means = _resampled_means(right, other, labels, resamples, seed)
-    below, above = np.mean(means <= 0), np.mean(means >= 0)
-    return float(np.clip(2 * min(below, above), 1 / resamples, 1.0))
+    _, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    moves = _differences(right, other) / sizes[of_class] / len(sizes)
+    lengths, counts = np.unique(np.abs(moves[moves != 0]), return_counts=True)
+    observed = abs(moves.sum())
+    if observed < TIE:
+        return 1.0
+    rng, flipped = np.random.default_rng(seed), np.zeros(resamples)
+    for length, count in zip(lengths, counts, strict=True):
+        flipped += length * (2 * rng.binomial(count, 0.5, size=resamples) - count)
+    drawn = (1 + np.sum(np.abs(flipped) >= observed - TIE)) / (1 + resamples)
+    hoeffding = 2 * np.exp(-(observed**2) / (2 * np.sum(moves**2)))  # a bound that many draws would reach
+    return float(min(drawn, hoeffding))
 
 
 def paired_interval(
@@ -50,7 +66,11 @@ def paired_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Compute the bootstrap interval of a difference in balanced accuracy, by the resamples of the p-value.
+    """Compute the interval of a difference in balanced accuracy, by a bootstrap within each class.
+
+    The differences of a class's images are drawn from their shares with two images added that are as those of
+    all classes, and as often in favour of either head; the difference stays in the middle. Without them, a
+    class of one image would add no width. Zero is inside wherever `paired_p_value` is above 1 - level.
 
     Args:
         right: Whether one head is right on each test image (N,), as in `paired_p_value`.
@@ -66,34 +86,41 @@ def paired_interval(
         >>> low < 0.5 < high
         True
     """
+    difference = _differences(right, other)
+    values = np.unique([difference, -difference])
+    classes, of_class = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(classes), len(values)), dtype=np.int64)
+    np.add.at(counts, (of_class, np.searchsorted(values, difference)), 1)
+    # The same random numbers whichever head comes first.
+    swapped = counts[:, ::-1].tolist() > counts.tolist()
+    counts = counts[:, ::-1] if swapped else counts
+    sizes = counts.sum(axis=1, keepdims=True)
+    shares = counts / sizes
+    of_all = (shares.mean(axis=0) + shares.mean(axis=0)[::-1]) / 2
+    shrunk = (counts + ADDED * of_all) / (sizes + ADDED)
+    rng, means = np.random.default_rng(seed), np.full(resamples, ((shares - shrunk) @ values).sum())
+    for size, chances in zip(sizes[:, 0], shrunk, strict=True):
+        means += rng.multinomial(size, chances, size=resamples) @ values / size
+    means = (means / len(classes)).clip(values[0], values[-1])
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(
-        _resampled_means(right, other, labels, resamples, seed), [tail, 100 - tail]
-    ).tolist()
+    low, high = np.percentile(means, [tail, 100 - tail]).tolist()
+    low, high = (0.0 - high, 0.0 - low) if swapped else (low, high)
+    if paired_p_value(right, other, labels, resamples=resamples, seed=seed) > 1 - level:
+        return min(low, 0.0), max(high, 0.0)
     return low, high
 
 
-def _resampled_means(right: Array, other: Array, labels: Array, resamples: int, seed: int) -> Array:
-    """Mean over the classes of the difference of two heads, in each resample of each class's images."""
-    difference = np.asarray(right, dtype=np.float64) - other
-    of_class = [labels == label for label in np.unique(labels)]
-    # The same random numbers whichever head comes first: of the two signs, the one that sorts last.
-    first = max(difference, -difference, key=lambda signed: [sorted(signed[own]) for own in of_class])
-    sign = 1.0 if first is difference else -1.0
-    rng, total = np.random.default_rng(seed), np.zeros(resamples)
-    for own in of_class:
-        values, counts = np.unique(first[own], return_counts=True)
-        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-        total += drawn @ values / counts.sum()
-    means: Array = sign * total.round(12) / len(of_class)  # ties are ties whatever the order of the sum
-    return means
+def _differences(right: Array, other: Array) -> Array:
+    """Differences (N,) of two heads; equal ones are equal whatever the order of the sum over seeds."""
+    rounded: Array = (np.asarray(right, dtype=np.float64) - other).round(12) + 0.0  # no -0.0
+    return rounded
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Correct p-values for the number of tests by Holm's method.
 
     Args:
-        p_values: P-value of each test, by its name.
+        p_values: P-value of each test.
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
@@ -108,6 +135,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[str, dict[str, float]]:
     """Test single methods against cross-entropy and against the best of them, with corrected p-values.
+
+    Which of them is the best is known of the same images only, so any pair could have been the one to test:
+    these p-values are corrected for all pairs. Those against cross-entropy are for the methods but itself.
 
     Args:
         right: Whether each test image (N,) was right, one array for each seed, by method.
@@ -124,15 +154,18 @@ def paired_tests(right: Mapping[str, Sequence[Array]], labels: Array) -> dict[st
     mean = {name: np.mean(runs, axis=0) for name, runs in right.items()}
     present = np.unique(labels)
     score = {name: np.mean([value[labels == k].mean() for k in present]) for name, value in mean.items()}
-    columns = {}
     singles = [name for name in score if name not in CHOICES]
-    best = max(singles, key=lambda name: float(score[name]), default=None)
-    for title, rival in (("p vs ce", "ce"), ("p vs best", best)):
-        if rival in mean:
-            others = {name: value for name, value in mean.items() if name not in (rival, *CHOICES)}
-            columns[title] = holm(
-                {n: paired_p_value(value, mean[rival], labels) for n, value in others.items()}
-            )
+    p_values = {
+        frozenset(pair): paired_p_value(mean[pair[0]], mean[pair[1]], labels)
+        for pair in itertools.combinations(singles, 2)
+    }
+    against_ce = {pair: p for pair, p in p_values.items() if "ce" in pair}
+    best = max(singles, key=lambda name: float(score[name]), default="")
+    columns = {}
+    for title, rival, tested in (("p vs ce", "ce", against_ce), ("p vs best", best, p_values)):
+        if rival in singles:
+            corrected = holm(tested)
+            columns[title] = {name: corrected[frozenset((name, rival))] for name in singles if name != rival}
     return columns
 
 

@@ -141,8 +141,8 @@ class DisAlignHead:
     Example:
         >>> one, zero = torch.ones(2), torch.zeros(2)
         >>> DisAlignHead(torch.eye(2), zero, 3 * one, zero, zero, torch.tensor(0.0)).logits(torch.eye(2))
-        tensor([[ 0., -2.],
-                [-2.,  0.]])
+        tensor([[2., 0.],
+                [0., 2.]], dtype=torch.float64)
     """
 
     weight: Tensor
@@ -153,18 +153,16 @@ class DisAlignHead:
     c: Tensor
 
     def logits(self, x: Tensor) -> Tensor:
-        """Compute logits (N, K) of features (N, D), less the largest of each sample.
+        """Compute logits (N, K) of features (N, D), float64.
 
-        The softmax ignores it. In float64 up to there: where the loss has no minimum, alpha and beta are so
-        large that float32 would lose z beside them.
+        Where the loss has no minimum, alpha and beta are so large that float32 would lose z beside them.
         """
         return torch.cat([self._logits(rows) for rows in x.split(BLOCK)])
 
     def _logits(self, x: Tensor) -> Tensor:
         z = torch.addmm(self.bias, x, self.weight.T).double()
         confidence = x.double() @ self.v.double() + self.c
-        aligned = _aligned(z, confidence, self.alpha, self.beta)
-        return aligned.sub_(aligned.amax(dim=1, keepdim=True)).to(x)
+        return _aligned(z, confidence, self.alpha, self.beta)
 
 
 def disalign(

@@ -244,7 +244,7 @@ def _interval_note(scores: Scores) -> str:
     note = f" In brackets: {100 * interval.level:.0f} % bootstrap interval over the test images of each class"
     ranges = [interval.accuracy, interval.balanced_accuracy, interval.many, interval.medium, interval.few]
     empty = any(ends[0] == ends[1] for ends in ranges if ends)
-    return note + (", empty where all are right or all wrong." if empty else ".")
+    return note + (", empty where each class is all right or all wrong." if empty else ".")
 
 
 LIMITS: dict[Mix, str] = {

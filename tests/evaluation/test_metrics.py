@@ -239,6 +239,10 @@ def test_a_class_that_the_head_does_not_have_is_wrong_and_has_no_nll():
     assert report.nll == pytest.approx(
         evaluate(logits[known][:, [0, 1, 3]], np.array([0, 1, -1, 2])[labels[known]], [1, 1, 1]).nll
     )
+    bins = np.array(report.calibration)
+    assert bins[:, 0].sum() == report.n  # the ECE counts them
+    assert report.ece == pytest.approx(bins[:, 0] @ np.abs(bins[:, 1] - bins[:, 2]) / report.n)
+    assert bins[:, 0] @ bins[:, 2] / report.n == pytest.approx(report.accuracy)
     for one, other in (
         (report.logits_magnitude, whole.logits_magnitude),
         (report.regularized_std, whole.regularized_std),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import kstest
+from scipy.stats import binomtest, kstest
 
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.significance import (
@@ -28,35 +28,91 @@ def two_heads(seed, rates, size=60, classes=8):
 
 
 def exact_p_value(difference, labels):
-    """The bootstrap's p-value with all its resamples: sums of classes as convolutions, in fractions."""
-    total = {Fraction(0): 1.0}
-    for label in np.unique(labels):
-        values = difference[labels == label]
-        for _ in values:
-            grown = Counter()
-            for value, count in zip(*np.unique(values, return_counts=True), strict=True):
-                for sum_, share in total.items():
-                    grown[sum_ + Fraction(int(value), len(values))] += share * count / len(values)
-            total = grown
-    return min(1.0, 2 * min(sum(p for s, p in total.items() if side * s >= 0) for side in (1, -1)))
+    """How often all flips of the signs bring the difference as far: sums as convolutions, in fractions."""
+    sizes = {label: int((labels == label).sum()) for label in np.unique(labels)}
+    moves = [Fraction(int(value), sizes[label]) for value, label in zip(difference, labels, strict=True)]
+    total = {Fraction(0): Fraction(1)}
+    for move in moves:
+        grown = Counter()
+        for sum_, chance in total.items():
+            for sign in (-1, 1):
+                grown[sum_ + sign * move] += chance / 2
+        total = grown
+    return float(sum(chance for sum_, chance in total.items() if abs(sum_) >= abs(sum(moves))))
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000), st.lists(st.integers(2, 10), min_size=2, max_size=3))
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 10), min_size=2, max_size=3))
 @example(36, [10, 10, 10])  # 0.1 + 0.2 - 0.3 is no zero to a float
-def test_p_value_is_the_one_that_all_resamples_would_give(seed, sizes):
+@example(0, [1, 1, 2])
+def test_p_value_is_the_one_that_all_flips_of_signs_would_give(seed, sizes):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     right, other = np.random.default_rng(seed).integers(0, 2, (2, len(labels)))
     resamples = 100_000
     expected = exact_p_value(right - other, labels)
-    error = 2 * np.sqrt(expected / 2 * (1 - expected / 2) / resamples)
+    error = np.sqrt(expected * (1 - expected) / resamples)
     assert paired_p_value(right, other, labels, resamples=resamples) == pytest.approx(
         expected, abs=5 * error + 1 / resamples
     )
 
 
+@pytest.mark.parametrize(("better", "worse"), [(1, 0), (4, 0), (6, 0), (9, 2), (20, 5)])
+def test_p_value_of_one_class_is_that_of_the_sign_test(better, worse):
+    right, other, labels = np.ones(100), np.ones(100), np.zeros(100, dtype=int)
+    other[:better], right[better : better + worse] = 0, 0
+    expected = binomtest(better, better + worse).pvalue
+    error = np.sqrt(expected * (1 - expected) / 10_000)
+    assert paired_p_value(right, other, labels) == pytest.approx(expected, abs=5 * error + 1e-4)
+
+
+def test_p_value_of_a_clear_difference_is_a_bound_below_what_draws_can_show():
+    # 50 of 50 differing images one way: 2 exp(-50 ** 2 / (2 * 50)); exactly 2 ** -49.
+    labels = np.repeat([0, 1], 50)
+    p = paired_p_value(np.ones(100), np.tile([0, 1], 50), labels)
+    assert p == pytest.approx(2 * np.exp(-25), rel=1e-9)
+    assert p > 2**-49
+
+
+def test_one_image_that_is_its_class_proves_nothing():
+    labels = np.append(np.repeat(np.arange(5), 20), 5)
+    right = np.append(np.repeat([1, 0], 50), 1)
+    other = np.append(right[:-1], 0)
+    assert paired_p_value(right, other, labels) == 1.0
+    low, high = paired_interval(right, other, labels)
+    assert low < 0 < high
+    assert paired_interval(other, right, labels) == (-high, -low)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(10, 1), (10, 2), (10, 3), (50, 2), (10, 10)])
+def test_equal_heads_differ_in_few_tables_and_intervals_hold_the_truth(classes, size):
+    tables = [two_heads(seed, (0.7, 0.7), size, classes) for seed in range(300)]
+    p_values = np.array([paired_p_value(*table, resamples=999) for table in tables])
+    assert np.mean(p_values <= 0.05) < 0.08
+    ends = [paired_interval(*table, resamples=400) for table in tables[:100]]
+    assert sum(low <= 0 <= high for low, high in ends) >= 93
+
+
+@pytest.mark.parametrize(("classes", "size"), [(10, 2), (50, 2), (10, 10)])
+def test_intervals_hold_a_difference_that_there_is(classes, size):
+    tables = [two_heads(seed, (0.8, 0.6), size, classes) for seed in range(150)]
+    ends = [paired_interval(*table, resamples=400) for table in tables]
+    assert np.mean([low <= 0.2 <= high for low, high in ends]) >= 0.9
+
+
+@pytest.mark.parametrize(("differing", "zero"), [(1, True), (5, True), (6, False), (8, False)])
+def test_interval_holds_zero_where_the_test_finds_nothing(differing, zero):
+    right, labels = np.ones(100), np.zeros(100, dtype=int)
+    other = (np.arange(100) >= differing) * 1.0
+    low, high = paired_interval(right, other, labels)
+    assert low <= differing / 100 <= high
+    assert (low == 0) is zero
+    assert paired_interval(right, right, labels) == (0.0, 0.0)
+
+
 def test_p_values_are_uniform_where_there_is_no_difference():
-    p_values = [paired_p_value(*two_heads(seed, (0.7, 0.7)), resamples=1000) for seed in range(400)]
+    kept = np.arange(480) % 60 < 60 - 3 * np.repeat(np.arange(8), 60)  # classes of one size would make ties
+    tables = [[part[kept] for part in two_heads(seed, (0.7, 0.7))] for seed in range(400)]
+    p_values = [paired_p_value(*table, resamples=1000) for table in tables]
     assert kstest(p_values, "uniform").pvalue > 0.01
     assert 0.02 < np.mean(np.array(p_values) <= 0.05) < 0.08
 
@@ -77,22 +133,18 @@ def test_p_value_sees_neither_the_order_of_the_images_nor_which_head_comes_first
     assert paired_p_value(other, right, labels) == p
 
 
-def test_p_value_of_means_over_seeds_equals_a_literal_bootstrap():
+def test_p_value_of_means_over_seeds_equals_literal_flips():
     runs = [two_heads(seed, (0.7, 0.68), size=40, classes=3) for seed in range(3)]
     labels = np.repeat([0, 1, 2], [10, 40, 70])  # classes of unequal size weigh the same
     right, other = (np.mean([run[k] for run in runs], axis=0) for k in (0, 1))
-    rng, difference, resamples = np.random.default_rng(1), right - other, 20_000
-    totals = np.zeros(resamples)
-    for label in range(3):
-        values = difference[labels == label]
-        totals += values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
-    totals = totals.round(12)
-    expected = 2 * min(np.mean(totals <= 0), np.mean(totals >= 0))
-    assert paired_p_value(right, other, labels, resamples=20_000) == pytest.approx(expected, abs=0.03)
+    moves = (right - other) / np.repeat([10, 40, 70], [10, 40, 70])
+    totals = np.random.default_rng(1).choice([-1, 1], size=(20_000, 120)) @ moves
+    expected = np.mean(np.abs(totals) >= abs(moves.sum()) - 1e-12)
+    assert paired_p_value(right, other, labels, resamples=20_000) == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_interval_is_of_the_resamples_of_the_p_value(seed):
+def test_the_interval_of_many_images_is_that_of_the_normal_law(seed):
     one, other, labels = two_heads(seed, (0.6, 0.7))
     low, high = paired_interval(one, other, labels)
     difference = np.mean([np.mean((one - other)[labels == k]) for k in range(8)])
@@ -143,6 +195,33 @@ def test_tests_are_of_means_over_seeds_against_ce_and_the_best():
     raw = {"stage 1": 1.0, "lort": paired_p_value(first, mean, labels)}
     assert tests["p vs ce"] == holm(raw)
     assert set(paired_tests({"lort": [first], "ncm": [second]}, labels)) == {"p vs best"}
+
+
+def test_p_values_against_the_best_are_corrected_for_all_pairs():
+    labels = np.zeros(100, dtype=int)
+    wrong = {"ce": 0, "lort": 5, "ncm": 8, "lws": 20}  # the first images; more of them are a worse method
+    right = {name: [(np.arange(100) >= count) * 1.0] for name, count in wrong.items()}
+    p = {
+        pair: paired_p_value(right[pair[0]][0], right[pair[1]][0], labels)
+        for pair in itertools.combinations(right, 2)
+    }
+    tests = paired_tests(right, labels)
+    corrected = holm(p)
+    assert tests["p vs best"] == {name: corrected["ce", name] for name in ("lort", "ncm", "lws")}
+    alone = holm({name: p["ce", name] for name in ("lort", "ncm", "lws")})
+    assert tests["p vs ce"] == alone
+    # The sign test of 8 images one way, 2 / 2 ** 8: fourth of six pairs, or second of three.
+    assert tests["p vs best"]["ncm"] == pytest.approx(3 / 2**7, rel=0.5)
+    assert tests["p vs ce"]["ncm"] == pytest.approx(2 / 2**7, rel=0.5)
+
+
+def test_the_best_of_equal_methods_seldom_beats_one():
+    found = []
+    for seed in range(40):
+        tables = [two_heads(seed + 1000 * k, (0.7, 0.7), size=20, classes=5) for k in range(4)]
+        right = {f"m{k}": [head] for k, head in enumerate(head for table in tables for head in table[:2])}
+        found.append(min(paired_tests(right, tables[0][2])["p vs best"].values()) < 0.05)
+    assert np.mean(found) <= 0.05
 
 
 def test_the_best_of_a_tail_is_so_by_balanced_accuracy():

@@ -8,8 +8,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from lort_hub.errors import ConfigError
+from lort_hub.evaluation.magnitude import logits_magnitude, regularized_std
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads import rescaling
+from lort_hub.heads.base import LinearHead
 from lort_hub.heads.rescaling import DisAlignHead, disalign, learned_weight_scaling
 from tests.support.features import random_head_and_features
 
@@ -126,7 +128,30 @@ def test_disalign_logits_by_hand():
         v=torch.tensor([1.0]),
         c=torch.tensor(3.0).log() - 1,
     )
-    torch.testing.assert_close(head.logits(torch.ones(1, 1)), torch.tensor([[2.5 - 4.25, 0.0]]))
+    torch.testing.assert_close(
+        head.logits(torch.ones(1, 1)), torch.tensor([[2.5, 4.25]], dtype=torch.float64)
+    )
+
+
+def test_disalign_that_aligns_nothing_has_the_logits_magnitude_of_its_head():
+    weight, bias, x, labels, _ = random_head_and_features(0)
+    weight, bias, x = weight.float(), bias.float(), x.float()
+    one, zero = torch.ones_like(bias), torch.zeros_like(bias)
+    head = DisAlignHead(weight, bias, one, zero, torch.zeros_like(weight[0]), torch.tensor(0.0))
+    plain = LinearHead(weight, bias).logits(x)
+    for measure in (logits_magnitude, regularized_std):
+        np.testing.assert_allclose(measure(head.logits(x), labels), measure(plain, labels), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rho", [0.5, 1.5])
+def test_disalign_logits_are_its_formula_however_large_its_numbers(rho):
+    weight, bias, x, labels, counts = random_head_and_features(27)  # no minimum: factors of 1e6
+    x = x.float()
+    head = disalign(weight, bias, FeatureMatrix.of(x), labels, counts, rho=rho)
+    z = torch.addmm(head.bias, x, head.weight.T).double()
+    sigma = (x.double() @ head.v + head.c).sigmoid()[:, None]
+    expected = sigma * (head.alpha * z + head.beta) + (1 - sigma) * z
+    torch.testing.assert_close(head.logits(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)

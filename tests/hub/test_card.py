@@ -492,7 +492,7 @@ def test_what_was_left_out_and_what_an_interval_cannot_say_are_said(run_and_metr
     for interval, said in (([0.5, 0.9], False), ([1.0, 1.0], True)):
         test = {**metrics["test"], "interval": {"level": 0.95, "resamples": 10, "accuracy": interval}}
         card = render({**metrics, "test": test}, run)
-        assert ("empty where all are right or all wrong" in card) is said
+        assert ("empty where each class is all right or all wrong" in card) is said
 
 
 def test_the_card_of_a_sum_says_how_its_weights_and_its_members_were_chosen(run_and_metrics):
