@@ -283,8 +283,10 @@ def predict_leave_one_out(
     kept = kept.to(training.device)
     mask = scored = training.scoring_mask & kept[training.labels]
     basis, groups = training.basis(gamma), training.groups
+    if training.all_groups is not None and len(training.all_groups.unique()) == 1:
+        scored = torch.zeros_like(scored)  # without the only group nothing is left to fit a head on
     if groups is not None:  # a group is needed whole, in whatever process its samples are
-        mask = torch.isin(groups, processes.gather(groups[mask]))
+        mask = torch.isin(groups, processes.gather(groups[scored]))
     least = LEAST_RIDGE * float(basis.values.max())
     ridges = [max(training.num_classes * settings["weight_decay"], least) for settings in path]
     sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(mask))
