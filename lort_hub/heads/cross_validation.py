@@ -93,13 +93,15 @@ class Validator:
         return self._describe(all_folds + few, self.scored_classes)
 
     def _describe(self, text: str, scored: Tensor) -> str:
+        torn = f"{self.training.num_torn} of groups that it was trained on" if self.training.num_torn else ""
         if self._unseen is not None:
             images = f"the {self.training.num_unseen} images held out of the backbone's training"
-            return images + self._describe_scoring(scored)
+            return images + (f" (without {torn})" if torn else "") + self._describe_scoring(scored)
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:
-            text += " on images the backbone was trained on (none held out), over-optimistic for tail classes"
+            none = f"none held out but {torn}" if torn else "none held out"
+            text += f" on images the backbone was trained on ({none}), over-optimistic for tail classes"
         return text + self._describe_scoring(scored)
 
     def _describe_scoring(self, scored: Tensor) -> str:

@@ -205,6 +205,23 @@ def test_where_predictions_come_from_is_said(held, name, by, how, training):
     assert validator.describe(METHODS[name], settings) == f"{how}, no image of 1 of 4 classes held out"
 
 
+def test_held_out_images_are_seen_where_others_of_their_group_are():
+    """Labels are noise, and each pair the same thing twice: who has seen one knows the other."""
+    random = torch.Generator().manual_seed(0)
+    labels, groups = torch.randint(2, (100,), generator=random).repeat_interleave(2), torch.arange(200) // 2
+    x = torch.randn(100, 50, generator=random)[groups] + 0.01 * torch.randn(200, 50, generator=random)
+    one_of_each, both = torch.arange(200) % 2 == 1, groups >= 80
+    some = Validator(TrainingSet(x, labels, 2, one_of_each | both, groups))
+    assert torch.equal(some.training.held_out, both)
+    kept = "the 40 images held out of the backbone's training (without 80 of groups that it was trained on)"
+    assert some.describe_folds() == kept
+    assert 0.3 < ACCURACY(next(some.predict(METHODS["ce"], [{**DEFAULTS, "weight_decay": 1e-3}]))) < 0.7
+    none = Validator(TrainingSet(x, labels, 2, one_of_each, groups))
+    but = OPTIMISTIC.replace("out)", "out but 100 of groups that it was trained on)")
+    assert none.describe_folds() == f"stratified 5-fold cross-validation, groups kept together{but}"
+    assert 0.3 < ACCURACY(next(none.predict(METHODS["ce"], [{**DEFAULTS, "weight_decay": 1e-3}]))) < 0.7
+
+
 def test_all_classes_are_held_out_unless_it_is_said():
     assert Validator(clusters(counts=(9, 3))[0]).describe_folds() == "stratified 5-fold cross-validation"
 

@@ -161,3 +161,13 @@ def test_a_head_of_reduced_features_that_lack_nothing_is_that_of_all(name, monke
     logits = training.x @ lifted.T + bias
     torch.testing.assert_close(logits, whole.logits(training.x), atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(reduced.project_head(lifted, bias)[0], part.weight, atol=1e-4, rtol=1e-4)
+
+
+def test_reduced_features_know_as_well_which_held_out_samples_are_of_seen_groups():
+    x, groups, held_out = torch.randn(300, 300), torch.arange(300) // 3, torch.arange(300) % 3 > 0
+    held_out[:30] = True
+    training = TrainingSet(x, torch.arange(300) % 2, 2, held_out, groups)
+    for one in (training, training.reduced):
+        assert one.held_out.nonzero().flatten().tolist() == list(range(30))
+        assert (one.num_unseen, one.num_torn) == (30, 180)
+    assert training.reduced.matrix.dim < 300
