@@ -240,7 +240,8 @@ def leave_group_out(
         members = order[sizes[number[order]] == size].view(-1, size)
         for some in members.split(max(1, BLOCK // size)) if size > 1 else ():
             y = torch.nn.functional.one_hot(labels[some], len(bias))
-            rest = (x[some] @ weight.T + bias - y).double()
+            # in float32 the rounding of the residuals would tell the labels
+            rest = (x[some] @ weight.T + bias).double() - y
             # roots (I - H_GG) = (I - F F') roots, with the rows F_i = sqrt(omega_i) [1, spread x_i]
             roots = omega[some].double().sqrt()[..., None]
             factor = roots * torch.cat([torch.ones_like(roots), x[some] * spread], dim=-1)
