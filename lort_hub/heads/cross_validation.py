@@ -26,8 +26,8 @@ from lort_hub.heads.training_set import TrainingSet
 
 FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
-LEAST_RIDGE = 1e-7
-"""Ridge of leave-one-out, over the largest eigenvalue, below which a direction without variance is noise."""
+LEAST_RIDGE = 1e-5
+"""Least ridge of leave-one-out, over the largest eigenvalue: what float32 leaves of smaller ones is noise."""
 IsBeaten = Callable[[Predictions], bool]
 """Decides whether a setting can still be the best, by the predictions of its first folds."""
 CLOSED_FORM_GAP = 2.0
