@@ -210,7 +210,7 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     deviations = logits.std(dim=1, correction=0) if len(labels) else logits.new_zeros(0)
     totals = torch.stack([deviations.double().sum(), logits.abs().mean(dim=1).double().sum()]).cpu()
     processes.all_reduce(counts, totals)
-    deviation, magnitude = (totals / counts.sum().cpu().clamp_min(1)).tolist()
+    deviation, magnitude = (float(total) / max(1, int(counts.sum())) for total in totals)
     if not math.isfinite(deviation):
         raise FeatureError("Held-out logits are not finite, so the head cannot be calibrated.")
     if deviation <= ROUNDING * magnitude:

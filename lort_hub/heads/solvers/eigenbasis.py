@@ -255,4 +255,5 @@ def _solve_less(factor: Tensor, right: Tensor) -> Tensor:
         return right + factor @ _solve_less(factor.mT, factor.mT @ right)
     values, vectors = torch.linalg.eigh(factor @ factor.mT)
     left = 1 - values.clamp_max(MOST_LEVERAGE)
-    return vectors @ ((vectors.mT @ right) / left[..., None])
+    solution: Tensor = vectors @ ((vectors.mT @ right) / left[..., None])
+    return solution
