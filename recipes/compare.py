@@ -23,7 +23,12 @@ from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.experiments.partial_results import SeedResults, describe_seeds, partial_results_folder
+from lort_hub.experiments.partial_results import (
+    SeedResults,
+    checksums,
+    describe_seeds,
+    partial_results_folder,
+)
 from lort_hub.files import atomic_folder
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
@@ -117,7 +122,7 @@ def main() -> dict[str, Any] | None:
             if task is None:  # the main process alone fits the heads
                 continue
             path = kept / f"{number}-{seed}.npz"
-            made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]
+            made_from = checksums(backbone, data)
             results = SeedResults.load(path, made_from)
             if results:
                 print("done before the interruption")

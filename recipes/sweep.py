@@ -20,7 +20,7 @@ from lort_hub.commands.tracking import track_output
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from lort_hub.experiments.partial_results import SeedResults, checksums, partial_results_folder
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
 
@@ -94,7 +94,7 @@ def main() -> dict[str, Any] | None:
     print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
     baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
-    made_from = [backbone.fingerprint(), data.train.fingerprint(), data.test.fingerprint()]
+    made_from = checksums(backbone, data)
     rows: list[ResultRow] = []
     tables = {}
     for number, study in enumerate(args.studies):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +21,10 @@ from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import ResultRow
 from lort_hub.records import changed_arguments
 
+if TYPE_CHECKING:
+    from lort_hub.backbones.backbone import Backbone
+    from lort_hub.data.dataset import LongTailedData
+
 OWN_FILES = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
 
 
@@ -28,7 +33,7 @@ class SeedResults:
     """The results of all methods on one data cell, or of all heads of one study, with one seed.
 
     Attributes:
-        made_from: Checksums of the backbone and of the images.
+        made_from: Checksums of the backbone, the images and their groups, from `checksums`.
         rows: Row of each method.
         right: Whether each test image (N,) was right, by method.
         labels: Labels (N,) of the test images.
@@ -71,7 +76,7 @@ class SeedResults:
 
         Args:
             path: File that `save` wrote.
-            made_from: Checksums of the backbone and of the images as they are now.
+            made_from: Checksums of the backbone, the images and their groups as they are now.
 
         Returns:
             None where the file does not exist, is damaged, or was made from other features.
@@ -87,6 +92,25 @@ class SeedResults:
         except CheckpointError:  # rows of another version
             return None
         return results if results.made_from == made_from else None
+
+
+def checksums(backbone: Backbone, data: LongTailedData) -> list[str]:
+    """Compute the checksums of what heads are made from: the backbone, the images, and their groups.
+
+    Args:
+        backbone: The backbone.
+        data: The data set.
+
+    Example:
+        >>> from lort_hub.backbones.load import load_backbone
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> backbone = load_backbone("test_resnet", pretrained=False, image_size=32)
+        >>> len(checksums(backbone, load_long_tailed("digits")))
+        4
+    """
+    groups = b"" if data.train.groups is None else data.train.groups.tobytes()
+    images = data.train.fingerprint(), data.test.fingerprint()
+    return [backbone.fingerprint(), *images, hashlib.sha256(groups).hexdigest()]
 
 
 def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:

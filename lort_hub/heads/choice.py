@@ -57,8 +57,9 @@ class Choice:
         members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
         members += f" - {self.tau:.2f} log prior" if self.tau >= SHOWN else ""
         return (
-            f"{members} has {self._format(self.scores[self.method])} {self._place}; the best of "
-            f"{len(single)} methods alone, {best}, has {self._format(single[best])}"
+            f"{members} has {self._format(self.scores[self.method])} {self._place}, with weights found on "
+            f"the same images; the best of {len(single)} methods alone, {best}, has "
+            f"{self._format(single[best])}"
         )
 
     @property

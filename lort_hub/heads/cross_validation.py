@@ -26,8 +26,8 @@ from lort_hub.heads.training_set import TrainingSet
 
 FOLD_TOLERANCE = 1e-2
 """Relative gradient at which the heads of folds are solved."""
-LEAST_RIDGE = 1e-7
-"""Ridge of leave-one-out, over the largest eigenvalue, below which a direction without variance is noise."""
+LEAST_RIDGE = 1e-5
+"""Least ridge of leave-one-out, over the largest eigenvalue: what float32 leaves of smaller ones is noise."""
 IsBeaten = Callable[[Predictions], bool]
 """Decides whether a setting can still be the best, by the predictions of its first folds."""
 CLOSED_FORM_GAP = 2.0
@@ -94,13 +94,15 @@ class Validator:
         return self._describe(all_folds + few, self.scored_classes)
 
     def _describe(self, text: str, scored: Tensor) -> str:
+        torn = f"{self.training.num_torn} of groups that it was trained on" if self.training.num_torn else ""
         if self._unseen is not None:
             images = f"the {self.training.num_unseen} images held out of the backbone's training"
-            return images + self._describe_scoring(scored)
+            return images + (f" (without {torn})" if torn else "") + self._describe_scoring(scored)
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:
-            text += " on images the backbone was trained on (none held out), over-optimistic for tail classes"
+            none = f"none held out but {torn}" if torn else "none held out"
+            text += f" on images the backbone was trained on ({none}), over-optimistic for tail classes"
         return text + self._describe_scoring(scored)
 
     def _describe_scoring(self, scored: Tensor) -> str:
@@ -292,8 +294,10 @@ def predict_leave_one_out(
     kept = kept.to(training.device)
     mask = scored = training.scoring_mask & kept[training.labels]
     basis, groups = training.basis(gamma), training.groups
+    if training.all_groups is not None and len(training.all_groups.unique()) == 1:
+        scored = torch.zeros_like(scored)  # without the only group nothing is left to fit a head on
     if groups is not None:  # a group is needed whole, in whatever process its samples are
-        mask = torch.isin(groups, processes.gather(groups[mask]))
+        mask = torch.isin(groups, processes.gather(groups[scored]))
     least = LEAST_RIDGE * float(basis.values.max())
     ridges = [max(training.num_classes * settings["weight_decay"], least) for settings in path]
     sums, x = basis.rotate_sums(training.weighted_sums(gamma)), basis.rotate(training.matrix.where(mask))

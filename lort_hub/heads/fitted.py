@@ -98,8 +98,9 @@ class Fit:
         return objective_of(self.settings)
 
     def fingerprint(self) -> str:
-        """Return the sha256 of W and b."""
-        return hashlib.sha256(self.weight.numpy().tobytes() + self.bias.numpy().tobytes()).hexdigest()
+        """Return the sha256 of W and b, and of the head that others start from."""
+        parts = self.weight, self.bias, *self.base
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def to_cache(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Split the fit of a linear head into tensors and JSON-ready values, without held-out predictions."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import FitInputs, Head, LinearHead
 from lort_hub.heads.cosine import fit_cosine
 from lort_hub.heads.discriminant import Discriminant
@@ -133,6 +133,11 @@ def logit_adjustment(inputs: FitInputs, settings: Settings) -> LinearHead:
 
 def class_means(inputs: FitInputs, _: Settings) -> LinearHead:
     """Compute the head of the nearest class mean."""
+    if empty := (inputs.class_counts == 0).nonzero().flatten().tolist():
+        raise FeatureError(
+            f"All images of the classes {empty} were held out of the backbone's training to judge heads by, "
+            "and leave `ncm` none for the mean of a class.\nChoose another method, such as `eb-lda`."
+        )
     return LinearHead(*nearest_class_mean(inputs.sums))
 
 

@@ -23,6 +23,8 @@ certain of everything, and with more, heads of a few hundred samples are too uns
 NEWTON_STEPS = 60
 PRECISION = 1e-8
 """Relative change of the scale at which the search for it ends."""
+ROUNDING = 1e-6
+"""Deviation of logits over their magnitude that float32 leaves of equal ones: there is no signal below it."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
         processes: Processes, each of which has logits of its own; None for this one alone.
 
     Returns:
-        The factor, the same on all processes; 1 for constant logits.
+        The factor, the same on all processes; 1 for logits that are constant but for rounding.
 
     Raises:
         FeatureError: The logits are not finite.
@@ -205,13 +207,13 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     """
     processes = processes or Processes()
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    deviations = float(logits.std(dim=1, correction=0).sum()) if len(labels) else 0.0
-    totals = torch.tensor([deviations, len(labels)], dtype=torch.float64)
+    deviations = logits.std(dim=1, correction=0) if len(labels) else logits.new_zeros(0)
+    totals = torch.stack([deviations.double().sum(), logits.abs().mean(dim=1).double().sum()]).cpu()
     processes.all_reduce(counts, totals)
-    deviation = float(totals[0] / totals[1].clamp_min(1))
+    deviation, magnitude = (float(total) / max(1, int(counts.sum())) for total in totals)
     if not math.isfinite(deviation):
         raise FeatureError("Held-out logits are not finite, so the head cannot be calibrated.")
-    if not deviation:
+    if deviation <= ROUNDING * magnitude:
         return 1.0
     weights, error = (1 / counts[labels].double()).to(logits), error_share(counts)
     low, high = (math.exp(bound) / deviation for bound in LOG_DEVIATIONS)

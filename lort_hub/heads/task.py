@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 HEAD_FORMAT = 12
-"""Version of `Fit.to_cache`; raise it when that changes."""
+"""Version of `Fit.to_cache` and of how heads are chosen; raise it when one of them changes."""
 
 
 def memorised_note(record: TrainedOn) -> str:

@@ -40,10 +40,12 @@ class TrainingSet:
         matrix: Features (N, D).
         device: Where the features are, and where heads are solved.
         labels: Labels (N,).
-        held_out: True for samples (N,) that were held out of the backbone's training; None if the backbone
-            was trained on no sample.
+        held_out: True for samples (N,) that were held out of the backbone's training, and all others of their
+            group; None if the backbone was trained on no sample.
         num_unseen: Number of held-out samples over all processes; 0 if the backbone was trained on no sample
             or on all.
+        num_torn: Number of samples, over all processes, that were held out where others of their group were
+            not: such a sample is as good as seen.
         groups: Group numbers (N,) of samples that belong together; None if each is a group of its own.
         class_counts: Samples of each class (K,), over all processes, on the CPU.
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
@@ -86,12 +88,14 @@ class TrainingSet:
                 f"{self.class_counts.min().item()}..{self.class_counts.max().item()} "
                 f"over {len(self.class_counts)} labels."
             )
-        unseen = torch.zeros(()).long() if held_out is None else held_out.sum()
-        self.processes.all_reduce(unseen)
-        all_unseen = int(unseen) == int(self.class_counts.sum())
-        self.held_out = None if all_unseen or held_out is None else held_out.to(self.device)
-        self.num_unseen = 0 if all_unseen else int(unseen)
         self.groups = None if groups is None or self._are_alone(groups) else groups.to(self.device)
+        self._told_held_out = held_out
+        whole = None if held_out is None else self._without_seen_groups(held_out.to(self.device))
+        self.num_unseen = self._count(whole)
+        self.num_torn = self._count(held_out) - self.num_unseen
+        if self.num_unseen == int(self.class_counts.sum()):
+            whole, self.num_unseen = None, 0
+        self.held_out = whole
         ones = torch.ones(len(labels), device=self.device)
         self.sums = class_sums(self.matrix, self.labels, ones, num_classes)
         if not self.sums.isfinite().all():
@@ -127,6 +131,18 @@ class TrainingSet:
         """Check whether each sample of all processes is a group of its own."""
         every = self.processes.gather(groups)
         return len(every.unique()) == len(every)
+
+    def _without_seen_groups(self, held_out: Tensor) -> Tensor:
+        """Mark the held-out samples (N,) of groups of which the backbone was trained on no sample."""
+        if self.groups is None:
+            return held_out
+        return held_out & ~torch.isin(self.groups, self.processes.gather(self.groups[~held_out]))
+
+    def _count(self, mask: Tensor | None) -> int:
+        """Count so masked samples (N,) over all processes; none without a mask."""
+        count = torch.zeros(()).long() if mask is None else mask.sum().cpu()
+        self.processes.all_reduce(count)
+        return int(count)
 
     @property
     def num_classes(self) -> int:
@@ -165,7 +181,7 @@ class TrainingSet:
         directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1) if is_apart else vectors
         matrix = self.matrix.project(directions).load(LOADED_NUMBERS)
         return TrainingSet(
-            matrix, self.labels, self.num_classes, self.held_out, self.groups, directions=directions
+            matrix, self.labels, self.num_classes, self._told_held_out, self.groups, directions=directions
         )
 
     def project_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,9 +231,7 @@ class TrainingSet:
     @cached_property
     def num_scored(self) -> int:
         """Number of samples that settings are scored on, over all processes."""
-        count = self.scoring_mask.sum()
-        self.processes.all_reduce(count)
-        return int(count)
+        return self._count(self.scoring_mask)
 
     @cached_property
     def all_labels(self) -> Tensor:

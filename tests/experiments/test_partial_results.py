@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lort_hub.backbones.load import load_backbone
+from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError
-from lort_hub.experiments.partial_results import SeedResults, partial_results_folder
+from lort_hub.experiments.partial_results import SeedResults, checksums, partial_results_folder
 from tests.support.rows import row_of
 
 
@@ -22,6 +26,16 @@ def test_seeds_of_other_features_and_damaged_files_are_not_gone_on_with(tmp_path
         assert read is None or read.rows == results.rows
     (tmp_path / "1-0.npz").write_bytes(b"")
     assert SeedResults.load(tmp_path / "1-0.npz", ["one"]) is None
+
+
+def test_seeds_are_made_from_the_groups_of_the_images_as_well():
+    """An edit of the file of groups changes the folds, and with them every chosen setting."""
+    backbone, data = load_backbone("test_resnet", pretrained=False, image_size=32), load_long_tailed("digits")
+    first = checksums(backbone, data)
+    assert checksums(backbone, data) == first
+    groups = np.arange(len(data.train)) // 2
+    other = checksums(backbone, replace(data, train=replace(data.train, groups=groups)))
+    assert (other[:3], other[3] == first[3]) == (first[:3], False)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -8,6 +8,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
 from lort_hub.heads.stack import fit_stack
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters, corners
 
 
@@ -61,6 +62,25 @@ def test_the_scale_is_the_likeliest_of_all_with_classes_counting_alike():
     assert calibration_scale(logits, labels) == pytest.approx(best, abs=0.006)
     assert calibration_scale(100 * logits, labels) == pytest.approx(best / 100, abs=6e-5)
     assert calibration_scale(torch.ones(87, 3), labels) == 1
+
+
+def test_rounding_of_equal_logits_is_no_signal_but_small_logits_are_on_top_of_large_ones_too():
+    labels = torch.arange(60) % 3
+    own = torch.nn.functional.one_hot(labels, 3).float()
+    one_bit_apart = torch.nextafter(torch.full((60, 3), 1 / 3), own)
+    assert one_bit_apart.argmax(dim=1).equal(labels)
+    assert calibration_scale(one_bit_apart, labels) == 1
+    assert calibration_scale(1e-9 * own, labels) == pytest.approx(1e9 * calibration_scale(own, labels))
+    assert calibration_scale(1e3 + own, labels) == pytest.approx(calibration_scale(own, labels), rel=1e-3)
+
+
+def test_features_that_tell_nothing_of_a_group_left_out_give_chance_and_no_scale():
+    """Six copies of a picture in each group, two of each class: only rounding could tell their labels."""
+    groups = torch.arange(60) // 6
+    x = torch.randn(60, 30, generator=torch.Generator().manual_seed(0))[groups * 6]
+    fit = fit_head(TrainingSet(x, torch.arange(60) % 3, 3, groups=groups), "lort")
+    assert fit.selection.score == pytest.approx(1 / 3)
+    assert fit.scale == 1
 
 
 @pytest.mark.parametrize("images", [2, 10, 1000])

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestCentroid
 from lort_hub.errors import ConfigError
 from lort_hub.heads import cross_validation
 from lort_hub.heads.base import FitInputs
+from lort_hub.heads.choose import fit_by_name
 from lort_hub.heads.cross_validation import Validator, predict_leave_one_out
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
@@ -204,6 +205,23 @@ def test_where_predictions_come_from_is_said(held, name, by, how, training):
     assert validator.describe(METHODS[name], settings) == f"{how}, no image of 1 of 4 classes held out"
 
 
+def test_held_out_images_are_seen_where_others_of_their_group_are():
+    """Labels are noise, and each pair the same thing twice: who has seen one knows the other."""
+    random = torch.Generator().manual_seed(0)
+    labels, groups = torch.randint(2, (100,), generator=random).repeat_interleave(2), torch.arange(200) // 2
+    x = torch.randn(100, 50, generator=random)[groups] + 0.01 * torch.randn(200, 50, generator=random)
+    one_of_each, both = torch.arange(200) % 2 == 1, groups >= 80
+    some = Validator(TrainingSet(x, labels, 2, one_of_each | both, groups))
+    assert torch.equal(some.training.held_out, both)
+    kept = "the 40 images held out of the backbone's training (without 80 of groups that it was trained on)"
+    assert some.describe_folds() == kept
+    assert 0.3 < ACCURACY(next(some.predict(METHODS["ce"], [{**DEFAULTS, "weight_decay": 1e-3}]))) < 0.7
+    none = Validator(TrainingSet(x, labels, 2, one_of_each, groups))
+    but = OPTIMISTIC.replace("out)", "out but 100 of groups that it was trained on)")
+    assert none.describe_folds() == f"stratified 5-fold cross-validation, groups kept together{but}"
+    assert 0.3 < ACCURACY(next(none.predict(METHODS["ce"], [{**DEFAULTS, "weight_decay": 1e-3}]))) < 0.7
+
+
 def test_all_classes_are_held_out_unless_it_is_said():
     assert Validator(clusters(counts=(9, 3))[0]).describe_folds() == "stratified 5-fold cross-validation"
 
@@ -383,3 +401,29 @@ def test_without_weight_decay_leave_one_out_is_finite_where_directions_have_no_v
     found, expected = (next(predict_leave_one_out(one, path, likelihood=True)) for one in (dead, alive))
     assert found.predicted.equal(expected.predicted)
     assert torch.allclose(found.log_likelihood, expected.log_likelihood, atol=1e-3)
+
+
+def test_groups_that_features_give_away_are_left_out_without_an_error():
+    """Leverages near 1, which rounding of the features brings above it."""
+    random = torch.Generator().manual_seed(0)
+    labels, groups = torch.arange(4).repeat_interleave(torch.tensor([12, 5, 2, 2])), torch.arange(21) // 2
+    own, of_class, of_group = (torch.randn(n, 200, generator=random) for n in (21, 4, 21))
+    x = (own + 0.1 * of_class[labels] + of_group[groups]).relu()
+    training = TrainingSet(x, labels, 4, groups=groups)
+    path = setting_paths(METHODS["lort"], training, {"gamma": 0.0})[0]
+    said = list(predict_leave_one_out(training, path, likelihood=True))
+    assert all(one.log_likelihood.isfinite().all() for one in said)
+    for group in range(10):
+        kept = (groups != group).numpy()
+        model = Ridge(alpha=4 * path[0]["weight_decay"] * 21).fit(x[kept], torch.eye(4)[labels[kept]])
+        assert said[0].predicted[~kept].tolist() == model.predict(x[~kept]).argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("name", ["ce", "lort", "crt+lort", "auto", "best"])
+def test_a_single_group_leaves_nothing_to_judge_by_but_a_head(name):
+    training = TrainingSet(torch.randn(20, 6), torch.arange(20) % 2, 2, groups=torch.zeros(20).long())
+    fit = fit_by_name(training, name, known=[fit_head(training, "ce")], settings={})
+    [path, *_] = setting_paths(METHODS["lort"], training, {})
+    assert len(next(Validator(training).predict(METHODS["lort"], path)).labels) == 0
+    assert fit.logits(training.x).isfinite().all()
+    assert fit.selection is None or fit.selection.score == 0.0

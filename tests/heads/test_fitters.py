@@ -9,12 +9,15 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
+from lort_hub.errors import FeatureError
 from lort_hub.heads.base import FitInputs, LinearHead
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.posthoc import lort_step
 from lort_hub.heads.rescaling import learned_weight_scaling
 from lort_hub.heads.search import setting_paths
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
 DECAY = 0.02
@@ -213,3 +216,10 @@ def test_a_method_that_needs_no_base_does_not_see_it(name, inputs):
     other = replace(inputs, base=(torch.ones(3, 4), torch.arange(3.0)))
     first, second = (fit_method(METHODS[name], s, settings).logits(s.training.x) for s in (inputs, other))
     assert torch.equal(first, second) != METHODS[name].needs_base
+
+
+def test_a_class_that_is_held_out_whole_has_no_mean_and_why_is_said(inputs):
+    held_out = TrainingSet(inputs.training.x, inputs.training.labels, 3, inputs.training.labels == 2)
+    with pytest.raises(FeatureError, match=r"classes \[2\] were held out(.|\n)*such as `eb-lda`"):
+        fit_head(held_out, "ncm")
+    assert fit_head(held_out, "eb-lda").logits(inputs.training.x).isfinite().all()

@@ -156,7 +156,8 @@ def test_the_reason_names_each_member_with_its_weight_and_the_best_head_alone(st
     for name, weight in stacked.choice.weights.items():
         assert f"{weight:.2f} {name}" in stacked.reason
     assert f"has NLL {-scores[STACK]:.3f} on held-out training images" in stacked.reason
-    assert stacked.reason.endswith(f"of 5 methods alone, {best}, has NLL {-scores[best]:.3f}")
+    in_sample = ", with weights found on the same images; the best "
+    assert stacked.reason.endswith(f"{in_sample}of 5 methods alone, {best}, has NLL {-scores[best]:.3f}")
 
 
 def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():

@@ -109,6 +109,13 @@ def test_a_kept_head_is_the_head_with_all_that_its_record_says(task, method):
     assert task.load_head({"method": method, "seed": 1}) is None
 
 
+def test_heads_that_others_start_from_elsewhere_are_told_apart():
+    """As the same head is, trained with balanced softmax or with cross-entropy."""
+    plain, balanced = (stage1_fit(torch.eye(2), torch.zeros(2), offset) for offset in (None, [-0.5, -1.0]))
+    assert plain.weight.equal(balanced.weight)
+    assert plain.fingerprint() != balanced.fingerprint()
+
+
 def test_a_head_is_kept_in_place_of_an_older_one_and_not_at_all_where_there_is_no_room(task):
     older, newer = (stage1_fit(scale * torch.eye(10, 96), torch.zeros(10)) for scale in (1, 2))
     for fit in (older, newer):

@@ -172,3 +172,13 @@ def test_few_samples_keep_all_their_directions_and_many_those_with_most_of_the_v
     values = many.basis(0.0).values.flip(0)
     assert few.reduced.matrix.dim == 60
     assert values[:kept].sum() > 0.9 * values.sum() > values[: kept - 1].sum()
+
+
+def test_reduced_features_know_as_well_which_held_out_samples_are_of_seen_groups():
+    x, groups, held_out = torch.randn(300, 300), torch.arange(300) // 3, torch.arange(300) % 3 > 0
+    held_out[:30] = True
+    training = TrainingSet(x, torch.arange(300) % 2, 2, held_out, groups)
+    for one in (training, training.reduced):
+        assert one.held_out.nonzero().flatten().tolist() == list(range(30))
+        assert (one.num_unseen, one.num_torn) == (30, 180)
+    assert training.reduced.matrix.dim < 300

@@ -17,6 +17,8 @@ from lort_hub.features.matrix import BLOCK, FeatureMatrix
 
 PANEL = 256
 """Rows of the covariance per product; entries left of the diagonal block are not computed."""
+MOST_LEVERAGE = 1 - 1e-9
+"""Largest leverage of a sample, or of a group along a direction: rounding may bring it to 1 and above."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def leave_one_out(
     logits = x.new_empty(len(labels), len(bias))
     blocks = zip(*(tensor.split(BLOCK) for tensor in (x, labels, omega, logits)), strict=True)
     for block, y, w, z in blocks:  # z is a view of the logits, written in place
-        leverage = (w * (1 + (block.square() @ inverse).double())).clamp_max(1 - 1e-9)
+        leverage = (w * (1 + (block.square() @ inverse).double())).clamp_max(MOST_LEVERAGE)
         torch.addmm(bias, block, weight.T, out=z)
         z[torch.arange(len(y), device=y.device), y] -= leverage.to(z)
         z /= (1 - leverage).to(z)[:, None]
@@ -238,7 +240,8 @@ def leave_group_out(
         members = order[sizes[number[order]] == size].view(-1, size)
         for some in members.split(max(1, BLOCK // size)) if size > 1 else ():
             y = torch.nn.functional.one_hot(labels[some], len(bias))
-            rest = (x[some] @ weight.T + bias - y).double()
+            # in float32 the rounding of the residuals would tell the labels
+            rest = (x[some] @ weight.T + bias).double() - y
             # roots (I - H_GG) = (I - F F') roots, with the rows F_i = sqrt(omega_i) [1, spread x_i]
             roots = omega[some].double().sqrt()[..., None]
             factor = roots * torch.cat([torch.ones_like(roots), x[some] * spread], dim=-1)
@@ -250,6 +253,7 @@ def _solve_less(factor: Tensor, right: Tensor) -> Tensor:
     """Solve (I - F F') u = right for factors F (G, n, D) of few rows, or of few columns."""
     if factor.shape[-2] > factor.shape[-1]:
         return right + factor @ _solve_less(factor.mT, factor.mT @ right)
-    matrix = -factor @ factor.mT
-    matrix.diagonal(dim1=-2, dim2=-1).add_(1 + 1e-9)  # a group that is all there is leaves nothing to fit
-    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+    values, vectors = torch.linalg.eigh(factor @ factor.mT)
+    left = 1 - values.clamp_max(MOST_LEVERAGE)
+    solution: Tensor = vectors @ ((vectors.mT @ right) / left[..., None])
+    return solution

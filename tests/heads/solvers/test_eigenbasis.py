@@ -7,6 +7,7 @@ from sklearn.linear_model import Ridge
 
 from lort_hub.errors import FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
+from lort_hub.heads.cross_validation import LEAST_RIDGE
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out, ridge_head
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective
@@ -86,6 +87,30 @@ def test_groups_of_one_are_left_out_as_samples_are(device):
     told = basis, basis.rotate(training.matrix), training.labels, training.weights(0.5)
     single = leave_group_out(*told, torch.arange(40).flip(0).to(device), sums, 0.1)
     assert single.equal(leave_one_out(*told, sums, 0.1))
+
+
+@pytest.mark.parametrize(("samples", "dim", "offset"), [(40, 120, 0.0), (40, 40, 30.0)])
+def test_the_least_ridge_is_large_enough_for_float32(samples, dim, offset):
+    random, labels = torch.Generator().manual_seed(1), torch.arange(samples) % 4
+    x = (
+        torch.randn(4, dim, generator=random)[labels] / 2
+        + torch.randn(samples, dim, generator=random)
+        + offset
+    )
+    training = TrainingSet(x, labels, 4)
+    basis, omega = training.basis(0.0), training.weights(0.0)
+    ridge, sums = LEAST_RIDGE * float(basis.values.max()), basis.rotate_sums(training.weighted_sums(0.0))
+    told = basis, basis.rotate(training.matrix), labels, omega
+    pairs = torch.arange(samples) // 2
+    for got, groups in (
+        (leave_one_out(*told, sums, ridge), torch.arange(samples)),
+        (leave_group_out(*told, pairs, sums, ridge), pairs),
+    ):
+        for group in groups.unique()[::3]:
+            kept = (groups != group).numpy()
+            model = Ridge(alpha=ridge, solver="svd")
+            model.fit(x.double()[kept], np.eye(4)[labels[kept]], sample_weight=omega[kept])
+            np.testing.assert_allclose(got[~kept].numpy(), model.predict(x.double()[~kept]), atol=0.02)
 
 
 def test_a_group_that_is_all_there_is_leaves_nothing_to_fit_but_no_error(device):
