@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lort_hub.data.archives import is_archive, is_webdataset, unpack
@@ -12,6 +12,7 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output
+from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
@@ -20,13 +21,15 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
-from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard
+from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard, without_split
 from lort_hub.errors import DatasetError
 
 DEPTH = 4
 """Folders below the data folder in which tables are looked for."""
 MOST_JSON = 10
 """JSON files in a folder above which each is taken to describe one picture."""
+MOST_LISTS = 100
+"""Files in a folder, called as lists of a split, above which each is taken to describe one picture."""
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -114,6 +117,9 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    split_lists = _split_lists(folder) if request.train_split is None else []
+    if opened := open_published(folder, split_lists, request):
+        return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
@@ -131,6 +137,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         splits[reading.test_split] = reading.test
     origin = reading.origin()
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    if len(splits) < 2:
+        origin["notes"] += note_unread(split_lists)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
 
 
@@ -162,6 +170,12 @@ def open_file(file: Path, request: Request) -> Opened:
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
         return Opened({name: read_table(files) for name, files in splits.items()})
+    if suffix in LISTS and not request.label_column:
+        asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
+        root = next((path for path in asked if path.is_dir()), folder)
+        set_of = [path for path in beside if without_split(path.name) == without_split(file.name)]
+        if opened := open_published(root, [file, *set_of], request, only=True):
+            return opened
     if suffix in (*LISTS, *TABLES):
         lists = [file, *(path for split in others.values() for path in split)]
         return open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
@@ -198,7 +212,29 @@ def script_error(spec: str, script: str) -> DatasetError:
 
 def _table_files(folder: Path) -> list[Path]:
     """The tables, lists and archives in a folder and not far below it, sorted."""
-    files_below, seen = [], set()
+    found = []
+    for here, names in _folders_below(folder):
+        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
+        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
+        files = [here / name for name in names]
+        found += [file for file in files if file.suffix.lower() in kinds or is_archive(file)]
+    return found
+
+
+def _split_lists(folder: Path) -> list[Path]:
+    """Files that may tell a published split of class folders: those that are called so, and tables."""
+    found = []
+    for here, names in _folders_below(folder):
+        files = [here / name for name in names if Path(name).suffix.lower() in (*LISTS, ".mat")]
+        called = [file for file in files if may_tell_splits(file)]
+        found += [file for file in files if file.suffix.lower() in LISTS[:3] and file not in called]
+        found += called if len(called) <= MOST_LISTS else []
+    return sorted(found)
+
+
+def _folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those not far below it, with the sorted names of the files that are not hidden."""
+    seen = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         here = Path(path)
         depth = len(here.relative_to(folder).parts)
@@ -208,13 +244,7 @@ def _table_files(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
-        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
-        for name in sorted(names):
-            file = here / name
-            if not name.startswith(".") and (file.suffix.lower() in kinds or is_archive(file)):
-                files_below.append(file)
-    return files_below
+        yield here, sorted(name for name in names if not name.startswith("."))
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -13,16 +13,14 @@ from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import find_columns, find_image_column
-from lort_hub.data.tables.labels import code_labels, shown
-from lort_hub.data.tables.splits import kinds_of_cells, tells_splits
+from lort_hub.data.tables.labels import code_labels
+from lort_hub.data.tables.splits import rows_of_splits, tells_splits
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
 
 TEST_SPLITS = ("test", "validation")
-MOST_SPLITS = 10
-"""Different cells of a column above which it tells no splits, whatever words are in them."""
 
 
 def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
@@ -192,16 +190,9 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         cells = None if is_other else _cells_of_splits(rows, column)
         if cells is None:
             continue
-        kinds = kinds_of_cells(column, cells)
-        splits: dict[str, list[int]] = {}
-        for row, cell in enumerate(cells):
-            splits.setdefault(kinds[cell], []).append(row)
-        odd = splits.pop("", [])
-        is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
-        if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and request.train_split is None:
-            found = [cells[row] for row in odd]
-            raise _odd_splits(column, found, len(cells), next(iter(opened.splits)))
-        if odd or len(splits) < 2:
+        whole = next(iter(opened.splits))
+        splits = rows_of_splits(column, cells, whole, is_told=request.train_split is not None)
+        if not splits:
             continue
         opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
@@ -224,13 +215,3 @@ def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
         cells = [names.get(cell) for cell in cells]
     whole = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells)
     return ["" if cell is None else str(cell) for cell in whole]
-
-
-def _odd_splits(column: str, cells: list[str], rows: int, whole: str) -> DatasetError:
-    """Refuse a column of splits that says of some rows, or of all, nothing that is known."""
-    return DatasetError(
-        f"Column '{column}' looks like the split of each image, but {len(cells):,} of {rows:,} rows hold "
-        f"{shown([repr(cell) for cell in sorted(set(cells))])}.\n"
-        "Expected train, test or validation in every row.\n"
-        f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
-    )

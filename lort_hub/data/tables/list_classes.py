@@ -63,6 +63,40 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
     return True
 
 
+def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Request) -> bool:
+    """Tell whether lists name images of class folders, and hold nothing that could be their classes.
+
+    Args:
+        matched: The lists.
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> tell_no_classes([], Path("/nonexistent"), Request("photos"))
+        False
+    """
+    if not matched or any(_may_be_classes(one) for one in matched):
+        return False
+    paths = [
+        one.images.find(name, one.split, one.column.skip)
+        for one in matched
+        for name in one.listed.columns[one.column.name]
+        if name
+    ]
+    holders = {str(Path(path).parent) for path in paths if isinstance(path, str)}
+    return bool(holders) and holders <= _folders_as_read(folder, request)
+
+
+def _may_be_classes(one: MatchedList) -> list[str]:
+    """Columns of a list, besides those of files and splits, in which values repeat."""
+    rows = len(one.listed.columns[one.column.name])
+    return [
+        name
+        for name, cells in one.listed.columns.items()
+        if name != one.column.name and not tells_splits(name) and 2 * len({*cells} - {None}) <= rows
+    ]
+
+
 def _folders_as_read(folder: Path, request: Request) -> set[str]:
     """The class folders of the training split; none where the folders can be read in two ways."""
     try:

@@ -20,6 +20,7 @@ from lort_hub.data.tables.list_classes import (
     check_folders_agree,
     find_class_folders,
     names_tests_alone,
+    tell_no_classes,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import (
@@ -74,6 +75,8 @@ def open_lists(
             raise _nothing_found(lists[0], roots[0])
         return None
     if not only and names_tests_alone(matched, folder, request):
+        return None
+    if not only and tell_no_classes(matched, folder, request):
         return None
     if told := {} if only or request.label_column else find_class_folders(matched, folder, request):
         check_folders_agree(matched, told, folder)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF
+from lort_hub.data.tables.labels import shown
+from lort_hub.errors import DatasetError
 
+MOST_SPLITS = 10
+"""Different cells of a column above which it tells no splits, whatever words are in them."""
 SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
 """Columns that tell nothing but the split of a row."""
 _OTHER = {"train": "test", "test": "train"}
+_WORD = r"[A-Z]?[a-z]+|[A-Z]+"
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
 
@@ -21,9 +26,18 @@ def split_in_name(name: str) -> str | None:
         >>> split_in_name("train_labels"), split_in_name("testImages"), split_in_name("train_test_split")
         ('train', 'test', None)
     """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
+    kinds = {KIND_OF[word.lower()] for word in re.findall(_WORD, name) if word.lower() in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def without_split(name: str) -> str:
+    """Leave the words of splits out of a name, so that the lists of one set are called the same.
+
+    Example:
+        >>> without_split("small_train.csv"), without_split("small_test.csv"), without_split("TestImages.txt")
+        ('small_.csv', 'small_.csv', 'Images.txt')
+    """
+    return re.sub(_WORD, lambda word: "" if word[0].lower() in KIND_OF else word[0], name)
 
 
 def split_of_file(path: PurePath) -> str | None:
@@ -84,3 +98,42 @@ def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
     """
     answers = answers_of(column)
     return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(set(cells))}
+
+
+def rows_of_splits(
+    column: str, cells: Sequence[str], whole: str, *, is_told: bool = False
+) -> dict[str, list[int]]:
+    """Sort rows into the splits that the cells of a column tell.
+
+    Args:
+        column: Its name.
+        cells: Its cells; "" where one is empty.
+        whole: Name of the split that all rows are of where the column tells none.
+        is_told: Whether the user has said that all rows are of that split.
+
+    Returns:
+        Rows by split; none where the column tells no two splits.
+
+    Raises:
+        DatasetError: It seems to tell splits, and does not of every row.
+
+    Example:
+        >>> rows_of_splits("phase", ["train", "test", "train"], "train")
+        {'train': [0, 2], 'test': [1]}
+        >>> rows_of_splits("sex", ["female", "male"], "train")
+        {}
+    """
+    kinds = kinds_of_cells(column, cells)
+    splits: dict[str, list[int]] = {}
+    for row, cell in enumerate(cells):
+        splits.setdefault(kinds[cell], []).append(row)
+    odd = splits.pop("", [])
+    is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
+    if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
+        found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
+        raise DatasetError(
+            f"Column '{column}' looks like the split of each image, but {len(odd):,} of {len(cells):,} rows "
+            f"hold {found}.\nExpected train, test or validation in every row.\n"
+            f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
+        )
+    return {} if odd or len(splits) < 2 else splits
