@@ -12,9 +12,9 @@ from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
-from lort_hub.data.tables.columns import find_columns, find_image_column
-from lort_hub.data.tables.labels import code_labels
-from lort_hub.data.tables.splits import rows_of_splits, tells_splits
+from lort_hub.data.tables.columns import LABEL_NAMES, find_columns, find_image_column
+from lort_hub.data.tables.labels import code_labels, shown
+from lort_hub.data.tables.splits import is_called_as_split, rows_of_splits, tells_splits
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -191,12 +191,40 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         if cells is None:
             continue
         whole = next(iter(opened.splits))
+        if others := _flags_beside(rows, column, request):
+            if request.train_split is None:
+                raise _split_or_class(column, others)
+            continue
         splits = rows_of_splits(column, cells, whole, is_told=request.train_split is not None)
         if not splits:
             continue
         opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _flags_beside(rows: datasets.Dataset, column: str, request: Request) -> list[str]:
+    """Columns of yes and no beside one that is called as a split, which may be a class as they are then."""
+    known = (column, request.label_column, request.group_column)
+    if not is_called_as_split(column) or not _holds_flags(rows, column):
+        return []
+    others = [name for name in rows.column_names if name not in known and name.lower() not in LABEL_NAMES]
+    return [name for name in others if not tells_splits(name) and _holds_flags(rows, name)]
+
+
+def _split_or_class(column: str, others: list[str]) -> DatasetError:
+    return DatasetError(
+        f"Column '{column}' may tell a split, or a class as {shown(others)} may.\n"
+        "Where it tells a split, call it 'is_train', 'is_test' or 'is_validation'.\n"
+        'Where it is none: `train_split="train"` reads every row as one to train on.'
+    )
+
+
+def _holds_flags(rows: datasets.Dataset, column: str) -> bool:
+    kind = str(getattr(rows.features[column], "dtype", ""))
+    if not kind.startswith(("bool", "int", "uint", "string", "large_string")):
+        return False
+    return {str(cell).lower() for cell in rows[column][:]} in ({"0", "1"}, {"true", "false"}, {"yes", "no"})
 
 
 def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
@@ -206,7 +234,7 @@ def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
     kind = rows.features[column]
     is_named = isinstance(kind, datasets.ClassLabel)
     if not (is_named or getattr(kind, "dtype", "") in ("string", "large_string")) and not (
-        tells_splits(column) and isinstance(kind, datasets.Value)
+        (tells_splits(column) or is_called_as_split(column)) and isinstance(kind, datasets.Value)
     ):
         return None
     cells = rows[column][:]

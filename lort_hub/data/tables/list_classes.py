@@ -197,6 +197,30 @@ def _label_of(listed: FileList) -> str | None:
     return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
 
 
+def check_splits_beside(matched: Sequence[MatchedList]) -> None:
+    """Refuse a list of nothing but splits beside the one that it belongs to, as CelebA has it.
+
+    Args:
+        matched: The lists.
+
+    Raises:
+        DatasetError: There is one.
+
+    Example:
+        >>> check_splits_beside([])
+    """
+    for one in matched:
+        others = [name for name in one.listed.columns if name != one.column.name]
+        beside = [other.listed.path.name for other in matched if other is not one]
+        if beside and others and all(map(tells_splits, others)):
+            name = one.listed.path.name
+            raise DatasetError(
+                f"Column '{others[0]}' of {name} tells splits of images whose labels are in {beside[0]}.\n"
+                f"Write it into {beside[0]}, with train, test or validation in every row, "
+                f"or take {name} away: a fifth of each class is then held out."
+            )
+
+
 def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str], folder: Path) -> None:
     """Refuse lists with a label of their own that contradicts the class folders.
 

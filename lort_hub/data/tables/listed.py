@@ -18,6 +18,7 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
     MatchedList,
     check_folders_agree,
+    check_splits_beside,
     find_class_folders,
     names_tests_alone,
     tell_no_classes,
@@ -81,6 +82,7 @@ def open_lists(
     if told := {} if only or request.label_column else find_class_folders(matched, folder, request):
         check_folders_agree(matched, told, folder)
         return None
+    check_splits_beside(matched)
     notes += _unmatched(lists, matched)
     if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, fold
+from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
 
@@ -14,7 +15,9 @@ MOST_SPLITS = 10
 """Different cells of a column above which it tells no splits, whatever words are in them."""
 SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
 """Columns that tell nothing but the split of a row."""
-_OTHER = {"train": "test", "test": "train"}
+_OTHER = {"train": "test", "test": "train", "validation": "train"}
+_TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
+"""Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
 _WORD = r"[A-Z]?[a-z]+|[A-Z]+"
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
@@ -79,11 +82,24 @@ def answers_of(column: str) -> dict[str, str]:
     """Return what the cells of a column such as is_training mean; empty for any other column.
 
     Example:
-        >>> answers_of("is_test")["0"], answers_of("isTrain")["true"], answers_of("is_valid")
+        >>> answers_of("is_test")["0"], answers_of("isTrain")["true"], answers_of("is_rare")
         ('train', 'train', {})
     """
     asked = re.fullmatch(r"[iI]s_?([a-zA-Z_]+)", column)
-    split = split_in_name(asked[1]) if asked else None
+    return _answers(split_in_name(asked[1]) if asked else None)
+
+
+def is_called_as_split(column: str) -> bool:
+    """Tell whether a column is called as a split, so that it may say with yes or no which rows are of it.
+
+    Example:
+        >>> is_called_as_split("train"), is_called_as_split("Validation"), is_called_as_split("is_train")
+        (True, True, False)
+    """
+    return fold(column) in KIND_OF
+
+
+def _answers(split: str | None) -> dict[str, str]:
     if split not in _OTHER:
         return {}
     return dict.fromkeys(("1", "true", "yes"), split) | dict.fromkeys(("0", "false", "no"), _OTHER[split])
@@ -96,8 +112,10 @@ def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
         >>> kinds_of_cells("split", ["train", "val", "3"])
         {'3': '', 'train': 'train', 'val': 'validation'}
     """
-    answers = answers_of(column)
-    return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(set(cells))}
+    cells = set(cells)
+    bare = _answers(KIND_OF.get(fold(column)))
+    answers = bare if {cell.lower() for cell in cells} <= bare.keys() else answers_of(column)
+    return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(cells)}
 
 
 def rows_of_splits(
@@ -129,6 +147,7 @@ def rows_of_splits(
         splits.setdefault(kinds[cell], []).append(row)
     odd = splits.pop("", [])
     is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
+    is_meant |= column.lower() not in LABEL_NAMES and any(fold(cell) in _TEST_WORDS for cell in kinds)
     if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
         found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
         raise DatasetError(
@@ -136,4 +155,15 @@ def rows_of_splits(
             f"hold {found}.\nExpected train, test or validation in every row.\n"
             f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
         )
-    return {} if odd or len(splits) < 2 else splits
+    if odd or len(splits) < 2:
+        return {}
+    tested = len(splits.get("validation", ()))
+    if re.fullmatch("(is_?)?valid", column.lower()) and 2 * tested > len(cells):
+        if is_told:
+            return {}
+        raise DatasetError(
+            f"Column '{column}' says yes for {tested:,} of {len(cells):,} rows: are they for validation, or "
+            "sound?\nWhere they are for validation, call the column 'is_validation'.\n"
+            f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
+        )
+    return splits
