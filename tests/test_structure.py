@@ -190,6 +190,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_list_inputs.py": "lists of image files",
     "tests/data/test_picture_inputs.py": "pictures",
     "tests/data/test_several_archives.py": "several archives of one data set",
+    "tests/data/test_sets_of_splits.py": "splits of several sets",
     "tests/data/test_split_columns.py": "columns that tell splits",
     "tests/data/test_split_inputs.py": "splits of folders",
     "tests/data/test_table_inputs.py": "columns of tables",

@@ -21,7 +21,13 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
-from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard, without_split
+from lort_hub.data.tables.splits import (
+    set_in_name,
+    split_in_name,
+    split_of_file,
+    stem_of_shard,
+    without_split,
+)
 from lort_hub.errors import DatasetError
 
 DEPTH = 4
@@ -166,10 +172,11 @@ def open_file(file: Path, request: Request) -> Opened:
         split = split_in_name(stem_of_shard(path.name))
         if split in ("test", "validation") and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
+    others, notes = _of_one_set(file, others)
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        return Opened({name: read_table(files) for name, files in splits.items()})
+        return Opened({name: read_table(files) for name, files in splits.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)
@@ -178,7 +185,9 @@ def open_file(file: Path, request: Request) -> Opened:
             return opened
     if suffix in (*LISTS, *TABLES):
         lists = [file, *(path for split in others.values() for path in split)]
-        return open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
+        opened = open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
+        opened.notes += notes
+        return opened
     if is_webdataset(file):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
@@ -193,6 +202,25 @@ def open_file(file: Path, request: Request) -> Opened:
         + "\nExpected a folder, a .parquet, .arrow, .csv, .tsv, .json or .jsonl table, a .txt list of "
         "images, or an archive."
     )
+
+
+def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, list[Path]], list[str]]:
+    """The test files that are called as of the set of a training file; where none is, all, and a note."""
+    wanted = set_in_name(stem_of_shard(file.name))
+    own = {
+        split: [path for path in files if set_in_name(stem_of_shard(path.name)) == wanted]
+        for split, files in others.items()
+    }
+    if any(own.values()):
+        return {split: files for split, files in own.items() if files}, []
+    sets = {set_in_name(stem_of_shard(path.name)) for files in others.values() for path in files}
+    names = [path.name for files in others.values() for path in files]
+    notes = (
+        [f"Read as the test of {file.name}, though called otherwise: {shown(names)}."]
+        if len(sets) > 1
+        else []
+    )
+    return others, notes
 
 
 def script_error(spec: str, script: str) -> DatasetError:

@@ -224,7 +224,7 @@ def _in_splits(reading: FolderReading, published: _Split) -> Opened:
     names = reading.train.features["label"].names
     labels = [names[number] for number in reading.train["label"][:]]
     named = reading.train.remove_columns("label").add_column("label", labels)
-    in_order = sorted(published.rows, key=list(KINDS).index)
+    in_order = sorted(published.rows, key=lambda split: [*KINDS, split].index(split))
     splits = {split: named.select(published.rows[split]) for split in in_order}
     lists = shortened([_below(reading.folder, file) for file in published.files])
     notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}."]

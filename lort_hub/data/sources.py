@@ -14,7 +14,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import LABEL_NAMES, find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels, shown
-from lort_hub.data.tables.splits import is_called_as_split, rows_of_splits, tells_splits
+from lort_hub.data.tables.splits import is_called_as_split, kinds_of_cells, rows_of_splits, tells_splits
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -198,7 +198,10 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         splits = rows_of_splits(column, cells, whole, is_told=request.train_split is not None)
         if not splits:
             continue
-        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
+        kinds = kinds_of_cells(column, cells)
+        words = {split: [cell for cell, kind in kinds.items() if kind == split] for split in splits}
+        told = [f"{split} ({', '.join(of)})" if len(of) > 1 else split for split, of in words.items()]
+        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(told)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
 

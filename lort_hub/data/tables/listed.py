@@ -26,6 +26,7 @@ from lort_hub.data.tables.list_classes import (
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
+    set_in_name,
     split_in_name,
     split_of_file,
     stem_of_shard,
@@ -86,6 +87,7 @@ def open_lists(
     notes += _unmatched(lists, matched)
     if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)
+    notes += _several_sets(matched)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
@@ -104,6 +106,17 @@ def _unmatched(
     unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
     return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)
+
+
+def _several_sets(matched: Sequence[MatchedList]) -> list[str]:
+    """Notes of lists of one split that are joined, though their names tell several sets."""
+    notes = []
+    for split in dict.fromkeys(one.split for one in matched):
+        own = [one.listed for one in matched if one.split == split]
+        sets = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(one.path.name)))) for one in own}
+        if len(sets) > 1 and len({tuple(one.columns) for one in own}) == 1:
+            notes.append(f"Joined as the split '{split}': {shown([one.path.name for one in own])}.")
+    return notes
 
 
 def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:

@@ -18,6 +18,9 @@ SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", 
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
 _TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
 """Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
+_OF_ANY_SET = {"annotation", "annotations", "data", "image", "images", "info", "label", "labels", "list"}
+_OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "solution", "target", "targets"}
+"""Words of a list's name that tell no set."""
 _WORD = r"[A-Z]?[a-z]+|[A-Z]+"
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
@@ -41,6 +44,17 @@ def without_split(name: str) -> str:
         ('small_.csv', 'small_.csv', 'Images.txt')
     """
     return re.sub(_WORD, lambda word: "" if word[0].lower() in KIND_OF else word[0], name)
+
+
+def set_in_name(name: str) -> frozenset[str]:
+    """Return the words and numbers of a list's name that tell of which of several sets it is.
+
+    Example:
+        >>> sorted(set_in_name("small_train_1")), sorted(set_in_name("testLabels"))
+        (['1', 'small'], [])
+    """
+    words = {word.lower() for word in re.findall(rf"{_WORD}|\d+", name)}
+    return frozenset(words - KIND_OF.keys() - _OF_ANY_SET)
 
 
 def split_of_file(path: PurePath) -> str | None:
@@ -108,14 +122,22 @@ def _answers(split: str | None) -> dict[str, str]:
 def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
     """Return the split that each cell of a column stands for; "" where it stands for none.
 
+    Where one cell is the word of a test itself, longer ones such as id_test are splits of their own.
+
     Example:
         >>> kinds_of_cells("split", ["train", "val", "3"])
         {'3': '', 'train': 'train', 'val': 'validation'}
+        >>> kinds_of_cells("split", ["test", "id_test"]), kinds_of_cells("split", ["PrivateTest"])
+        ({'id_test': 'id_test', 'test': 'test'}, {'PrivateTest': 'test'})
     """
     cells = set(cells)
     bare = _answers(KIND_OF.get(fold(column)))
     answers = bare if {cell.lower() for cell in cells} <= bare.keys() else answers_of(column)
-    return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(cells)}
+    kinds = {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(cells)}
+    words = {kind for cell, kind in kinds.items() if fold(cell) in KIND_OF and kind != "train"}
+    return {
+        cell: cell if kind in words and fold(cell) not in KIND_OF else kind for cell, kind in kinds.items()
+    }
 
 
 def rows_of_splits(
