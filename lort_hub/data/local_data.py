@@ -61,6 +61,8 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     """
     if is_saved_to_disk(folder):
         return Opened(read_saved(folder))
+    if saved := _saved_below(folder):
+        return Opened(read_saved(saved))
     files = _table_files(folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
@@ -72,6 +74,19 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     return _open_tables(
         [file for file in files if file.is_relative_to(folder)], folder, configuration, request
     )
+
+
+def _saved_below(folder: Path) -> Path | None:
+    """The folder in a folder that `save_to_disk` has written, where it is no split of a set."""
+    saved = [path for path in sorted(folder.iterdir()) if is_saved_to_disk(path)]
+    if saved and all(split_in_name(path.name) for path in saved):
+        return None
+    if len(saved) > 1:
+        raise DatasetError(
+            f"'{folder}' holds {len(saved)} data sets: {shown([path.name for path in saved])}.\n"
+            f'Give one of them: `dataset="{saved[0]}"`.'
+        )
+    return saved[0] if saved else None
 
 
 def _open_tables(

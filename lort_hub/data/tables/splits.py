@@ -64,12 +64,16 @@ def split_of_file(path: PurePath) -> str | None:
         >>> names = ("data/train-00-of-02.parquet", "dev/0.parquet", "extra-0-of-1.parquet", "0.parquet")
         >>> [split_of_file(PurePath(name)) for name in names]
         ['train', 'validation', 'extra', None]
+        >>> split_of_file(PurePath("test/data-00000-of-00001.arrow"))  # as save_to_disk calls it
+        'test'
     """
     if split := split_in_name(stem_of_shard(path.name)):
         return split
-    if stem_of_shard(path.name) != path.stem:
-        return stem_of_shard(path.name)
-    return next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
+    stem = stem_of_shard(path.name)
+    if stem not in (path.stem, "data"):
+        return stem
+    split = next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
+    return split or (stem if stem != path.stem else None)
 
 
 def stem_of_shard(name: str) -> str:
