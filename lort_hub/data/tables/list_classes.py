@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.classes import classes_of
 from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
@@ -17,6 +18,9 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
+
+NEARLY_ALL = 0.9
+"""Share of the images of some folders above which a list is one of all of them."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,13 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
 
 
 def _may_be_classes(one: MatchedList) -> list[str]:
-    """Columns of a list, besides those of files and splits, in which values repeat."""
-    rows = len(one.listed.columns[one.column.name])
+    """Columns of a list, besides those of files and splits, with two values or more that repeat."""
+    most = len(one.listed.columns[one.column.name]) // 2
+    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
     return [
         name
-        for name, cells in one.listed.columns.items()
-        if name != one.column.name and not tells_splits(name) and 2 * len({*cells} - {None}) <= rows
+        for name, cells in others.items()
+        if not tells_splits(name) and 2 <= len({*cells} - {None}) <= most
     ]
 
 
@@ -236,6 +241,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
         >>> check_folders_agree([], {}, Path("photos"))
     """
     for one in matched:
+        _check_a_column_agrees(one, classes)
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
         if label is None or one.listed.refusal or is_table:
@@ -252,3 +258,29 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
                 "tell different classes of the same images.\n"
                 f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
             )
+
+
+def _check_a_column_agrees(one: MatchedList, classes: dict[str, str]) -> None:
+    """Refuse a list called as one of labels, of nearly all images, no column of which tells the folders."""
+    listed, columns = one.listed, _may_be_classes(one)
+    is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
+    if not columns or not is_called_so or listed.path.suffix.lower() not in LISTS:
+        return
+    paths = [
+        one.images.find(name or "", one.split, one.column.skip) for name in listed.columns[one.column.name]
+    ]
+    rows = {row: path for row, path in enumerate(paths) if isinstance(path, str) and path in classes}
+    folders = {Path(path).parent for path in rows.values()}
+    beside = sum(path.suffix.lower() in image_suffixes() for folder in folders for path in folder.iterdir())
+    if not rows or len(set(rows.values())) < NEARLY_ALL * beside:
+        return
+    for name in columns:
+        pairs = {(classes[path], listed.columns[name][row]) for row, path in rows.items()}
+        if len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs}):
+            return
+    raise DatasetError(
+        f"{listed.path.name} has a row for each image, and no column of it tells the folders "
+        f"{shown(sorted(set(classes.values())), 3)}: are they the classes?\n"
+        f'Where a column holds the labels ({shown(columns, 4)}), name it: `label_column="{columns[0]}"`.\n'
+        f"Where the folders are the classes, take {listed.path.name} away."
+    )
