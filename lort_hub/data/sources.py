@@ -14,7 +14,13 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.columns import LABEL_NAMES, find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels, shown
-from lort_hub.data.tables.splits import is_called_as_split, kinds_of_cells, rows_of_splits, tells_splits
+from lort_hub.data.tables.splits import (
+    is_called_as_split,
+    kinds_of_cells,
+    rows_of_splits,
+    split_in_name,
+    tells_splits,
+)
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -147,7 +153,7 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     names = [
         name for kind in TEST_SPLITS for name in opened.splits if kind_of(name) == kind != kind_of(train)
     ]
-    for name in names:
+    for name in names or _longer_named(opened, train):
         rows = opened.splits[name]
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
@@ -156,6 +162,15 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
         opened.notes.append(f"Splits that are not read: {', '.join(others)}. Name one with `test_split`.")
     return None
+
+
+def _longer_named(opened: Opened, train: str) -> list[str]:
+    """The one split that is called longer than a test split, as test_seen; none where several are."""
+    for kind in TEST_SPLITS:
+        names = [name for name in opened.splits if split_in_name(name) == kind and name != train]
+        if names:
+            return names if len(names) == 1 else []
+    return []
 
 
 def _with_columns(rows: datasets.Dataset, columns: tuple[str, str], name: str) -> datasets.Dataset:

@@ -38,3 +38,16 @@ def test_two_saved_sets_are_refused(tmp_path):
         DatasetError, match=r"holds 2 data sets: insects, mammals\.\nGive one of them: .*insects"
     ):
         load_long_tailed(str(tmp_path / "in"))
+
+
+def test_the_one_split_that_is_called_as_a_test_and_longer(tmp_path):
+    datasets.DatasetDict(train=saved(TRAIN), validation_matched=saved(TEST)).save_to_disk(tmp_path / "in")
+    check(tmp_path / "in")
+
+
+def test_two_splits_that_are_called_as_tests_and_longer_are_named(tmp_path):
+    splits = {"train": saved(TRAIN), "test_seen": saved(TEST), "test_unseen": saved(TEST[1:])}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "in")
+    data = load_long_tailed(str(tmp_path / "in"))
+    assert data.class_counts.tolist() == [10, 6, 4]
+    assert any("Splits that are not read: test_seen, test_unseen" in note for note in data.notes)
