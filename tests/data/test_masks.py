@@ -18,3 +18,11 @@ def test_pictures_called_masks_that_are_of_no_picture_are_read(tmp_path):
     write_pictures(tmp_path, TRAIN, "{label}/{row}_mask.png")
     data = load_long_tailed(str(tmp_path))
     assert (data.class_names, data.class_counts.tolist()) == (tuple(NAMES), [10, 6, 4])
+
+
+def test_folders_of_lung_masks_beside_folders_of_images(tmp_path):
+    write_pictures(tmp_path / "Train", TRAIN, "{label}/images/{row}.png")
+    write_pictures(tmp_path / "Train", TRAIN, "{label}/lung masks/{row}.png")
+    data = load_long_tailed(str(tmp_path))
+    assert data.class_counts.tolist() == [10, 6, 4]
+    assert "24" in next(note for note in data.notes if "beside the pictures, as masks are" in note)

@@ -40,6 +40,17 @@ def are_parts(names: Sequence[str]) -> bool:
     return all(one & PARTS and not one - PARTS - common for one in words)
 
 
+def is_companion(name: str) -> bool:
+    """Tell whether a folder is called as one of masks or the like: by its name, or by its last word.
+
+    Example:
+        >>> is_companion("Masks"), is_companion("lung masks"), is_companion("white label")
+        (True, True, False)
+    """
+    last = re.split(r"[^a-z]+", fold(name))[-1]
+    return fold(name) in COMPANIONS or last in COMPANIONS - {"label", "labels"}
+
+
 def masks_beside(names: Sequence[str]) -> set[str]:
     """Find the files that are the mask of another one in the same folder, by their names.
 
