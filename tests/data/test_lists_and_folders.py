@@ -1,8 +1,10 @@
 """Lists of labels beside folders that are cameras, patients or chains, and no classes."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.tables import NAMES, TRAIN, Forms, write_csv, write_pictures
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
 read, refused = FORMS.read, FORMS.refused
@@ -58,6 +60,24 @@ def a_list_of_a_few_images(folder):
         folder / "train.csv", [(file, "mf"[k % 2]) for k, (file, _) in enumerate(rows[::2])], ("file", "sex")
     )
     return folder
+
+
+@read("imagenet", notes=["val  9", "no class folders"], **HELD_OUT)
+def lists_of_boxes_beside_the_class_folders_of_imagenet(folder):
+    lists = {}
+    for split, labels, name in (("train", TRAIN, "{label}/t{row}.png"), ("val", TEST, "v{row}.png")):
+        rows = write_pictures(folder / "Data" / split, labels, name)
+        lists[split] = [(Path(file).stem, f"{label} {k} {k + 3} 9 9") for k, (file, label) in enumerate(rows)]
+        write_csv(folder / f"LOC_{split}_solution.csv", lists[split], ("ImageId", "PredictionString"))
+    return folder
+
+
+@refused("one-class", says="'train' of 'bottle' holds 1 class folder, and 'test' holds 3")
+def one_class_to_train_on(folder):
+    write_pictures(folder / "bottle/train", [0] * 5, "good/{row}.png")
+    write_pictures(folder / "bottle/test", TEST, "{label}/{row}.png")
+    write_pictures(folder / "bottle/ground_truth", TEST, "{label}/{row}_mask.png")
+    return folder / "bottle"
 
 
 @pytest.mark.parametrize("id", FORMS.reads)

@@ -70,6 +70,8 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
 def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Request) -> bool:
     """Tell whether lists name images of class folders, and hold nothing that could be their classes.
 
+    Test images may lie elsewhere.
+
     Args:
         matched: The lists.
         folder: The data folder.
@@ -84,6 +86,7 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
     paths = [
         one.images.find(name, one.split, one.column.skip)
         for one in matched
+        if one.split not in ("test", "validation")
         for name in one.listed.columns[one.column.name]
         if name
     ]
@@ -92,13 +95,13 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
 
 
 def _may_be_classes(one: MatchedList) -> list[str]:
-    """Columns of a list, besides those of files and splits, with two values or more that repeat."""
+    """Columns of a list, besides those of files and splits, with two values or more that repeat, or called as labels."""
     most = len(one.listed.columns[one.column.name]) // 2
     others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
     return [
         name
         for name, cells in others.items()
-        if not tells_splits(name) and 2 <= len({*cells} - {None}) <= most
+        if name.lower() in LABEL_NAMES or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
     ]
 
 
@@ -264,7 +267,7 @@ def _check_a_column_agrees(one: MatchedList, classes: dict[str, str]) -> None:
     """Refuse a list called as one of labels, of nearly all images, no column of which tells the folders."""
     listed, columns = one.listed, _may_be_classes(one)
     is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
-    if not columns or not is_called_so or listed.path.suffix.lower() not in LISTS:
+    if not columns or not is_called_so or _label_of(listed) or listed.path.suffix.lower() not in LISTS:
         return
     paths = [
         one.images.find(name or "", one.split, one.column.skip) for name in listed.columns[one.column.name]
