@@ -95,7 +95,7 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
 
 
 def _may_be_classes(one: MatchedList) -> list[str]:
-    """Columns of a list, besides those of files and splits, with two values or more that repeat, or called as labels."""
+    """Columns of a list, besides files and splits, whose values repeat, or that are called as labels."""
     most = len(one.listed.columns[one.column.name]) // 2
     others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
     return [
