@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
+import re
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
+from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import CheckpointError, DatasetError
 from lort_hub.files import cache_folder, sha256
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+MOST_LETTERS = 60
+"""Letters of an archive's name that the folder in the cache is called by."""
 
 
 def is_archive(path: Path) -> bool:
@@ -54,7 +60,8 @@ def is_webdataset(path: Path) -> bool:
 def unpack(archives: Sequence[Path]) -> Path:
     """Unpack archives into one folder of the cache, or return the folder where that was done before.
 
-    Of several archives, train.zip becomes train/ in it; what a folder holds alone is lifted out of it.
+    Of several archives, train.zip becomes train/ in it, and ant.zip and bee.zip, where they hold pictures
+    alone, become ant/ and bee/; what a folder holds alone is lifted out of it.
 
     Args:
         archives: The archives.
@@ -63,7 +70,8 @@ def unpack(archives: Sequence[Path]) -> Path:
         The folder.
 
     Raises:
-        DatasetError: An archive is damaged, encrypted, or holds paths that lead out of it.
+        DatasetError: An archive is damaged, encrypted, or holds paths that lead out of it; or two hold
+            different files of one name.
         CheckpointError: The disk has no room for it.
 
     Example:
@@ -77,13 +85,15 @@ def unpack(archives: Sequence[Path]) -> Path:
     digest = hashlib.sha256()
     for archive in archives:
         digest.update(f"{archive.name} {_content_key(archive)} ".encode())
-    folder = cache_folder("archives") / digest.hexdigest()[:32]
+    name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    folder = cache_folder("archives") / f"{name[:MOST_LETTERS]}-{digest.hexdigest()[:16]}"
     if not folder.exists():
         staged = folder.with_name(f"{folder.name}.{uuid4().hex}.tmp")
         try:
-            for archive in archives:
-                split = split_in_name(_stem(archive))
-                _unpack(archive, staged / split if split and len(archives) > 1 else staged)
+            if len(archives) == 1:
+                _unpack(archives[0], staged)
+            else:
+                _unpack_all(archives, staged)
             if not any(staged.iterdir()):
                 raise DatasetError(f"'{archives[0]}' is empty: there is nothing to unpack.")
             _lift(staged)
@@ -92,6 +102,44 @@ def unpack(archives: Sequence[Path]) -> Path:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def _unpack_all(archives: Sequence[Path], folder: Path) -> None:
+    """Unpack several archives into the folders that their names tell, and refuse those that do not fit."""
+    parts = {archive: folder / uuid4().hex for archive in archives}
+    for archive, part in parts.items():
+        _unpack(archive, part)
+    are_classes = _are_classes(parts)
+    for archive, part in parts.items():
+        split = split_in_name(_stem(archive))
+        _move(archive, part, folder / (_stem(archive) if are_classes else split or ""))
+        shutil.rmtree(part)
+
+
+def _are_classes(parts: Mapping[Path, Path]) -> bool:
+    """Whether each archive is called as a class: they hold pictures alone, and no name tells a split."""
+    names = [_stem(archive) for archive in parts]
+    contents = [path for part in parts.values() for path in part.iterdir()]
+    are_heaps = all(path.suffix.lower() in image_suffixes() and path.is_file() for path in contents)
+    are_told_apart = len({re.sub(r"[\W\d_]+", "", name.lower()) for name in names} - {""}) == len(names)
+    return are_heaps and are_told_apart and not any(map(split_in_name, names))
+
+
+def _move(archive: Path, part: Path, folder: Path) -> None:
+    """Move what was unpacked of one archive to that of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(part.rglob("*")):
+        place = folder / path.relative_to(part)
+        if path.is_dir() and not path.is_symlink():
+            place.mkdir(exist_ok=True)
+            continue
+        is_data = path.suffix.lower() in {*image_suffixes(), *LISTS} - {".txt"}
+        if is_data and place.is_file() and not filecmp.cmp(path, place, shallow=False):
+            raise DatasetError(
+                f"'{archive}' holds another '{path.relative_to(part)}' than an archive beside it.\n"
+                "Unpack them, give the files names of their own, and give their folder."
+            )
+        path.replace(place)
 
 
 def _stem(archive: Path) -> str:

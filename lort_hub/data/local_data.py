@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lort_hub.data.archives import is_archive, is_webdataset, unpack
@@ -12,6 +12,7 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output
+from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
@@ -20,13 +21,21 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
-from lort_hub.data.tables.splits import split_in_name, split_of_file, stem_of_shard
+from lort_hub.data.tables.splits import (
+    set_in_name,
+    split_in_name,
+    split_of_file,
+    stem_of_shard,
+    without_split,
+)
 from lort_hub.errors import DatasetError
 
 DEPTH = 4
 """Folders below the data folder in which tables are looked for."""
 MOST_JSON = 10
 """JSON files in a folder above which each is taken to describe one picture."""
+MOST_LISTS = 100
+"""Files in a folder, called as lists of a split, above which each is taken to describe one picture."""
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -52,6 +61,8 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     """
     if is_saved_to_disk(folder):
         return Opened(read_saved(folder))
+    if saved := _saved_below(folder):
+        return Opened(read_saved(saved))
     files = _table_files(folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
@@ -63,6 +74,19 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     return _open_tables(
         [file for file in files if file.is_relative_to(folder)], folder, configuration, request
     )
+
+
+def _saved_below(folder: Path) -> Path | None:
+    """The folder in a folder that `save_to_disk` has written, where it is no split of a set."""
+    saved = [path for path in sorted(folder.iterdir()) if is_saved_to_disk(path)]
+    if saved and all(split_in_name(path.name) for path in saved):
+        return None
+    if len(saved) > 1:
+        raise DatasetError(
+            f"'{folder}' holds {len(saved)} data sets: {shown([path.name for path in saved])}.\n"
+            f'Give one of them: `dataset="{saved[0]}"`.'
+        )
+    return saved[0] if saved else None
 
 
 def _open_tables(
@@ -114,6 +138,9 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    split_lists = _split_lists(folder) if request.train_split is None else []
+    if opened := open_published(folder, split_lists, request):
+        return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
@@ -131,6 +158,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         splits[reading.test_split] = reading.test
     origin = reading.origin()
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    if len(splits) < 2:
+        origin["notes"] += note_unread(split_lists)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
 
 
@@ -158,13 +187,22 @@ def open_file(file: Path, request: Request) -> Opened:
         split = split_in_name(stem_of_shard(path.name))
         if split in ("test", "validation") and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
+    others, notes = _of_one_set(file, others)
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        return Opened({name: read_table(files) for name, files in splits.items()})
+        return Opened({name: read_table(files) for name, files in splits.items()}, notes)
+    if suffix in LISTS and not request.label_column:
+        asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
+        root = next((path for path in asked if path.is_dir()), folder)
+        set_of = [path for path in beside if without_split(path.name) == without_split(file.name)]
+        if opened := open_published(root, [file, *set_of], request, only=True):
+            return opened
     if suffix in (*LISTS, *TABLES):
         lists = [file, *(path for split in others.values() for path in split)]
-        return open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
+        opened = open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
+        opened.notes += notes
+        return opened
     if is_webdataset(file):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
@@ -179,6 +217,25 @@ def open_file(file: Path, request: Request) -> Opened:
         + "\nExpected a folder, a .parquet, .arrow, .csv, .tsv, .json or .jsonl table, a .txt list of "
         "images, or an archive."
     )
+
+
+def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, list[Path]], list[str]]:
+    """The test files that are called as of the set of a training file; where none is, all, and a note."""
+    wanted = set_in_name(stem_of_shard(file.name))
+    own = {
+        split: [path for path in files if set_in_name(stem_of_shard(path.name)) == wanted]
+        for split, files in others.items()
+    }
+    if any(own.values()):
+        return {split: files for split, files in own.items() if files}, []
+    sets = {set_in_name(stem_of_shard(path.name)) for files in others.values() for path in files}
+    names = [path.name for files in others.values() for path in files]
+    notes = (
+        [f"Read as the test of {file.name}, though called otherwise: {shown(names)}."]
+        if len(sets) > 1
+        else []
+    )
+    return others, notes
 
 
 def script_error(spec: str, script: str) -> DatasetError:
@@ -198,7 +255,29 @@ def script_error(spec: str, script: str) -> DatasetError:
 
 def _table_files(folder: Path) -> list[Path]:
     """The tables, lists and archives in a folder and not far below it, sorted."""
-    files_below, seen = [], set()
+    found = []
+    for here, names in _folders_below(folder):
+        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
+        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
+        files = [here / name for name in names]
+        found += [file for file in files if file.suffix.lower() in kinds or is_archive(file)]
+    return found
+
+
+def _split_lists(folder: Path) -> list[Path]:
+    """Files that may tell a published split of class folders: those that are called so, and tables."""
+    found = []
+    for here, names in _folders_below(folder):
+        files = [here / name for name in names if Path(name).suffix.lower() in (*LISTS, ".mat")]
+        called = [file for file in files if may_tell_splits(file)]
+        found += [file for file in files if file.suffix.lower() in LISTS[:3] and file not in called]
+        found += called if len(called) <= MOST_LISTS else []
+    return sorted(found)
+
+
+def _folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those not far below it, with the sorted names of the files that are not hidden."""
+    seen = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         here = Path(path)
         depth = len(here.relative_to(folder).parts)
@@ -208,13 +287,7 @@ def _table_files(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
-        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
-        for name in sorted(names):
-            file = here / name
-            if not name.startswith(".") and (file.suffix.lower() in kinds or is_archive(file)):
-                files_below.append(file)
-    return files_below
+        yield here, sorted(name for name in names if not name.startswith("."))
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -12,17 +12,21 @@ from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
-from lort_hub.data.tables.columns import find_columns, find_image_column
+from lort_hub.data.tables.columns import LABEL_NAMES, find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels, shown
-from lort_hub.data.tables.splits import kinds_of_cells, tells_splits
+from lort_hub.data.tables.splits import (
+    is_called_as_split,
+    kinds_of_cells,
+    rows_of_splits,
+    split_in_name,
+    tells_splits,
+)
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
 
 TEST_SPLITS = ("test", "validation")
-MOST_SPLITS = 10
-"""Different cells of a column above which it tells no splits, whatever words are in them."""
 
 
 def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
@@ -149,7 +153,7 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     names = [
         name for kind in TEST_SPLITS for name in opened.splits if kind_of(name) == kind != kind_of(train)
     ]
-    for name in names:
+    for name in names or _longer_named(opened, train):
         rows = opened.splits[name]
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
@@ -158,6 +162,15 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
         opened.notes.append(f"Splits that are not read: {', '.join(others)}. Name one with `test_split`.")
     return None
+
+
+def _longer_named(opened: Opened, train: str) -> list[str]:
+    """The one split that is called longer than a test split, as test_seen; none where several are."""
+    for kind in TEST_SPLITS:
+        names = [name for name in opened.splits if split_in_name(name) == kind and name != train]
+        if names:
+            return names if len(names) == 1 else []
+    return []
 
 
 def _with_columns(rows: datasets.Dataset, columns: tuple[str, str], name: str) -> datasets.Dataset:
@@ -192,20 +205,44 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         cells = None if is_other else _cells_of_splits(rows, column)
         if cells is None:
             continue
-        kinds = kinds_of_cells(column, cells)
-        splits: dict[str, list[int]] = {}
-        for row, cell in enumerate(cells):
-            splits.setdefault(kinds[cell], []).append(row)
-        odd = splits.pop("", [])
-        is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
-        if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and request.train_split is None:
-            found = [cells[row] for row in odd]
-            raise _odd_splits(column, found, len(cells), next(iter(opened.splits)))
-        if odd or len(splits) < 2:
+        whole = next(iter(opened.splits))
+        if others := _flags_beside(rows, column, request):
+            if request.train_split is None:
+                raise _split_or_class(column, others)
             continue
-        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(splits)}.")
+        splits = rows_of_splits(column, cells, whole, is_told=request.train_split is not None)
+        if not splits:
+            continue
+        kinds = kinds_of_cells(column, cells)
+        words = {split: [cell for cell, kind in kinds.items() if kind == split] for split in splits}
+        told = [f"{split} ({', '.join(of)})" if len(of) > 1 else split for split, of in words.items()]
+        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(told)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _flags_beside(rows: datasets.Dataset, column: str, request: Request) -> list[str]:
+    """Columns of yes and no beside one that is called as a split, which may be a class as they are then."""
+    known = (column, request.label_column, request.group_column)
+    if not is_called_as_split(column) or not _holds_flags(rows, column):
+        return []
+    others = [name for name in rows.column_names if name not in known and name.lower() not in LABEL_NAMES]
+    return [name for name in others if not tells_splits(name) and _holds_flags(rows, name)]
+
+
+def _split_or_class(column: str, others: list[str]) -> DatasetError:
+    return DatasetError(
+        f"Column '{column}' may tell a split, or a class as {shown(others)} may.\n"
+        "Where it tells a split, call it 'is_train', 'is_test' or 'is_validation'.\n"
+        'Where it is none: `train_split="train"` reads every row as one to train on.'
+    )
+
+
+def _holds_flags(rows: datasets.Dataset, column: str) -> bool:
+    kind = str(getattr(rows.features[column], "dtype", ""))
+    if not kind.startswith(("bool", "int", "uint", "string", "large_string")):
+        return False
+    return {str(cell).lower() for cell in rows[column][:]} in ({"0", "1"}, {"true", "false"}, {"yes", "no"})
 
 
 def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
@@ -215,7 +252,7 @@ def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
     kind = rows.features[column]
     is_named = isinstance(kind, datasets.ClassLabel)
     if not (is_named or getattr(kind, "dtype", "") in ("string", "large_string")) and not (
-        tells_splits(column) and isinstance(kind, datasets.Value)
+        (tells_splits(column) or is_called_as_split(column)) and isinstance(kind, datasets.Value)
     ):
         return None
     cells = rows[column][:]
@@ -224,13 +261,3 @@ def _cells_of_splits(rows: datasets.Dataset, column: str) -> list[str] | None:
         cells = [names.get(cell) for cell in cells]
     whole = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells)
     return ["" if cell is None else str(cell) for cell in whole]
-
-
-def _odd_splits(column: str, cells: list[str], rows: int, whole: str) -> DatasetError:
-    """Refuse a column of splits that says of some rows, or of all, nothing that is known."""
-    return DatasetError(
-        f"Column '{column}' looks like the split of each image, but {len(cells):,} of {rows:,} rows hold "
-        f"{shown([repr(cell) for cell in sorted(set(cells))])}.\n"
-        "Expected train, test or validation in every row.\n"
-        f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
-    )

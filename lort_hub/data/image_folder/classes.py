@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from lort_hub.data.image_folder.names import COMPANIONS, PICTURES, fold, kind_of, names_of, quoted
+from lort_hub.data.image_folder.names import PICTURES, fold, is_companion, kind_of, names_of, quoted
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError
 
@@ -37,7 +37,7 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
 
 def without_companions(folders: Sequence[Folder]) -> list[Folder]:
     """Leave out the folders of masks and the like where a folder of pictures is beside them."""
-    rest = [one for one in folders if fold(one.name) not in COMPANIONS]
+    rest = [one for one in folders if not is_companion(one.name)]
     return rest if len(rest) == 1 and fold(rest[0].name) in PICTURES else list(folders)
 
 
@@ -82,7 +82,7 @@ def classes_of(
 def _read_with(folder: Folder) -> list[Folder]:
     """A class folder and those below it, without masks and the like beside its pictures."""
     beside = bool(folder.pictures) or any(fold(one.name) in PICTURES for one in folder.filled)
-    inner = [one for one in folder.filled if not (beside and fold(one.name) in COMPANIONS)]
+    inner = [one for one in folder.filled if not (beside and is_companion(one.name))]
     return [folder, *(below for one in inner for below in one.below())]
 
 

@@ -20,6 +20,7 @@ PICTURES = frozenset(
 COMPANIONS = frozenset(
     ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
 )
+_MASK = re.compile(r"(.+)_(mask|seg|gt)(_\d+)?", re.IGNORECASE)
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
 PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
@@ -37,6 +38,29 @@ def are_parts(names: Sequence[str]) -> bool:
     words = [_words(name) for name in names]
     common = set.intersection(*words) if words else set()
     return all(one & PARTS and not one - PARTS - common for one in words)
+
+
+def is_companion(name: str) -> bool:
+    """Tell whether a folder is called as one of masks or the like: by its name, or by its last word.
+
+    Example:
+        >>> is_companion("Masks"), is_companion("lung masks"), is_companion("white label")
+        (True, True, False)
+    """
+    last = re.split(r"[^a-z]+", fold(name))[-1]
+    return fold(name) in COMPANIONS or last in COMPANIONS - {"label", "labels"}
+
+
+def masks_beside(names: Sequence[str]) -> set[str]:
+    """Find the files that are the mask of another one in the same folder, by their names.
+
+    Example:
+        >>> sorted(masks_beside(["1.png", "1_mask.png", "1_mask_1.png", "2_mask.png"]))
+        ['1_mask.png', '1_mask_1.png']
+    """
+    stems = {name: name.rpartition(".")[0] or name for name in names}
+    known = set(stems.values())
+    return {name for name, stem in stems.items() if (mask := _MASK.fullmatch(stem)) and mask[1] in known}
 
 
 def kind_of(name: str) -> str | None:

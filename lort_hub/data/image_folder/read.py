@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
-from lort_hub.data.image_folder.names import are_parts, fold, kind_of
+from lort_hub.data.image_folder.names import are_parts, fold, kind_of, masks_beside
 from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
 from lort_hub.data.image_folder.tree import (
@@ -165,9 +165,12 @@ def _carry_out(plan: _Plan, root: Folder, layout: Layout, test: Folder | None) -
             (extension, TABLE if extension in TABLES else why, number, folder.examples[extension, why])
             for (extension, why), number in folder.passed.items()
         ]
+        masks = masks_beside(folder.pictures)
         for name in folder.pictures:
             path = f"{folder.path}/{name}"
-            if folder.path in plan.read_as:
+            if folder.path in plan.read_as and name in masks:
+                others.append((extension_of(name), BESIDE, 1, printable(name)))
+            elif folder.path in plan.read_as:
                 role, label = plan.read_as[folder.path]
                 pictures[role].append((label, path))
             elif reason == NOT_LISTED and name in plan.listed:

@@ -147,6 +147,13 @@ def _refuse_test_alone(root: Folder, folders: Sequence[Folder]) -> None:
             f"'{root.name}' holds class folders, {names_of(rest)}, beside a split, {names_of(tests)}.\n"
             "Move the class folders into a folder called train."
         )
+    trains = [one for one in folders if kind_of(one.name) == "train"]
+    if tests and trains:
+        raise DatasetError(
+            f"'{trains[0].name}' of '{root.name}' holds {len(class_folders(trains[0]))} class folder, and "
+            f"'{tests[0].name}' holds {len(class_folders(tests[0]))}.\n"
+            "Expected two or more classes to train on. Where the folders are no splits, give one of them."
+        )
     if tests and not any(one.pictures for one in rest):
         raise NoSplitError(
             f"No split 'train' in '{root.name}', found: {names_of(folders)}.\n"

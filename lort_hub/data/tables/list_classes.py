@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.classes import classes_of
 from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
@@ -17,6 +18,9 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
+
+NEARLY_ALL = 0.9
+"""Share of the images of some folders above which a list is one of all of them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,44 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
             "of each class is then held out."
         )
     return True
+
+
+def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Request) -> bool:
+    """Tell whether lists name images of class folders, and hold nothing that could be their classes.
+
+    Test images may lie elsewhere.
+
+    Args:
+        matched: The lists.
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> tell_no_classes([], Path("/nonexistent"), Request("photos"))
+        False
+    """
+    if not matched or any(_may_be_classes(one) for one in matched):
+        return False
+    paths = [
+        one.images.find(name, one.split, one.column.skip)
+        for one in matched
+        if one.split not in ("test", "validation")
+        for name in one.listed.columns[one.column.name]
+        if name
+    ]
+    holders = {str(Path(path).parent) for path in paths if isinstance(path, str)}
+    return bool(holders) and holders <= _folders_as_read(folder, request)
+
+
+def _may_be_classes(one: MatchedList) -> list[str]:
+    """Columns of a list, besides files and splits, whose values repeat, or that are called as labels."""
+    most = len(one.listed.columns[one.column.name]) // 2
+    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
+    return [
+        name
+        for name, cells in others.items()
+        if name.lower() in LABEL_NAMES or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
+    ]
 
 
 def _folders_as_read(folder: Path, request: Request) -> set[str]:
@@ -163,6 +205,30 @@ def _label_of(listed: FileList) -> str | None:
     return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
 
 
+def check_splits_beside(matched: Sequence[MatchedList]) -> None:
+    """Refuse a list of nothing but splits beside the one that it belongs to, as CelebA has it.
+
+    Args:
+        matched: The lists.
+
+    Raises:
+        DatasetError: There is one.
+
+    Example:
+        >>> check_splits_beside([])
+    """
+    for one in matched:
+        others = [name for name in one.listed.columns if name != one.column.name]
+        beside = [other.listed.path.name for other in matched if other is not one]
+        if beside and others and all(map(tells_splits, others)):
+            name = one.listed.path.name
+            raise DatasetError(
+                f"Column '{others[0]}' of {name} tells splits of images whose labels are in {beside[0]}.\n"
+                f"Write it into {beside[0]}, with train, test or validation in every row, "
+                f"or take {name} away: a fifth of each class is then held out."
+            )
+
+
 def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str], folder: Path) -> None:
     """Refuse lists with a label of their own that contradicts the class folders.
 
@@ -178,6 +244,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
         >>> check_folders_agree([], {}, Path("photos"))
     """
     for one in matched:
+        _check_a_column_agrees(one, classes)
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
         if label is None or one.listed.refusal or is_table:
@@ -194,3 +261,29 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
                 "tell different classes of the same images.\n"
                 f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
             )
+
+
+def _check_a_column_agrees(one: MatchedList, classes: dict[str, str]) -> None:
+    """Refuse a list called as one of labels, of nearly all images, no column of which tells the folders."""
+    listed, columns = one.listed, _may_be_classes(one)
+    is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
+    if not columns or not is_called_so or _label_of(listed) or listed.path.suffix.lower() not in LISTS:
+        return
+    paths = [
+        one.images.find(name or "", one.split, one.column.skip) for name in listed.columns[one.column.name]
+    ]
+    rows = {row: path for row, path in enumerate(paths) if isinstance(path, str) and path in classes}
+    folders = {Path(path).parent for path in rows.values()}
+    beside = sum(path.suffix.lower() in image_suffixes() for folder in folders for path in folder.iterdir())
+    if not rows or len(set(rows.values())) < NEARLY_ALL * beside:
+        return
+    for name in columns:
+        pairs = {(classes[path], listed.columns[name][row]) for row, path in rows.items()}
+        if len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs}):
+            return
+    raise DatasetError(
+        f"{listed.path.name} has a row for each image, and no column of it tells the folders "
+        f"{shown(sorted(set(classes.values())), 3)}: are they the classes?\n"
+        f'Where a column holds the labels ({shown(columns, 4)}), name it: `label_column="{columns[0]}"`.\n'
+        f"Where the folders are the classes, take {listed.path.name} away."
+    )

@@ -18,12 +18,15 @@ from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
     MatchedList,
     check_folders_agree,
+    check_splits_beside,
     find_class_folders,
     names_tests_alone,
+    tell_no_classes,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
+    set_in_name,
     split_in_name,
     split_of_file,
     stem_of_shard,
@@ -75,12 +78,16 @@ def open_lists(
         return None
     if not only and names_tests_alone(matched, folder, request):
         return None
+    if not only and tell_no_classes(matched, folder, request):
+        return None
     if told := {} if only or request.label_column else find_class_folders(matched, folder, request):
         check_folders_agree(matched, told, folder)
         return None
+    check_splits_beside(matched)
     notes += _unmatched(lists, matched)
     if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
         raise DatasetError(refusal)
+    notes += _several_sets(matched)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
@@ -99,6 +106,17 @@ def _unmatched(
     unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
     return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)
+
+
+def _several_sets(matched: Sequence[MatchedList]) -> list[str]:
+    """Notes of lists of one split that are joined, though their names tell several sets."""
+    notes = []
+    for split in dict.fromkeys(one.split for one in matched):
+        own = [one.listed for one in matched if one.split == split]
+        sets = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(one.path.name)))) for one in own}
+        if len(sets) > 1 and len({tuple(one.columns) for one in own}) == 1:
+            notes.append(f"Joined as the split '{split}': {shown([one.path.name for one in own])}.")
+    return notes
 
 
 def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:

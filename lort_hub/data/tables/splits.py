@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, fold
+from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.labels import shown
+from lort_hub.errors import DatasetError
 
+MOST_SPLITS = 10
+"""Different cells of a column above which it tells no splits, whatever words are in them."""
 SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
 """Columns that tell nothing but the split of a row."""
-_OTHER = {"train": "test", "test": "train"}
+_OTHER = {"train": "test", "test": "train", "validation": "train"}
+_TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
+"""Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
+_OF_ANY_SET = {"annotation", "annotations", "data", "image", "images", "info", "label", "labels", "list"}
+_OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "solution", "target", "targets"}
+"""Words of a list's name that tell no set."""
+_WORD = r"[A-Z]?[a-z]+|[A-Z]+"
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
 
@@ -21,9 +32,29 @@ def split_in_name(name: str) -> str | None:
         >>> split_in_name("train_labels"), split_in_name("testImages"), split_in_name("train_test_split")
         ('train', 'test', None)
     """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
+    kinds = {KIND_OF[word.lower()] for word in re.findall(_WORD, name) if word.lower() in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def without_split(name: str) -> str:
+    """Leave the words of splits out of a name, so that the lists of one set are called the same.
+
+    Example:
+        >>> without_split("small_train.csv"), without_split("small_test.csv"), without_split("TestImages.txt")
+        ('small_.csv', 'small_.csv', 'Images.txt')
+    """
+    return re.sub(_WORD, lambda word: "" if word[0].lower() in KIND_OF else word[0], name)
+
+
+def set_in_name(name: str) -> frozenset[str]:
+    """Return the words and numbers of a list's name that tell of which of several sets it is.
+
+    Example:
+        >>> sorted(set_in_name("small_train_1")), sorted(set_in_name("testLabels"))
+        (['1', 'small'], [])
+    """
+    words = {word.lower() for word in re.findall(rf"{_WORD}|\d+", name)}
+    return frozenset(words - KIND_OF.keys() - _OF_ANY_SET)
 
 
 def split_of_file(path: PurePath) -> str | None:
@@ -33,12 +64,16 @@ def split_of_file(path: PurePath) -> str | None:
         >>> names = ("data/train-00-of-02.parquet", "dev/0.parquet", "extra-0-of-1.parquet", "0.parquet")
         >>> [split_of_file(PurePath(name)) for name in names]
         ['train', 'validation', 'extra', None]
+        >>> split_of_file(PurePath("test/data-00000-of-00001.arrow"))  # as save_to_disk calls it
+        'test'
     """
     if split := split_in_name(stem_of_shard(path.name)):
         return split
-    if stem_of_shard(path.name) != path.stem:
-        return stem_of_shard(path.name)
-    return next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
+    stem = stem_of_shard(path.name)
+    if stem not in (path.stem, "data"):
+        return stem
+    split = next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
+    return split or (stem if stem != path.stem else None)
 
 
 def stem_of_shard(name: str) -> str:
@@ -65,11 +100,24 @@ def answers_of(column: str) -> dict[str, str]:
     """Return what the cells of a column such as is_training mean; empty for any other column.
 
     Example:
-        >>> answers_of("is_test")["0"], answers_of("isTrain")["true"], answers_of("is_valid")
+        >>> answers_of("is_test")["0"], answers_of("isTrain")["true"], answers_of("is_rare")
         ('train', 'train', {})
     """
     asked = re.fullmatch(r"[iI]s_?([a-zA-Z_]+)", column)
-    split = split_in_name(asked[1]) if asked else None
+    return _answers(split_in_name(asked[1]) if asked else None)
+
+
+def is_called_as_split(column: str) -> bool:
+    """Tell whether a column is called as a split, so that it may say with yes or no which rows are of it.
+
+    Example:
+        >>> is_called_as_split("train"), is_called_as_split("Validation"), is_called_as_split("is_train")
+        (True, True, False)
+    """
+    return fold(column) in KIND_OF
+
+
+def _answers(split: str | None) -> dict[str, str]:
     if split not in _OTHER:
         return {}
     return dict.fromkeys(("1", "true", "yes"), split) | dict.fromkeys(("0", "false", "no"), _OTHER[split])
@@ -78,9 +126,70 @@ def answers_of(column: str) -> dict[str, str]:
 def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
     """Return the split that each cell of a column stands for; "" where it stands for none.
 
+    Where one cell is the word of a test itself, longer ones such as id_test are splits of their own.
+
     Example:
         >>> kinds_of_cells("split", ["train", "val", "3"])
         {'3': '', 'train': 'train', 'val': 'validation'}
+        >>> kinds_of_cells("split", ["test", "id_test"]), kinds_of_cells("split", ["PrivateTest"])
+        ({'id_test': 'id_test', 'test': 'test'}, {'PrivateTest': 'test'})
     """
-    answers = answers_of(column)
-    return {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(set(cells))}
+    cells = set(cells)
+    bare = _answers(KIND_OF.get(fold(column)))
+    answers = bare if {cell.lower() for cell in cells} <= bare.keys() else answers_of(column)
+    kinds = {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(cells)}
+    words = {kind for cell, kind in kinds.items() if fold(cell) in KIND_OF and kind != "train"}
+    return {
+        cell: cell if kind in words and fold(cell) not in KIND_OF else kind for cell, kind in kinds.items()
+    }
+
+
+def rows_of_splits(
+    column: str, cells: Sequence[str], whole: str, *, is_told: bool = False
+) -> dict[str, list[int]]:
+    """Sort rows into the splits that the cells of a column tell.
+
+    Args:
+        column: Its name.
+        cells: Its cells; "" where one is empty.
+        whole: Name of the split that all rows are of where the column tells none.
+        is_told: Whether the user has said that all rows are of that split.
+
+    Returns:
+        Rows by split; none where the column tells no two splits.
+
+    Raises:
+        DatasetError: It seems to tell splits, and does not of every row.
+
+    Example:
+        >>> rows_of_splits("phase", ["train", "test", "train"], "train")
+        {'train': [0, 2], 'test': [1]}
+        >>> rows_of_splits("sex", ["female", "male"], "train")
+        {}
+    """
+    kinds = kinds_of_cells(column, cells)
+    splits: dict[str, list[int]] = {}
+    for row, cell in enumerate(cells):
+        splits.setdefault(kinds[cell], []).append(row)
+    odd = splits.pop("", [])
+    is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
+    is_meant |= column.lower() not in LABEL_NAMES and any(fold(cell) in _TEST_WORDS for cell in kinds)
+    if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
+        found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
+        raise DatasetError(
+            f"Column '{column}' looks like the split of each image, but {len(odd):,} of {len(cells):,} rows "
+            f"hold {found}.\nExpected train, test or validation in every row.\n"
+            f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
+        )
+    if odd or len(splits) < 2:
+        return {}
+    tested = len(splits.get("validation", ()))
+    if re.fullmatch("(is_?)?valid", column.lower()) and 2 * tested > len(cells):
+        if is_told:
+            return {}
+        raise DatasetError(
+            f"Column '{column}' says yes for {tested:,} of {len(cells):,} rows: are they for validation, or "
+            "sound?\nWhere they are for validation, call the column 'is_validation'.\n"
+            f'Where it is no split: `train_split="{whole}"` reads every row as one to train on.'
+        )
+    return splits

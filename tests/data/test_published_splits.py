@@ -1,0 +1,179 @@
+"""Lists of the training and test images of class folders, as data sets are published with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
+from tests.support.tables import NAMES, TEST, TRAIN, class_of, write_csv, write_pictures
+
+LABELS = {"train": TRAIN, "test": TEST, "val": [0, 1, 2, 2]}
+
+
+def pictures(folder, splits=("train", "test")):
+    """Class folders that hold the pictures of all splits; their paths by split."""
+    return {
+        split: [name for name, _ in write_pictures(folder, LABELS[split], f"{{label}}/{split}{{row}}.png")]
+        for split in splits
+    }
+
+
+def write(file, lines):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+
+
+def check(spec, *lists, test="test", **options):
+    """The splits of the lists are read, the classes are the folders, and the lists are named."""
+    data = load_long_tailed(str(spec), **options)
+    assert data.class_names == tuple(NAMES)
+    assert data.class_counts.tolist() == [12, 7, 5]
+    assert np.bincount(data.test.labels).tolist() == np.bincount(LABELS[test]).tolist()
+    for split, start in ((data.train, "train"), (data.test, test)):
+        cells = split.encoded(range(len(split)))
+        assert all(Path(cell["path"]).name.startswith(start) for cell in cells)
+        assert [class_of(split.image(k)) for k in range(len(split))] == split.labels.tolist()
+    (note,) = (note for note in data.notes if note.startswith("Class folders in the splits of"))
+    assert all(name in note for name in lists)
+    return data
+
+
+def refusal(spec, **options):
+    with pytest.raises(DatasetError) as error:
+        load_long_tailed(str(spec), **options)
+    assert len(str(error.value).splitlines()) <= 3
+    return str(error.value)
+
+
+def test_lists_of_paths(tmp_path):
+    for split, names in pictures(tmp_path / "Images").items():
+        write(tmp_path / f"{split.title()}Images.txt", names)
+    data = check(tmp_path, "TrainImages.txt", "TestImages.txt")
+    assert not any("not read" in note for note in data.notes)
+
+
+def test_lists_of_names_without_their_suffix(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        write(tmp_path / f"meta/{split}.txt", [name.removesuffix(".png") for name in names])
+        by_class = {key: [name for name in names if name.startswith(key)] for key in NAMES}
+        (tmp_path / f"meta/{split}.json").write_text(json.dumps(by_class))
+    write(tmp_path / "meta/classes.txt", NAMES)
+    check(tmp_path, "meta/train.txt", "meta/test.txt")
+
+
+def test_lists_of_paths_and_labels(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        write(tmp_path / f"{split}.txt", [f"{name} {NAMES.index(name[:3])}" for name in names])
+    check(tmp_path, "train.txt", "test.txt")
+
+
+def test_labels_that_are_not_the_folders_are_refused(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        write(tmp_path / f"{split}.txt", [f"{name} {k % 2}" for k, name in enumerate(names)])
+    assert "tell different classes" in refusal(tmp_path)
+
+
+def test_lists_of_three_splits_of_which_the_test_is_read(tmp_path):
+    for split, names in pictures(tmp_path / "images", LABELS).items():
+        write(tmp_path / f"labels/{split}1.txt", names)
+    check(tmp_path, "labels/train1.txt", "labels/test1.txt", "labels/val1.txt")
+    check(tmp_path, "labels/val1.txt", test="val", test_split="val")
+
+
+def test_several_published_splits_are_refused_until_one_is_given(tmp_path):
+    names = pictures(tmp_path / "images")
+    for split, other in (("train", "test"), ("test", "train")):
+        write(tmp_path / f"labels/{split}1.txt", names[split])
+        write(tmp_path / f"labels/{split}2.txt", names[other])
+    said = refusal(tmp_path)
+    assert "2 published splits" in said
+    assert "labels/train1.txt with labels/test1.txt, labels/train2.txt with labels/test2.txt" in said
+    check(tmp_path / "labels/train1.txt", "train1.txt", "test1.txt", image_root=tmp_path / "images")
+
+
+def test_a_training_list_alone_is_no_split_unless_it_is_given(tmp_path):
+    names = pictures(tmp_path / "images")
+    write(tmp_path / "train.txt", names["train"])
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "published split" in note)
+    assert "train.txt" in note
+    data = load_long_tailed(str(tmp_path / "train.txt"))
+    assert data.class_counts.tolist() == [10, 6, 4]  # a fifth of each class of the list
+
+
+def test_matlab_files_are_named(tmp_path):
+    pictures(tmp_path / "Images")
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_list.mat").write_bytes(b"")
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "published split" in note)
+    assert "test_list.mat, train_list.mat" in note
+
+
+def test_lists_of_numbers_as_those_of_cub_200(tmp_path):
+    folder = tmp_path / "CUB_200_2011"
+    rows = [(name, split) for split, names in pictures(folder / "images").items() for name in names]
+    write(folder / "images.txt", [f"{k} {name}" for k, (name, _) in enumerate(rows, 1)])
+    write(
+        folder / "train_test_split.txt", [f"{k} {split == 'train':d}" for k, (_, split) in enumerate(rows, 1)]
+    )
+    write(folder / "classes.txt", [f"{k} {name}" for k, name in enumerate(NAMES, 1)])
+    check(tmp_path, "train_test_split.txt")
+
+
+def test_a_json_file_of_splits(tmp_path):
+    named = pictures(tmp_path, LABELS)
+    rows = {
+        split: [[name, NAMES.index(name[:3]), name[:3]] for name in names] for split, names in named.items()
+    }
+    (tmp_path / "split_zhou_Insects.json").write_text(json.dumps(rows))
+    check(tmp_path, "split_zhou_Insects.json")
+    check(tmp_path / "split_zhou_Insects.json", "split_zhou_Insects.json")
+
+
+def test_tables_of_file_names_alone(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        write_csv(
+            tmp_path / f"{split}.csv", [(k, f"images/{name}") for k, name in enumerate(names)], ("id", "file")
+        )
+    check(tmp_path, "train.csv", "test.csv")
+
+
+@pytest.mark.parametrize("label", [None, "bird"])
+def test_a_column_of_splits(tmp_path, label):
+    rows = [(name, name[:3], split) for split, names in pictures(tmp_path).items() for name in names]
+    header = ("file", label, "split")
+    if label is None:
+        rows, header = [(name, split) for name, _, split in rows], ("file", "split")
+    write_csv(tmp_path / "metadata.csv", rows, header)
+    data = check(tmp_path, "metadata.csv")
+    assert not any("a table beside class folders" in note for note in data.notes)
+
+
+def test_a_column_of_splits_by_number_is_named(tmp_path):
+    rows = [(name, int(split == "test")) for split, names in pictures(tmp_path).items() for name in names]
+    write_csv(tmp_path / "metadata.csv", rows, ("file", "split"))
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "published split" in note)
+    assert "metadata.csv" in note
+
+
+def test_images_in_no_list_are_left_out_and_counted(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        write(tmp_path / f"{split}.txt", names)
+    for k in range(4):
+        source = tmp_path / f"images/ant/train{k}.png"
+        (tmp_path / "images/background").mkdir(exist_ok=True)
+        (tmp_path / f"images/background/{k}.png").write_bytes(source.read_bytes()[:-1] + b"\0")
+    data = check(tmp_path, "train.txt", "test.txt")
+    assert any(note.startswith("4 images of the class folders are in no split of") for note in data.notes)
+
+
+def test_folders_that_tell_the_splits_go_before_lists(tmp_path):
+    write_pictures(tmp_path / "train", TRAIN, "{label}/{row}.png")
+    write_pictures(tmp_path / "test", TEST, "{label}/{row}.png")
+    write(tmp_path / "train.txt", ["test/ant/0.png", "test/bee/3.png"])
+    write(tmp_path / "test.txt", ["train/ant/0.png"])
+    data = load_long_tailed(str(tmp_path))
+    assert data.class_counts.tolist() == [12, 7, 5]
+    assert not any("published" in note for note in data.notes)
