@@ -180,7 +180,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
     for one in matched:
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
-        if label is None or one.listed.refusal or is_table:
+        if label is None or one.listed.refusal or one.column.refusal or is_table:
             continue
         pairs = set()
         for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):

@@ -12,7 +12,8 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
-from lort_hub.data.tables.image_files import ImageFiles, find_file_column, with_images
+from lort_hub.data.tables.file_columns import find_file_column
+from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
@@ -79,7 +80,7 @@ def open_lists(
         check_folders_agree(matched, told, folder)
         return None
     notes += _unmatched(lists, matched)
-    if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
+    if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))

@@ -68,7 +68,7 @@ def read_list(path: Path) -> FileList:
             f"'{path}' has one column, '{first[0][:60]}'; expected a column of files and one of labels,\n"
             "separated by commas, semicolons or tabs."
         )
-    has_names = not any(_is_file_name(cell) for cell in first)
+    has_names = not any(is_file_name(cell) for cell in first)
     names = (
         _distinct(first) if has_names else ["file", "label", *(f"column {k}" for k in range(2, len(first)))]
     )
@@ -135,7 +135,7 @@ def _read_json(text: str, path: Path) -> FileList:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return FileList(path, _columns(content))
-    if isinstance(content, dict) and content and all(map(_is_file_name, content)):
+    if isinstance(content, dict) and content and all(map(is_file_name, content)):
         columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
         return FileList(path, columns)
     raise DatasetError(
@@ -148,7 +148,13 @@ def _as_text(value: Any) -> str | None:
     return None if value is None else str(value).strip() or None
 
 
-def _is_file_name(cell: str) -> bool:
+def is_file_name(cell: str) -> bool:
+    """Tell whether a text ends as the names of image files do.
+
+    Example:
+        >>> is_file_name("imgs/7.PNG"), is_file_name("7")
+        (True, False)
+    """
     return PurePosixPath(cell.replace("\\", "/")).suffix.lower() in image_suffixes()
 
 
