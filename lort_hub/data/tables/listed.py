@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,7 +225,8 @@ def _join(
                 f'Give the one with the labels, e.g. `dataset="{own[0].listed.path}"`.'
             )
         own = labelled
-    parts = []
+    parts: list[datasets.Dataset] = []
+    files_of: dict[Path, set[Path]] = {}
     for one in own:
         listed = with_images(one.listed, one.column, one.images, one.split)
         rows = listed.rows
@@ -236,8 +237,22 @@ def _join(
         if listed.missing:
             count = f"{len(listed.missing):,} of {len(rows):,} rows"
             notes.append(f"{count} of {name} name a file that is not there, such as {listed.missing[0]}.")
-        named |= {Path(path) for path in listed.files}
+        files = {Path(path) for path in listed.files}
+        _check_apart(one.listed.path, files, files_of)
+        files_of[one.listed.path] = files
+        named |= files
     return join(parts, [str(one.listed.path) for one in own])
+
+
+def _check_apart(file: Path, files: set[Path], files_of: Mapping[Path, set[Path]]) -> None:
+    """Refuse two lists of a split that name the same images: one is a part or another form of the other."""
+    for other, known in files_of.items():
+        if same := files & known:
+            raise DatasetError(
+                f"'{other}' and '{file.name}' are lists of one split, and {len(same):,} images are in both, "
+                f"such as {min(same).name}.\n"
+                f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`.'
+            )
 
 
 def _unnamed(known: set[Path]) -> list[str]:
