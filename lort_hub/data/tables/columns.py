@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ LABEL_NAMES = (
 )
 """Names that settle which of several fitting columns is meant."""
 
+FILE_WORDS = ("image", "img", "picture", "photo", "file")
+"""First letters of words in the name of a column that names files."""
+
 NO_LABELS = ("__key__", "__url__", "__index_level_0__")
 """Columns that libraries add to a table."""
 
@@ -28,6 +32,27 @@ BASE64 = ("data:image", "/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD")
 PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "double")
 MOST_CLASSES = 0.5
 """Classes per row above which a column of another name is not taken for the label."""
+
+
+def is_called_as_files(column: str) -> bool:
+    """Tell by its name whether a column is likely to name image files.
+
+    Example:
+        >>> is_called_as_files("ImageId"), is_called_as_files("path"), is_called_as_files("pathology")
+        (True, True, False)
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)]
+    return any(word == "path" or word.startswith(FILE_WORDS) for word in words)
+
+
+def is_usual(column: str) -> bool:
+    """Tell whether a column bears a usual name of files or labels.
+
+    Example:
+        >>> is_usual("Label"), is_usual("file_name"), is_usual("7")
+        (True, True, False)
+    """
+    return column.lower() in LABEL_NAMES or is_called_as_files(column)
 
 
 def find_columns(

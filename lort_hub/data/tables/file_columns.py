@@ -6,13 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.cells import is_file_name
+from lort_hub.data.tables.columns import LABEL_NAMES, is_called_as_files, is_usual
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.lists import FileList, is_file_name
-
-FILE_WORDS = ("image", "img", "picture", "photo", "file")
-"""First letters of words in the name of a column that names files."""
+from lort_hub.data.tables.lists import FileList
 
 CLOSE = 0.5
 """Share of the best column's score from which on another one may be meant."""
@@ -76,6 +74,31 @@ def find_file_column(
     return replace(best.column, refusal=refusal)
 
 
+def header_is_row(listed: FileList, column: FileColumn, images: ImageFiles, split: str | None = None) -> bool:
+    """Tell whether the names of the columns are a row: they name an image that no row names.
+
+    Args:
+        listed: The list.
+        column: Its column of files.
+        images: The image files.
+        split: The list's split.
+
+    Example:
+        >>> from pathlib import Path
+        >>> header_is_row(FileList(Path("a.csv"), {"id": ["7"]}), FileColumn("id"), ImageFiles([]))
+        False
+    """
+    cells = listed.columns[column.name]
+    if (
+        not listed.header
+        or any(map(is_usual, listed.header))
+        or any(is_file_name(cell or "") for cell in cells)
+    ):
+        return False
+    first = listed.header[list(listed.columns).index(column.name)]
+    return bool(first) and first not in cells and images.find(first, split, column.skip) is not None
+
+
 def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], close: float) -> str:
     """Why another column than the best may be meant; empty where none may."""
     name = best.column.name
@@ -124,10 +147,7 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
 
 
 def _usualness(name: str) -> int:
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    if any(word.startswith(("mask", "segment")) for word in words):
-        return -1
-    return int(any(word == "path" or word.startswith(FILE_WORDS) for word in words))
+    return -1 if re.search(r"mask|segment", name.lower()) else int(is_called_as_files(name))
 
 
 def _is_label(name: str) -> bool:

@@ -12,7 +12,7 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.columns import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
-from lort_hub.data.tables.file_columns import find_file_column
+from lort_hub.data.tables.file_columns import find_file_column, header_is_row
 from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
@@ -22,7 +22,7 @@ from lort_hub.data.tables.list_classes import (
     find_class_folders,
     names_tests_alone,
 )
-from lort_hub.data.tables.lists import LISTS, FileList, read_list
+from lort_hub.data.tables.lists import LISTS, FileList, read_list, with_header_as_row
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     split_in_name,
@@ -80,6 +80,7 @@ def open_lists(
         check_folders_agree(matched, told, folder)
         return None
     notes += _unmatched(lists, matched)
+    notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
     named: set[Path] = set()
@@ -96,8 +97,8 @@ def _unmatched(
     lists: Sequence[tuple[FileList, str]], matched: Sequence[MatchedList], most: int = 3
 ) -> list[str]:
     """Notes of lists of a split that name no image which is there."""
-    used = [id(one.listed) for one in matched]
-    unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
+    used = {one.listed.path for one in matched}
+    unread = [listed.path.name for listed, split in lists if split and listed.path not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
     return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)
 
@@ -169,6 +170,9 @@ def _find(
         if siblings := _siblings(request.image_root and roots[-1], split):
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
         column = find_file_column(listed, own, request.image_column, split)
+        if column and not request.image_column and header_is_row(listed, column, own, split):
+            listed = with_header_as_row(listed, column.name)
+            column = replace(column, name="file")
         if column:
             matched.append(MatchedList(listed, column, own, split))
         elif number == 0 and only:
