@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.tables.columns import is_usual
+from lort_hub.data.tables.column_names import is_usual
 from lort_hub.errors import DatasetError
 
 MOST_TITLES = 3

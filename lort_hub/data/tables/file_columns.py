@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lort_hub.data.tables.cells import is_file_name
-from lort_hub.data.tables.columns import LABEL_NAMES, is_called_as_files, is_usual
+from lort_hub.data.tables.column_names import LABEL_NAMES, is_called_as_files, is_usual
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import FileList

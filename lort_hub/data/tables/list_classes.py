@@ -11,7 +11,7 @@ from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.file_columns import find_file_column, header_is_row
 from lort_hub.data.tables.image_files import ImageFiles, with_images

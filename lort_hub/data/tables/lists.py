@@ -169,6 +169,8 @@ def _read_json(text: str, path: Path) -> FileList:
 
 
 def _as_text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return json.dumps(value)
     return None if value is None else str(value).strip() or None
 
 
