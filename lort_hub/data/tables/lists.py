@@ -11,6 +11,7 @@ from typing import Any
 
 from lort_hub.data.tables.cells import is_file_name, read_cells
 from lort_hub.data.tables.coco import is_coco, read_coco
+from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
 
@@ -185,17 +186,20 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:
     """Read a column's texts as numbers where all of them are, and name their type.
 
-    Numbers with leading zeros, such as 007, are names.
+    Numbers with leading zeros, such as 007, are names. Beside numbers, NaN, NA and the like are no values.
 
     Example:
         >>> typed(["1", None]), typed(["1.0", "2.5"]), typed(["007", "1"])
         (([1, None], 'int64'), ([1.0, 2.5], 'float64'), (['007', '1'], 'string'))
+        >>> typed(["1", "NaN"]), typed(["ant", "NaN"])
+        (([1, None], 'int64'), (['ant', 'NaN'], 'string'))
     """
-    present = [cell for cell in cells if cell is not None]
+    numbers = [None if cell in (*NO_VALUES, *MAYBE_NO_VALUES) else cell for cell in cells]
+    present = [cell for cell in numbers if cell is not None]
     for pattern, read, kind in (
         (r"-?(0|[1-9]\d{0,17})", int, "int64"),
         (r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][-+]?\d+)?", float, "float64"),
     ):
         if present and all(re.fullmatch(pattern, cell) for cell in present):
-            return [None if cell is None else read(cell) for cell in cells], kind
+            return [None if cell is None else read(cell) for cell in numbers], kind
     return list(cells), "string"
