@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.tables.lists import FileList, typed
@@ -100,6 +101,8 @@ class ImageFiles:
             fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self._split_of(path)] or fitting
+        if not fitting and (plain := unquote(name)) != name:  # as in web addresses
+            return self.find(plain, split, skip)
         return fitting[0] if len(fitting) == 1 else fitting or None
 
     def _split_of(self, path: str) -> str | None:

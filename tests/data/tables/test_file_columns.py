@@ -119,3 +119,10 @@ def test_files_of_which_few_are_there_go_before_numbers_that_fit_by_chance(tmp_p
     cells = {"age": [str(30 + k) for k in range(100)], "image": [f"{k}.png" for k in range(100)]}
     column = find_file_column(FileList(Path("a.csv"), cells), ImageFiles([tmp_path]))
     assert (column.name, column.share, column.refusal) == ("image", 0.24, "")
+
+
+@pytest.mark.parametrize(("name", "found"), [("a%20b.png", "a b.png"), ("c%20d.png", "c%20d.png")])
+def test_names_are_found_as_web_addresses_spell_them(tmp_path, name, found):
+    for file in ("a b.png", "c%20d.png", "c d.png"):
+        (tmp_path / file).touch()
+    assert ImageFiles([tmp_path]).find(name) == str(tmp_path / found)
