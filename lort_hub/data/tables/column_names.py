@@ -37,14 +37,24 @@ def is_called_as_files(column: str) -> bool:
     return any(word == "path" or word.startswith(FILE_WORDS) for word in words)
 
 
-def is_usual(column: str) -> bool:
-    """Tell whether a column bears a usual name of files or labels.
+def is_label(column: str) -> bool:
+    """Tell whether a column bears a usual name of labels.
 
     Example:
-        >>> is_usual("Label"), is_usual("file_name"), is_usual("7")
+        >>> is_label("Label"), is_label("file_name")
+        (True, False)
+    """
+    return column.lower() in LABEL_NAMES
+
+
+def is_usual(column: str) -> bool:
+    """Tell whether a text is a usual name of a column of files or labels, and no file itself.
+
+    Example:
+        >>> is_usual("Label"), is_usual("file_name"), is_usual("IMG_0001")
         (True, True, False)
     """
-    return column.lower() in LABEL_NAMES or is_called_as_files(column)
+    return is_label(column) or (is_called_as_files(column) and not re.search(r"[\d.]", column))
 
 
 def check_exists(rows: datasets.Dataset, asked: str, argument: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lort_hub.data.tables.cells import is_file_name
-from lort_hub.data.tables.column_names import LABEL_NAMES, is_called_as_files, is_usual
+from lort_hub.data.tables.column_names import FILE_WORDS, is_called_as_files, is_label, is_usual
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import FileList
@@ -25,7 +25,7 @@ class _Candidate:
         found: For some rows the file, the files that fit equally, or None.
         score: Share of the cells that fit, by how many of them differ.
         names_files: Whether its cells have the extension of an image or folders.
-        usualness: How usual its name is for a column of image files; -1 where it is one of masks.
+        usualness: How usual its name is for a column of images; -1 where it is one of masks or thumbnails.
     """
 
     column: FileColumn
@@ -65,7 +65,7 @@ def find_file_column(
     tried = (
         _candidate(listed, name, images, split) for name in listed.columns if name == asked or not is_asked
     )
-    found = [one for one in tried if one and (one.names_files or is_asked or not _is_label(one.column.name))]
+    found = [one for one in tried if one and (one.names_files or is_asked or not is_label(one.column.name))]
     if not found:
         return None
     close = CLOSE * max(one.score for one in found)
@@ -88,15 +88,12 @@ def header_is_row(listed: FileList, column: FileColumn, images: ImageFiles, spli
         >>> header_is_row(FileList(Path("a.csv"), {"id": ["7"]}), FileColumn("id"), ImageFiles([]))
         False
     """
-    cells = listed.columns[column.name]
-    if (
-        not listed.header
-        or any(map(is_usual, listed.header))
-        or any(is_file_name(cell or "") for cell in cells)
-    ):
+    cells, place = listed.columns[column.name], list(listed.columns).index(column.name)
+    first = listed.header[place] if listed.header else ""
+    if not first or first in cells or any(is_file_name(cell) for cell in cells if cell):
         return False
-    first = listed.header[list(listed.columns).index(column.name)]
-    return bool(first) and first not in cells and images.find(first, split, column.skip) is not None
+    is_named = is_usual(first) or any(map(is_label, listed.header))
+    return not is_named and images.find(first, split, column.skip) is not None
 
 
 def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], close: float) -> str:
@@ -147,11 +144,10 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
 
 
 def _usualness(name: str) -> int:
-    return -1 if re.search(r"mask|segment", name.lower()) else int(is_called_as_files(name))
-
-
-def _is_label(name: str) -> bool:
-    return name.lower() in LABEL_NAMES
+    if re.search(r"mask|segment|thumb", name.lower()):
+        return -1
+    more = re.sub(rf"[^a-z]|{'|'.join(FILE_WORDS)}|id|name|path", "", name.lower())  # front_image, image_back
+    return is_called_as_files(name) * (1 if more else 2)
 
 
 def _agree(one: _Candidate, other: _Candidate) -> bool:

@@ -55,6 +55,15 @@ def masks_before_the_images(folder):
     return folder
 
 
+@read("back", notes=["24 images have no row"], **HELD_OUT)
+def another_view_beside_the_image(folder):
+    rows = write_pictures(folder, TRAIN)
+    write_pictures(folder, [0] * len(TRAIN), "back {row}.png")
+    rows = [(f"back {name}", name, label) for name, label in rows]
+    write_csv(folder / "labels.csv", rows, header=("image_back", "image", "label"))
+    return folder
+
+
 @read("mask-and-id", **HELD_OUT)
 def ids_of_images_and_files_of_masks(folder):
     rows = write_pictures(folder / "images", TRAIN)
