@@ -1,7 +1,11 @@
 """Lines of lists: without names of columns, with lines above them, with blanks in labels."""
 
+from pathlib import Path
+
 import pytest
 
+from lort_hub.data.tables.cells import read_cells
+from lort_hub.errors import DatasetError
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -26,6 +30,18 @@ read("ids", notes=[f"{NO_NAMES}: its first line is the row of '0'"], **HELD_OUT)
 )
 read("ids-second", notes=[NO_NAMES], **HELD_OUT)(
     lambda folder: written(folder, lambda row, _, label: f"{label},{row}")
+)
+read("ids-with-words", notes=[f"{NO_NAMES}: its first line is the row of 'IMG_0'"], **HELD_OUT)(
+    lambda folder: written(folder, lambda row, _, label: f"IMG_{row},{label}", name="im/IMG_{row}.png")
+)
+read("numbers-and-names", **HELD_OUT)(
+    lambda folder: written(folder, lambda _, name, label: f"{name},{NAMES.index(label)},{label}")
+)
+read("sizes-behind", names=("0", "1", "2"), **HELD_OUT)(
+    lambda folder: written(folder, lambda _, name, label: f"{name},{NAMES.index(label)},224,224")
+)
+read("cameras-behind", **HELD_OUT)(
+    lambda folder: written(folder, lambda row, name, label: f"{name},{label},camera {row % 2}")
 )
 read("counted-names", **HELD_OUT)(
     lambda folder: written(folder, lambda row, _, label: f"{row},{label}", above="0,1\n")
@@ -73,10 +89,14 @@ def rows_of_no_split(folder):
 
 ABOVE = {
     "sep": ("sep=;\nimage;label\n", ";", ()),
-    "title": ("My birds,\nimage,label\n", ",", ["The title of labels.csv is left out: My birds"]),
-    "title-without-comma": ("My birds\nimage,label\n", ",", ["The title of labels.csv is left out"]),
-    "comments": ("# made by hand\n# of 2020\nimage,label\n", ",", ()),
-    "comments-and-no-names": ("# made by hand\n", ",", ()),
+    "title": ("My birds,\nimage,label\n", ",", ["above the rows of labels.csv is left out: My birds"]),
+    "title-without-comma": (
+        "My birds\nimage,label\n",
+        ",",
+        ["above the rows of labels.csv is left out: My birds"],
+    ),
+    "comments": ("# made by hand\n# of 2020\nimage,label\n", ",", ["is left out: # of 2020"]),
+    "comments-and-no-names": ("# made by hand\n", ",", ["is left out: # made by hand"]),
     "names-in-a-comment": ("#image,label\n", ",", ()),
     "one-name": ("image,\n", ",", ()),
 }
@@ -110,6 +130,16 @@ read(
     notes=["train.txt has no names of columns"],
     **HELD_OUT,
 )(lambda folder: written(folder, lambda row, _, label: f"{row} {BEARS[label]}", "train.txt"))
+read(
+    "ids-again",
+    names=("black bear", "brown bear", "fox"),
+    notes=["1 of 25 rows of 'train' name an image", "train.txt has no names"],
+    **HELD_OUT,
+)(
+    lambda folder: written(
+        folder, lambda row, _, label: "\n".join([f"{row} {BEARS[label]}"] * (1 + (row == 5))), "train.txt"
+    )
+)
 refused("numbers-behind-files", says="could be the label: column 1, column 2, column 3")(
     lambda folder: written(
         folder, lambda row, name, label: f"{name} {NAMES.index(label)} {row % 4} {row % 5}", "train.txt"
@@ -125,3 +155,9 @@ def test_lines_are_read(id, tmp_path):
 @pytest.mark.parametrize("id", FORMS.refusals)
 def test_lines_are_refused_with_the_reason(id, tmp_path):
     FORMS.check_refused(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("content", ["sep=;\n", "\n \n"])
+def test_a_list_of_no_rows_is_called_empty(content):
+    with pytest.raises(DatasetError, match="a.csv' is empty"):
+        read_cells(content, Path("a.csv"))

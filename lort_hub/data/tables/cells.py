@@ -17,7 +17,7 @@ MOST_TITLES = 3
 
 
 def read_cells(text: str, path: Path) -> tuple[list[list[str]], tuple[str, ...]]:
-    r"""Read the rows of a list, and notes of titles above its first row.
+    r"""Read the rows of a list, and notes of the lines above them that are left out.
 
     Args:
         text: Content of the list.
@@ -32,8 +32,10 @@ def read_cells(text: str, path: Path) -> tuple[list[list[str]], tuple[str, ...]]
         >>> read_cells("0.jpg black bear", Path("train.txt"))[0]
         [['0.jpg', 'black bear']]
     """
-    text, separator = _without_comments(text)
+    text, separator, comments = _without_comments(text)
     lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    if not lines:
+        raise DatasetError(f"'{path}' is empty; expected a line for each image.")
     if not separator and path.suffix.lower() in (".txt", ".lst") and not set(lines[0]) & set(",;\t"):
         rows = _blank_separated(lines)
     else:
@@ -45,20 +47,23 @@ def read_cells(text: str, path: Path) -> tuple[list[list[str]], tuple[str, ...]]
             f"'{path}' has one column, '{rows[0][0][:60]}'; expected a column of files and one of labels,\n"
             "separated by commas, semicolons or tabs."
         )
-    return rows, tuple(f"The title of {path.name} is left out: {title}." for title in titles)
+    above = [*comments, *titles]
+    return rows, tuple(f"A line above the rows of {path.name} is left out: {line[:60]}" for line in above)
 
 
-def _without_comments(text: str) -> tuple[str, str]:
-    """A list without Excel's sep= and comments above it, and the separator which the first tells."""
+def _without_comments(text: str) -> tuple[str, str, list[str]]:
+    """A list without Excel's sep= and comments above it, the separator told by that, and the comments."""
     lines, separator = text.lstrip("\r\n").splitlines(keepends=True), ""
     if told := re.fullmatch(r'"?sep=([,;\t|])"?', lines[0].strip("\r\n "), re.IGNORECASE):
         lines, separator = lines[1:], told[1]
-    first = next((k for k, line in enumerate(lines) if not line.startswith("#")), 0)
-    if not first or any(map(is_file_name, _words(" ".join(lines[:first])))):
-        return "".join(lines), separator
-    header = lines[first - 1].lstrip("# ")
-    is_header = any(map(is_usual, _words(header)[1:])) and not any(map(is_usual, _words(lines[first])))
-    return "".join([header] * is_header + lines[first:]), separator
+    count = next((k for k, line in enumerate(lines) if not line.startswith("#")), 0)
+    comments = lines[:count]
+    if not count or any(map(is_file_name, _words(" ".join(comments)))):
+        return "".join(lines), separator, []
+    header = comments[-1].lstrip("# ")
+    if any(map(is_usual, _words(header)[1:])) and not any(map(is_usual, _words(lines[count]))):
+        return "".join([header, *lines[count:]]), separator, [line.strip() for line in comments[:-1]]
+    return "".join(lines[count:]), separator, [line.strip() for line in comments]
 
 
 def _words(line: str) -> list[str]:
@@ -71,7 +76,7 @@ def _blank_separated(lines: Sequence[str]) -> list[list[str]]:
     Several numbers behind a file are cells of their own.
     """
     firsts = [line.split(maxsplit=1)[0] for line in lines]
-    are_files = len(set(firsts)) == len(firsts)
+    are_files = 2 * len(set(firsts)) > len(firsts)
     rows = [_cut(line, are_files) for line in lines]
     numbers = [row[-1].split() for row in rows]
     is_numbers = all(re.fullmatch(r"-?[\d.]+", number) for row in numbers for number in row)

@@ -112,10 +112,20 @@ def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[s
     others = [k for k, column in enumerate(columns) if k != file and any(column)]
     split = next((k for k in others if len(others) > 1 and _tell_splits(columns[k])), None)
     others = [k for k in others if k != split]
-    is_text = file or not all(re.fullmatch(r"-?[\d.]*", cell) for cell in columns[1])
-    label = others[0] if len(others) == 1 else 1 if 1 in others and is_text else None
+    varied = [k for k in others if len(set(columns[k])) > 1] or others
+    names = [k for k in varied if not all(re.fullmatch(r"-?[\d.]*", cell) for cell in columns[k])]
+    if varied and _number_the_same([columns[k] for k in varied]):
+        label: int | None = (names or varied)[0]
+    else:
+        label = 1 if 1 in (others if file else names) else None
     known = {file: "file", split: "split", label: "label"}
     return [known.get(k, f"column {k}") for k in range(len(columns))]
+
+
+def _number_the_same(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether columns tell the same classes, as their names and their numbers do."""
+    together = list(zip(*columns, strict=True))
+    return len({len(set(column)) for column in (*columns, together)}) == 1
 
 
 def _tell_splits(column: Sequence[str]) -> bool:
