@@ -2,6 +2,7 @@
 
 import pytest
 
+from lort_hub.data.load import load_long_tailed
 from tests.support.tables import TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -57,15 +58,6 @@ refused(
 read("part-of-a-list-named")(lambda folder: a_part_of_the_training_list(folder) / "train.csv")
 
 
-@read("halves")
-def two_lists_of_other_images(folder):
-    rows = [(f"train/{name}", label) for name, label in write_pictures(folder / "train", TRAIN)]
-    write_csv(folder / "train_a.csv", rows[::2])
-    write_csv(folder / "train_b.csv", rows[1::2])
-    write_csv(folder / "test.csv", [(f"test/{n}", k) for n, k in write_pictures(folder / "test", TEST)])
-    return folder
-
-
 @pytest.mark.parametrize("id", FORMS.reads)
 def test_each_image_is_counted_once(id, tmp_path):
     FORMS.check_read(id, tmp_path / "in")
@@ -74,3 +66,11 @@ def test_each_image_is_counted_once(id, tmp_path):
 @pytest.mark.parametrize("id", FORMS.refusals)
 def test_images_named_twice_are_refused(id, tmp_path):
     FORMS.check_refused(id, tmp_path / "in")
+
+
+def test_two_lists_of_other_images_are_one_split(tmp_path):
+    rows = [(f"train/{name}", label) for name, label in write_pictures(tmp_path / "train", TRAIN)]
+    write_csv(tmp_path / "train_a.csv", rows[::2])
+    write_csv(tmp_path / "train_b.csv", rows[1::2])
+    write_csv(tmp_path / "test.csv", [(f"test/{n}", k) for n, k in write_pictures(tmp_path / "test", TEST)])
+    assert load_long_tailed(str(tmp_path)).class_counts.tolist() == [12, 7, 5]
