@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.image_files import parts_of
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList, read_list

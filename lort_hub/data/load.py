@@ -27,6 +27,7 @@ from lort_hub.data.overlap import (
 from lort_hub.data.presets import PRESETS
 from lort_hub.data.request import Request
 from lort_hub.data.sources import open_source
+from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError
 from lort_hub.files import cache_folder
@@ -117,6 +118,7 @@ def load_long_tailed(
     else:
         test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
         train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
+    notes += note_doubtful_names(train_rows, label_column)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         imbalance = preset.imbalance if preset else "none"

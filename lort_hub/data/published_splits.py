@@ -14,7 +14,8 @@ from lort_hub.data.image_folder.names import KINDS, kind_of
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.tables.image_files import ImageFiles, find_file_column
+from lort_hub.data.tables.file_columns import find_file_column
+from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.lists import FileList, read_list
 from lort_hub.data.tables.splits import rows_of_splits, split_in_name, tells_splits, without_split
 from lort_hub.errors import DatasetError

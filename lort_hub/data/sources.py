@@ -12,7 +12,8 @@ from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
-from lort_hub.data.tables.columns import LABEL_NAMES, find_columns, find_image_column
+from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.columns import find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
     is_called_as_split,
@@ -68,7 +69,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     if not len(train):
         raise DatasetError(f"Split '{train_name}' of '{request.spec}' holds no row to train on.")
     columns = find_columns(train, request.image_column, request.label_column, request.group_column)
-    _check_one_label(train, *columns)
+    train = _one_row_each(train, columns, train_name, opened)
     if opened.chosen is None:
         test_name = _choose(request.test_split, opened, "test_split") or _labelled(
             opened, train_name, columns[1], request
@@ -82,7 +83,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
         )
     test = opened.splits[test_name] if test_name else None
     if test is not None and test_name is not None:
-        test = _with_columns(test, columns, test_name)
+        test = _one_row_each(_with_columns(test, columns, test_name), columns, test_name, opened)
         _note_order(train, test, columns[1], opened)
     origin = {
         "name": spec.name,
@@ -131,21 +132,33 @@ def _choose_train(opened: Opened, spec: str) -> str:
     return "train" if "train" in trains else trains[0]
 
 
-def _check_one_label(rows: datasets.Dataset, image: str, label: str) -> None:
-    """Refuse a list that names an image several times, with different labels."""
+def _one_row_each(
+    rows: datasets.Dataset, columns: tuple[str, str], name: str, opened: Opened
+) -> datasets.Dataset:
+    """The first row of each image that a list names, as by a row for each object or annotator."""
     import datasets
 
+    image, label = columns
     kind = rows.features[image]
     if not isinstance(kind, datasets.Image) or kind.decode:  # only lists name files alone
-        return
+        return rows
     known: dict[str, Any] = {}
+    first = []
     for row, (cell, value) in enumerate(zip(rows[image][:], rows[label][:], strict=True)):
+        if not cell or cell["bytes"] is not None or cell["path"] not in known:
+            first.append(row)
         if cell and cell["bytes"] is None and known.setdefault(cell["path"], value) != value:
             raise DatasetError(
                 f"Row {row} gives '{cell['path']}' the label {value!r}, and an earlier row "
                 f"{known[cell['path']]!r}.\n"
                 "Expected one class per image; multi-label data are not read. Leave one row for each image."
             )
+    if again := len(rows) - len(first):
+        opened.notes.append(
+            f"{again:,} of {len(rows):,} rows of '{name}' name an image that an earlier row names, with the "
+            "same label; each image is counted once."
+        )
+    return rows.select(first) if again else rows
 
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:

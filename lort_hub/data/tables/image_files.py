@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.tables.lists import FileList, typed
@@ -100,6 +101,8 @@ class ImageFiles:
             fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self._split_of(path)] or fitting
+        if not fitting and (plain := unquote(name)) != name:  # as in web addresses
+            return self.find(plain, split, skip)
         return fitting[0] if len(fitting) == 1 else fitting or None
 
     def _split_of(self, path: str) -> str | None:
@@ -161,45 +164,13 @@ class FileColumn:
         name: Its name.
         skip: Leading parts of its paths that are of another machine, left out.
         share: Share of the cells whose file is there.
+        refusal: Why another column may be meant; empty where none may.
     """
 
     name: str
     skip: int = 0
     share: float = 0.0
-
-
-def find_file_column(
-    listed: FileList, images: ImageFiles, asked: str | None = None, split: str | None = None
-) -> FileColumn | None:
-    """Find the column whose cells name image files, each a file of its own.
-
-    Args:
-        listed: The list.
-        images: The image files.
-        asked: Name of the column, or None.
-        split: The list's split, whose folder comes first where a name is there several times.
-
-    Returns:
-        The column; None where none names a file.
-
-    Example:
-        >>> find_file_column(FileList(Path("a.csv"), {"label": ["ant"]}), ImageFiles([])) is None
-        True
-    """
-    best, best_score = None, 0.0
-    for name, cells in listed.columns.items():
-        sample = [cell for cell in cells[:: max(1, len(cells) // 1000)] if cell]
-        if (asked in listed.columns and name != asked) or not sample:
-            continue
-        deepest = max(len(parts_of(cell)) for cell in sample)
-        for skip in range(deepest):
-            share = sum(images.find(cell, split, skip) is not None for cell in sample) / len(sample)
-            score = share * len(set(sample)) / len(sample)
-            if score > best_score:
-                best, best_score = FileColumn(name, skip, share), score
-            if share > 0.5:  # fewer parts would fit other files of the same name
-                break
-    return best
+    refusal: str = ""
 
 
 def with_images(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.tables.columns import LABEL_NAMES, holds_bytes
+from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.labels import agree, code_labels
 from lort_hub.errors import DatasetError
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lort_hub.data.tables.label_texts import NO_VALUES, check_single
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
         values = _unwrapped(lists, column)
     plain = [_plain(value, column, kind) for value in values]
     names = sorted_names({value for value in plain if value is not None})
-    _check_single(names, column)
+    check_single(names, column)
     number = {name: k for k, name in enumerate(names)}
     codes = np.array([MISSING if value is None else number[value] for value in plain], dtype=np.int64)
     return CodedLabels(codes, tuple(names))
@@ -109,26 +110,12 @@ def _as_list(value: Any) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def _check_single(names: Sequence[str], column: str) -> None:
-    """Refuse texts such as "ant|bee" beside "ant" and "bee"."""
-    known = set(names)
-    for name in names:
-        for separator in "|;,":
-            parts = [part.strip() for part in name.split(separator)]
-            if len(parts) > 1 and set(parts) <= known:
-                raise DatasetError(
-                    f"Column '{column}' holds several labels a row: '{name}', where {' and '.join(parts)} "
-                    "are classes of their own.\nExpected one class per image; multi-label data are not read. "
-                    "Write the one class of each image in a column of its own."
-                )
-
-
 def _plain(value: Any, column: str, kind: Any) -> str | None:
     """A label as text; None where there is none."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     if isinstance(value, str):
-        return value.strip() or None
+        return None if value.strip() in ("", *NO_VALUES) else value.strip()
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, float) and value.is_integer():
@@ -247,6 +234,6 @@ def _check_complete(labels: CodedLabels, column: str, place: str) -> None:
     if missing.size:
         raise DatasetError(
             f"Row {missing[0]} of split '{place}' has no label in column '{column}' "
-            f"({missing.size} of {len(labels.codes)} rows).\n"
+            f"({missing.size} of {len(labels.codes)} rows are empty or hold {' or '.join(NO_VALUES[:2])}).\n"
             "Fill in the labels, remove the rows, or name another column with `label_column`."
         )

@@ -12,7 +12,7 @@ from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList
@@ -247,7 +247,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
         _check_a_column_agrees(one, classes)
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
-        if label is None or one.listed.refusal or is_table:
+        if label is None or one.listed.refusal or one.column.refusal or is_table:
             continue
         pairs = set()
         for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):

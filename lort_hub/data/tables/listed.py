@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
-from lort_hub.data.tables.image_files import ImageFiles, find_file_column, with_images
+from lort_hub.data.tables.file_columns import find_file_column, header_is_row
+from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
@@ -23,7 +24,7 @@ from lort_hub.data.tables.list_classes import (
     names_tests_alone,
     tell_no_classes,
 )
-from lort_hub.data.tables.lists import LISTS, FileList, read_list
+from lort_hub.data.tables.lists import LISTS, FileList, read_list, with_header_as_row
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     set_in_name,
@@ -85,7 +86,8 @@ def open_lists(
         return None
     check_splits_beside(matched)
     notes += _unmatched(lists, matched)
-    if refusal := next((one.listed.refusal for one in matched if one.listed.refusal), ""):
+    notes += [note for one in matched for note in one.listed.notes if note not in notes]
+    if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
     notes += _several_sets(matched)
     named: set[Path] = set()
@@ -102,8 +104,8 @@ def _unmatched(
     lists: Sequence[tuple[FileList, str]], matched: Sequence[MatchedList], most: int = 3
 ) -> list[str]:
     """Notes of lists of a split that name no image which is there."""
-    used = [id(one.listed) for one in matched]
-    unread = [listed.path.name for listed, split in lists if split and id(listed) not in used]
+    used = {one.listed.path for one in matched}
+    unread = [listed.path.name for listed, split in lists if split and listed.path not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
     return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)
 
@@ -186,6 +188,9 @@ def _find(
         if siblings := _siblings(request.image_root and roots[-1], split):
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
         column = find_file_column(listed, own, request.image_column, split)
+        if column and not request.image_column and header_is_row(listed, column, own, split):
+            listed = with_header_as_row(listed, column.name)
+            column = replace(column, name="file")
         if column:
             matched.append(MatchedList(listed, column, own, split))
         elif number == 0 and only:
@@ -242,7 +247,8 @@ def _join(
                 f'Give the one with the labels, e.g. `dataset="{own[0].listed.path}"`.'
             )
         own = labelled
-    parts = []
+    parts: list[datasets.Dataset] = []
+    files_of: dict[Path, set[Path]] = {}
     for one in own:
         listed = with_images(one.listed, one.column, one.images, one.split)
         rows = listed.rows
@@ -253,8 +259,22 @@ def _join(
         if listed.missing:
             count = f"{len(listed.missing):,} of {len(rows):,} rows"
             notes.append(f"{count} of {name} name a file that is not there, such as {listed.missing[0]}.")
-        named |= {Path(path) for path in listed.files}
+        files = {Path(path) for path in listed.files}
+        _check_apart(one.listed.path, files, files_of)
+        files_of[one.listed.path] = files
+        named |= files
     return join(parts, [str(one.listed.path) for one in own])
+
+
+def _check_apart(file: Path, files: set[Path], files_of: Mapping[Path, set[Path]]) -> None:
+    """Refuse two lists of a split that name the same images: one is a part or another form of the other."""
+    for other, known in files_of.items():
+        if same := files & known:
+            raise DatasetError(
+                f"'{other}' and '{file.name}' are lists of one split, and {len(same):,} images are in both, "
+                f"such as {min(same).name}.\n"
+                f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`.'
+            )
 
 
 def _unnamed(known: set[Path]) -> list[str]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.tables.cells import is_file_name, read_cells
 from lort_hub.data.tables.coco import is_coco, read_coco
+from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
+from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
+MOST_SPLITS = 5
+"""Different cells of a column without a name above which it tells no splits."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class FileList:
         columns: Cells of each column, as texts; None where a cell is empty.
         notes: What the user should know of how it was read.
         refusal: Why its labels are no classes of images; empty where they may be.
+        header: Its first line, where that was taken for the names of the columns.
     """
 
     path: Path
     columns: dict[str, list[str | None]]
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    header: tuple[str, ...] = ()
 
 
 def read_list(path: Path) -> FileList:
@@ -61,30 +65,72 @@ def read_list(path: Path) -> FileList:
         return _read_json(text, path)
     if path.suffix.lower() == ".jsonl":
         return FileList(path, _columns([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
-    cells = _cells(text, lines, path)
-    first = [cell.strip() for cell in cells[0]]
-    if len(first) < 2:
-        raise DatasetError(
-            f"'{path}' has one column, '{first[0][:60]}'; expected a column of files and one of labels,\n"
-            "separated by commas, semicolons or tabs."
-        )
-    has_names = not any(_is_file_name(cell) for cell in first)
-    names = (
-        _distinct(first) if has_names else ["file", "label", *(f"column {k}" for k in range(2, len(first)))]
-    )
+    cells, titles = read_cells(text, path)
+    has_names = not any(map(is_file_name, cells[0]))
+    names = _distinct(cells[0]) if has_names else _positions(cells)
     rows = cells[1:] if has_names else cells
-    if wrong := next(
-        (k for k, row in enumerate(rows) if len(row) > len(first) and any(row[len(first) :])), None
-    ):
+    if wrong := next((k for k, row in enumerate(rows) if any(row[len(names) :])), None):
         raise DatasetError(
-            f"Row {wrong} of '{path}' has {len(rows[wrong])} cells, expected {len(first)}: "
+            f"Row {wrong} of '{path}' has {len(rows[wrong])} cells, expected {len(names)}: "
             f"{', '.join(names[:6])}.\nPut cells that hold the delimiter in quotation marks."
         )
-    columns: dict[str, list[str | None]] = {
-        name: [(row[k].strip() or None) if k < len(row) else None for row in rows]
-        for k, name in enumerate(names)
+    header = tuple(cells[0]) if has_names else ()
+    return FileList(path, _by_name(names, rows), (*notes, *titles), header=header)
+
+
+def with_header_as_row(listed: FileList, column: str) -> FileList:
+    """Read the names of the columns as the first row, where they name an image.
+
+    Args:
+        listed: A list.
+        column: Its column of files.
+
+    Example:
+        >>> listed = FileList(Path("a.csv"), {"7": ["8"], "ant": ["bee"]}, header=("7", "ant"))
+        >>> with_header_as_row(listed, "7").columns
+        {'file': ['7', '8'], 'label': ['ant', 'bee']}
+    """
+    below = zip(*listed.columns.values(), strict=True)
+    rows = [listed.header, *([cell or "" for cell in row] for row in below)]
+    note = f"{listed.path.name} has no names of columns: its first line is the row of '{column}'."
+    names = _positions(rows, list(listed.columns).index(column))
+    return replace(listed, columns=_by_name(names, rows), notes=(*listed.notes, note), header=())
+
+
+def _by_name(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[str | None]]:
+    return {
+        name: [(row[k] or None) if k < len(row) else None for row in rows] for k, name in enumerate(names)
     }
-    return FileList(path, columns, notes)
+
+
+def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[str]:
+    """Names of columns that have none: of files, of splits, and of labels where nothing else can be."""
+    columns = [[row[k] if k < len(row) else "" for row in rows] for k in range(len(rows[0]))]
+    if file is None:
+        counts = [sum(map(is_file_name, column)) for column in columns]
+        file = counts.index(max(counts))
+    others = [k for k, column in enumerate(columns) if k != file and any(column)]
+    split = next((k for k in others if len(others) > 1 and _tell_splits(columns[k])), None)
+    others = [k for k in others if k != split]
+    varied = [k for k in others if len(set(columns[k])) > 1] or others
+    names = [k for k in varied if not all(re.fullmatch(r"-?[\d.]*", cell) for cell in columns[k])]
+    if varied and _number_the_same([columns[k] for k in varied]):
+        label: int | None = (names or varied)[0]
+    else:
+        label = 1 if 1 in (others if file else names) else None
+    known = {file: "file", split: "split", label: "label"}
+    return [known.get(k, f"column {k}") for k in range(len(columns))]
+
+
+def _number_the_same(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether columns tell the same classes, as their names and their numbers do."""
+    together = list(zip(*columns, strict=True))
+    return len({len(set(column)) for column in (*columns, together)}) == 1
+
+
+def _tell_splits(column: Sequence[str]) -> bool:
+    cells = set(column)
+    return len(cells) <= MOST_SPLITS and all(split_in_name(cell) or cell == "UNASSIGNED" for cell in cells)
 
 
 def _text(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -97,17 +143,6 @@ def _text(path: Path) -> tuple[str, tuple[str, ...]]:
         return data.decode("cp1252", errors="replace"), (
             f"{path.name} is not UTF-8; it was read as Latin-1.",
         )
-
-
-def _cells(text: str, lines: Sequence[str], path: Path) -> list[list[str]]:
-    if path.suffix.lower() in (".txt", ".lst") and not set(lines[0]) & set(",;\t"):
-        return [line.strip().rsplit(maxsplit=1) for line in lines]
-    counts = {mark: [line.count(mark) for line in lines[:20]] for mark in "\t;,|"}
-    delimiter = max(counts, key=lambda mark: (min(counts[mark]), counts[mark][0]))
-    try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
-    except csv.Error as cause:
-        raise DatasetError(f"Cannot read '{path}': {cause}.") from cause
 
 
 def _object(line: str, number: int, path: Path) -> dict[str, Any]:
@@ -135,7 +170,7 @@ def _read_json(text: str, path: Path) -> FileList:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return FileList(path, _columns(content))
-    if isinstance(content, dict) and content and all(map(_is_file_name, content)):
+    if isinstance(content, dict) and content and all(map(is_file_name, content)):
         columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
         return FileList(path, columns)
     raise DatasetError(
@@ -145,11 +180,9 @@ def _read_json(text: str, path: Path) -> FileList:
 
 
 def _as_text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return json.dumps(value)
     return None if value is None else str(value).strip() or None
-
-
-def _is_file_name(cell: str) -> bool:
-    return PurePosixPath(cell.replace("\\", "/")).suffix.lower() in image_suffixes()
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -163,17 +196,20 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:
     """Read a column's texts as numbers where all of them are, and name their type.
 
-    Numbers with leading zeros, such as 007, are names.
+    Numbers with leading zeros, such as 007, are names. Beside numbers, NaN, NA and the like are no values.
 
     Example:
         >>> typed(["1", None]), typed(["1.0", "2.5"]), typed(["007", "1"])
         (([1, None], 'int64'), ([1.0, 2.5], 'float64'), (['007', '1'], 'string'))
+        >>> typed(["1", "NaN"]), typed(["ant", "NaN"])
+        (([1, None], 'int64'), (['ant', 'NaN'], 'string'))
     """
-    present = [cell for cell in cells if cell is not None]
+    numbers = [None if cell in (*NO_VALUES, *MAYBE_NO_VALUES) else cell for cell in cells]
+    present = [cell for cell in numbers if cell is not None]
     for pattern, read, kind in (
         (r"-?(0|[1-9]\d{0,17})", int, "int64"),
         (r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][-+]?\d+)?", float, "float64"),
     ):
         if present and all(re.fullmatch(pattern, cell) for cell in present):
-            return [None if cell is None else read(cell) for cell in cells], kind
+            return [None if cell is None else read(cell) for cell in numbers], kind
     return list(cells), "string"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF, KINDS, fold
-from lort_hub.data.tables.columns import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
 

@@ -1,0 +1,111 @@
+"""Tell by their names what columns are likely to hold, and choose among several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lort_hub.errors import DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import datasets
+
+IMAGE_NAMES = ("image", "img", "picture", "photo")
+LABEL_NAMES = (
+    *("label", "labels", "class", "class_name", "classname", "target", "category", "species"),
+    *("label_id", "class_id", "classid", "category_id", "class_label", "label_name", "category_name"),
+)
+"""Names that settle which of several fitting columns is meant."""
+
+FILE_WORDS = ("image", "img", "picture", "photo", "file")
+"""First letters of words in the name of a column that names files."""
+
+
+LIKELY = ("label", "class", "species", "scientific", r"\bdx\b", "diagnos", "categor", "breed", "name")
+"""Words in the names of columns, the likeliest to hold classes first."""
+
+
+def is_called_as_files(column: str) -> bool:
+    """Tell by its name whether a column is likely to name image files.
+
+    Example:
+        >>> is_called_as_files("ImageId"), is_called_as_files("path"), is_called_as_files("pathology")
+        (True, True, False)
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)]
+    return any(word == "path" or word.startswith(FILE_WORDS) for word in words)
+
+
+def is_label(column: str) -> bool:
+    """Tell whether a column bears a usual name of labels.
+
+    Example:
+        >>> is_label("Label"), is_label("file_name")
+        (True, False)
+    """
+    return column.lower() in LABEL_NAMES
+
+
+def is_usual(column: str) -> bool:
+    """Tell whether a text is a usual name of a column of files or labels, and no file itself.
+
+    Example:
+        >>> is_usual("Label"), is_usual("file_name"), is_usual("IMG_0001")
+        (True, True, False)
+    """
+    return is_label(column) or (is_called_as_files(column) and not re.search(r"[\d.]", column))
+
+
+def check_exists(rows: datasets.Dataset, asked: str, argument: str) -> None:
+    """Refuse a column that a table has not.
+
+    Args:
+        rows: The table.
+        asked: Name of the column.
+        argument: What it was named by.
+
+    Raises:
+        DatasetError: The table has no such column.
+
+    Example:
+        >>> import datasets
+        >>> check_exists(datasets.Dataset.from_dict({"label": [0]}), "label", "label_column")
+    """
+    columns: list[str] = rows.column_names
+    if asked not in columns:
+        raise DatasetError(
+            f"No column '{asked}'.{did_you_mean(asked, columns)}\n"
+            f"`{argument}` expects one of: {', '.join(columns)}."
+        )
+
+
+def choose_one(candidates: Sequence[str], kind: str, argument: str, usual: Sequence[str]) -> str:
+    """Choose the one column that fits, or the one of them that has the usual name.
+
+    Args:
+        candidates: Names of the columns that fit.
+        kind: What they hold, for messages.
+        argument: What names one.
+        usual: Usual names.
+
+    Raises:
+        DatasetError: Several fit.
+
+    Example:
+        >>> choose_one(["id", "label"], "label", "label_column", LABEL_NAMES)
+        'label'
+    """
+    preferred = [name for name in candidates if name.lower() in usual]
+    if len(candidates) == 1 or len(preferred) == 1:
+        return (preferred or list(candidates))[0]
+    raise DatasetError(
+        f"Several columns could be the {kind}: {', '.join(candidates)}.\n"
+        f'Choose one, e.g. `{argument}="{_likeliest(candidates)}"`.'
+    )
+
+
+def _likeliest(candidates: Sequence[str]) -> str:
+    """The column whose name says most that it holds classes; the first where none does."""
+    said = [name for word in LIKELY for name in candidates if re.search(word, name.lower())]
+    return (said or list(candidates))[0]

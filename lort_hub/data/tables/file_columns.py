@@ -1,0 +1,169 @@
+"""Find the column of a list that names image files, among numbers and texts that fit some of them too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lort_hub.data.tables.cells import is_file_name
+from lort_hub.data.tables.column_names import FILE_WORDS, is_called_as_files, is_label, is_usual
+from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.lists import FileList
+
+CLOSE = 0.5
+"""Share of the best column's score from which on another one may be meant."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A column of which some cells fit files.
+
+    Attributes:
+        column: The column.
+        found: For some rows the file, the files that fit equally, or None.
+        score: Share of the cells that fit, by how many of them differ.
+        names_files: Whether its cells have the extension of an image or folders.
+        usualness: How usual its name is for a column of images; -1 where it is one of masks or thumbnails.
+    """
+
+    column: FileColumn
+    found: Sequence[str | list[str] | None]
+    score: float
+    names_files: bool
+    usualness: int
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        return self.usualness >= 0, self.names_files, self.usualness
+
+
+def find_file_column(
+    listed: FileList, images: ImageFiles, asked: str | None = None, split: str | None = None
+) -> FileColumn | None:
+    """Find the column whose cells name image files, each a file of its own.
+
+    Names with an extension or folders go before bare numbers, which may be of rows, and columns that are
+    called as files are before others. Where several are left that name different files, `refusal` says so.
+
+    Args:
+        listed: The list.
+        images: The image files.
+        asked: Name of the column, or None.
+        split: The list's split, whose folder comes first where a name is there several times.
+
+    Returns:
+        The column; None where none names a file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> find_file_column(FileList(Path("a.csv"), {"label": ["ant"]}), ImageFiles([])) is None
+        True
+    """
+    is_asked = asked in listed.columns
+    tried = (
+        _candidate(listed, name, images, split) for name in listed.columns if name == asked or not is_asked
+    )
+    found = [one for one in tried if one and (one.names_files or is_asked or not is_label(one.column.name))]
+    if not found:
+        return None
+    close = CLOSE * max(one.score for one in found)
+    best = max((one for one in found if one.names_files or one.score >= close), key=_merit)
+    refusal = "" if is_asked else _doubt(listed, best, found, close)
+    return replace(best.column, refusal=refusal)
+
+
+def header_is_row(listed: FileList, column: FileColumn, images: ImageFiles, split: str | None = None) -> bool:
+    """Tell whether the names of the columns are a row: they name an image that no row names.
+
+    Args:
+        listed: The list.
+        column: Its column of files.
+        images: The image files.
+        split: The list's split.
+
+    Example:
+        >>> from pathlib import Path
+        >>> header_is_row(FileList(Path("a.csv"), {"id": ["7"]}), FileColumn("id"), ImageFiles([]))
+        False
+    """
+    cells, place = listed.columns[column.name], list(listed.columns).index(column.name)
+    first = listed.header[place] if listed.header else ""
+    if not first or first in cells or any(is_file_name(cell) for cell in cells if cell):
+        return False
+    is_named = is_usual(first) or any(map(is_label, listed.header))
+    return not is_named and images.find(first, split, column.skip) is not None
+
+
+def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], close: float) -> str:
+    """Why another column than the best may be meant; empty where none may."""
+    name = best.column.name
+    rivals = [
+        one.column.name
+        for one in found
+        if not _agree(one, best)
+        and ((one.rank == best.rank and one.score >= close) or CLOSE * one.score > best.score)
+    ]
+    if rivals:
+        return (
+            f"Several columns of '{listed.path}' name images, and not the same: {shown([name, *rivals])}.\n"
+            f'Choose one, e.g. `image_column="{name}"`.'
+        )
+    others = [other for other in listed.columns if other != name and _has_extensions(listed.columns[other])]
+    if not others or not _are_numbers(listed.columns[name]) or any(o.column.name in others for o in found):
+        return ""
+    return (
+        f"Column '{others[0]}' of '{listed.path}' names files, such as "
+        f"'{next(filter(None, listed.columns[others[0]]))}', none of which is there.\n"
+        f"The numbers of '{name}' fit images, maybe by chance: if they name them, give "
+        f'`image_column="{name}"`.\nElse name the folder of the images with `image_root`.'
+    )
+
+
+def _merit(one: _Candidate) -> tuple[tuple[bool, bool, int], float]:
+    return one.rank, one.score
+
+
+def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | None) -> _Candidate | None:
+    cells = listed.columns[name]
+    rows = cells[:: max(1, len(cells) // 1000)]
+    sample = [cell for cell in rows if cell]
+    best = None
+    for skip in range(max((len(parts_of(cell)) for cell in sample), default=0)):
+        found = [images.find(cell, split, skip) if cell else None for cell in rows]
+        share = sum(path is not None for path in found) / len(sample)
+        score = share * len(set(sample)) / len(sample)
+        if score > (best.score if best else 0):
+            like_files = sum(is_file_name(cell) or len(parts_of(cell)) > 1 for cell in sample)
+            is_named = 2 * like_files > len(sample)
+            best = _Candidate(FileColumn(name, skip, share), found, score, is_named, _usualness(name))
+        if share > 0.5:  # fewer parts would fit other files of the same name
+            break
+    return best
+
+
+def _usualness(name: str) -> int:
+    if re.search(r"mask|segment|thumb", name.lower()):
+        return -1
+    more = re.sub(rf"[^a-z]|{'|'.join(FILE_WORDS)}|id|name|path", "", name.lower())  # front_image, image_back
+    return is_called_as_files(name) * (1 if more else 2)
+
+
+def _agree(one: _Candidate, other: _Candidate) -> bool:
+    """Whether two columns never name different files."""
+    pairs = zip(one.found, other.found, strict=True)
+    return all(not a or not b or set(_as_list(a)) & set(_as_list(b)) for a, b in pairs)
+
+
+def _as_list(found: str | list[str]) -> list[str]:
+    return [found] if isinstance(found, str) else found
+
+
+def _are_numbers(cells: Sequence[str | None]) -> bool:
+    return all(cell.isdecimal() for cell in cells if cell)
+
+
+def _has_extensions(cells: Sequence[str | None]) -> bool:
+    present = [cell for cell in cells if cell]
+    return 2 * sum(is_file_name(cell) and "://" not in cell for cell in present) > len(present)

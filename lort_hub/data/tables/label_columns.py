@@ -1,0 +1,188 @@
+"""Find the column of labels in a table by its name, its type and its values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lort_hub.data.tables.column_names import LABEL_NAMES, check_exists, choose_one
+from lort_hub.data.tables.labels import shown
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+NO_LABELS = ("__key__", "__url__", "__index_level_0__")
+"""Columns that libraries add to a table."""
+
+LABELS = ("label", "labels")
+"""Names of a column that is the label whatever the types of others are."""
+
+PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "double")
+MOST_CLASSES = 0.5
+"""Classes per row above which a column of another name is not taken for the label."""
+
+
+def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> str:
+    """Find the column of labels: of class labels, else of numbers or texts that repeat.
+
+    Args:
+        rows: The training rows.
+        asked: Its name where it is given, else None.
+        image: The column of images.
+
+    Raises:
+        DatasetError: There is none, or several.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"image": [b""] * 3, "species": ["ant", "bee", "ant"]})
+        >>> find_label_column(rows, None, "image")
+        'species'
+    """
+    import datasets
+
+    kinds = {name: kind for name, kind in rows.features.items() if name not in (image, *NO_LABELS)}
+    named = [name for name, kind in kinds.items() if isinstance(_inner(kind), datasets.ClassLabel)]
+    plain = [
+        name
+        for name, kind in kinds.items()
+        if name not in named
+        and str(getattr(_inner(kind), "dtype", "")).startswith(PLAIN_LABELS)
+        and not _object_in(rows, name)
+    ]
+    if asked is not None:
+        check_exists(rows, asked, "label_column")
+        if asked not in named + plain:
+            held = _object_in(rows, asked) or rows.features[asked]
+            raise DatasetError(
+                f"Column '{asked}' holds {held}, expected class labels, numbers or texts.\n"
+                f"`label_column` could be one of: {', '.join(named + plain) or 'none'}."
+            )
+        return asked
+    usual = [name for name in plain if name.lower() in LABEL_NAMES]
+    called = [name for name in usual if name.lower() in LABELS and _repeats(rows, name)]
+    if called and named and not any(name.lower() in LABEL_NAMES for name in named):
+        named = _without_numbers(rows, [*named, *called])
+    if fitting := named or usual:
+        preferred = [name for name in fitting if name.lower() in LABEL_NAMES]
+        if len(preferred) > 1:
+            fitting = _without_numbers(rows, preferred)
+        return choose_one(fitting, "label", "label_column", LABEL_NAMES)
+    flags = [name for name in plain if _is_flag(rows, name)]
+    candidates = [name for name in plain if _repeats(rows, name)]
+    if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
+        raise DatasetError(_one_hot(rows, flags))
+    if not candidates:
+        raise DatasetError(_no_label(rows, plain))
+    return choose_one(candidates, "label", "label_column", LABEL_NAMES)
+
+
+def _without_numbers(rows: datasets.Dataset, candidates: list[str]) -> list[str]:
+    """The one column of names where the others number the same classes, else all columns."""
+    import datasets
+
+    kinds = [rows.features[name] for name in candidates]
+    if len(candidates) < 2 or any(is_list(kind) for kind in kinds):
+        return candidates
+    columns = [rows[name][:] for name in candidates]
+    counts = {len(set(column)) for column in (*columns, list(zip(*columns, strict=True)))}
+    texts = [
+        name
+        for name, kind in zip(candidates, kinds, strict=True)
+        if isinstance(kind, datasets.ClassLabel) or kind.dtype in ("string", "large_string")
+    ]
+    return texts[:1] if len(counts) == 1 and texts else candidates
+
+
+def _inner(kind: Any) -> Any:
+    """What a list holds; other kinds as they are."""
+    return kind.feature if is_list(kind) else kind
+
+
+def is_list(kind: Any) -> bool:
+    """Tell by the type of a column whether it holds lists.
+
+    Example:
+        >>> import datasets
+        >>> is_list(datasets.List(datasets.Value("int64"))), is_list(datasets.Value("int64"))
+        (True, False)
+    """
+    import datasets
+
+    return isinstance(kind, datasets.List | datasets.LargeList)
+
+
+def _object_in(rows: datasets.Dataset, column: str) -> str:
+    """The first cell of a column of texts that spell JSON objects; empty for any other column."""
+    if getattr(rows.features[column], "dtype", "") not in ("string", "large_string"):
+        return ""
+    texts = [text for text in rows[:100][column] if text]
+    return (
+        texts[0][:60] if texts and all(re.fullmatch(r"\{\".*\}", text, re.DOTALL) for text in texts) else ""
+    )
+
+
+def _values(rows: datasets.Dataset, column: str) -> list[Any]:
+    values: list[Any] = rows[column][:]
+    return [value for value in values if value is not None]
+
+
+def _is_flag(rows: datasets.Dataset, column: str) -> bool:
+    """Whether a column holds nothing but 0 and 1."""
+    values = set(_values(rows, column)) if not is_list(rows.features[column]) else set()
+    return bool(values) and values <= {0, 1}
+
+
+def _flags_a_row(rows: datasets.Dataset, flags: Sequence[str]) -> set[int]:
+    """How many of some columns of 0 and 1 a row may have set."""
+    return {
+        int(sum(value or 0 for value in row)) for row in zip(*(rows[name][:] for name in flags), strict=True)
+    }
+
+
+def _repeats(rows: datasets.Dataset, column: str) -> bool:
+    """Whether the values of a column are few enough to be classes."""
+    if is_list(rows.features[column]):
+        return True
+    values = _values(rows, column)
+    if any(isinstance(value, float) and not value.is_integer() for value in values):
+        return False
+    return len(set(values)) <= MOST_CLASSES * max(len(values), 4)
+
+
+def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:
+    each = _flags_a_row(rows, flags)
+    if each == {1}:
+        return (
+            f"The label is spread over {len(flags)} one-hot columns: {shown(flags)}.\n"
+            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1).'
+        )
+    return (
+        f"Columns {shown(flags)} hold 0 or 1, and a row has {min(each)} to {max(each)} of them set: several "
+        "labels an image.\nExpected one class per image; multi-label data are not read. Write a column "
+        "'label', or name one with `label_column`."
+    )
+
+
+def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
+    others = [name for name in rows.column_names if name not in plain]
+    objects = {name: text for name in others if (text := _object_in(rows, name))}
+    if other := next((name for name in others if name.lower() in LABEL_NAMES or name in objects), None):
+        held = objects.get(other) or getattr(rows.features[other], "dtype", rows.features[other])
+        return (
+            f"Column '{other}' holds {held}, expected class labels, numbers or texts.\n"
+            "Write the names of the classes into it, or name another column with `label_column`."
+        )
+    if plain:
+        counts = ", ".join(f"'{name}' has {len(set(map(str, _values(rows, name))))}" for name in plain[:5])
+        return (
+            f"No label column found among: {', '.join(rows.column_names)}.\n"
+            f"Of {len(rows)} rows, {counts} different values, too many for classes. If one of them is the "
+            "label, name it with `label_column`."
+        )
+    return (
+        f"No label column found among: {', '.join(rows.column_names)}.\n"
+        "Name it with `label_column`; an image folder needs two classes or more, as train/CLASS/*.jpg."
+    )

@@ -1,0 +1,92 @@
+"""Tell which texts are no name of one class: those of a missing label, and those of several labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
+
+NO_VALUES = ("nan", "NaN", "<NA>", "NaT")
+"""Texts that pandas writes where there is no value."""
+
+MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL")
+"""Texts that stand for no value, or are the name of a class."""
+
+
+def check_single(names: Sequence[str], column: str) -> None:
+    """Refuse texts of several labels, such as "ant|bee" beside "ant", or beside "bee|cat".
+
+    Args:
+        names: The different texts.
+        column: Their column, for messages.
+
+    Raises:
+        DatasetError: One is several labels.
+
+    Example:
+        >>> check_single(["insect;ant", "insect;bee"], "label")
+    """
+    known = set(names)
+    for separator in "|;,+":
+        parts_of = {name: [part.strip() for part in name.split(separator)] for name in names}
+        several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
+        shared = _shared(several, known) if separator in "|;" and not _are_paths(parts_of) else set()
+        for name, parts in several.items():
+            alone = parts if set(parts) <= known else sorted(shared & set(parts))
+            if alone:
+                where = "classes of their own" if set(alone) <= known else "in other names too"
+                raise DatasetError(
+                    f"Column '{column}' holds several labels a row: '{name}', where "
+                    f"{' and '.join(alone)} are {where}.\n"
+                    "Expected one class per image; multi-label data are not read. Write the one class "
+                    "of each image in a column of its own."
+                )
+
+
+def _shared(several: Mapping[str, Sequence[str]], known: set[str]) -> set[str]:
+    """Parts of names that are classes, or parts of other names."""
+    counts = Counter(part for parts in several.values() for part in set(parts) if part)
+    return {part for part, count in counts.items() if count > 1 or part in known}
+
+
+def _are_paths(parts_of: Mapping[str, Sequence[str]]) -> bool:
+    """Whether names have as many parts, each at its own place, as those of a taxonomy."""
+    places = {(part, at) for parts in parts_of.values() for at, part in enumerate(parts) if part}
+    lengths = {len(parts) for parts in parts_of.values()}
+    return len(lengths) == 1 and len(places) == len({part for part, _ in places})
+
+
+def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
+    """Say which texts may be no name of a class: those for a missing label, and several names in one.
+
+    Args:
+        rows: Training rows.
+        column: Column of the labels.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"label": ["sea", "NA", "lion", "sea lion", "NA"]})
+        >>> for note in note_doubtful_names(rows, "label"):
+        ...     print(note.partition(":")[0])
+        'NA' is read as a class, of 2 rows
+        'sea lion' is read as a class beside 'sea' and 'lion', of 1 rows
+    """
+    if getattr(rows.features[column], "dtype", "") not in ("string", "large_string"):
+        return []
+    counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
+    notes = [
+        f"'{text}' is read as a class, of {counts[text]:,} rows: leave them out where it means no label."
+        for text in MAYBE_NO_VALUES
+        if counts[text]
+    ]
+    several = [text for text in counts if " " in text and counts.keys() >= set(text.split())]
+    return notes + [
+        f"'{text}' is read as a class beside {' and '.join(map(repr, text.split()))}, of {counts[text]:,} "
+        "rows: leave them out where it means both."
+        for text in several[:3]
+    ]

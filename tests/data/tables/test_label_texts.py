@@ -1,0 +1,94 @@
+"""Texts that are no name of one class: missing labels, and several labels in one."""
+
+import pytest
+
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
+
+FORMS = Forms()
+read, refused = FORMS.read, FORMS.refused
+HELD_OUT = {"counts": (10, 6, 4), "tested": (2, 1, 1)}
+
+
+def labelled(folder, text):
+    """A list whose labels are written otherwise."""
+    rows = [(name, text(label)) for name, label in write_pictures(folder / "im", TRAIN)]
+    write_csv(folder / "labels.csv", rows, header=("image", "label"))
+    return folder
+
+
+# Missing labels
+
+
+def missing_as(text):
+    return lambda label: text if label == "cat" else label
+
+
+for text in ("nan", "NaN", "<NA>"):
+    refused(f"missing-{text}", says=r"Row 19 of split 'train' has no label.*5 of 24 rows")(
+        lambda folder, text=text: labelled(folder, missing_as(text))
+    )
+for text in ("NA", "None", "null"):
+    read(
+        f"class-{text}",
+        names=tuple(sorted(("ant", "bee", text))),
+        notes=[f"'{text}' is read as a class, of 5 rows"],
+        told_by_pixels=False,
+        **({"counts": (4, 10, 6), "tested": (1, 2, 1)} if text[0] == "N" else HELD_OUT),
+    )(lambda folder, text=text: labelled(folder, missing_as(text)))
+for text in ("NaN", "NA"):
+    refused(f"missing-number-{text}", says=r"Row 19 of split 'train' has no label.*5 of 24 rows")(
+        lambda folder, text=text: labelled(
+            folder, lambda label: text if label == "cat" else f"{NAMES.index(label)}.0"
+        )
+    )
+
+
+@read("missing-in-the-test", names=("0", "1", "2"), notes=["images of 'test' have no labels"], **HELD_OUT)
+def a_test_list_without_labels(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels)
+        numbers = [(f"{split}/{n}", NAMES.index(k) if split == "train" else "nan") for n, k in rows]
+        write_csv(folder / f"{split}.csv", numbers)
+    return folder
+
+
+# Several labels in one
+
+SEVERAL = {
+    "bar-and-class": {"ant": "ant|dog", "bee": "bee", "cat": "ant"},
+    "bar-shared": {"ant": "ant|bee", "bee": "ant|cat", "cat": "none of them"},
+    "semicolon": {"ant": "ant; bee", "bee": "bee; cat", "cat": "cat; ant"},
+    "plus": {"ant": "scab", "bee": "rust", "cat": "scab+rust"},
+    "comma": {"ant": "scab", "bee": "rust", "cat": "scab, rust"},
+}
+for form, several in SEVERAL.items():
+    refused(form, says="'label' holds several labels a row: .*multi-label data are not read")(
+        lambda folder, several=several: labelled(folder, several.get)
+    )
+ONE = {
+    "taxonomy": {"ant": "insects;ants", "bee": "insects;bees", "cat": "mammals;cats"},
+    "plus-in-a-name": {"ant": "c", "bee": "c++", "cat": "d"},
+    "bar-in-a-name": {"ant": "a|b", "bee": "c", "cat": "d"},
+    "comma-in-names": {"ant": "bear, black", "bee": "bear, brown", "cat": "fox"},
+}
+for form, one in ONE.items():
+    read(form, names=tuple(sorted(one.values())), **HELD_OUT)(
+        lambda folder, one=one: labelled(folder, one.get)
+    )
+BLANK = {"ant": "lion", "bee": "sea", "cat": "sea lion"}
+read(
+    "blank-between-classes",
+    names=("lion", "sea", "sea lion"),
+    notes=["'sea lion' is read as a class beside 'sea' and 'lion', of 5 rows"],
+    **HELD_OUT,
+)(lambda folder: labelled(folder, BLANK.get))
+
+
+@pytest.mark.parametrize("id", FORMS.reads)
+def test_labels_are_read(id, tmp_path):
+    FORMS.check_read(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("id", FORMS.refusals)
+def test_labels_are_refused_with_the_reason(id, tmp_path):
+    FORMS.check_refused(id, tmp_path / "in")
