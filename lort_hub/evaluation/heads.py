@@ -54,8 +54,8 @@ def evaluate_fit(
 def compared_heads(fit: Fit, others: Sequence[Fit]) -> dict[str, Fit]:
     """Name the rows of a table: the heads to compare with, each by its method, and the head itself.
 
-    One of the head's own method has `DEFAULT` in its name where it is another head, as of other settings, and
-    no row of its own where it is the same.
+    One of the head's own method has `DEFAULT` in its name where it is another head, as of other settings or
+    without calibration, and no row of its own where it is the same.
 
     Args:
         fit: The head.

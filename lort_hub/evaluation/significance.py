@@ -54,7 +54,7 @@ def paired_p_value(
         flipped += length * (2 * rng.binomial(count, 0.5, size=resamples) - count)
     drawn = (1 + np.sum(np.abs(flipped) >= observed - TIE)) / (1 + resamples)
     hoeffding = 2 * np.exp(-(observed**2) / (2 * np.sum(moves**2)))  # a bound that many draws would reach
-    return float(min(drawn, hoeffding))
+    return float(max(min(drawn, hoeffding), np.finfo(float).tiny))
 
 
 def paired_interval(

@@ -209,8 +209,9 @@ def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
             f"{whats[percent.index(False)]} has no %, {whats[percent.index(True)]} has.\n"
             "Write all shares in per cent, or none."
         )
+    is_share = all(percent) or column in ("share", "probability")
     shares = [
-        _number(text.strip().removesuffix("%"), what, is_share=column in ("share", "probability"))
+        _number(text.strip().removesuffix("%"), what, is_share=is_share)
         for text, what in zip(texts, whats, strict=True)
     ]
     if not any(shares):

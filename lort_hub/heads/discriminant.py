@@ -27,6 +27,7 @@ class Discriminant:
             means (D,).
         offsets: Class means (K, D) in the basis, float64.
         freedom: Degrees of freedom of the within-class covariance: samples less classes.
+        rank: Most directions that samples vary along within classes; views of an image are samples here.
         unit: Mean variance within classes over all directions; that of all samples where no class has two.
         sphericity: Share in (0, 1] of its mean that each variance, within and between classes, is drawn to.
         width: Directions that means are taken over: D, or more where features were reduced.
@@ -36,6 +37,7 @@ class Discriminant:
     basis: Eigenbasis
     offsets: Tensor
     freedom: int
+    rank: int
     unit: float
     sphericity: float
     width: int
@@ -86,7 +88,8 @@ class Discriminant:
         offsets = torch.where(present[:, None], (means - basis.mean) @ basis.vectors, 0)
         width = width or len(mean)
         unit = float((basis.values if freedom else covariance.diagonal()).sum()) / width
-        return cls(known, basis, offsets, freedom, unit, sphericity, width)
+        rank = round(float(counts.sum())) - int(present.sum())
+        return cls(known, basis, offsets, freedom, rank, unit, sphericity, width)
 
     @property
     def within(self) -> Tensor:
@@ -105,7 +108,7 @@ class Discriminant:
         raw = spread - values * noise
         mean = raw.sum(dim=-1, keepdim=True) / self.width
         # Eigenvectors without variance within classes are any of their space: all get the mean of theirs.
-        any_vectors = max(raw.shape[-1] - self.freedom, 0)
+        any_vectors = max(raw.shape[-1] - self.rank, 0)
         beyond = any_vectors + self.width - raw.shape[-1]
         alike = raw[..., :any_vectors].sum(dim=-1, keepdim=True) / max(beyond, 1)
         raw = torch.cat([alike.expand_as(raw[..., :any_vectors]), raw[..., any_vectors:]], dim=-1)

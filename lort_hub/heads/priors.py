@@ -83,8 +83,10 @@ def estimate_em(
     each = torch.ones(1, samples, dtype=torch.float64)
     centre = _likeliest_power(likelihoods, each[0], class_counts)
     posteriors = centre * likelihoods / (likelihoods @ centre)[:, None].clamp_min(TINY)
-    noise = posteriors.var(dim=0, correction=0) / samples
-    strength = _deserved_strength(posteriors.mean(dim=0) - centre, noise, samples, strength)
+    mean = posteriors.mean(dim=0)
+    told = posteriors.var(dim=0, correction=0).sum() / (mean * (1 - mean)).sum().clamp_min(TINY)
+    noise = (told if samples > 1 else 1.0) * centre * (1 - centre) / samples
+    strength = _deserved_strength(mean - centre, noise, samples, strength)
     shares = mix_weights(likelihoods, each, strength, centre=centre[None])[0]
     random, spread = np.random.default_rng(seed), [shares[None]]
     for first in range(0, resamples, max(1, HELD_NUMBERS // samples)):
@@ -212,7 +214,8 @@ def check_strength(strength: float | None) -> None:
 
 def _likeliest_power(likelihoods: Tensor, weights: Tensor, class_counts: Tensor) -> Tensor:
     """Find the likeliest mix (K,) that is a power of the training mix; samples count `weights` (N,)."""
-    mixes = (torch.tensor(EXPONENTS).double()[:, None] * class_counts.double().log()).softmax(dim=1)
+    log_counts = class_counts.double().clamp_min(1).log()
+    mixes = (torch.tensor(EXPONENTS).double()[:, None] * log_counts).softmax(dim=1)
     density = (mixes @ likelihoods.T).clamp_min(TINY)
     return mixes[(density.log() @ weights).argmax()]
 

@@ -75,8 +75,11 @@ def fit_stack(
     choice, scales = choose_weights(validator, selections)
     for name in choice.weights:
         if name not in fits:
+            held_out = choice.selections[name].held_out
+            start = validator.mean_head(held_out) if held_out else None
+            selection = replace(selections[name], start=start)
             fits[name] = fit_selected(
-                training, name, selections[name], baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
+                training, name, selection, baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
             )
     members = {name: replace(fits[name], scale=scales[name]) for name in choice.weights}
     return combine(members, choice, training.class_counts)

@@ -110,6 +110,8 @@ def save_output(
     reports = {fit.method: reports} if isinstance(reports, Report) else reports
     check_output_dir(folder, overwrite=overwrite)
     _check_parts(backbone, data, fit, reports, logits)
+    if baseline not in (None, fit.method, *reports):
+        raise ConfigError(f"`baseline` is '{baseline}', expected one of `reports`: {', '.join(reports)}.")
     others = [name for name in reports if name not in (fit.method, baseline)]
     if baseline is None and others:
         baseline = others.pop(0)

@@ -24,6 +24,8 @@ BASELINES = {
     "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
     STAGE1: "the head the backbone came with",
 }
+LEAST_SKEW = 0.4
+"""Logarithm of the largest class over the smallest below which what a head favours is not told by the mix."""
 
 
 def per_class_rows(run: RunRecord, metrics: MetricsRecord) -> list[dict[str, Any]]:
@@ -149,7 +151,8 @@ def data_record(data: LongTailedData) -> DataRecord:
 def decided_mix(head: HeadRecord, class_counts: Sequence[int]) -> Mix:
     """Tell which class mix a head decides for: as measured on held-out images, or else by its method.
 
-    The measured one is a power of the training mix, nearer to it, to equal classes, or to its inverse.
+    The measured one is a power of the training mix, nearer to it, to equal classes, or to its inverse. Where
+    classes are of nearly one size, no power can be told.
 
     Args:
         head: The head, not moved to a stated mix.
@@ -165,9 +168,9 @@ def decided_mix(head: HeadRecord, class_counts: Sequence[int]) -> Mix:
         'inverse'
     """
     log_counts = np.log(np.maximum(class_counts, 1))
-    spread = log_counts - log_counts.mean()
-    if head.mix is None or not spread.any():
+    if head.mix is None or np.ptp(log_counts) < LEAST_SKEW:
         return class_mix(head.method, head.settings)
+    spread = log_counts - log_counts.mean()
     power = float(spread @ np.log(head.mix.shares) / (spread @ spread))
     return "training" if power > 0.5 else "inverse" if power < -0.5 else "balanced"
 

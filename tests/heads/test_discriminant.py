@@ -193,3 +193,15 @@ def test_few_samples_of_many_channels_have_one_head_whatever_their_axes(spherici
     first = x @ heads[0].weight.T + heads[0].bias
     for weight, bias in ((heads[1].weight @ rotation.T, heads[1].bias), lifted):
         torch.testing.assert_close(x @ weight.T + bias, first, rtol=0, atol=1e-3 * float(first.abs().max()))
+
+
+def test_directions_that_views_vary_along_keep_variances_of_their_own():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([20, 9, 4]))
+    x = torch.randn(9 * 33, 60, generator=random) + 2 * torch.randn(3, 60, generator=random)[labels.repeat(9)]
+    views = TrainingSet(x, labels.repeat(9), 3)
+    model = Discriminant.estimate(
+        views.sums, *views.covariance(0.0), sphericity=0.25, class_counts=torch.tensor([20, 9, 4])
+    )
+    assert (model.freedom, model.rank) == (30, 9 * 33 - 3)
+    assert len(model.between[:30].unique()) > 5

@@ -12,7 +12,7 @@ from lort_hub.heads.training_set import TrainingSet
 COUNTS = torch.tensor([240, 160, 104, 72, 48, 32, 21, 14, 10, 6])
 
 
-def test_auto_is_of_methods_that_export_the_simplest_first():
+def test_best_is_of_methods_that_export_the_simplest_first():
     assert all(METHODS[name].linear for name in BEST_OF)
     assert list(BEST_OF) == sorted(BEST_OF, key=list(METHODS).index)
     assert BEST_OF[0] == "ce"

@@ -161,7 +161,23 @@ def test_the_strength_is_that_of_the_distance_from_the_centre_in_units_of_noise(
 @pytest.mark.parametrize("estimator", ["em", "bbse"])
 def test_one_image_tells_next_to_nothing(estimator):
     found = estimate_of(estimator, sample(0, 1)[0], held_out(1, 200), EQUAL)
+    assert found.shares.numpy() == pytest.approx(0.25, abs=0.15)
     assert ((found.high - found.low) > 0.9).all()
+
+
+@pytest.mark.parametrize("estimator", ["em", "bbse"])
+def test_classes_that_no_image_is_of_leave_the_prior_as_strong(estimator):
+    """Certain decisions on 100 images of the training mix, which lack many of 40 classes."""
+    counts = (200 * 0.9 ** torch.arange(40)).ceil().long()
+    random = torch.Generator().manual_seed(0)
+    labels = torch.multinomial(counts.double(), 100, replacement=True, generator=random)
+    assert len(labels.unique()) < 30
+    certain, known = torch.full((100, 40), -50.0), torch.arange(40).repeat(100)
+    certain[torch.arange(100), labels] = 0.0
+    found = estimate_of(estimator, certain, Predictions(known, known), counts)
+    weight = 40 * found.strength / (100 + 40 * found.strength)
+    assert weight > 0.6
+    assert float((found.shares - counts / counts.sum()).abs().sum()) < 0.25
 
 
 def test_a_row_of_the_confusion_matrix_is_a_distribution_also_without_samples():

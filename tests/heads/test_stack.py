@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from lort_hub.heads.stack import (
     combine,
     fit_stack,
 )
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
 COUNTS = torch.tensor([300, 90, 30])
@@ -128,10 +131,12 @@ def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked)
     training, x, _ = problem
     baseline = fit_head(training, "ce")
     assert set(stacked.settings) <= {*STACKED, TAU}
-    _, scales = choose_weights(make_validator(training, baseline, None, 0), stacked.choice.selections)
+    validator = make_validator(training, baseline, None, 0)
+    _, scales = choose_weights(validator, stacked.choice.selections)
     expected = -stacked.settings[TAU] * (training.class_counts / training.class_counts.sum()).log()
     for name, weight in stacked.choice.weights.items():
         selection = stacked.choice.selections[name]
+        selection = replace(selection, start=validator.mean_head(selection.held_out))
         how = {"baseline": baseline, "tolerance": MEMBER_TOLERANCE}
         head = baseline if name == "ce" else fit_selected(training, name, selection, **how)
         expected = expected + weight * scales[name] * head.linear.logits(x)
@@ -239,10 +244,12 @@ def test_weights_are_the_same_to_five_digits_in_any_order_of_the_samples():
     assert second == pytest.approx(first, rel=1e-6)
 
 
-@pytest.fixture(scope="module")
-def noisy():
+@pytest.fixture(scope="module", params=["all unseen", "a third unseen"])
+def noisy(request):
     """Few samples of many channels, where coarse solves end far from the optimum."""
-    return clusters(counts=(60, 20, 8), dim=40, noise=2.0)[0]
+    training = clusters(counts=(60, 20, 8), dim=40, noise=2.0)[0]
+    held_out = None if request.param == "all unseen" else torch.arange(88) % 3 == 0
+    return TrainingSet(training.x, training.labels, 3, held_out)
 
 
 @pytest.mark.parametrize("name", ["auto", "tau-norm"])

@@ -371,6 +371,20 @@ def test_limits_are_those_of_the_method_and_its_settings(run_and_metrics, method
     assert said in render(metrics, run).split("## When not to use it\n")[1].split("##")[0]
 
 
+@pytest.mark.parametrize("counts", [[50] * 10, [52, 48, 50, 49, 51] * 2])
+@pytest.mark.parametrize(
+    ("method", "said"), [("ce", "favours their frequent"), ("ncm", "expects every class")]
+)
+def test_where_all_classes_are_as_large_the_method_says_what_is_favoured(
+    run_and_metrics, counts, method, said
+):
+    run, metrics = run_and_metrics
+    run["data"]["class_counts"] = counts
+    mix = {"name": "as made", "shares": [0.1] * 10, "scale": 1.0}
+    run["head"].update(method=method, settings={}, gamma=0.0, scale=1.0, mix=mix)
+    assert said in render(metrics, run).split("## When not to use it\n")[1]
+
+
 @pytest.mark.parametrize(
     ("power", "decides", "limit"),
     [
