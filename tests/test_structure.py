@@ -193,6 +193,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_list_rows.py": "images that several rows or lists name",
     "tests/data/test_picture_inputs.py": "pictures",
     "tests/data/test_lists_and_folders.py": "lists of labels beside folders",
+    "tests/data/test_lists_read_as_before.py": "all kinds of lists",
     "tests/data/test_masks.py": "masks beside pictures",
     "tests/data/test_saved_sets.py": "folders that datasets has saved",
     "tests/data/test_several_archives.py": "several archives of one data set",

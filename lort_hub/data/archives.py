@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.tree import SYSTEM_FILES
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import CheckpointError, DatasetError
@@ -119,7 +120,8 @@ def _unpack_all(archives: Sequence[Path], folder: Path) -> None:
 def _are_classes(parts: Mapping[Path, Path]) -> bool:
     """Whether each archive is called as a class: they hold pictures alone, and no name tells a split."""
     names = [_stem(archive) for archive in parts]
-    contents = [path for part in parts.values() for path in part.iterdir()]
+    every = [path for part in parts.values() for path in part.iterdir()]
+    contents = [path for path in every if path.name.lower() not in SYSTEM_FILES]
     are_heaps = all(path.suffix.lower() in image_suffixes() and path.is_file() for path in contents)
     are_told_apart = len({re.sub(r"[\W\d_]+", "", name.lower()) for name in names} - {""}) == len(names)
     return are_heaps and are_told_apart and not any(map(split_in_name, names))

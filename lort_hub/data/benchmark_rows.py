@@ -168,7 +168,7 @@ def _columns(listed: FileList) -> tuple[str, str]:
     images = [name for name, suffix in first.items() if suffix in suffixes]
     others = [name for name in listed.columns if name not in images]
     labels = [name for name in others if name.lower() in LABEL_NAMES]
-    labels = labels if len(labels) == 1 else others
+    labels = labels if listed.header and len(labels) == 1 else others
     if len(images) != 1 or len(labels) != 1:
         raise DatasetError(
             f"'{listed.path}' has the columns {shown(list(listed.columns))}: {len(images)} of image files, "

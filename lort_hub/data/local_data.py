@@ -222,10 +222,12 @@ def open_file(file: Path, request: Request) -> Opened:
 def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, list[Path]], list[str]]:
     """The test files that are called as of the set of a training file; where none is, all, and a note."""
     wanted = set_in_name(stem_of_shard(file.name))
-    own = {
-        split: [path for path in files if set_in_name(stem_of_shard(path.name)) == wanted]
-        for split, files in others.items()
-    }
+    own = {}
+    for split, files in others.items():
+        sets_of = {path: set_in_name(stem_of_shard(path.name)) for path in files}
+        own[split] = [path for path in files if sets_of[path] == wanted] or [
+            path for path in files if not sets_of[path]
+        ]
     if any(own.values()):
         return {split: files for split, files in own.items() if files}, []
     sets = {set_in_name(stem_of_shard(path.name)) for files in others.values() for path in files}

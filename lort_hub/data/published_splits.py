@@ -131,7 +131,7 @@ def _read(file: Path, *, is_train: bool) -> Iterator[_Names]:
 def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
     """A line for each image: its name, or its name and a label; None where it may hold more than names."""
     lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if lines and not set(lines[0]) & set("./"):
+    if lines and not set(lines[0]) & set("./") and any(set(line) & set("./") for line in lines[1:]):
         lines = lines[1:]  # the name of the column
     name = lines[0] if lines else ""
     if not name or (
@@ -176,7 +176,7 @@ def _find(given: Sequence[_Names], reading: FolderReading, *, only: bool) -> lis
     rows = {cell["path"]: row for row, cell in enumerate(cells)}
     images, sets = ImageFiles([reading.folder]), dict[tuple[Path, str], list[tuple[_Names, list[int]]]]()
     found: list[_Split] = []
-    for one in given:
+    for one in sorted(given, key=lambda one: one.split != "train"):
         column = find_file_column(one.listed, images, split=one.split)
         paths = [
             images.find(cell, one.split, column.skip) if cell and column else None
@@ -214,7 +214,8 @@ def _check_labels(one: _Names, column: str, rows: Sequence[int], folders: datase
     pairs = {
         (labels[row], label) for row, label in zip(rows, one.listed.columns["label"], strict=True) if row >= 0
     }
-    if len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1)):
+    is_index = len({label for _, label in pairs}) == len(rows)
+    if not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1)):
         raise DatasetError(
             f"The labels of {one.file.name} and the class folders tell different classes of the images.\n"
             f'Give `dataset="{one.file}"` and `image_root` for the labels, or take it away for the folders.'
@@ -222,14 +223,19 @@ def _check_labels(one: _Names, column: str, rows: Sequence[int], folders: datase
 
 
 def _in_splits(reading: FolderReading, published: _Split) -> Opened:
-    names = reading.train.features["label"].names
-    labels = [names[number] for number in reading.train["label"][:]]
+    import datasets
+
+    names, numbers = reading.train.features["label"].names, reading.train["label"][:]
+    listed = {row for rows in published.rows.values() for row in rows}
+    present = sorted({numbers[row] for row in listed})
+    codes = {number: code for code, number in enumerate(present)}
+    labels = [codes.get(number) for number in numbers]
     named = reading.train.remove_columns("label").add_column("label", labels)
+    named = named.cast_column("label", datasets.ClassLabel(names=[names[number] for number in present]))
     in_order = sorted(published.rows, key=lambda split: [*KINDS, split].index(split))
     splits = {split: named.select(published.rows[split]) for split in in_order}
     lists = shortened([_below(reading.folder, file) for file in published.files])
     notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}."]
-    listed = {row for rows in published.rows.values() for row in rows}
     if left := len(named) - len(listed):
         notes.append(f"{left:,} images of the class folders are in no split of {lists}, and are left out.")
     used = Counter(file.suffix.lower() for file in published.files)

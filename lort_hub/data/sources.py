@@ -16,6 +16,7 @@ from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns, find_image_column
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
+    SPLIT_COLUMNS,
     is_called_as_split,
     kinds_of_cells,
     rows_of_splits,
@@ -213,7 +214,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
     if len(opened.splits) > 1:
         return opened
     (rows,) = opened.splits.values()
-    for column in rows.column_names:
+    for column in sorted(rows.column_names, key=_certainty):
         is_other = column in (request.label_column, request.group_column, request.image_column)
         cells = None if is_other else _cells_of_splits(rows, column)
         if cells is None:
@@ -232,6 +233,11 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         opened.notes.append(f"Column '{column}' tells the splits: {', '.join(told)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _certainty(column: str) -> tuple[bool, bool, bool]:
+    """Order of columns that may tell splits, the surest first: an image may be valid in other ways."""
+    return column.lower() not in SPLIT_COLUMNS, not tells_splits(column), "valid" in column.lower()
 
 
 def _flags_beside(rows: datasets.Dataset, column: str, request: Request) -> list[str]:

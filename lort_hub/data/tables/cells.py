@@ -60,8 +60,11 @@ def _without_comments(text: str) -> tuple[str, str, list[str]]:
     comments = lines[:count]
     if not count or any(map(is_file_name, _words(" ".join(comments)))):
         return "".join(lines), separator, []
-    header = comments[-1].lstrip("# ")
-    if any(map(is_usual, _words(header)[1:])) and not any(map(is_usual, _words(lines[count]))):
+    is_numbered = bool(re.match(r"#[,;\t|]", comments[-1]))  # a column called #
+    header = comments[-1] if is_numbered else comments[-1].lstrip("# ")
+    names = _words(header)
+    is_as_wide = 1 < len(names) == len(_words(lines[count])) and (is_numbered or " " not in header)
+    if (any(map(is_usual, names[1:])) or is_as_wide) and not any(map(is_usual, _words(lines[count]))):
         return "".join([header, *lines[count:]]), separator, [line.strip() for line in comments[:-1]]
     return "".join(lines[count:]), separator, [line.strip() for line in comments]
 

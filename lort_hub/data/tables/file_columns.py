@@ -103,7 +103,12 @@ def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], clos
         one.column.name
         for one in found
         if not _agree(one, best)
-        and ((one.rank == best.rank and one.score >= close) or CLOSE * one.score > best.score)
+        and (
+            (one.rank == best.rank and one.score >= close)
+            or CLOSE * one.score > best.score
+            or (one.names_files and one.score >= close and not best.usualness)
+            or (one.names_files and best.names_files and one.usualness > 0 and one.score > best.score)
+        )
     ]
     if rivals:
         return (
@@ -111,7 +116,12 @@ def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], clos
             f'Choose one, e.g. `image_column="{name}"`.'
         )
     others = [other for other in listed.columns if other != name and _has_extensions(listed.columns[other])]
-    if not others or not _are_numbers(listed.columns[name]) or any(o.column.name in others for o in found):
+    if (
+        best.usualness == 2
+        or not others
+        or not _are_numbers(listed.columns[name])
+        or any(o.column.name in others for o in found)
+    ):
         return ""
     return (
         f"Column '{others[0]}' of '{listed.path}' names files, such as "
@@ -135,7 +145,7 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
         share = sum(path is not None for path in found) / len(sample)
         score = share * len(set(sample)) / len(sample)
         if score > (best.score if best else 0):
-            like_files = sum(is_file_name(cell) or len(parts_of(cell)) > 1 for cell in sample)
+            like_files = sum(is_file_name(cell) or len(parts_of(cell)) - skip > 1 for cell in sample)
             is_named = 2 * like_files > len(sample)
             best = _Candidate(FileColumn(name, skip, share), found, score, is_named, _usualness(name))
         if share > 0.5:  # fewer parts would fit other files of the same name
@@ -147,7 +157,7 @@ def _usualness(name: str) -> int:
     if re.search(r"mask|segment|thumb", name.lower()):
         return -1
     more = re.sub(rf"[^a-z]|{'|'.join(FILE_WORDS)}|id|name|path", "", name.lower())  # front_image, image_back
-    return is_called_as_files(name) * (1 if more else 2)
+    return 1 if name.lower() == "id" else is_called_as_files(name) * (1 if more else 2)
 
 
 def _agree(one: _Candidate, other: _Candidate) -> bool:

@@ -244,7 +244,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
         >>> check_folders_agree([], {}, Path("photos"))
     """
     for one in matched:
-        _check_a_column_agrees(one, classes)
+        _check_a_column_agrees(one, classes, folder)
         label = _label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
         if label is None or one.listed.refusal or one.column.refusal or is_table:
@@ -263,7 +263,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
             )
 
 
-def _check_a_column_agrees(one: MatchedList, classes: dict[str, str]) -> None:
+def _check_a_column_agrees(one: MatchedList, classes: dict[str, str], folder: Path) -> None:
     """Refuse a list called as one of labels, of nearly all images, no column of which tells the folders."""
     listed, columns = one.listed, _may_be_classes(one)
     is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
@@ -275,10 +275,14 @@ def _check_a_column_agrees(one: MatchedList, classes: dict[str, str]) -> None:
     rows = {row: path for row, path in enumerate(paths) if isinstance(path, str) and path in classes}
     folders = {Path(path).parent for path in rows.values()}
     beside = sum(path.suffix.lower() in image_suffixes() for folder in folders for path in folder.iterdir())
+    below = (Path(path).relative_to(folder.resolve()).parts[:-1] for path in classes)
+    if len({split for parts in below for part in parts if (split := split_in_name(part))}) > 1:
+        return  # the same folders in those of several splits
     if not rows or len(set(rows.values())) < NEARLY_ALL * beside:
         return
     for name in columns:
-        pairs = {(classes[path], listed.columns[name][row]) for row, path in rows.items()}
+        cells = listed.columns[name]
+        pairs = {(classes[path], cells[row]) for row, path in rows.items() if cells[row]}
         if len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs}):
             return
     raise DatasetError(

@@ -113,8 +113,10 @@ def is_called_as_split(column: str) -> bool:
     Example:
         >>> is_called_as_split("train"), is_called_as_split("Validation"), is_called_as_split("is_train")
         (True, True, False)
+        >>> is_called_as_split("valid")  # a picture may be
+        False
     """
-    return fold(column) in KIND_OF
+    return fold(column) in KIND_OF and fold(column) != "valid"
 
 
 def _answers(split: str | None) -> dict[str, str]:
@@ -135,7 +137,7 @@ def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
         ({'id_test': 'id_test', 'test': 'test'}, {'PrivateTest': 'test'})
     """
     cells = set(cells)
-    bare = _answers(KIND_OF.get(fold(column)))
+    bare = _answers(KIND_OF[fold(column)] if is_called_as_split(column) else None)
     answers = bare if {cell.lower() for cell in cells} <= bare.keys() else answers_of(column)
     kinds = {cell: answers.get(cell.lower()) or split_in_name(cell) or "" for cell in sorted(cells)}
     words = {kind for cell, kind in kinds.items() if fold(cell) in KIND_OF and kind != "train"}
