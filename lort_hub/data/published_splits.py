@@ -230,12 +230,17 @@ def _in_splits(reading: FolderReading, published: _Split) -> Opened:
     present = sorted({numbers[row] for row in listed})
     codes = {number: code for code, number in enumerate(present)}
     labels = [codes.get(number) for number in numbers]
-    named = reading.train.remove_columns("label").add_column("label", labels)
-    named = named.cast_column("label", datasets.ClassLabel(names=[names[number] for number in present]))
+    classes = datasets.ClassLabel(names=[names[number] for number in present])
+    named = reading.train.remove_columns("label").add_column("label", labels, feature=classes)
     in_order = sorted(published.rows, key=lambda split: [*KINDS, split].index(split))
-    splits = {split: named.select(published.rows[split]) for split in in_order}
+    once = {split: list(dict.fromkeys(published.rows[split])) for split in in_order}
+    splits = {split: named.select(rows) for split, rows in once.items()}
     lists = shortened([_below(reading.folder, file) for file in published.files])
     notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}."]
+    if again := sum(len(published.rows[split]) - len(rows) for split, rows in once.items()):
+        notes.append(
+            f"{again:,} rows of {lists} name an image that an earlier row names; it is counted once."
+        )
     if left := len(named) - len(listed):
         notes.append(f"{left:,} images of the class folders are in no split of {lists}, and are left out.")
     used = Counter(file.suffix.lower() for file in published.files)

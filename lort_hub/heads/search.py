@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -193,7 +194,7 @@ def fold_heads_of(validator: Validator, method: Method, selection: Selection) ->
         return held_out.fold_heads
     chosen = selection.chosen
     path = [chosen] if validator.uses_closed_form(method, chosen) else path_to(selection, method)
-    return list(validator.fold_heads(method, path))[-1]
+    return deque(validator.fold_heads(method, path), maxlen=1).pop()
 
 
 def path_to(selection: Selection, method: Method) -> list[Settings]:

@@ -177,3 +177,11 @@ def test_folders_that_tell_the_splits_go_before_lists(tmp_path):
     data = load_long_tailed(str(tmp_path))
     assert data.class_counts.tolist() == [12, 7, 5]
     assert not any("published" in note for note in data.notes)
+
+
+def test_an_image_that_a_list_names_twice_is_counted_once(tmp_path):
+    named = pictures(tmp_path / "in" / "images")
+    write(tmp_path / "in" / "train.txt", [f"images/{name}" for name in named["train"] + named["train"][:3]])
+    write(tmp_path / "in" / "test.txt", [f"images/{name}" for name in named["test"]])
+    data = check(tmp_path / "in", "train.txt", "test.txt")
+    assert any(note.startswith("3 rows of train.txt, test.txt name an image") for note in data.notes)
