@@ -12,12 +12,10 @@ from typing import Any
 from lort_hub.data.tables.cells import is_file_name, read_cells
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
-from lort_hub.data.tables.splits import split_in_name
+from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
-MOST_SPLITS = 5
-"""Different cells of a column without a name above which it tells no splits."""
 
 
 @dataclass(frozen=True)
