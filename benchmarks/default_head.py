@@ -4,11 +4,13 @@ python benchmarks/default_head.py --backbone local-dir:FOLDER --image-size 96 --
     --imbalance exp:100 --seeds 3 --table docs/results/default/lite0-cifar100-exp100.csv
 
 Flags as of retrain.py. Each seed draws the order of the class sizes, the images that are kept and the folds.
---classes 10 draws so many of the classes first. Rows are added to the table as they come.
+--classes 10 draws so many of the classes first. --methods adds or leaves out methods. Rows are added to the
+table as they come.
 """
 
 import csv
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,12 @@ from lort_hub.evaluation.metrics import evaluate
 from lort_hub.experiments.compare import each_method
 from lort_hub.features.extract import extract_features
 from lort_hub.features.store import Features
-from lort_hub.heads.fit import fit_head
-from lort_hub.heads.methods import STACKED
+from lort_hub.heads.fit import fit_baseline
+from lort_hub.heads.methods import CHOICES, METHODS
 from lort_hub.heads.training_set import TrainingSet
+
+SLOW = ("maxnorm", "disalign", "cosine", "ldam", "lort-sgd", "maxnorm+lort")
+"""Methods that would take most of the time of all."""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Arguments(FeatureArguments, ModelArguments):
 
     seeds: int = flag(1, "Number of draws.")
     classes: int = flag(0, "Classes to draw; 0 for all.")
+    methods: list[str] = flag([name for name in (*METHODS, *CHOICES) if name not in SLOW], "Methods to test.")
     table: Path = flag(Path("default.csv"), "Table that rows are added to.")
 
 
@@ -59,7 +65,7 @@ def main() -> None:
             counts = random.permutation(long_tailed_counts(args.imbalance, len(kept), largest))
             rows = torch.cat([draw(cut.y, k, n, random) for k, n in enumerate(counts)])
             cut = Features(cut.x[rows], cut.y[rows], rows)
-        one_seed(args.table, seed, TrainingSet(cut.x, cut.y, len(kept)), tested)
+        one_seed(args.table, seed, TrainingSet(cut.x, cut.y, len(kept)), tested, args.methods)
 
 
 def select_classes(features: Features, kept: np.ndarray) -> Features:
@@ -75,13 +81,12 @@ def draw(labels: torch.Tensor, label: int, count: int, random: np.random.Generat
     return torch.from_numpy(random.permutation(rows)[:count])
 
 
-def one_seed(table: Path, seed: int, training: TrainingSet, test: Features) -> None:
-    """Fit and test the baseline, the members of the sum, `crt`, and the sum; add their rows to the table."""
+def one_seed(table: Path, seed: int, training: TrainingSet, test: Features, methods: Sequence[str]) -> None:
+    """Fit and test each method; add their rows to the table."""
     start = time.perf_counter()
-    baseline = fit_head(training, "ce", seed=seed)
-    names = [*STACKED, "logit-adjust", "crt", "auto"]
+    baseline = fit_baseline(training, seed=seed)
     options = {"by": None, "seed": seed, "baseline_seconds": time.perf_counter() - start}
-    for name, fit, seconds in each_method(training, baseline, names, **options):
+    for name, fit, seconds in each_method(training, baseline, methods, **options):
         report = evaluate(fit.logits(test.x), test.y, training.class_counts)
         row = {
             "method": name,

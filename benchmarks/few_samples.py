@@ -21,7 +21,7 @@ from lort_hub.evaluation.tables import Table
 from lort_hub.features.extract import extract_features
 from lort_hub.features.store import Features
 from lort_hub.heads import scorers
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_baseline, fit_head
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 
@@ -70,7 +70,7 @@ def one_draw(
     cut, tested = select_classes(train, kept), select_classes(test, kept)
     rows = torch.cat([draw(cut.y, k, n, random) for k, n in enumerate(counts)])
     training = TrainingSet(cut.x[rows], cut.y[rows], len(kept))
-    baseline, lort = (fit_head(training, name, seed=seed) for name in ("ce", "lort"))
+    baseline, lort = fit_baseline(training, seed=seed), fit_head(training, "lort", seed=seed)
     scores = {}
     for fit in (baseline, lort, fit_stack(training, baseline=baseline, known=[lort], seed=seed)):
         report = evaluate(fit.logits(tested.x), tested.y, counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lort_hub.heads.base import Head, LinearHead
-from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.cross_validation import LEAST_RIDGE, Validator
 from lort_hub.heads.methods import Method
 from lort_hub.heads.search import Selection
 from lort_hub.heads.solvers.eigenbasis import ridge_head
@@ -56,9 +56,11 @@ def _ridge_over(head: LinearHead, validator: Validator, settings: Settings) -> f
     """
     training = validator.training
     basis = training.basis(settings["gamma"])
-    ridge = training.num_classes * settings["weight_decay"]
+    least = LEAST_RIDGE * float(basis.values.max())
+    ridge = max(training.num_classes * settings["weight_decay"], least)
     limit, _ = ridge_head(basis, basis.rotate_sums(training.weighted_sums(settings["gamma"])), ridge)
     weight, _ = basis.rotate_head(*training.project_head(head.weight, head.bias))
     limit, weight = limit - limit.mean(dim=0), weight - weight.mean(dim=0)
     squares = float((weight.square() @ basis.values).sum())
-    return float(((limit * weight) @ basis.values).sum()) / squares if squares else 1.0
+    product = float(((limit * weight) @ basis.values).sum())
+    return product / squares if product > 0 else 1.0  # of features that tell nothing only rounding is left

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.best import fit_best
 from lort_hub.heads.class_mix import measure_mix
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_head, solve_on
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import CHOICES
 from lort_hub.heads.stack import fit_stack
@@ -53,7 +53,7 @@ def fit_by_name(
     elif name == "best":
         fit = fit_best(training, baseline=baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     elif name in heads and not given and not views:
-        fit = heads[name] if calibrate else replace(heads[name], scale=1.0)
+        fit = solve_on(training, heads[name] if calibrate else replace(heads[name], scale=1.0))
     else:
         options = {"views": views, "select_by": select_by, "calibrate": calibrate, "seed": seed, **given}
         fit = fit_head(training, name, baseline=baseline, **options)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from lort_hub.features.extract import extract_features
 from lort_hub.features.matrix import CPU, FeatureMatrix, solving_device
 from lort_hub.features.nodes import collect_parts
 from lort_hub.features.store import Features, FeatureStore
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_baseline
 from lort_hub.heads.fitted import Fit, own_fit
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.repetition import repetition_note
@@ -30,7 +30,7 @@ from lort_hub.records import TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 12
+HEAD_FORMAT = 13
 """Version of `Fit.to_cache` and of how heads are chosen; raise it when one of them changes."""
 
 
@@ -138,7 +138,7 @@ class RetrainingTask:
     def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """Return the backbone's own head where its classes match, else fit cross-entropy on the features."""
         own = own_fit(backbone, self.data.class_names)
-        return own or fit_head(self.training, "ce", select_by=select_by, seed=seed)
+        return own or fit_baseline(self.training, select_by=select_by, seed=seed)
 
     def cached_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
         """Load the baseline from the feature store, or fit it and save it there.

@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from lort_hub.heads.best import fit_best
-from lort_hub.heads.cross_validation import Validator, predict_leave_one_out
+from lort_hub.heads.calibration import calibration_of
+from lort_hub.heads.cross_validation import LEAST_RIDGE, Validator, predict_leave_one_out
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
+from lort_hub.heads.search import select
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters, corners
@@ -152,3 +154,16 @@ def test_the_scale_is_the_same_to_six_digits_whatever_the_order_of_sums():
     first, second = calibration_scale(logits, labels), calibration_scale(logits[order], labels[order])
     assert second == pytest.approx(first, rel=1e-6)
     assert calibration_scale(logits.double(), labels) == pytest.approx(first, rel=1e-6)
+
+
+def test_a_head_is_compared_to_ridge_regression_at_the_ridge_that_predicted_the_held_out_samples():
+    """Leave-one-out takes less weight decay than float32 can tell for more: same predictions, same scale."""
+    training, _ = clusters(counts=(30, 20, 10), dim=6, noise=2.0)
+    thin = 1e-4 * torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
+    training = TrainingSet(torch.cat([training.x, thin], dim=1), training.labels, 3)
+    validator, lort, scales = Validator(training), METHODS["lort"], []
+    head = fit_head(training, "lort", gamma=0.0, weight_decay=1e-14, calibrate=False).head
+    for decay in (1e-14, LEAST_RIDGE * float(training.basis(0.0).values.max()) / 3):
+        selection = select(validator, lort, {"gamma": 0.0, "weight_decay": decay})
+        scales.append(calibration_of(validator, lort, selection, head))
+    assert scales[0] == pytest.approx(scales[1], rel=1e-6)

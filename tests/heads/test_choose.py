@@ -5,8 +5,9 @@ import torch
 
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.choose import fit_by_name
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import BASELINE_TOLERANCE, fit_baseline, fit_head
 from lort_hub.heads.methods import CHOICES, METHODS
+from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 from tests.support.pretend_gpu import GPU as PRETENDED
@@ -90,3 +91,17 @@ def test_a_gpu_gives_the_head_of_the_cpu_where_settings_are_chosen_on_reduced_fe
         assert training.reduced.matrix.dim < BARE.matrix.dim
         fits.append(fit_by_name(training, "auto", known=[fit_head(training, "ce")], settings={}))
     assert_same(fits[1], fits[0], gpu)
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_the_baseline_is_solved_roughly_and_cross_entropy_that_is_asked_for_to_the_end(calibrate):
+    training, _ = training_set(seen="all unseen")
+    baseline, alone = fit_baseline(training), fit_head(training, "ce", calibrate=calibrate)
+    asked = fit_by_name(training, "ce", known=[baseline], settings={}, calibrate=calibrate)
+    reached = [fit.linear.relative_gradient for fit in (baseline, alone, asked)]
+    assert TOLERANCE < reached[0] <= BASELINE_TOLERANCE
+    assert max(reached[1:]) <= TOLERANCE
+    assert (asked.settings, asked.scale) == (alone.settings, alone.scale)
+    off = [float((fit.weight - alone.weight).norm() / alone.weight.norm()) for fit in (asked, baseline)]
+    assert off[0] < 1e-3
+    assert off[0] < off[1] / 4 or not calibrate

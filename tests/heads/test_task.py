@@ -33,9 +33,9 @@ def task(backbone, tmp_path):
 @pytest.fixture
 def fits(monkeypatch):
     """How often a head was fitted."""
-    seen, fit_head = [], lort_hub.heads.task.fit_head
+    seen, fit = [], lort_hub.heads.task.fit_baseline
     monkeypatch.setattr(
-        lort_hub.heads.task, "fit_head", lambda *a, **k: (seen.append(k), fit_head(*a, **k))[1]
+        lort_hub.heads.task, "fit_baseline", lambda *a, **k: (seen.append(k), fit(*a, **k))[1]
     )
     return seen
 
