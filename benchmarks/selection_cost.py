@@ -11,9 +11,9 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.data.load import load_long_tailed
-from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.methods import BEST_OF, METHODS
 from lort_hub.heads.search import select
+from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.heads.training_set import TrainingSet
 

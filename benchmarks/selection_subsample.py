@@ -15,10 +15,10 @@ from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import make_accelerator
 from lort_hub.data.load import load_long_tailed
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_selected
 from lort_hub.heads.fitted import stage1_fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.search import select
+from lort_hub.heads.selected import fit_selected
 from lort_hub.heads.task import RetrainingTask
 from lort_hub.heads.training_set import TrainingSet
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from lort_hub.heads.best import choose_method
-from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BEST_OF, CHOICES, METHODS, STACKED, STAGE1
 from lort_hub.heads.search import Selection, select
+from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BEST_OF, METHODS
 from lort_hub.heads.scorers import SCORERS, standard_error
 from lort_hub.heads.search import Selection, select
+from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.training_set import TrainingSet
 
 

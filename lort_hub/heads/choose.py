@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.best import fit_best
 from lort_hub.heads.class_mix import measure_mix
-from lort_hub.heads.fit import fit_head, solve_on
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import CHOICES
+from lort_hub.heads.selected import solve_on
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 
@@ -50,8 +50,6 @@ def fit_by_name(
     given = {setting: value for setting, value in settings.items() if value is not None}
     if name == "auto":
         fit = fit_stack(training, baseline=baseline, known=known[1:], select_by=select_by, seed=seed)
-    elif name == "best":
-        fit = fit_best(training, baseline=baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     elif name in heads and not given and not views:
         fit = solve_on(training, heads[name] if calibrate else replace(heads[name], scale=1.0))
     else:

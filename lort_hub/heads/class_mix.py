@@ -20,11 +20,11 @@ from torch import Tensor
 
 from lort_hub.data.class_file import read_class_file
 from lort_hub.errors import ConfigError, did_you_mean
-from lort_hub.heads.fit import make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
 from lort_hub.heads.scorers import Predictions, among, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
+from lort_hub.heads.selected import make_validator
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.stack import best_weights
 from lort_hub.heads.training_set import TrainingSet

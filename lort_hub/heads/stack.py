@@ -13,7 +13,6 @@ from lort_hub.features.matrix import BLOCK
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_selected, make_validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.methods import METHODS, STACK, STACKED, class_mix
@@ -28,6 +27,7 @@ from lort_hub.heads.scorers import (
     log_likelihoods,
 )
 from lort_hub.heads.search import Selection, fold_heads_of, select
+from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.training_set import TrainingSet
 

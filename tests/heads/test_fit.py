@@ -7,7 +7,8 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.best import fit_best
+from lort_hub.heads.fit import fit_baseline, fit_head
 from lort_hub.heads.fitted import own_fit, own_head, stage1_fit
 from lort_hub.heads.methods import METHODS, class_mix
 from lort_hub.heads.solvers.eigenbasis import ridge_head
@@ -166,3 +167,31 @@ def test_a_baseline_of_any_kind_serves_methods_that_need_none():
     for baseline in (stack, fit_head(training, "cosine")):
         with pytest.raises(ConfigError, match="cannot be fitted anew on every fold"):
             fit_head(training, "tau-norm", baseline=baseline)
+
+
+@pytest.mark.parametrize(
+    "as_given", [lambda x: x, lambda t: Features(t.x, t.labels, torch.arange(len(t.labels)))]
+)
+def test_choices_among_methods_are_methods_too(as_given):
+    training, _ = clusters(counts=(40, 20, 6), dim=5, noise=2.0)
+    baseline = fit_baseline(training)
+    whole, alone = fit_head(as_given(training), "auto"), fit_stack(training, baseline=baseline)
+    assert (whole.method, whole.settings) == ("stack", alone.settings)
+    assert whole.weight.equal(alone.weight)
+    best = fit_head(as_given(training), "best", baseline=baseline)
+    assert best.weight.equal(fit_best(training, baseline=baseline).weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "auto", "gamma": 0.5}, "chooses every setting"),
+        ({"method": "best", "solver": "sgd"}, "chooses every setting"),
+        ({"method": "best", "views": [FeatureMatrix.of(torch.eye(2))]}, "chooses every setting"),
+        ({"method": "auto", "calibrate": False}, "calibrated heads"),
+        ({"method": "aut"}, "Did you mean 'auto'"),
+    ],
+)
+def test_what_a_choice_cannot_be_given_is_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        fit_head(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), **options)

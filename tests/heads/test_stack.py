@@ -8,11 +8,12 @@ from torch.nn.functional import one_hot
 
 from lort_hub.heads.choose import fit_by_name
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fit import fit_head, fit_selected, make_validator
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import fold_heads_of, select
+from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.stack import (
     MEMBER_TOLERANCE,
     TAU,
