@@ -76,7 +76,7 @@ def closed_form(inputs: FitInputs, settings: Settings) -> LinearHead:
     centred = sums[:, :-1] - sums[:, -1:] * mean
     factor, failed = torch.linalg.cholesky_ex(covariance + ridge)
     if failed:  # the ridge is below the rounding error of float32 products: use eigenvalues, clamped at 0
-        basis = eigenbasis(mean, covariance)
+        basis = eigenbasis(mean, covariance).span
         weight, bias = basis.unrotate(*ridge_head(basis, basis.rotate_sums(sums), float(ridge[0, 0])))
     else:
         weight = torch.cholesky_solve(centred.T, factor).T.contiguous()

@@ -17,6 +17,8 @@ from lort_hub.features.matrix import BLOCK, FeatureMatrix
 
 PANEL = 256
 """Rows of the covariance per product; entries left of the diagonal block are not computed."""
+ROUNDING = 3e-5
+"""Largest variance along a direction that float32 products may make of none, over that of its features."""
 MOST_LEVERAGE = 1 - 1e-9
 """Largest leverage of a sample, or of a group along a direction: rounding may bring it to 1 and above."""
 
@@ -27,20 +29,33 @@ class Eigenbasis:
 
     Attributes:
         mean: Weighted mean (D,), float64.
-        vectors: Eigenvectors (D, D) of the weighted covariance, in columns, float64.
-        values: Its eigenvalues (D,), ascending, float64.
+        vectors: Eigenvectors (D, R) of the weighted covariance, in columns, float64; R is D but for `span`.
+        values: Its eigenvalues (R,), ascending, float64.
     """
 
     mean: Tensor
     vectors: Tensor
     values: Tensor
 
+    @property
+    def span(self) -> Eigenbasis:
+        """The basis without the directions along which the samples do not differ, but for rounding.
+
+        The best head has nothing there. What is nothing is told by the variance of the features that a
+        direction consists of: features of a small unit beside those of a large one are no rounding.
+        """
+        squares = self.vectors.square()
+        live = self.values > ROUNDING * ((squares @ self.values) @ squares)
+        if live.all():
+            return self
+        return Eigenbasis(self.mean, self.vectors[:, live], self.values[live])
+
     def rotate(self, matrix: FeatureMatrix) -> Tensor:
         """Centre features (N, D) and rotate them into this basis, in memory."""
         return matrix.subtract(self.mean).map(lambda x: x @ self.vectors.to(x))
 
     def unrotate(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Convert a head (K, D), (K,) from this basis to the original features."""
+        """Convert a head (K, R), (K,) from this basis to the original features."""
         weight = weight @ self.vectors.T
         return weight, bias - weight @ self.mean
 

@@ -35,10 +35,14 @@ SLOPE_FRACTION = 0.5
 LINE_SEARCH_STEPS = 20
 LOADED_NUMBERS = 2**27
 """Largest number of float32 features (512 MiB) of which a centred copy is kept for all passes."""
-PULL_SHARE = 0.25
-"""Largest gradient at which a coarse solve stops, as a fraction of the weight decay's part of it."""
+PULL_SHARE, COARSE_PULL_SHARE = 0.03, 0.25
+"""Largest gradient at which a solve stops, as a fraction of the weight decay's part of it. The objective is
+then above its minimum by no more than about the square of this."""
 LEAST_OF_COARSE = 0.03
 """Fraction of a coarse tolerance below which the gradient is never asked to be."""
+LEAST_GRADIENT, LEAST_SMOOTHED_GRADIENT = 1e-10, 1e-6
+"""Relative gradient below which no solve goes on, as float32 products are no finer; with smoothed labels the
+gradient is a difference of large sums, without them the sum of what samples are off by."""
 LEAST_SHARE = 1e-6
 """Share that the start gives to a class without samples, whose best bias is minus infinity."""
 
@@ -118,22 +122,23 @@ def minimise(
         >>> round((head.weight[0] - head.weight[1]).item(), 4), round(math.log(3), 4)  # the logit gap
         (1.0986, 1.0986)
     """
-    objective, basis = problem.objective, problem.basis
+    objective, basis = problem.objective, problem.basis.span
     if objective.delta == 0 and objective.weight_decay == 0:
         raise ConfigError(
             "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
             'Give a positive `weight_decay`, a positive `delta`, or `solver="sgd"`.'
         )
-    num_classes, dim = len(problem.class_counts), problem.matrix.dim
-    processes, loss_gradient = problem.matrix.processes, _LossGradient(problem)
-    # Column D of `head` is the bias; its feature is the constant 1 and has no decay.
+    num_classes, dim = len(problem.class_counts), len(basis.values)
+    processes, loss_gradient = problem.matrix.processes, _LossGradient(problem, basis)
+    # The last column of `head` is the bias; its feature is the constant 1 and has no decay.
     penalty = basis.values.new_full((num_classes, dim + 1), objective.weight_decay)
     penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
     penalty[:, dim] = 0.0
     shares = penalty.clamp_min(1e-300) / penalty.clamp_min(1e-300).sum(dim=0)
     spectrum = torch.cat([basis.values, basis.values.new_ones(1)])
     # The bias has a floor of its own, or it would hardly move beside features of a large unit.
-    floor = torch.cat([basis.values.max().expand(dim), spectrum[-1:]]) * (1e-10 / num_classes)
+    largest = problem.basis.values.max()
+    floor = torch.cat([largest.expand(dim), spectrum[-1:]]) * (1e-10 / num_classes)
 
     def gradient(head: Tensor) -> tuple[Tensor, Tensor]:
         g, curvature = loss_gradient(head)
@@ -144,7 +149,7 @@ def minimise(
         return head - (shares * head).sum(dim=0)
 
     unit = spectrum.clone()
-    unit[:dim] = basis.values.mean().clamp_min(1e-300)
+    unit[:dim] = problem.basis.values.mean().clamp_min(1e-300)
     unit = unit.rsqrt()
     gradient_at_zero = max((loss_gradient.at_zero * unit).norm().item(), 1e-300)
     if init is None:
@@ -165,8 +170,13 @@ def minimise(
             )
         iteration = len(relatives) - 1
         pull = processes.broadcast_number((penalty * head * unit).norm().item() / gradient_at_zero)
-        small = min(tolerance, max(PULL_SHARE * pull, TOLERANCE, LEAST_OF_COARSE * tolerance))
-        if relatives[-1] <= small or iteration == max_iterations or _has_stalled(relatives):
+        if relatives[-1] == min(relatives):
+            best = head
+        if (
+            relatives[-1] <= _small_gradient(tolerance, pull, loss_gradient.least)
+            or iteration == max_iterations
+            or _has_stalled(relatives)
+        ):
             break
         scale = (curvature[:, None] * spectrum + penalty).clamp_min(floor)
         direction = centred(_lbfgs_direction(g, scale, history))
@@ -180,9 +190,16 @@ def minimise(
         product = processes.broadcast_number((change * direction).sum().item() * step)
         if product > 0:
             history.append(((step * direction).float(), change.float(), product))
-    weight, bias = basis.unrotate(head[:, :dim], head[:, dim])
+    weight, bias = basis.unrotate(best[:, :dim], best[:, dim])
     processes.broadcast(weight, bias)
-    return Solution(weight, bias, iteration, relatives[-1])
+    return Solution(weight, bias, iteration, min(relatives))
+
+
+def _small_gradient(tolerance: float, pull: float, least: float) -> float:
+    """Compute the relative gradient at which a solve stops, beside `pull`, the weight decay's part of it."""
+    if tolerance <= TOLERANCE:
+        return min(tolerance, max(PULL_SHARE * pull, least))
+    return min(tolerance, max(COARSE_PULL_SHARE * pull, TOLERANCE, LEAST_OF_COARSE * tolerance))
 
 
 def _has_stalled(relatives: list[float]) -> bool:
@@ -192,18 +209,18 @@ def _has_stalled(relatives: list[float]) -> bool:
 
 
 class _LossGradient:
-    """Gradient (K, D + 1) of the objective's mean loss, as a function of a head in the eigenbasis.
+    """Gradient (K, R + 1) of the objective's mean loss, as a function of a head in a basis of R directions.
 
     The features are not rotated: the head is rotated to them, and the sums over them are rotated back. The
     float32 eigenvectors in this change the coordinates a little, but not the optimum.
     """
 
-    def __init__(self, problem: HeadProblem) -> None:
+    def __init__(self, problem: HeadProblem, basis: Eigenbasis) -> None:
         class_counts, num_classes = problem.class_counts, len(problem.class_counts)
-        self.matrix = problem.matrix.subtract(problem.basis.mean).load(LOADED_NUMBERS)
+        self.matrix = problem.matrix.subtract(basis.mean).load(LOADED_NUMBERS)
         self.omega = problem.omega.float()
-        self.vectors = problem.basis.vectors.float()
-        prior = logit_adjustment(class_counts, problem.objective.tau).to(problem.basis.values)
+        self.vectors = basis.vectors.float()
+        prior = logit_adjustment(class_counts, problem.objective.tau).to(basis.values)
         self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
         # Of float32 numbers in float64 and so exact, in whatever order: the same for any number of processes.
         sums = class_sums(self.matrix, problem.labels, torch.ones_like(problem.omega), num_classes)
@@ -211,6 +228,9 @@ class _LossGradient:
         sums *= weights.to(sums)[:, None]
         unsmoothed = (1 - smoothing(problem.objective, class_counts).to(sums))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
+        smoothed = problem.objective.delta > 0
+        self.labels = None if smoothed else problem.labels
+        self.least = LEAST_SMOOTHED_GRADIENT if smoothed else LEAST_GRADIENT
         self.uniform = sums[:, -1].sum() * (1 - 1 / num_classes) / num_classes
         self.mean_share = sums[:, -1].sum() / num_classes
 
@@ -223,20 +243,25 @@ class _LossGradient:
     @cached_property
     def at_zero(self) -> Tensor:
         if self.prior.any():
-            return self(torch.zeros_like(self.target))[0]
+            return self(torch.zeros_like(self._rotated(self.target)))[0]
         return self._rotated(-self.target)
 
     def __call__(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the gradient and the curvature, the weighted mean of p_k (1 - p_k) (K,), float64."""
         weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1] + self.prior
-        sums, squares = torch.zeros_like(self.target), torch.zeros_like(bias)
+        sums, squares, sizes = torch.zeros_like(self.target), torch.zeros_like(bias), torch.zeros_like(bias)
         for x, at in self.matrix:
-            deviation = _deviation(torch.addmm(bias.to(x), x, weight.to(x).T))
-            weighted = deviation * self.omega[at, None]
+            logits = torch.addmm(bias.to(x), x, weight.to(x).T)
+            off = _deviation(logits) if self.labels is None else _residual(logits, self.labels[at])
+            weighted = off * self.omega[at, None]
             sums[:, :-1] += weighted.T @ x
             sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
-            squares += weighted.mul_(deviation).sum(dim=0, dtype=torch.float64)
-        self.matrix.processes.all_reduce(sums, squares)
+            squares += (weighted * off).sum(dim=0, dtype=torch.float64)
+            if self.labels is not None:
+                sizes += weighted.abs_().sum(dim=0, dtype=torch.float64)
+        self.matrix.processes.all_reduce(sums, squares, sizes)
+        if self.labels is not None:
+            return self._rotated(sums), sizes - squares
         curvature = self.uniform + (1 - 2 / len(bias)) * sums[:, -1] - squares
         return self._rotated(sums.sub_(self.target)), curvature
 
@@ -249,6 +274,14 @@ def _deviation(logits: Tensor) -> Tensor:
     u = logits.sub_(logits.amax(dim=1, keepdim=True)).expm1_()
     mean = u.mean(dim=1, keepdim=True)
     return u.sub_(mean).div_((1 + mean) * logits.shape[1])
+
+
+def _residual(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute softmax minus the one-hot labels, as precise where it is tiny, as of samples that are right."""
+    p, rows = logits.softmax(dim=1), torch.arange(len(labels), device=labels.device)
+    p[rows, labels] = 0
+    p[rows, labels] = -p.sum(dim=1)
+    return p
 
 
 def _lbfgs_direction(g: Tensor, scale: Tensor, history: Sequence[tuple[Tensor, Tensor, float]]) -> Tensor:

@@ -159,3 +159,49 @@ def test_the_unit_of_the_features_changes_neither_the_head_nor_the_way_to_it(met
     assert second.linear.iterations == first.linear.iterations
     expected = first.logits(training.x).log_softmax(dim=1)
     torch.testing.assert_close(second.logits(scaled.x).log_softmax(dim=1), expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+@pytest.mark.parametrize("decay", [1e-4, 1e-6, 1e-8])
+def test_little_decay_on_fewer_samples_than_features_is_solved_as_in_float64(decay, tau, device):
+    """As it was not: rounding filled the directions without samples, and solves stopped far too early."""
+    random = np.random.default_rng(0)
+    labels = torch.arange(24) % 3
+    x = torch.from_numpy(random.normal(size=(24, 40)) + 2 * np.eye(40)[labels.numpy()])
+    objective, counts = Objective(tau=tau, weight_decay=decay), torch.bincount(labels)
+    (w, b), _ = solve(objective, x, labels, counts, device)
+
+    basis, _ = np.linalg.qr((x - x.mean(dim=0)).T.numpy()[:, :23])
+    inside = x @ torch.from_numpy(basis)
+
+    def function(parameters):
+        flat = torch.tensor(parameters, requires_grad=True)
+        result = objective_value(objective, flat[:69].view(3, 23), flat[69:], inside, labels, counts)
+        result.backward()
+        return result.item(), flat.grad.numpy()
+
+    best = minimize(function, np.zeros(72), jac=True, method="BFGS", options={"gtol": 1e-13, "maxiter": 5000})
+    assert value(objective, w, b, x, labels, counts) <= 1.005 * best.fun
+    w = w - w.mean(dim=0)
+    assert np.linalg.norm(w.numpy() - w.numpy() @ basis @ basis.T) < 1e-3 * w.norm()
+
+
+def test_over_smoothed_labels_without_decay_have_nothing_where_no_samples_are(device):
+    labels = torch.arange(24) % 3
+    x = torch.randn(24, 40, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(40)[labels]
+    (w, _), head = solve(Objective(delta=0.9), x, labels, torch.bincount(labels), device)
+    basis = torch.linalg.qr((x - x.mean(dim=0)).T.double()[:, :23])[0]
+    assert (w - w @ basis @ basis.T).norm() < 1e-3 * w.norm()
+    assert head.iterations < 30
+
+
+def test_features_of_a_small_unit_beside_those_of_a_large_one_are_no_rounding(device):
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    small = torch.eye(3)[labels] + 0.2 * torch.randn(90, 3, generator=random)
+    large = 1e5 * torch.randn(90, 2, generator=random)
+    (w, b), _ = solve(
+        Objective(weight_decay=1e-4), torch.cat([large, small], dim=1), labels, torch.bincount(labels), device
+    )
+    logits = torch.cat([large, small], dim=1).double() @ w.T + b
+    assert logits.argmax(dim=1).equal(labels)
