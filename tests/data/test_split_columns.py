@@ -46,9 +46,20 @@ def a_column_called_train(folder):
     return listed(folder, "train", "True", "False")
 
 
-@read("bare-numbers", notes=["Column 'test' tells the splits: train, test"])
+@read(
+    "bare-numbers",
+    notes=[
+        "Column 'test' tells the splits: train, test. By it 9 of 33 rows are not trained on; where it is an "
+        'attribute, `train_split="train"` reads every row as one to train on.'
+    ],
+)
 def a_column_called_test_of_numbers(folder):
     return listed(folder, "test", 0, 1)
+
+
+@read("no-attribute", notes=["Column 'split' tells the splits: train, test."])
+def a_column_of_splits_is_not_one_of_labels(folder):
+    return listed(folder, "split", "train", "test", label="kind")
 
 
 @refused("flags", says="Column 'train' may tell a split, or a class as bus, car may")

@@ -17,7 +17,6 @@ from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
-    MatchedList,
     check_folders_agree,
     check_splits_beside,
     find_class_folders,
@@ -25,6 +24,7 @@ from lort_hub.data.tables.list_classes import (
     tell_no_classes,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list, with_header_as_row
+from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     set_in_name,
@@ -33,6 +33,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     tells_splits,
 )
+from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def open_lists(
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
+    notes += check_wrapped_classes(matched, folder, request, only=only)
     notes += _several_sets(matched)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))
