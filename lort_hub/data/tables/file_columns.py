@@ -74,6 +74,26 @@ def find_file_column(
     return replace(best.column, refusal=refusal)
 
 
+def likely_columns(listed: FileList, asked: str | None = None) -> list[str]:
+    """List the columns that are likely to name files by their names and extensions, found or not.
+
+    Args:
+        listed: The list.
+        asked: Name of the column, or None.
+
+    Example:
+        >>> from pathlib import Path
+        >>> listed = FileList(Path("a.csv"), {"id": ["7"], "image_id": ["3"], "label": ["ant"]})
+        >>> likely_columns(listed), likely_columns(listed, "id")
+        (['image_id'], ['id'])
+    """
+    if asked in listed.columns:
+        return [name for name in listed.columns if name == asked]
+    names = [name for name in listed.columns if not is_label(name) and _usualness(name) >= 0]
+    sure = [name for name in names if _usualness(name) == 2 or _has_extensions(listed.columns[name])]
+    return sure or [name for name in names if _usualness(name)]
+
+
 def header_is_row(listed: FileList, column: FileColumn, images: ImageFiles, split: str | None = None) -> bool:
     """Tell whether the names of the columns are a row: they name an image that no row names.
 

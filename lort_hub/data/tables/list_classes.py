@@ -37,7 +37,7 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
         False
     """
     named = any(one.split not in ("test", "validation") for one in matched)
-    if named or request.train_split or request.label_column or not _folders_as_read(folder, request):
+    if named or request.train_split or request.label_column or not folders_as_read(folder, request):
         return False
     if labelled := [one.listed.path.name for one in matched if label_of(one.listed)]:
         raise DatasetError(
@@ -72,11 +72,21 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
         if name
     ]
     holders = {str(Path(path).parent) for path in paths if isinstance(path, str)}
-    return bool(holders) and holders <= _folders_as_read(folder, request)
+    return bool(holders) and holders <= folders_as_read(folder, request)
 
 
-def _folders_as_read(folder: Path, request: Request) -> set[str]:
-    """The class folders of the training split; none where the folders can be read in two ways."""
+def folders_as_read(folder: Path, request: Request) -> set[str]:
+    """Find the class folders of the training split; none where the folders can be read in two ways.
+
+    Args:
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> import tempfile
+        >>> folders_as_read(Path(tempfile.mkdtemp()), Request("photos"))
+        set()
+    """
     try:
         layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
         classes = classes_of(layout.train, layout.train_name, request.class_folder)
@@ -120,10 +130,10 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     holders = {str(Path(path).parent) for path in classes}
     if len(names) == 1:
         places = {str(one.listed.path.parent.resolve()) for one in matched}
-        is_class = all(below_split) and places <= holders and holders & _folders_as_read(folder, request)
+        is_class = all(below_split) and places <= holders and holders & folders_as_read(folder, request)
         return classes if is_class and not any(label_of(one.listed) for one in matched) else {}
     is_inside = any(way != way_to(root, path) for path, way in ways.items())
-    if is_inside and not holders & _folders_as_read(folder, request):
+    if is_inside and not holders & folders_as_read(folder, request):
         return {}
     return classes | {path: way[-1] for path, way in others.items()}
 
