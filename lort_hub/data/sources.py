@@ -234,9 +234,22 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         opened.notes.append(
             f"Column '{column}' tells the splits: {', '.join(told)}.{_tested(column, splits)}"
         )
-        rest = rows.remove_columns(column)
+        rest = _without_splits(rows, column, request)
         return Opened({name: rest.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _without_splits(rows: datasets.Dataset, column: str, request: Request) -> datasets.Dataset:
+    """The other columns, of which one may be the label."""
+    kept = (request.label_column, request.group_column)
+    told = [name for name in rows.column_names if name == column or (tells_splits(name) and name not in kept)]
+    if len(rows.column_names) - len(told) < 2:
+        raise DatasetError(
+            f"Column '{column}' tells the splits, and no other one is left that could be the label.\n"
+            f'Where it is the label itself: `label_column="{column}"`.\n'
+            "Else write a column of labels into the list."
+        )
+    return rows.remove_columns(told)
 
 
 def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:

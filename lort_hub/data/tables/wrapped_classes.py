@@ -106,4 +106,6 @@ def _holds_flags(one: MatchedList, column: str) -> bool:
 def _are_numbered(folders: Sequence[str]) -> bool:
     """Whether folders differ in their numbers alone, or have names of one or two letters, as shards."""
     stems = {re.sub(r"\d+", "", name.lower()) for name in folders}
+    if any(is_likely_label(name) or re.fullmatch(r"n\d{8}", name) for name in folders):
+        return False  # class_1, and n01440764 of WordNet
     return len(stems) == 1 or all(len(name) < 3 for name in folders)

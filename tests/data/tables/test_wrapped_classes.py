@@ -49,6 +49,21 @@ refused("flags", says="hold 0 or 1, and a row has 0 to 2 of them set")(
 )
 
 
+@refused("wordnet", says="lie in the folders n01440764, n01443537, which no column of it tells")
+def numbers_of_wordnet(folder):
+    attributes(folder, sex=sex)
+    text = (folder / "metadata.csv").read_text().replace("/bee/", "/ant/")
+    for k, name in enumerate(("ant", "cat")):
+        number = ("n01440764", "n01443537")[k]
+        text = text.replace(f"/{name}/", f"/{number}/")
+        (folder / "images" / name).rename(folder / "images" / number)
+    for file in (folder / "images/bee").iterdir():
+        file.rename(folder / "images/n01440764" / file.name)
+    (folder / "images/bee").rmdir()
+    (folder / "metadata.csv").write_text(text)
+    return folder
+
+
 @read("list-away", **HELD_OUT)
 def the_folders_without_the_list(folder):
     write_pictures(folder, TRAIN, "images/{label}/{row}.png")
