@@ -8,9 +8,15 @@ from pathlib import Path
 SHEETS = (".xlsx", ".xls", ".ods")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec")
 PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4")
+VIDEOS = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+PAGES = (".pdf", ".doc", ".docx", ".ppt", ".pptx")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".onnx", "pytorch_model.bin")
 ADVICE = {
     SHEETS: "save the sheet with the labels as CSV",
     PACKED: "unpack it",
+    VIDEOS: "write its frames as images, train/CLASS/CLIP_0.jpg",
+    PAGES: "write its pictures as images, train/CLASS/0.png",
+    WEIGHTS: "a model is no data set; give the images that it shall be trained on",
     ARRAYS: "write its images as files, train/CLASS/0.png, or its labels as a CSV of files and labels",
 }
 

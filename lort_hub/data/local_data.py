@@ -9,9 +9,9 @@ from pathlib import Path
 
 from lort_hub.data.archives import is_archive, is_webdataset, unpack
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.formats import advice_on
+from lort_hub.data.formats import WEIGHTS, advice_on
 from lort_hub.data.image_folder.read import read_image_folder
-from lort_hub.data.image_folder.tree import is_output
+from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
@@ -134,6 +134,12 @@ def open_any(folder: Path, request: Request) -> Opened:
         >>> open_any(Path("photos"), Request("photos"))  # doctest: +SKIP
         Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[])
     """
+    if is_output(str(folder)) and not list_pictures(str(folder)).filled:
+        raise DatasetError(
+            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
+            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
+            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
+        )
     if opened := open_folder(folder, request):
         return opened
     if request.configuration:
@@ -144,10 +150,12 @@ def open_any(folder: Path, request: Request) -> Opened:
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
+        below = sorted({name for _, names in _folders_below(folder) for name in names})
         if lists := [file for file in _table_files(folder) if file.suffix.lower() in LISTS]:
+            _refuse_model(folder, below)
             open_lists(lists, folder, request, only=True)  # says why the first one names no image
         names = sorted(path.name for path in folder.iterdir())
-        content = f"{shown(names) or 'it is empty'}. {advice_on(names)}".strip()
+        content = f"{shown(names) or 'it is empty'}. {advice_on(below)}".strip()
         raise DatasetError(
             f"'{folder}' holds no data set that can be read: {content}\n"
             "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
@@ -161,6 +169,14 @@ def open_any(folder: Path, request: Request) -> Opened:
     if len(splits) < 2:
         origin["notes"] += note_unread(split_lists)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+
+
+def _refuse_model(folder: Path, names: Sequence[str]) -> None:
+    if weights := next((name for name in names if name.lower().endswith(WEIGHTS)), None):
+        raise DatasetError(
+            f"'{folder}' is the folder of a model: it holds {weights}, and no image.\n"
+            f'Give the images as `dataset`, and this folder as `backbone`: "local-dir:{folder}".'
+        )
 
 
 def open_file(file: Path, request: Request) -> Opened:

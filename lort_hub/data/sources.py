@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,9 +231,37 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         kinds = kinds_of_cells(column, cells)
         words = {split: [cell for cell, kind in kinds.items() if kind == split] for split in splits}
         told = [f"{split} ({', '.join(of)})" if len(of) > 1 else split for split, of in words.items()]
-        opened.notes.append(f"Column '{column}' tells the splits: {', '.join(told)}.")
-        return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
+        opened.notes.append(
+            f"Column '{column}' tells the splits: {', '.join(told)}.{_tested(column, splits)}"
+        )
+        rest = _without_splits(rows, column, request)
+        return Opened({name: rest.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _without_splits(rows: datasets.Dataset, column: str, request: Request) -> datasets.Dataset:
+    """The other columns, of which one may be the label."""
+    kept = (request.label_column, request.group_column)
+    told = [name for name in rows.column_names if name == column or (tells_splits(name) and name not in kept)]
+    if len(rows.column_names) - len(told) < 2:
+        raise DatasetError(
+            f"Column '{column}' tells the splits, and no other one is left that could be the label.\n"
+            f'Where it is the label itself: `label_column="{column}"`.\n'
+            "Else write a column of labels into the list."
+        )
+    return rows.remove_columns(told)
+
+
+def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:
+    """How many rows a column that may be an attribute, such as the result of a test, keeps from training."""
+    if not is_called_as_split(column):
+        return ""
+    total = sum(map(len, splits.values()))
+    kept = total - len(splits.get("train", ()))
+    return (
+        f" By it {kept:,} of {total:,} rows are not trained on; where it is an attribute, "
+        '`train_split="train"` reads every row as one to train on.'
+    )
 
 
 def _certainty(column: str) -> tuple[bool, bool, bool]:

@@ -46,9 +46,36 @@ def a_column_called_train(folder):
     return listed(folder, "train", "True", "False")
 
 
-@read("bare-numbers", notes=["Column 'test' tells the splits: train, test"])
+@read(
+    "bare-numbers",
+    notes=[
+        "Column 'test' tells the splits: train, test. By it 9 of 33 rows are not trained on; where it is an "
+        'attribute, `train_split="train"` reads every row as one to train on.'
+    ],
+)
 def a_column_called_test_of_numbers(folder):
     return listed(folder, "test", 0, 1)
+
+
+@read("two", notes=["Column 'is_train' tells the splits: train, test."])
+def two_columns_of_splits_of_which_none_is_the_label(folder):
+    listed(folder, "is_train", 1, 0, label="kind")
+    rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    named = [(*row, 1 - int(row[2])) for row in rows]
+    write_csv(folder / "labels.csv", named, header=("file", "kind", "is_train", "is_test"))
+    return folder
+
+
+@refused("alone", says="'test' tells the splits, and no other one is left.*`label_column=\"test\"`")
+def a_column_called_test_alone(folder):
+    rows = [(name, int(label == "ant")) for name, label in write_pictures(folder, TRAIN)]
+    write_csv(folder / "labels.csv", rows, header=("file", "test"))
+    return folder
+
+
+@read("no-attribute", notes=["Column 'split' tells the splits: train, test."])
+def a_column_of_splits_is_not_one_of_labels(folder):
+    return listed(folder, "split", "train", "test", label="kind")
 
 
 @refused("flags", says="Column 'train' may tell a split, or a class as bus, car may")

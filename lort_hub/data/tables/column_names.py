@@ -22,7 +22,10 @@ FILE_WORDS = ("image", "img", "picture", "photo", "file")
 """First letters of words in the name of a column that names files."""
 
 
-LIKELY = ("label", "class", "species", "scientific", r"\bdx\b", "diagnos", "categor", "breed", "name")
+LIKELY = (
+    *("label", "class", "species", "scientific", r"\bdx\b", "diagnos", "categor", "breed"),
+    *("genus", "disease", "emotion", "variety", "name"),
+)
 """Words in the names of columns, the likeliest to hold classes first."""
 
 
@@ -45,6 +48,16 @@ def is_label(column: str) -> bool:
         (True, False)
     """
     return column.lower() in LABEL_NAMES
+
+
+def is_likely_label(column: str) -> bool:
+    """Tell whether a word in the name of a column says that it holds classes.
+
+    Example:
+        >>> is_likely_label("diagnosis"), is_likely_label("sex")
+        (True, False)
+    """
+    return any(re.search(word, column.lower()) for word in LIKELY)
 
 
 def is_usual(column: str) -> bool:

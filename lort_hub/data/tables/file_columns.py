@@ -74,6 +74,26 @@ def find_file_column(
     return replace(best.column, refusal=refusal)
 
 
+def likely_columns(listed: FileList, asked: str | None = None) -> list[str]:
+    """List the columns that are likely to name files by their names and extensions, found or not.
+
+    Args:
+        listed: The list.
+        asked: Name of the column, or None.
+
+    Example:
+        >>> from pathlib import Path
+        >>> listed = FileList(Path("a.csv"), {"id": ["7"], "image_id": ["3"], "label": ["ant"]})
+        >>> likely_columns(listed), likely_columns(listed, "id")
+        (['image_id'], ['id'])
+    """
+    if asked in listed.columns:
+        return [name for name in listed.columns if name == asked]
+    names = [name for name in listed.columns if not is_label(name) and _usualness(name) >= 0]
+    sure = [name for name in names if _usualness(name) == 2 or _has_extensions(listed.columns[name])]
+    return sure or [name for name in names if _usualness(name)]
+
+
 def header_is_row(listed: FileList, column: FileColumn, images: ImageFiles, split: str | None = None) -> bool:
     """Tell whether the names of the columns are a row: they name an image that no row names.
 
@@ -115,6 +135,13 @@ def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], clos
             f"Several columns of '{listed.path}' name images, and not the same: {shown([name, *rivals])}.\n"
             f'Choose one, e.g. `image_column="{name}"`.'
         )
+    if lost := _lost_ids(listed, best, found):
+        return (
+            f"Column '{lost}' of '{listed.path}' is called as images are, and none of them is there, such as "
+            f"'{next(filter(None, listed.columns[lost]))}'.\n"
+            f"The numbers of '{name}' fit images, maybe by chance: if they name them, give "
+            f'`image_column="{name}"`.\nElse name the folder of the images with `image_root`.'
+        )
     others = [other for other in listed.columns if other != name and _has_extensions(listed.columns[other])]
     if (
         best.usualness == 2
@@ -129,6 +156,20 @@ def _doubt(listed: FileList, best: _Candidate, found: Sequence[_Candidate], clos
         f"The numbers of '{name}' fit images, maybe by chance: if they name them, give "
         f'`image_column="{name}"`.\nElse name the folder of the images with `image_root`.'
     )
+
+
+def _lost_ids(listed: FileList, best: _Candidate, found: Sequence[_Candidate]) -> str | None:
+    """The column such as image_id, none of whose numbers is a file, beside one of numbers such as id."""
+    if best.usualness == 2 or not _are_numbers(listed.columns[best.column.name]):
+        return None
+    known = {one.column.name for one in found}
+    rest = [name for name in listed.columns if name not in known and _usualness(name) == 2]
+    return next((name for name in rest if _are_ids(listed.columns[name])), None)
+
+
+def _are_ids(cells: Sequence[str | None]) -> bool:
+    present = {cell for cell in cells if cell}
+    return len(present) > 2 and all(re.fullmatch(r"\w*\d\w*", cell) for cell in present)
 
 
 def _merit(one: _Candidate) -> tuple[tuple[bool, bool, int], float]:

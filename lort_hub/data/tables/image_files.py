@@ -100,12 +100,13 @@ class ImageFiles:
         if parts and not fitting:  # as Windows wrote it
             fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
         if len(fitting) > 1 and split:
-            fitting = [path for path in fitting if split == self._split_of(path)] or fitting
+            fitting = [path for path in fitting if split == self.split_of(path)] or fitting
         if not fitting and (plain := unquote(name)) != name:  # as in web addresses
             return self.find(plain, split, skip)
         return fitting[0] if len(fitting) == 1 else fitting or None
 
-    def _split_of(self, path: str) -> str | None:
+    def split_of(self, path: str) -> str | None:
+        """Tell the split of a file by the folder that it lies in."""
         root = next(root for root in reversed(self.roots) if path.startswith(f"{root}/"))
         return split_in_name(path[len(f"{root}/") :].split("/")[0]) or split_in_name(root.name)
 

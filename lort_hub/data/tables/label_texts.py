@@ -44,8 +44,14 @@ def check_single(names: Sequence[str], column: str) -> None:
                     f"Column '{column}' holds several labels a row: '{name}', where "
                     f"{' and '.join(alone)} are {where}.\n"
                     "Expected one class per image; multi-label data are not read. Write the one class "
-                    "of each image in a column of its own."
+                    "of each image in a column of its own.\n"
+                    f"Where '{name}' is a class of its own, as a hybrid is, write it without "
+                    f"'{separator}': '{_joined(parts)}'."
                 )
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " x ".join(filter(None, parts))
 
 
 def _shared(several: Mapping[str, Sequence[str]], known: set[str]) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
@@ -12,32 +11,14 @@ from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
-from lort_hub.data.tables.column_names import LABEL_NAMES
-from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.lists import LISTS, FileList
+from lort_hub.data.tables.lists import LISTS
+from lort_hub.data.tables.matched import MatchedList, label_of, may_be_classes, way_to, ways_to_files
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
 
 NEARLY_ALL = 0.9
 """Share of the images of some folders above which a list is one of all of them."""
-
-
-@dataclass(frozen=True)
-class MatchedList:
-    """A list whose files were found.
-
-    Attributes:
-        listed: The list.
-        column: Its column of files.
-        images: The files, in which those that it names are found.
-        split: Split that its name tells; empty where it tells none.
-    """
-
-    listed: FileList
-    column: FileColumn
-    images: ImageFiles
-    split: str
 
 
 def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Request) -> bool:
@@ -56,9 +37,9 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
         False
     """
     named = any(one.split not in ("test", "validation") for one in matched)
-    if named or request.train_split or request.label_column or not _folders_as_read(folder, request):
+    if named or request.train_split or request.label_column or not folders_as_read(folder, request):
         return False
-    if labelled := [one.listed.path.name for one in matched if _label_of(one.listed)]:
+    if labelled := [one.listed.path.name for one in matched if label_of(one.listed)]:
         raise DatasetError(
             f"{labelled[0]} tells the classes of the test images, and folders tell those of the others.\n"
             f"Put the test images into class folders, test/CLASS/*.jpg, or take {labelled[0]} away: a fifth "
@@ -81,7 +62,7 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
         >>> tell_no_classes([], Path("/nonexistent"), Request("photos"))
         False
     """
-    if not matched or any(_may_be_classes(one) for one in matched):
+    if not matched or any(may_be_classes(one) for one in matched):
         return False
     paths = [
         one.images.find(name, one.split, one.column.skip)
@@ -91,22 +72,21 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
         if name
     ]
     holders = {str(Path(path).parent) for path in paths if isinstance(path, str)}
-    return bool(holders) and holders <= _folders_as_read(folder, request)
+    return bool(holders) and holders <= folders_as_read(folder, request)
 
 
-def _may_be_classes(one: MatchedList) -> list[str]:
-    """Columns of a list, besides files and splits, whose values repeat, or that are called as labels."""
-    most = len(one.listed.columns[one.column.name]) // 2
-    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
-    return [
-        name
-        for name, cells in others.items()
-        if name.lower() in LABEL_NAMES or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
-    ]
+def folders_as_read(folder: Path, request: Request) -> set[str]:
+    """Find the class folders of the training split; none where the folders can be read in two ways.
 
+    Args:
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
 
-def _folders_as_read(folder: Path, request: Request) -> set[str]:
-    """The class folders of the training split; none where the folders can be read in two ways."""
+    Example:
+        >>> import tempfile
+        >>> folders_as_read(Path(tempfile.mkdtemp()), Request("photos"))
+        set()
+    """
     try:
         layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
         classes = classes_of(layout.train, layout.train_name, request.class_folder)
@@ -135,7 +115,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
         {}
     """
     root = folder.resolve()
-    ways = _ways_to_files(matched, root)
+    ways = ways_to_files(matched, root)
     inner = {path: [part for part in way if not split_in_name(part)] for path, way in ways.items()}
     below_split = [len(inner[path]) < len(way) for path, way in ways.items()]
     classes = {path: parts[0] for path, parts in inner.items() if parts}
@@ -150,38 +130,12 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     holders = {str(Path(path).parent) for path in classes}
     if len(names) == 1:
         places = {str(one.listed.path.parent.resolve()) for one in matched}
-        is_class = all(below_split) and places <= holders and holders & _folders_as_read(folder, request)
-        return classes if is_class and not any(_label_of(one.listed) for one in matched) else {}
-    is_inside = any(way != _from(root, path) for path, way in ways.items())
-    if is_inside and not holders & _folders_as_read(folder, request):
+        is_class = all(below_split) and places <= holders and holders & folders_as_read(folder, request)
+        return classes if is_class and not any(label_of(one.listed) for one in matched) else {}
+    is_inside = any(way != way_to(root, path) for path, way in ways.items())
+    if is_inside and not holders & folders_as_read(folder, request):
         return {}
     return classes | {path: way[-1] for path, way in others.items()}
-
-
-def _ways_to_files(matched: Sequence[MatchedList], root: Path) -> dict[str, tuple[str, ...]]:
-    """Folders on the way to each listed file, from the data folder or, where splits lie there, the list's.
-
-    Empty where a file lies elsewhere, or a list with labels does not say which of several files is meant.
-    """
-    ways = {}
-    for one in matched:
-        place = one.listed.path.parent.resolve()
-        for name in one.listed.columns[one.column.name]:
-            fitting = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(fitting, list) and _label_of(one.listed):
-                return {}
-            for path in [fitting] if isinstance(fitting, str) else fitting or []:
-                if not Path(path).is_relative_to(root):
-                    return {}
-                way = _from(place, path)
-                has_splits = any(split_in_name(part) for part in way[:-1])
-                ways[path] = way if has_splits else _from(root, path)
-    return ways
-
-
-def _from(folder: Path, path: str) -> tuple[str, ...]:
-    """Folders on the way from a folder to a file; none where it lies elsewhere."""
-    return Path(path).relative_to(folder).parts[:-1] if Path(path).is_relative_to(folder) else ()
 
 
 def _ends_in_a_class(way: Sequence[str]) -> bool:
@@ -191,7 +145,7 @@ def _ends_in_a_class(way: Sequence[str]) -> bool:
 
 def _tell_all(matched: Sequence[MatchedList]) -> bool:
     """Whether lists tell the class of each image and its split, which folders without splits do not."""
-    if not all(_label_of(one.listed) for one in matched):
+    if not all(label_of(one.listed) for one in matched):
         return False
     kinds = {one.split for one in matched}
     for one in matched:
@@ -199,10 +153,6 @@ def _tell_all(matched: Sequence[MatchedList]) -> bool:
             told = set(kinds_of_cells(column, [cell or "" for cell in one.listed.columns[column]]).values())
             kinds |= told if "" not in told else set()
     return len(kinds) > 1
-
-
-def _label_of(listed: FileList) -> str | None:
-    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
 
 
 def check_splits_beside(matched: Sequence[MatchedList]) -> None:
@@ -245,7 +195,7 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
     """
     for one in matched:
         _check_a_column_agrees(one, classes, folder)
-        label = _label_of(one.listed)
+        label = label_of(one.listed)
         is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
         if label is None or one.listed.refusal or one.column.refusal or is_table:
             continue
@@ -265,9 +215,9 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
 
 def _check_a_column_agrees(one: MatchedList, classes: dict[str, str], folder: Path) -> None:
     """Refuse a list called as one of labels, of nearly all images, no column of which tells the folders."""
-    listed, columns = one.listed, _may_be_classes(one)
+    listed, columns = one.listed, may_be_classes(one)
     is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
-    if not columns or not is_called_so or _label_of(listed) or listed.path.suffix.lower() not in LISTS:
+    if not columns or not is_called_so or label_of(listed) or listed.path.suffix.lower() not in LISTS:
         return
     paths = [
         one.images.find(name or "", one.split, one.column.skip) for name in listed.columns[one.column.name]

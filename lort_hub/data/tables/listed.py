@@ -12,19 +12,20 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
-from lort_hub.data.tables.file_columns import find_file_column, header_is_row
+from lort_hub.data.tables.found_lists import find_files, nothing_found, roots_of
 from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
-    MatchedList,
     check_folders_agree,
     check_splits_beside,
     find_class_folders,
+    folders_as_read,
     names_tests_alone,
     tell_no_classes,
 )
-from lort_hub.data.tables.lists import LISTS, FileList, read_list, with_header_as_row
+from lort_hub.data.tables.lists import LISTS, FileList, read_list
+from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     set_in_name,
@@ -33,6 +34,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     tells_splits,
 )
+from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -67,15 +69,18 @@ def open_lists(
         True
     """
     lists, notes = _read(files, folder, only=only)
-    roots = _roots(request.image_root, folder)
-    matched = _find(lists, roots, request, only=only)
+    roots = roots_of(request.image_root, folder)
+    matched = find_files(lists, roots, request, only=only)
     if not matched and archives:
-        matched = _find(lists, [unpack(archives), *roots], request, only=only)
+        roots = [unpack(archives), *roots]
+        matched = find_files(lists, roots, request, only=only)
+    if lists and not matched and (only or request.image_root or not folders_as_read(folder, request)):
+        matched = find_files(lists, roots, request, only=only, as_spelt=True)
     matched = _with_splits(matched, notes)
     if not matched:
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
         if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
-            raise _nothing_found(lists[0], roots[0])
+            raise nothing_found(lists[0][0], roots[0])
         return None
     if not only and names_tests_alone(matched, folder, request):
         return None
@@ -89,6 +94,7 @@ def open_lists(
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
+    notes += check_wrapped_classes(matched, folder, request, only=only)
     notes += _several_sets(matched)
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))
@@ -167,69 +173,6 @@ def _from_table(file: Path) -> FileList:
         elif isinstance(kind, datasets.Value) and kind.dtype != "binary":
             columns[name] = [None if value is None else str(value) for value in rows[name][:]]
     return FileList(file, columns)
-
-
-def _roots(asked: Path | None, folder: Path) -> list[Path]:
-    """Folders in which to look for images: the one that was named, or the data folder."""
-    if asked is None:
-        return [folder]
-    root = next((path for path in (asked.expanduser(), folder / asked) if path.is_dir()), None)
-    if root is None:
-        raise DatasetError(f"No folder '{asked}'.\n`image_root` expects the folder of the images of a list.")
-    return [root]
-
-
-def _find(
-    lists: Sequence[tuple[FileList, str]], roots: Sequence[Path], request: Request, *, only: bool
-) -> list[MatchedList]:
-    matched, images = [], ImageFiles(roots)
-    for number, (listed, split) in enumerate(lists):
-        own = images if request.image_root else images.beside(listed.path.parent)
-        if siblings := _siblings(request.image_root and roots[-1], split):
-            own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
-        column = find_file_column(listed, own, request.image_column, split)
-        if column and not request.image_column and header_is_row(listed, column, own, split):
-            listed = with_header_as_row(listed, column.name)
-            column = replace(column, name="file")
-        if column:
-            matched.append(MatchedList(listed, column, own, split))
-        elif number == 0 and only:
-            return []
-    return matched
-
-
-def _siblings(root: Path | None, split: str) -> list[Path]:
-    """Folders of another split beside the one of the images that was named for the training split."""
-    own = split_in_name(root.resolve().name) if root else None
-    if root is None or own in (None, split):
-        return []
-    beside = [path for path in sorted(root.resolve().parent.iterdir()) if path.is_dir()]
-    return [path for path in beside if split_in_name(path.name) == split]
-
-
-def _nothing_found(first: tuple[FileList, str], root: Path) -> DatasetError:
-    listed, _ = first
-    names = {name: next((cell for cell in cells if cell), "") for name, cells in listed.columns.items()}
-    suffixes = image_suffixes()
-    likely = [name for name, cell in names.items() if Path(cell).suffix.lower() in suffixes]
-    if urls := [name for name, cell in names.items() if "://" in cell]:
-        return DatasetError(
-            f"Column '{urls[0]}' of '{listed.path}' holds web addresses, such as {names[urls[0]][:60]}.\n"
-            "Download the images first; a list then names their files."
-        )
-    if len(names) > 50 and not likely:
-        return DatasetError(
-            f"'{listed.path}' has {len(names)} columns and none of files: are they pixels?\n"
-            "Write each image as a file (PIL.Image.fromarray(array).save('0.png')) and a list of them."
-        )
-    file = f"'{listed.path}'"
-    problem = f"No column of {file} names an image file below '{root}'"
-    if likely:
-        such = f"names files such as '{names[likely[0]]}', none of which is below '{root}'"
-        problem = f"Column '{likely[0]}' of {file} {such}"
-    return DatasetError(
-        f"{problem}.\nIts columns: {shown(list(names))}. Name the folder of the images with `image_root`."
-    )
 
 
 def _join(

@@ -40,6 +40,21 @@ for form, (header, row) in FORMS_OF_ROWS.items():
     read(form, **HELD_OUT)(lambda folder, header=header, row=row: numbered(folder, header, row))
 
 
+@refused("lost-ids", says="'image_id' of .* is called as images are.*such as '10.*numbers of 'id' fit")
+def numbers_beside_the_ids_of_images_that_are_not_there(folder):
+    return numbered(folder, ("id", "image_id", "label"), lambda k, n, label: (k, 1000 + n, label))
+
+
+@read("lost-ids", image_column="id", **HELD_OUT)
+def numbers_that_are_said_to_name_images(folder):
+    return numbered(folder, ("id", "image_id", "label"), lambda _, n, label: (n, 1000 + n, label))
+
+
+@read("annotations", **HELD_OUT)
+def numbers_of_annotations_beside_ids_of_images(folder):
+    return numbered(folder, ("id", "image_id", "label"), lambda k, n, label: (k, n, label))
+
+
 @read("mxnet", **HELD_OUT)
 def numbers_labels_and_files_without_a_header(folder):
     numbered(folder, None, lambda k, n, label: (k, label, f"im/{n}.png"), "train.lst", delimiter="\t")

@@ -65,7 +65,12 @@ for form, several in SEVERAL.items():
     refused(form, says="'label' holds several labels a row: .*multi-label data are not read")(
         lambda folder, several=several: labelled(folder, several.get)
     )
+refused(
+    "hybrid",
+    says="Where 'Setter.Poodle' is a class of its own, .* write it without '.': 'Setter x Poodle'",
+)(lambda folder: labelled(folder, {"ant": "Poodle", "bee": "Setter", "cat": "Setter+Poodle"}.get))
 ONE = {
+    "hybrid": {"ant": "Poodle", "bee": "Setter", "cat": "Setter x Poodle"},
     "taxonomy": {"ant": "insects;ants", "bee": "insects;bees", "cat": "mammals;cats"},
     "plus-in-a-name": {"ant": "c", "bee": "c++", "cat": "d"},
     "bar-in-a-name": {"ant": "a|b", "bee": "c", "cat": "d"},

@@ -1,0 +1,98 @@
+"""Hold lists whose files were found, and tell what their columns and the folders of their files may say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.image_files import FileColumn, ImageFiles
+from lort_hub.data.tables.lists import FileList
+from lort_hub.data.tables.splits import split_in_name, tells_splits
+
+
+@dataclass(frozen=True)
+class MatchedList:
+    """A list whose files were found.
+
+    Attributes:
+        listed: The list.
+        column: Its column of files.
+        images: The files, in which those that it names are found.
+        split: Split that its name tells; empty where it tells none.
+    """
+
+    listed: FileList
+    column: FileColumn
+    images: ImageFiles
+    split: str
+
+
+def label_of(listed: FileList) -> str | None:
+    """Find the column of a list that bears a usual name of labels.
+
+    Example:
+        >>> label_of(FileList(Path("a.csv"), {"file": ["0.jpg"], "Species": ["ant"]}))
+        'Species'
+    """
+    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
+
+
+def may_be_classes(one: MatchedList) -> list[str]:
+    """List the columns, besides files and splits, whose values repeat, or that are called as labels.
+
+    Example:
+        >>> cells = {"file": ["0.jpg"] * 4, "sex": ["f", "m"] * 2, "split": ["train", "test"] * 2}
+        >>> listed = FileList(Path("a.csv"), cells)
+        >>> may_be_classes(MatchedList(listed, FileColumn("file"), ImageFiles([]), "train"))
+        ['sex']
+    """
+    most = len(one.listed.columns[one.column.name]) // 2
+    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
+    return [
+        name
+        for name, cells in others.items()
+        if name.lower() in LABEL_NAMES or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
+    ]
+
+
+def ways_to_files(matched: Sequence[MatchedList], root: Path) -> dict[str, tuple[str, ...]]:
+    """List the folders on the way to each file, from the data folder or, where splits lie there, the list's.
+
+    Args:
+        matched: The lists.
+        root: The data folder.
+
+    Returns:
+        Folders by file; empty where a file lies elsewhere, or a list with labels does not say which of
+        several files is meant.
+
+    Example:
+        >>> ways_to_files([], Path("/nonexistent"))
+        {}
+    """
+    ways: dict[str, tuple[str, ...]] = {}
+    for one in matched:
+        place = one.listed.path.parent.resolve()
+        for name in one.listed.columns[one.column.name]:
+            fitting = one.images.find(name, one.split, one.column.skip) if name else None
+            if isinstance(fitting, list) and label_of(one.listed):
+                return {}
+            for path in [fitting] if isinstance(fitting, str) else fitting or []:
+                if not Path(path).is_relative_to(root):
+                    return {}
+                way = way_to(place, path)
+                has_splits = any(split_in_name(part) for part in way[:-1])
+                ways[path] = way if has_splits else way_to(root, path)
+    return ways
+
+
+def way_to(folder: Path, path: str) -> tuple[str, ...]:
+    """List the folders on the way from a folder to a file; none where it lies elsewhere.
+
+    Example:
+        >>> way_to(Path("/photos"), "/photos/images/ant/0.jpg"), way_to(Path("/photos"), "/0.jpg")
+        (('images', 'ant'), ())
+    """
+    return Path(path).relative_to(folder).parts[:-1] if Path(path).is_relative_to(folder) else ()
