@@ -110,7 +110,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 def _separated(text: str, separator: str, path: Path) -> list[list[str]]:
     try:
-        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         return [[cell.strip() for cell in row] for row in cells if any(row)]
     except csv.Error as cause:
         raise DatasetError(f"Cannot read '{path}': {cause}.") from cause
