@@ -72,6 +72,7 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         return choose_one(fitting, "label", "label_column", LABEL_NAMES)
     flags = [name for name in plain if _is_flag(rows, name)]
     candidates = [name for name in plain if _repeats(rows, name)]
+    candidates = [name for name in candidates if not _is_constant(rows, name)] or candidates
     if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
         raise DatasetError(_one_hot(rows, flags))
     if not candidates:
@@ -150,6 +151,10 @@ def _repeats(rows: datasets.Dataset, column: str) -> bool:
     if any(isinstance(value, float) and not value.is_integer() for value in values):
         return False
     return len(set(values)) <= MOST_CLASSES * max(len(values), 4)
+
+
+def _is_constant(rows: datasets.Dataset, column: str) -> bool:
+    return not is_list(rows.features[column]) and len(set(_values(rows, column))) < 2
 
 
 def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:

@@ -128,7 +128,8 @@ def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[s
     if varied and _number_the_same([columns[k] for k in varied]):
         label: int | None = (names or varied)[0]
     else:
-        label = 1 if 1 in (others if file else names) else None
+        repeated = [k for k in names if 2 * len(set(columns[k])) <= len(rows)]
+        label = 1 if 1 in (others if file else names) and not {*repeated} - {1} else None
     known = {file: "file", split: "split", label: "label"}
     return [known.get(k, f"column {k}") for k in range(len(columns))]
 
