@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns
+from lort_hub.data.tables.label_columns import may_be_label
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
@@ -205,7 +207,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
     for column in sorted(rows.column_names, key=_certainty):
         is_other = column in (request.label_column, request.group_column, request.image_column)
         cells = None if is_other else _cells_of_splits(rows, column)
-        if cells is None:
+        if cells is None or _are_classes(rows, column, cells):
             continue
         whole = next(iter(opened.splits))
         if others := _flags_beside(rows, column, request):
@@ -221,6 +223,13 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         opened.notes.append(f"Column '{column}' tells the splits: {', '.join(told)}.")
         return Opened({name: rows.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _are_classes(rows: datasets.Dataset, column: str, cells: Sequence[str]) -> bool:
+    """Whether a column called as labels is the only one that may hold them, and holds "test track", not "test"."""
+    if column.lower() not in LABEL_NAMES or any(map(kind_of, cells)):
+        return False
+    return not any(may_be_label(rows, name) for name in rows.column_names if name != column)
 
 
 def _certainty(column: str) -> tuple[bool, bool, bool]:

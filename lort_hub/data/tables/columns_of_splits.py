@@ -56,9 +56,7 @@ def with_label(rows: datasets.Dataset, label: str) -> datasets.Dataset:
     return rows.rename_column(alike[0], label) if len(alike) == 1 and alike != [label] else rows
 
 
-def check_labels_elsewhere(
-    rows: datasets.Dataset, train: datasets.Dataset, label: str, name: str
-) -> None:
+def check_labels_elsewhere(rows: datasets.Dataset, train: datasets.Dataset, label: str, name: str) -> None:
     """Refuse a test split without the column of labels whose labels are in one that is called otherwise.
 
     Args:

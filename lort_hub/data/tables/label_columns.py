@@ -80,6 +80,24 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
     return choose_one(candidates, "label", "label_column", LABEL_NAMES)
 
 
+def may_be_label(rows: datasets.Dataset, column: str) -> bool:
+    """Tell by its type and values whether a column of any name may hold the labels.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"id": [1, 2, 3, 4], "sex": ["f", "m", "f", "m"]})
+        >>> may_be_label(rows, "id"), may_be_label(rows, "sex")
+        (False, True)
+    """
+    import datasets
+
+    kind = rows.features[column]
+    is_plain = str(getattr(_inner(kind), "dtype", "")).startswith(PLAIN_LABELS)
+    if isinstance(kind, datasets.ClassLabel) or not is_plain or column in NO_LABELS:
+        return isinstance(kind, datasets.ClassLabel)
+    return not _object_in(rows, column) and _repeats(rows, column) and not _is_constant(rows, column)
+
+
 def _without_numbers(rows: datasets.Dataset, candidates: list[str]) -> list[str]:
     """The one column of names where the others number the same classes, else all columns."""
     import datasets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,8 @@ class CodedLabels:
 def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
     """Read a column of labels as numbers.
 
-    Class labels keep their names and order. Texts are stripped, whole floats are numbers, lists of one are
-    unwrapped; classes are then sorted, as numbers where all are.
+    Class labels keep their names and order. Texts are stripped, their accents composed, whole floats are
+    numbers, lists of one unwrapped; classes are then sorted, as numbers where all are.
 
     Args:
         rows: The rows.
@@ -115,7 +116,8 @@ def _plain(value: Any, column: str, kind: Any) -> str | None:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     if isinstance(value, str):
-        return None if value.strip() in ("", *NO_VALUES) else value.strip()
+        text = unicodedata.normalize("NFC", value).strip()  # macOS takes accents apart
+        return None if text in ("", *NO_VALUES) else text
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, float) and value.is_integer():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lort_hub.data.tables.cells import is_file_name, read_cells
+from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
@@ -68,9 +68,17 @@ def read_list(path: Path) -> FileList:
     names = _distinct(cells[0]) if has_names else _positions(cells)
     rows = [row for row in cells[1:] if row != cells[0]] if has_names else cells
     _check_widths(rows, names, path)
+    rows, boxes = without_boxes(rows)
+    titles = (
+        *titles,
+        *(f"Column '{names[k]}' of {path.name} holds boxes; their words are read." for k in boxes),
+    )
     header = tuple(cells[0]) if has_names else ()
     if again := len(cells) - len(rows) - has_names:
-        titles = (*titles, f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.")
+        titles = (
+            *titles,
+            f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.",
+        )
     return FileList(path, _by_name(names, rows), (*notes, *titles), header=header)
 
 
