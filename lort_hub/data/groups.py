@@ -147,8 +147,8 @@ def note_alike_groups(train: Sequence[str | None], test: Sequence[str | None]) -
         test: Names of the test images' groups.
 
     Example:
-        >>> note_alike_groups(["P01", "P02", None], ["p1", "p9"])[0].partition(":")[0]
-        "1 of 2 test images are of groups that differ from those trained on in capitals or zeros, as 'p1' and 'P01'"
+        >>> note_alike_groups(["P01", "P02", None], ["p1", "p9"])[0].partition("or ")[2]
+        "zeros, as 'p1' and 'P01': where they are the same, write them the same."
         >>> note_alike_groups(["P01", "p1"], ["p1"])
         []
     """

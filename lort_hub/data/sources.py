@@ -15,6 +15,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns
+from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
 from lort_hub.data.tables.label_columns import may_be_label
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
@@ -25,7 +26,6 @@ from lort_hub.data.tables.splits import (
     split_in_name,
     tells_splits,
 )
-from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
     for column in sorted(rows.column_names, key=_certainty):
         is_other = column in (request.label_column, request.group_column, request.image_column)
         cells = None if is_other else _cells_of_splits(rows, column)
-        if cells is None or _are_classes(rows, column, cells):
+        if cells is None or (not request.label_column and _are_classes(rows, column, cells)):
             continue
         whole = next(iter(opened.splits))
         if others := _flags_beside(rows, column, request):
@@ -226,7 +226,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
 
 
 def _are_classes(rows: datasets.Dataset, column: str, cells: Sequence[str]) -> bool:
-    """Whether a column called as labels is the only one that may hold them, and holds "test track", not "test"."""
+    """Whether a column called as labels is the only one that may hold them, and "test" is no cell of it."""
     if column.lower() not in LABEL_NAMES or any(map(kind_of, cells)):
         return False
     return not any(may_be_label(rows, name) for name in rows.column_names if name != column)

@@ -39,9 +39,9 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
             continue
         name, path = first
         raise DatasetError(
-            f"{one.listed.path.name} names images to train on, and '{name}' is there only among those of another "
-            f"split: {path}.\nUnpack the training images, or, where these are meant, name their folder with "
-            "`image_root`."
+            f"{one.listed.path.name} names images to train on, and '{name}' is there only among those of "
+            f"another split: {path}.\n"
+            "Unpack the training images, or, where these are meant, name their folder with `image_root`."
         )
 
 
