@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def with_columns(rows: datasets.Dataset, columns: tuple[str, str], name: str) -> datasets.Dataset:
-    """Rename the columns of a test split as those of the training split.
+    """Return the rows of a test split with its columns called as those of the training split.
 
     Args:
         rows: The test rows.
@@ -41,7 +41,7 @@ def with_columns(rows: datasets.Dataset, columns: tuple[str, str], name: str) ->
 
 
 def with_label(rows: datasets.Dataset, label: str) -> datasets.Dataset:
-    """Rename the one column that differs from the training split's labels in capitals alone.
+    """Return rows where the one column called as the labels, but for capitals, is called so.
 
     Args:
         rows: The test rows.
