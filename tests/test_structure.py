@@ -201,6 +201,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_split_columns.py": "columns that tell splits",
     "tests/data/test_split_inputs.py": "splits of folders",
     "tests/data/test_table_inputs.py": "columns of tables",
+    "tests/data/test_tables_from_elsewhere.py": "lists and tables as other programs write them",
     "tests/data/test_unseen_inputs.py": "inputs of every kind near to those that were tried",
     "tests/test_structure.py": "the package as a whole",
     "tests/test_paper.py": "benchmarks/paper.py",

@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import ImageSplit
+from lort_hub.data.image_folder.names import fold
 from lort_hub.errors import ConfigError, DatasetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def name_groups(
                 f"No column '{grouping.column}'.{did_you_mean(grouping.column, rows.column_names)}\n"
                 f"`group_column` expects one of: {', '.join(rows.column_names)}."
             )
-        return [None if value in (None, "") else str(value) for value in rows[grouping.column][:]]
+        return [_name(value) for value in rows[grouping.column][:]]
     files = [file and file.removeprefix(f"{root}/") for file in split.files()]
     if not any(files):
         raise DatasetError(
@@ -108,6 +109,13 @@ def name_groups(
         return [match[1] if match else None for match in matches]
     known = _read_file(Path(grouping.file or ""))
     return [file and _named_by_end(known, file) for file in split.files()]
+
+
+def _name(value: Any) -> str | None:
+    """A group's name; whole floats, as pandas writes numbers beside empty cells, are numbers."""
+    if value in (None, "") or value != value:
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _named_by_end(known: dict[str, str], file: str) -> str | None:
@@ -129,6 +137,34 @@ def _read_file(path: Path) -> dict[str, str]:
             return {row["file"].strip(): row["group"].strip() for row in reader if row["group"]}
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise DatasetError(f"Cannot read `group_file` '{path}': {cause}.") from cause
+
+
+def note_alike_groups(train: Sequence[str | None], test: Sequence[str | None]) -> list[str]:
+    """Say where no test image is of a group that is trained on, and names of both look the same.
+
+    Args:
+        train: Names of the training images' groups.
+        test: Names of the test images' groups.
+
+    Example:
+        >>> note_alike_groups(["P01", "P02", None], ["p1", "p9"])[0].partition("or ")[2]
+        "zeros, as 'p1' and 'P01': where they are the same, write them the same."
+        >>> note_alike_groups(["P01", "p1"], ["p1"])
+        []
+    """
+    trained = {_folded(name): name for name in train if name is not None}
+    alike = [name for name in test if name is not None and _folded(name) in trained]
+    if not alike or set(train) & set(test) - {None}:
+        return []
+    return [
+        f"{len(alike):,} of {len(test):,} test images are of groups that differ from those trained on in "
+        f"capitals or zeros, as {alike[0]!r} and {trained[_folded(alike[0])]!r}: where they are the same, "
+        "write them the same."
+    ]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", fold(name))
 
 
 def number_groups(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightness_note
-from lort_hub.data.groups import Grouping, name_groups, number_groups
+from lort_hub.data.groups import Grouping, name_groups, note_alike_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.image_folder.names import names_alike, quoted
@@ -108,7 +108,7 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = image_split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
-        train, test = hold_out(_numbered([train], [train_rows], grouping, origin)[0], 0.2)
+        train, test = hold_out(_numbered([train], [train_rows], grouping, origin, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
@@ -117,7 +117,7 @@ def load_long_tailed(
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
-        train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin)
+        train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin, notes)
     notes += note_doubtful_names(train_rows, label_column)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
@@ -181,6 +181,7 @@ def _numbered(
     rows: Sequence[datasets.Dataset],
     grouping: Grouping,
     origin: dict[str, Any],
+    notes: list[str],
 ) -> list[ImageSplit]:
     """The splits with numbers of their images' contents and groups; copies belong together."""
     contents = groups = number_contents(*splits)
@@ -189,6 +190,7 @@ def _numbered(
         names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
         if not any(name is not None for name in names[0]):
             raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.")
+        notes += note_alike_groups(names[0], names[-1]) if len(names) > 1 else []
         groups = number_groups(names, contents)
     numbers = zip(splits, contents, groups, strict=True)
     return [replace(one, contents=content, groups=group) for one, content, group in numbers]

@@ -83,9 +83,12 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
     chosen = {"training": (train, are_in(train, test)), "test": (test, are_in(test, train))}
     found, files = _described(chosen, root)
     if same := sorted(files["training"] & files["test"]):
+        others = (
+            "Unpack the test images where others of these names are meant. " if len(same) == len(test) else ""
+        )
         raise DatasetError(
             f"{len(same):,} training images are test images, the same files, e.g. {same[0]}.\n"
-            'Name other splits, or leave them out of the training with `on_duplicate="drop"`.'
+            f'{others}Name other splits, or leave them out of the training with `on_duplicate="drop"`.'
         )
     return found
 

@@ -14,7 +14,9 @@ from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
-from lort_hub.data.tables.columns import find_columns, find_image_column
+from lort_hub.data.tables.columns import find_columns
+from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
+from lort_hub.data.tables.label_columns import may_be_label
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
@@ -85,7 +87,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
         )
     test = opened.splits[test_name] if test_name else None
     if test is not None and test_name is not None:
-        test = _one_row_each(_with_columns(test, columns, test_name), columns, test_name, opened)
+        test = _one_row_each(with_columns(test, columns, test_name), columns, test_name, opened)
         _note_order(train, test, columns[1], opened)
     origin = {
         "name": spec.name,
@@ -169,9 +171,10 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
         name for kind in TEST_SPLITS for name in opened.splits if kind_of(name) == kind != kind_of(train)
     ]
     for name in names or _longer_named(opened, train):
-        rows = opened.splits[name]
+        rows = with_label(opened.splits[name], label)
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
+        check_labels_elsewhere(rows, opened.splits[train], label, name)
         opened.notes.append(f"The {len(rows):,} images of '{name}' have no labels and are set aside.")
     asked = request.train_split or request.test_split
     if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
@@ -186,20 +189,6 @@ def _longer_named(opened: Opened, train: str) -> list[str]:
         if names:
             return names if len(names) == 1 else []
     return []
-
-
-def _with_columns(rows: datasets.Dataset, columns: tuple[str, str], name: str) -> datasets.Dataset:
-    """Rows of a test split under the names of the training split's columns."""
-    image, label = columns
-    if image not in rows.column_names:
-        rows = rows.rename_column(find_image_column(rows, None), image)
-    if label not in rows.column_names:
-        raise DatasetError(
-            f"Split '{name}' has no column '{label}', which the training split's labels are in, but "
-            f"{', '.join(rows.column_names)}.\n"
-            f"Rename its column of labels to '{label}', or name another split with `test_split`."
-        )
-    return rows
 
 
 def _note_order(train: datasets.Dataset, test: datasets.Dataset, label: str, opened: Opened) -> None:
@@ -218,7 +207,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
     for column in sorted(rows.column_names, key=_certainty):
         is_other = column in (request.label_column, request.group_column, request.image_column)
         cells = None if is_other else _cells_of_splits(rows, column)
-        if cells is None:
+        if cells is None or (not request.label_column and _are_classes(rows, column, cells)):
             continue
         whole = next(iter(opened.splits))
         if others := _flags_beside(rows, column, request):
@@ -262,6 +251,13 @@ def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:
         f" By it {kept:,} of {total:,} rows are not trained on; where it is an attribute, "
         '`train_split="train"` reads every row as one to train on.'
     )
+
+
+def _are_classes(rows: datasets.Dataset, column: str, cells: Sequence[str]) -> bool:
+    """Whether a column called as labels is the only one that may hold them, and "test" is no cell of it."""
+    if column.lower() not in LABEL_NAMES or any(map(kind_of, cells)):
+        return False
+    return not any(may_be_label(rows, name) for name in rows.column_names if name != column)
 
 
 def _certainty(column: str) -> tuple[bool, bool, bool]:

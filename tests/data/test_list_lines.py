@@ -40,9 +40,14 @@ read("numbers-and-names", **HELD_OUT)(
 read("sizes-behind", names=("0", "1", "2"), **HELD_OUT)(
     lambda folder: written(folder, lambda _, name, label: f"{name},{NAMES.index(label)},224,224")
 )
-read("cameras-behind", **HELD_OUT)(
-    lambda folder: written(folder, lambda row, name, label: f"{name},{label},camera {row % 2}")
-)
+
+
+def cameras_behind(folder):
+    return written(folder, lambda row, name, label: f"{name},{label},camera {row % 2}")
+
+
+refused("cameras-behind", says="Several columns could be the label: column 1, column 2")(cameras_behind)
+read("cameras-behind-told", label_column="column 1", **HELD_OUT)(cameras_behind)
 read("counted-names", **HELD_OUT)(
     lambda folder: written(folder, lambda row, _, label: f"{row},{label}", above="0,1\n")
 )

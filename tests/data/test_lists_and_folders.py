@@ -62,7 +62,10 @@ def a_list_of_a_few_images(folder):
     return folder
 
 
-@read("imagenet", notes=["val  9", "no class folders"], **HELD_OUT)
+@read(
+    "imagenet",
+    notes=[f"Column 'PredictionString' of LOC_{k}_solution.csv holds boxes" for k in ("train", "val")],
+)
 def lists_of_boxes_beside_the_class_folders_of_imagenet(folder):
     lists = {}
     for split, labels, name in (("train", TRAIN, "{label}/t{row}.png"), ("val", TEST, "v{row}.png")):

@@ -110,7 +110,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 def _separated(text: str, separator: str, path: Path) -> list[list[str]]:
     try:
-        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         return [[cell.strip() for cell in row] for row in cells if any(row)]
     except csv.Error as cause:
         raise DatasetError(f"Cannot read '{path}': {cause}.") from cause
@@ -121,6 +121,36 @@ def _titles(rows: Sequence[Sequence[str]]) -> list[str]:
     filled = [[cell for cell in row if cell] for row in rows[: MOST_TITLES + 1]]
     header = next((k for k, row in enumerate(filled) if len(row) > 1), 0)
     return [row[0] for row in filled[:header] if row] if any(map(is_usual, rows[header])) else []
+
+
+def without_boxes(rows: list[list[str]]) -> tuple[list[list[str]], list[int]]:
+    """Leave the boxes out of columns of words with four numbers each, as ImageNet's lists have them.
+
+    Args:
+        rows: The rows of a list.
+
+    Returns:
+        The rows, and the places of those columns: in each, all boxes of a row are of one word.
+
+    Example:
+        >>> without_boxes([["0", "n01440764 1 2 3 4 n01440764 5 6 7 8"], ["1", "n01443537 1 2 3 4"]])
+        ([['0', 'n01440764'], ['1', 'n01443537']], [1])
+    """
+    width = min(map(len, rows), default=0)
+    boxes = [k for k in range(width) if all(_word_of_boxes(row[k]) for row in rows)]
+    if not boxes:
+        return rows, boxes
+    return [
+        [_word_of_boxes(cell) if k in boxes else cell for k, cell in enumerate(row)] for row in rows
+    ], boxes
+
+
+def _word_of_boxes(cell: str) -> str:
+    """The one word of a cell's boxes; empty where it holds something else."""
+    parts = cell.split()
+    words, numbers = set(parts[::5]), [part for k, part in enumerate(parts) if k % 5]
+    is_boxes = len(parts) % 5 == 0 and len(words) == 1 and all(number.isdecimal() for number in numbers)
+    return words.pop() if is_boxes and not parts[0].isdecimal() else ""
 
 
 def is_file_name(cell: str) -> bool:

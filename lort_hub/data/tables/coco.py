@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,13 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
     for one in content["annotations"]:
         of_image.setdefault(one["image_id"], set()).add(category[one["category_id"]])
     labelled = [(str(one["file_name"]), sorted(of_image[one["id"]])) for one in content["images"]]
+    used = {one["category_id"] for one in content["annotations"]}
+    counts = Counter(category[number] for number in used)
     notes, refusal = list[str](), ""
+    if shared := [called for called in sorted(counts) if counts[called] > 1]:
+        notes.append(
+            f"{counts[shared[0]]} categories of {name} are called '{shared[0]}', and are read as one class."
+        )
     if without := sum(not names for _, names in labelled):
         notes.append(f"{without:,} images of {name} have no category and are left out.")
     if several := [one for one in labelled if len(one[1]) > 1]:

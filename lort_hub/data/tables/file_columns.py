@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lort_hub.data.tables.cells import is_file_name
@@ -11,6 +11,7 @@ from lort_hub.data.tables.column_names import FILE_WORDS, is_called_as_files, is
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import FileList
+from lort_hub.data.tables.splits import split_in_name
 
 CLOSE = 0.5
 """Share of the best column's score from which on another one may be meant."""
@@ -183,6 +184,8 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
     best = None
     for skip in range(max((len(parts_of(cell)) for cell in sample), default=0)):
         found = [images.find(cell, split, skip) if cell else None for cell in rows]
+        if skip and _is_elsewhere(rows, found, images, skip):
+            break
         share = sum(path is not None for path in found) / len(sample)
         score = share * len(set(sample)) / len(sample)
         if score > (best.score if best else 0):
@@ -192,6 +195,30 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
         if share > 0.5:  # fewer parts would fit other files of the same name
             break
     return best
+
+
+def _is_elsewhere(
+    cells: Sequence[str | None], found: Sequence[str | list[str] | None], images: ImageFiles, skip: int
+) -> bool:
+    """Whether a file lies in a folder that other cells tell from its own, or in one of another split.
+
+    Files of missing folders are then missing, and not those of the same name that are there.
+    """
+    left_out = [set(parts_of(cell)[:skip]) if cell else set() for cell in cells]
+    every = set().union(*left_out)
+    for cell, paths, own in zip(cells, found, left_out, strict=True):
+        kept = len(parts_of(cell or "")) - skip - 1
+        folders = [images.folders_of(path) for path in _as_list(paths or [])]
+        above = [names[: len(names) - kept] for names in folders]
+        if above and all(set(names) & (every - own) or _splits_differ(own, names[1:]) for names in above):
+            return True
+    return False
+
+
+def _splits_differ(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether folders on two ways are called as splits, and not the same."""
+    kinds = [{kind for name in names if (kind := split_in_name(name))} for names in (one, other)]
+    return all(kinds) and not kinds[0] & kinds[1]
 
 
 def _usualness(name: str) -> int:

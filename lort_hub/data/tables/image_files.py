@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.tables.lists import FileList, typed
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
@@ -57,10 +59,10 @@ class ImageFiles:
 
     @cached_property
     def by_folded_name(self) -> dict[str, list[str]]:
-        """The same by names without capitals."""
+        """The same by names without capitals, their accents in one form."""
         folded: dict[str, list[str]] = {}
         for name, paths in self.by_name.items():
-            folded.setdefault(name.casefold(), []).extend(paths)
+            folded.setdefault(_folded(name), []).extend(paths)
         return folded
 
     @cached_property
@@ -97,18 +99,24 @@ class ImageFiles:
         parts = parts_of(name)[skip:]
         tail = "/" + "/".join(parts)
         fitting = _ending(self.by_name.get(parts[-1], []) if parts else [], tail)
-        if parts and not fitting:  # as Windows wrote it
-            fitting = _ending(self.by_folded_name.get(parts[-1].casefold(), []), tail, fold=True)
+        if parts and not fitting:  # as Windows or macOS wrote it
+            fitting = _ending(self.by_folded_name.get(_folded(parts[-1]), []), tail, fold=True)
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self.split_of(path)] or fitting
         if not fitting and (plain := unquote(name)) != name:  # as in web addresses
             return self.find(plain, split, skip)
         return fitting[0] if len(fitting) == 1 else fitting or None
 
+    def folders_of(self, path: str) -> list[str]:
+        """Return the folders that a file lies in, from the folder of all images on."""
+        root = next((root for root in reversed(self.roots) if path.startswith(f"{root}/")), None)
+        return [root.name, *path[len(f"{root}/") :].split("/")[:-1]] if root else []
+
     def split_of(self, path: str) -> str | None:
-        """Tell the split of a file by the folder that it lies in."""
-        root = next(root for root in reversed(self.roots) if path.startswith(f"{root}/"))
-        return split_in_name(path[len(f"{root}/") :].split("/")[0]) or split_in_name(root.name)
+        """Tell the split of a file by the folders that it lies in."""
+        root, *inner = self.folders_of(path)
+        first = split_in_name(inner[0]) if inner else None
+        return first or next(filter(None, map(kind_of, inner)), None) or split_in_name(root)
 
     def beside(self, folder: Path) -> ImageFiles:
         """Return the same files, for a list in this folder, from which its names may start."""
@@ -119,10 +127,14 @@ class ImageFiles:
         return str(Path(self.roots[0] if self.roots else ".") / (name or ""))
 
 
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
 def _ending(paths: Iterable[str], tail: str, *, fold: bool = False) -> list[str]:
     """The paths that end with a tail, with their extension or without."""
-    plain = {path: path.casefold() if fold else path for path in paths}
-    tail = tail.casefold() if fold else tail
+    plain = {path: _folded(path) if fold else path for path in paths}
+    tail = _folded(tail) if fold else tail
     return [
         path
         for path, text in plain.items()

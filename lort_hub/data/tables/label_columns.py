@@ -72,11 +72,30 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         return choose_one(fitting, "label", "label_column", LABEL_NAMES)
     flags = [name for name in plain if _is_flag(rows, name)]
     candidates = [name for name in plain if _repeats(rows, name)]
+    candidates = [name for name in candidates if not _is_constant(rows, name)] or candidates
     if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
         raise DatasetError(_one_hot(rows, flags))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))
     return choose_one(candidates, "label", "label_column", LABEL_NAMES)
+
+
+def may_be_label(rows: datasets.Dataset, column: str) -> bool:
+    """Tell by its type and values whether a column of any name may hold the labels.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"id": [1, 2, 3, 4], "sex": ["f", "m", "f", "m"]})
+        >>> may_be_label(rows, "id"), may_be_label(rows, "sex")
+        (False, True)
+    """
+    import datasets
+
+    kind = rows.features[column]
+    is_plain = str(getattr(_inner(kind), "dtype", "")).startswith(PLAIN_LABELS)
+    if isinstance(kind, datasets.ClassLabel) or not is_plain or column in NO_LABELS:
+        return isinstance(kind, datasets.ClassLabel)
+    return not _object_in(rows, column) and _repeats(rows, column) and not _is_constant(rows, column)
 
 
 def _without_numbers(rows: datasets.Dataset, candidates: list[str]) -> list[str]:
@@ -150,6 +169,10 @@ def _repeats(rows: datasets.Dataset, column: str) -> bool:
     if any(isinstance(value, float) and not value.is_integer() for value in values):
         return False
     return len(set(values)) <= MOST_CLASSES * max(len(values), 4)
+
+
+def _is_constant(rows: datasets.Dataset, column: str) -> bool:
+    return not is_list(rows.features[column]) and len(set(_values(rows, column))) < 2
 
 
 def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:

@@ -67,6 +67,17 @@ def _are_paths(parts_of: Mapping[str, Sequence[str]]) -> bool:
     return len(lengths) == 1 and len(places) == len({part for part, _ in places})
 
 
+def _note_minus_one(values: Sequence[float | None]) -> list[str]:
+    """Say that -1 is a class, where no other number is negative and it is not the other one of two."""
+    present = {value for value in values if value is not None}
+    if min(present, default=0) != -1 or present == {-1, 1}:
+        return []
+    return [
+        f"'-1' is read as a class, of {sum(value == -1 for value in values):,} rows: leave them out where it "
+        "means no label."
+    ]
+
+
 def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
     """Say which texts may be no name of a class: those for a missing label, and several names in one.
 
@@ -82,8 +93,9 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
         'NA' is read as a class, of 2 rows
         'sea lion' is read as a class beside 'sea' and 'lion', of 1 rows
     """
-    if getattr(rows.features[column], "dtype", "") not in ("string", "large_string"):
-        return []
+    kind = getattr(rows.features[column], "dtype", "")
+    if kind not in ("string", "large_string"):
+        return _note_minus_one(rows[column][:]) if kind.startswith(("int", "float")) else []
     counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
     notes = [
         f"'{text}' is read as a class, of {counts[text]:,} rows: leave them out where it means no label."

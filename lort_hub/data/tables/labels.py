@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
     """Read a column of labels as numbers.
 
     Class labels keep their names and order. Texts are stripped, whole floats are numbers, lists of one are
-    unwrapped; classes are then sorted, as numbers where all are.
+    unwrapped, and names whose accents differ in their Unicode form alone are one. Classes are then sorted, as
+    numbers where all are.
 
     Args:
         rows: The rows.
@@ -80,7 +82,9 @@ def code_labels(rows: datasets.Dataset, column: str) -> CodedLabels:
     lists = [_as_list(value) for value in values]
     if any(lists) and all(value is None or one is not None for value, one in zip(values, lists, strict=True)):
         values = _unwrapped(lists, column)
-    plain = [_plain(value, column, kind) for value in values]
+    spelt: dict[str, str] = {}  # accents in one piece or in two, as macOS writes them
+    texts = (_plain(value, column, kind) for value in values)
+    plain = [None if text is None else spelt.setdefault(_composed(text), text) for text in texts]
     names = sorted_names({value for value in plain if value is not None})
     check_single(names, column)
     number = {name: k for k, name in enumerate(names)}
@@ -138,6 +142,10 @@ def sorted_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if numbers else names
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def agree(parts: Sequence[CodedLabels], places: Sequence[str]) -> CodedLabels:
     """Number the labels of several files by the names of the first, whatever their own order.
 
@@ -159,6 +167,9 @@ def agree(parts: Sequence[CodedLabels], places: Sequence[str]) -> CodedLabels:
     """
     names, codes = list(parts[0].names), [parts[0].codes]
     for part, place in zip(parts[1:], places[1:], strict=True):
+        spelt = {_composed(name): name for name in names} | {name: name for name in names}
+        own = [spelt.get(name) or spelt.get(_composed(name), name) for name in part.names]
+        part = replace(part, names=tuple(own))
         used = part.used
         if used and names and not set(used) & set(names):
             raise DatasetError(

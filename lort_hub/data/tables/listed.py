@@ -34,6 +34,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     tells_splits,
 )
+from lort_hub.data.tables.training_lists import check_training_images
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
 
@@ -90,6 +91,7 @@ def open_lists(
         check_folders_agree(matched, told, folder)
         return None
     check_splits_beside(matched)
+    check_training_images(matched)
     notes += _unmatched(lists, matched)
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):

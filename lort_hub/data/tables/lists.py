@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lort_hub.data.tables.cells import is_file_name, read_cells
+from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
@@ -66,14 +66,35 @@ def read_list(path: Path) -> FileList:
     cells, titles = read_cells(text, path)
     has_names = not any(map(is_file_name, cells[0]))
     names = _distinct(cells[0]) if has_names else _positions(cells)
-    rows = cells[1:] if has_names else cells
-    if wrong := next((k for k, row in enumerate(rows) if any(row[len(names) :])), None):
-        raise DatasetError(
-            f"Row {wrong} of '{path}' has {len(rows[wrong])} cells, expected {len(names)}: "
-            f"{', '.join(names[:6])}.\nPut cells that hold the delimiter in quotation marks."
-        )
+    rows = [row for row in cells[1:] if row != cells[0]] if has_names else cells
+    _check_widths(rows, names, path)
+    rows, boxes = without_boxes(rows)
+    titles = (
+        *titles,
+        *(f"Column '{names[k]}' of {path.name} holds boxes; their words are read." for k in boxes),
+    )
     header = tuple(cells[0]) if has_names else ()
+    if again := len(cells) - len(rows) - has_names:
+        titles = (
+            *titles,
+            f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.",
+        )
     return FileList(path, _by_name(names, rows), (*notes, *titles), header=header)
+
+
+def _check_widths(rows: Sequence[Sequence[str]], names: Sequence[str], path: Path) -> None:
+    wide = [k for k, row in enumerate(rows) if any(row[len(names) :])]
+    if not wide:
+        return
+    next_step = "Put cells that hold the delimiter in quotation marks."
+    if {len(row) for row in rows} == {len(names) + 1} and not any(is_file_name(row[0]) for row in rows):
+        next_step += (
+            "\nWhere the first cell of each row is its number, as R writes it, add a name for that column."
+        )
+    raise DatasetError(
+        f"Row {wide[0]} of '{path}' has {len(rows[wide[0]])} cells, expected {len(names)}: "
+        f"{', '.join(names[:6])}.\n{next_step}"
+    )
 
 
 def with_header_as_row(listed: FileList, column: str) -> FileList:
@@ -115,7 +136,8 @@ def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[s
     if varied and _number_the_same([columns[k] for k in varied]):
         label: int | None = (names or varied)[0]
     else:
-        label = 1 if 1 in (others if file else names) else None
+        repeated = [k for k in names if 2 * len(set(columns[k])) <= len(rows)]
+        label = 1 if 1 in (others if file else names) and not {*repeated} - {1} else None
     known = {file: "file", split: "split", label: "label"}
     return [known.get(k, f"column {k}") for k in range(len(columns))]
 
@@ -194,7 +216,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:
     """Read a column's texts as numbers where all of them are, and name their type.
 
-    Numbers with leading zeros, such as 007, are names. Beside numbers, NaN, NA and the like are no values.
+    Numbers with leading zeros, such as 007, are names, and so is 1E1: programs write the sign of an exponent.
+    Beside numbers, NaN, NA and the like are no values.
 
     Example:
         >>> typed(["1", None]), typed(["1.0", "2.5"]), typed(["007", "1"])
@@ -206,7 +229,7 @@ def typed(cells: Sequence[str | None]) -> tuple[list[Any], str]:
     present = [cell for cell in numbers if cell is not None]
     for pattern, read, kind in (
         (r"-?(0|[1-9]\d{0,17})", int, "int64"),
-        (r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][-+]?\d+)?", float, "float64"),
+        (r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][-+]\d+)?", float, "float64"),
     ):
         if present and all(re.fullmatch(pattern, cell) for cell in present):
             return [None if cell is None else read(cell) for cell in numbers], kind

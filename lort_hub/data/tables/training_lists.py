@@ -1,0 +1,64 @@
+"""Refuse training lists whose names fit the images of another split, which are numbered alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lort_hub.data.tables.image_files import parts_of
+from lort_hub.data.tables.matched import MatchedList
+from lort_hub.data.tables.splits import split_in_name, stem_of_shard
+from lort_hub.errors import DatasetError
+
+TESTS = ("test", "validation")
+
+
+def check_training_images(matched: Sequence[MatchedList]) -> None:
+    """Refuse a list called as one to train on where all its files lie in folders of test images.
+
+    It may name its folders itself, and the list of a test split may name other files of the same folders.
+
+    Args:
+        matched: The lists.
+
+    Raises:
+        DatasetError: There is one.
+
+    Example:
+        >>> check_training_images([])
+    """
+    for one in matched:
+        if split_in_name(stem_of_shard(one.listed.path.name)) != "train":
+            continue
+        first = next(_files(one), None)
+        if first is None or not all(_is_of_a_test(one, *found) for found in _files(one)):
+            continue
+        own = {path for _, path in _files(one)}
+        tested = {path for other in matched if other.split in TESTS for _, path in _files(other)}
+        if _folders(tested) & _folders(own) and not tested & own:
+            continue
+        name, path = first
+        raise DatasetError(
+            f"{one.listed.path.name} names images to train on, and '{name}' is there only among those of "
+            f"another split: {path}.\n"
+            "Unpack the training images, or, where these are meant, name their folder with `image_root`."
+        )
+
+
+def _files(one: MatchedList) -> Iterator[tuple[str, str]]:
+    """Names in a list, and the file of each that has one."""
+    for name in one.listed.columns[one.column.name]:
+        path = one.images.find(name, one.split, one.column.skip) if name else None
+        if name and isinstance(path, str):
+            yield name, path
+
+
+def _is_of_a_test(one: MatchedList, name: str, path: str) -> bool:
+    """Whether folders that neither the name nor the list's own path holds are called as tests alone."""
+    told = {*parts_of(name), *one.listed.path.parent.parts}
+    kinds = {split_in_name(part) for part in one.images.folders_of(path)[1:] if part not in told} - {None}
+    return bool(kinds) and kinds <= set(TESTS)
+
+
+def _folders(paths: set[str]) -> set[Path]:
+    return {Path(path).parent for path in paths}
