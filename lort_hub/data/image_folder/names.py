@@ -21,6 +21,8 @@ COMPANIONS = frozenset(
     ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
 )
 _MASK = re.compile(r"(.+)_(mask|seg|gt)(_\d+)?", re.IGNORECASE)
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+"""Words of a name, also where capitals alone tell them apart."""
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
 PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
@@ -79,8 +81,11 @@ def longer_kind_of(name: str) -> str | None:
     Example:
         >>> longer_kind_of("seg_train"), longer_kind_of("val2017"), longer_kind_of("train-test")
         ('train', 'validation', None)
+        >>> longer_kind_of("TestData"), longer_kind_of("testbed")
+        ('test', None)
     """
-    kinds = {KIND_OF[word] for word in _words(name) if word in KIND_OF}
+    cut = re.findall(_CAMEL, unicodedata.normalize("NFKC", name))
+    kinds = {KIND_OF[word] for word in map(str.lower, cut) if word in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -66,7 +66,9 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
                 f"Choose one, e.g. `test_split` {twins[0].name!r}."
             )
         return layout
-    test = _named(root, test_split, "test_split")
+    longer = [one for one in layout.tests if longer_kind_of(one.name) == (kind_of(test_split) or "")]
+    is_longer = len(longer) == 1 and not _find(root, test_split)
+    test = longer[0] if is_longer else _named(root, test_split, "test_split")
     if any(one is test for one in layout.train.below()):
         raise DatasetError(
             f"`test_split` {test_split!r} is a part of the training split '{layout.train_name}'.\n"
@@ -197,6 +199,12 @@ def _around(parent: Folder, train: Folder) -> Layout:
         if one is not train:
             longer = longer_kind_of(one.name) if _shares(one, classes) is not False else None
             (tests if (kind_of(one.name) or longer) in TESTS else others).append(one)
-    words = list(KIND_OF)
-    tests.sort(key=lambda one: words.index(fold(one.name)) if kind_of(one.name) else len(words))
+    tests.sort(key=_likeliness)
     return Layout(train, train.name, tests, others)
+
+
+def _likeliness(test: Folder) -> tuple[bool, int]:
+    """Order of folders that could be the test split: those called so alone first, tests before validation."""
+    if kind_of(test.name):
+        return False, list(KIND_OF).index(fold(test.name))
+    return True, TESTS.index(longer_kind_of(test.name) or TESTS[-1])
