@@ -27,6 +27,7 @@ from lort_hub.data.tables.list_classes import (
 from lort_hub.data.tables.lists import LISTS, FileList, read_list, with_header_as_row
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
+    note_joined,
     set_in_name,
     split_in_name,
     split_of_file,
@@ -116,8 +117,12 @@ def _several_sets(matched: Sequence[MatchedList]) -> list[str]:
     for split in dict.fromkeys(one.split for one in matched):
         own = [one.listed for one in matched if one.split == split]
         sets = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(one.path.name)))) for one in own}
-        if len(sets) > 1 and len({tuple(one.columns) for one in own}) == 1:
+        if len({tuple(one.columns) for one in own}) > 1:
+            continue
+        if len(sets) > 1:
             notes.append(f"Joined as the split '{split}': {shown([one.path.name for one in own])}.")
+        else:
+            notes += note_joined({split: [one.path for one in own]})
     return notes
 
 

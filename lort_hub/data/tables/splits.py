@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF, KINDS, fold
@@ -74,6 +74,30 @@ def split_of_file(path: PurePath) -> str | None:
         return stem
     split = next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
     return split or (stem if stem != path.stem else None)
+
+
+def note_joined(splits: Mapping[str, Sequence[PurePath]]) -> list[str]:
+    """Say which files are read as one split though they are called by different words for it, in notes.
+
+    Args:
+        splits: Files by split.
+
+    Example:
+        >>> note_joined({"validation": [PurePath("dev.csv"), PurePath("val-0.csv"), PurePath("val-1.csv")]})
+        ["Joined as the split 'validation': dev.csv, val-0.csv, val-1.csv."]
+    """
+    return [
+        f"Joined as the split '{split}': {shown([file.name for file in files])}."
+        for split, files in splits.items()
+        if len({_word_of_split(file) for file in files}) > 1
+    ]
+
+
+def _word_of_split(path: PurePath) -> str:
+    """The word that a file's name, or else one of its folders, tells its split by."""
+    parts = (stem_of_shard(path.name), *reversed(path.parts[:-1]))
+    words = (word.lower() for part in parts for word in re.findall(_WORD, part))
+    return next((word for word in words if word in KIND_OF), "")
 
 
 def stem_of_shard(name: str) -> str:
