@@ -12,6 +12,7 @@ from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
+from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output
 from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
@@ -97,7 +98,7 @@ def _open_tables(
 ) -> Opened | None:
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
-    shards = [file for file in files if is_webdataset(file)]
+    shards = [file for file in files if is_webdataset(file, request.label_column)]
     if encoded:
         splits = _by_split(encoded, folder, configuration)
         return Opened(
@@ -200,6 +201,8 @@ def open_file(file: Path, request: Request) -> Opened:
         split = split_in_name(stem_of_shard(path.name))
         if split in ("test", "validation") and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
+    if split_of_file(Path(file.name)) == TRAINVAL:
+        others.pop("validation", None)  # which it holds
     others, notes = _of_one_set(file, others)
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
@@ -217,7 +220,7 @@ def open_file(file: Path, request: Request) -> Opened:
         opened = open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
         opened.notes += notes
         return opened
-    if is_webdataset(file):
+    if is_webdataset(file, request.label_column):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
         return open_any(unpack([file]), request)

@@ -5,11 +5,13 @@ import tarfile
 
 import datasets
 import pytest
+from PIL import Image
 
 from tests.support.folders import BOTH, Folders, both, check_folder
 from tests.support.folders import TRAIN as TRAINED
+from tests.support.folders import TRAIN_ALONE as ALONE
 from tests.support.images import fill
-from tests.support.tables import TEST, TRAIN, Forms, cells, write_csv, write_parquet, write_pictures
+from tests.support.tables import TEST, TRAIN, Forms, cells, texts, write_csv, write_parquet, write_pictures
 
 FORMS, FOLDERS = Forms(), Folders()
 read, refused, case = FORMS.read, FORMS.refused, FOLDERS.case
@@ -49,6 +51,121 @@ def folders_of_two_splits_are_no_classes(folder):
 @case("camel-class", {"BulletTrain": (5, 1), "SteamTrain": (3, 1), "Tram": (2, 1)})
 def trains_may_be_classes(folder):
     fill(folder, {"BulletTrain": 6, "SteamTrain": 4, "Tram": 3})
+
+
+@case("trainval", BOTH)
+def trainval_is_trained_on(folder):
+    both(folder, train="trainval")
+
+
+@case("trainval-all", BOTH, "another split  trainval/ant/0.jpg")
+def trainval_is_left_out_beside_train(folder):
+    both(folder)
+    fill(folder / "trainval", TRAINED)
+    fill(folder / "val", {"ant": 1, "bee": 1}, start=9000)
+
+
+@case("trainval-val", ALONE, "another split  val/ant/0.jpg", train_split="trainval")
+def the_validation_images_of_trainval_test_nothing(folder):
+    fill(folder / "trainval", TRAINED)
+    fill(folder / "val", {"ant": 1, "bee": 1})
+
+
+@read("trainval-tables")
+def a_table_called_trainval_is_trained_on(folder):
+    tables(folder)
+    (folder / "train.parquet").rename(folder / "trainval.parquet")
+    return folder
+
+
+@read("trainval-tables-all")
+def tables_of_train_val_trainval_and_test(folder):
+    return tables(folder, val=[0, 1, 2, 2], trainval=[*TRAIN, 0, 1, 2, 2])
+
+
+@read("trainval-tables-val", counts=(10, 6, 4), tested=(2, 1, 1), notes=["not read: validation"])
+def a_validation_table_beside_trainval_tests_nothing(folder):
+    tables(folder, val=TRAIN[:2])
+    (folder / "test.parquet").unlink()
+    (folder / "train.parquet").rename(folder / "trainval.parquet")
+    return folder
+
+
+def lists(folder, *splits):
+    """Lists of the images of class folders: half to train on, a quarter each for val and test."""
+    rows = [file for file, _ in write_pictures(folder, [0] * 8 + [1] * 8 + [2] * 8, "{label}/{row}.png")]
+    of = {"train": {0, 1}, "val": {2}, "trainval": {0, 1, 2}, "test": {3}}
+    for split in splits:
+        chosen = [file for k, file in enumerate(rows) if k % 4 in of[split]]
+        (folder / f"{split}.txt").write_text("\n".join(chosen))
+    return folder
+
+
+@read("trainval-lists", counts=(6, 6, 6), tested=(2, 2, 2), notes=["splits of trainval.txt, test.txt: train"])
+def lists_of_trainval_and_test(folder):
+    return lists(folder, "trainval", "test")
+
+
+@read(
+    "trainval-lists-all",
+    counts=(4, 4, 4),
+    tested=(2, 2, 2),
+    notes=["Class folders in the splits of train.txt"],
+)
+def lists_of_train_val_trainval_and_test(folder):
+    return lists(folder, "train", "val", "trainval", "test")
+
+
+@read(
+    "trainval-lists-val",
+    counts=(6, 6, 6),
+    tested=(2, 2, 2),
+    notes=["splits of trainval.txt, test.txt: train"],
+)
+def lists_of_trainval_val_and_test(folder):
+    return lists(folder, "val", "trainval", "test")
+
+
+@read("trainval-file", counts=(10, 6, 4), tested=(2, 1, 1))
+def a_list_called_trainval_that_the_user_gives(folder):
+    rows = write_pictures(folder / "pictures", TRAIN)
+    write_csv(folder / "trainval.csv", rows)
+    write_csv(folder / "val.csv", rows[:3])
+    return folder / "trainval.csv"
+
+
+# Folders that are no classes
+
+
+@case("voc", "lie in one class folder|lie in no class folders")
+def segmentations_are_no_class(folder):
+    fill(folder / "VOC2007", {"JPEGImages": 6, "SegmentationClass": 3, "SegmentationObject": 3})
+
+
+@case("rgb", "lie in one class folder|lie in no class folders")
+def ground_truth_is_no_class(folder):
+    fill(folder, {"rgb": 6, "gtFine": 6})
+
+
+@case("unlabeled", "lie in one class folder|lie in no class folders")
+def the_unlabeled_are_no_class(folder):
+    fill(folder, {"labeled": 6, "unlabeled": 6})
+
+
+@case("segmentation-class", {"mask": (5, 1), "segmentation": (3, 1), "test": (2, 1)})
+def names_of_masks_may_be_classes(folder):
+    fill(folder, {"mask": 6, "segmentation": 4, "test": 3})
+
+
+@read("folders-of-lists")
+def the_folders_of_two_lists_are_their_splits(folder):
+    for split, labels, place in (("train", TRAIN, "A"), ("test", TEST, "B")):
+        write_csv(
+            folder / f"{split}.csv",
+            write_pictures(folder, labels, f"{place}/{{row}}.png"),
+            ("file", "insect"),
+        )
+    return folder
 
 
 # Copies of tables and archives
@@ -138,6 +255,73 @@ def a_copy_of_a_shard_is_refused(folder):
     return shards_of_two_splits(folder)
 
 
+def tarred(folder, *notes, place="{split}/{name}", end="txt"):
+    """A .tar of class folders with a note beside each picture."""
+    with tarfile.open(folder / "photos.tar", "w") as archive:
+        for split, labels in (("train", TRAIN), ("test", TEST)):
+            for row, (name, cell) in enumerate(zip(texts(labels), cells(labels), strict=True)):
+                for suffix, content in (
+                    ("png", cell["bytes"]),
+                    (end, notes[row % len(notes)].format(row=row, name=name).encode()),
+                ):
+                    member = tarfile.TarInfo(
+                        f"{place.format(split=split, name=name, number=row % 2)}/{split}{row:05}.{suffix}"
+                    )
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return folder / "photos.tar"
+
+
+@read("tar-captions", notes=["no image  train/ant/train00000.txt"])
+def captions_beside_the_pictures_of_class_folders_are_no_labels(folder):
+    return tarred(folder, "a photo of number {row}")
+
+
+@read("tar-classes", notes=["no image"])
+def texts_that_say_what_the_folders_say(folder):
+    return tarred(folder, "{name}")
+
+
+@read("tar-boxes", notes=["no image"])
+def boxes_beside_the_pictures_of_class_folders(folder):
+    return tarred(folder, "<annotation/>", end="xml")
+
+
+@read("tar-camera", notes=["no image"])
+def settings_of_a_camera_are_no_labels(folder):
+    return tarred(folder, '{{"iso": 100}}', '{{"iso": 200}}', end="json")
+
+
+@refused(
+    "tar-quality", says="class folders, 'ant', 'bee', 'cat', and a text beside each .* 'bad', 'good': both"
+)
+def texts_that_could_be_the_classes_as_well_are_refused(folder):
+    return tarred(folder, "good", "bad")
+
+
+@read(
+    "tar-named",
+    names=("bad", "good"),
+    counts=(12, 12),
+    tested=(4, 5),
+    told_by_pixels=False,
+    label_column="txt",
+    notes=["train/ant/train00007 and 16 more), test"],
+)
+def texts_that_the_user_names_are_the_labels(folder):
+    return tarred(folder, "good", "bad")
+
+
+@read("tar-parts", notes=["Column '__key__' tells the splits: train (part_0/train00000"])
+def texts_in_numbered_parts_are_labels(folder):
+    return tarred(folder, "{name}", place="part_{number}")
+
+
+@refused("tar-names", says="invalid literal for int.*call members that hold the name of a class .txt")
+def a_name_in_a_cls_member_is_refused_with_advice(folder):
+    return tarred(folder, "{name}", end="cls")
+
+
 def snapshots(folder, *commits):
     """A folder as the Hub's cache lays it out."""
     folder = folder / "datasets--org--photos"
@@ -189,6 +373,85 @@ def lists_called_dev_and_val_are_joined_with_a_note(folder):
         rows = write_pictures(folder / "pictures", labels, split + "{row}.png")
         write_csv(folder / f"{split}.csv", rows)
     return folder
+
+
+# Thumbnails
+
+
+def thumbnails(folder, place, size=4):
+    """Class folders of pictures, and smaller copies of each at a place below the folder of its class."""
+    fill(folder, TRAINED)
+    for path in sorted(folder.glob("*/*.jpg")):
+        small = folder / place.format(name=path.parent.name, stem=path.stem)
+        small.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((size, size)).save(small)
+
+
+@case("thumbs-inside", ALONE, ".jpg a thumbnail of another picture ant/Thumbs/0.jpg")
+def thumbnails_in_class_folders_are_left_out(folder):
+    thumbnails(folder, "{name}/Thumbs/{stem}.jpg")
+
+
+@case("thumbs-names", ALONE, "13 .png a thumbnail of another picture ant/0_thumb.png")
+def thumbnails_beside_their_pictures_are_left_out(folder):
+    thumbnails(folder, "{name}/{stem}_thumb.png")
+
+
+@case("thumbs-beside", ALONE, "13 .jpg a thumbnail of another picture thumbnails/ant_0.jpg")
+def a_folder_of_thumbnails_is_no_class(folder):
+    thumbnails(folder, "thumbnails/{name}_{stem}.jpg")
+
+
+@case("thumbs-mirrored", ALONE, "13 .jpg a thumbnail of another picture thumbnails/ant/0.jpg")
+def class_folders_of_thumbnails_are_no_class(folder):
+    thumbnails(folder, "thumbnails/{name}/{stem}.jpg")
+
+
+@case("thumbs-class", {"index": (5, 1), "thumb": (3, 1), "thumbs": (2, 1)})
+def thumbs_may_be_a_class(folder):
+    fill(folder, {"index": 6, "thumb": 4, "thumbs": 3})
+
+
+@case("thumbs-same-size", {"ant": (10, 2), "bee": (7, 1), "cat": (5, 1)})
+def pictures_as_large_as_their_namesakes_are_no_thumbnails(folder):
+    thumbnails(folder, "{name}/{stem}_thumb.png", size=8)
+
+
+@case("thumbs-alone", ALONE)
+def thumbnails_of_pictures_that_are_not_there_are_read(folder):
+    fill(folder, TRAINED)
+    for path in sorted(folder.glob("*/*.jpg")):
+        path.rename(path.with_name(f"{path.stem}_thumb.jpg"))
+
+
+# Columns of sets
+
+
+def listed(folder, column, words):
+    """A list with a column of two words, beside that of the labels."""
+    rows = [(*row, words[k % 2]) for k, row in enumerate(write_pictures(folder / "pictures", TRAIN))]
+    write_csv(folder / "labels.csv", rows, ("file", "label", column))
+    return folder
+
+
+@read(
+    "sets",
+    counts=(10, 6, 4),
+    tested=(2, 1, 1),
+    notes=["Column 'Menge' is not read as splits: Lernen, Probe."],
+)
+def sets_in_unknown_words_are_noted(folder):
+    return listed(folder, "Menge", ("Lernen", "Probe"))
+
+
+@read("sets-numbers", counts=(10, 6, 4), tested=(2, 1, 1))
+def numbers_of_folds_are_not_noted(folder):
+    return listed(folder, "fold", ("0", "1"))
+
+
+@read("sets-other", counts=(10, 6, 4), tested=(2, 1, 1))
+def other_columns_of_words_are_not_noted(folder):
+    return listed(folder, "camera", ("left", "right"))
 
 
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)

@@ -7,7 +7,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lort_hub.data.image_folder.classes import class_folders, without_companions
-from lort_hub.data.image_folder.names import EXTRA, KIND_OF, fold, kind_of, longer_kind_of, names_of, quoted
+from lort_hub.data.image_folder.names import (
+    EXTRA,
+    KIND_OF,
+    TRAINVAL,
+    fold,
+    kind_of,
+    longer_kind_of,
+    names_of,
+    quoted,
+)
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
@@ -107,7 +116,7 @@ def _search(root: Folder) -> Layout:
     """Go down to a training split, or to several folders, which are then classes."""
     node = root
     while True:
-        trains = _training_splits(node.filled)
+        trains = _without_trainval(_training_splits(node.filled))
         if len(trains) > 1:
             raise DatasetError(
                 f"Several folders could be the training split: {names_of(trains)}.\n"
@@ -185,6 +194,11 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     return trains if fits and any(kinds[one.name] for one in rest) else []
 
 
+def _without_trainval(trains: list[Folder]) -> list[Folder]:
+    """The training splits without trainval, where there is another one: that is a part of it."""
+    return [one for one in trains if fold(one.name) != TRAINVAL] or trains
+
+
 def _shares(folder: Folder, classes: Collection[str]) -> bool | None:
     """Whether a folder holds some of these class folders; None where it holds no folders at all."""
     inner = class_folders(folder, classes)
@@ -195,10 +209,11 @@ def _around(parent: Folder, train: Folder) -> Layout:
     """The splits beside a training split."""
     classes = {one.name for one in class_folders(train)}
     tests, others = list[Folder](), list[Folder]()
+    possible = TESTS[:1] if fold(train.name) == TRAINVAL else TESTS  # trainval holds the validation split
     for one in parent.filled:
         if one is not train:
             longer = longer_kind_of(one.name) if _shares(one, classes) is not False else None
-            (tests if (kind_of(one.name) or longer) in TESTS else others).append(one)
+            (tests if (kind_of(one.name) or longer) in possible else others).append(one)
     tests.sort(key=_likeliness)
     return Layout(train, train.name, tests, others)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
@@ -151,7 +152,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
 
 def _with_splits(matched: Sequence[MatchedList], notes: list[str]) -> list[MatchedList]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
-    if any(one.split == "train" for one in matched):
+    if any(one.split in ("train", TRAINVAL) for one in matched):
         notes += [
             f"{one.listed.path.name} is not read: its name tells no split."
             for one in matched
