@@ -15,8 +15,9 @@ MOST_SPLITS = 10
 """Different cells of a column above which it tells no splits, whatever words are in them."""
 SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
 """Columns that tell nothing but the split of a row."""
-_CALLED_SETS = ("set", "subset", "dataset", "partition", "phase", "fold", "usage", "stage", "purpose")
-_CALLED_SETS += ("menge", "teilmenge", "conjunto", "ensemble", "jeu", "insieme")
+_CALLED_SETS = frozenset(
+    ("set", "subset", "dataset", "partition", "phase", "fold", "usage", "stage", "purpose")
+) | {"menge", "teilmenge", "conjunto", "ensemble", "jeu", "insieme"}
 MOST_UNKNOWN = 4
 """Different words in a column called as one of splits up to which they may be splits of an unknown name."""
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
