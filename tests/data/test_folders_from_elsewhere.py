@@ -454,6 +454,13 @@ def other_columns_of_words_are_not_noted(folder):
     return listed(folder, "camera", ("left", "right"))
 
 
+@case(
+    "groups", r"has a group by .*\nExpected one for images such as 'ant/0.jpg'", group_pattern="patient(\\d+)"
+)
+def a_pattern_that_fits_no_file_names_one(folder):
+    fill(folder, TRAINED)
+
+
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)
 def test_folders_are_read_right_or_refused(tmp_path, build, outcome, says, options):
     check_folder(tmp_path, build, outcome, says, options)
