@@ -16,14 +16,18 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.names import are_parts, kind_of, quoted
 from lort_hub.data.image_folder.tree import SYSTEM_FILES
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import CheckpointError, DatasetError
 from lort_hub.files import cache_folder, sha256
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+NOTES = (".txt", ".xml", ".json")
+"""Types of what may lie beside each picture without being its label."""
+LONGEST_TEXT = 4096
 MOST_LETTERS = 60
 """Letters of an archive's name that the folder in the cache is called by."""
 
@@ -38,8 +42,17 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def is_webdataset(path: Path) -> bool:
+def is_webdataset(path: Path, label_column: str | None = None) -> bool:
     """Return whether a .tar file is a WebDataset shard: members with one stem that lie one after the other.
+
+    Class folders of pictures with a text or the like beside each are none, unless a column is asked for.
+
+    Args:
+        path: The file.
+        label_column: Column of the labels, or None.
+
+    Raises:
+        DatasetError: It could be both.
 
     Example:
         >>> is_webdataset(Path("photos.zip"))
@@ -48,14 +61,47 @@ def is_webdataset(path: Path) -> bool:
     if not path.name.lower().endswith(".tar"):
         return False
     try:
-        with tarfile.open(path) as archive:
-            names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
+        return _has_samples(path) and (label_column is not None or not _holds_class_folders(path))
     except tarfile.TarError:
         return False
+
+
+def _has_samples(path: Path) -> bool:
+    with tarfile.open(path) as archive:
+        names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
     keys = [name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0] for name in names]
     ends = [name.rpartition(".")[2] for name in names]  # those of cat.0.jpg and cat.1.jpg are the same
     members = pairwise(zip(keys, ends, strict=True))
     return any(one[0] == other[0] and one[1] != other[1] for one, other in members)
+
+
+def _holds_class_folders(path: Path) -> bool:
+    """Whether all members of a .tar file are pictures in class folders, and notes beside them."""
+    folders, texts = set[str](), list[tuple[str, str]]()
+    with tarfile.open(path) as archive:
+        for member in filter(tarfile.TarInfo.isfile, archive):
+            name = PurePosixPath(member.name)
+            way = [part for part in name.parts[:-1] if not split_in_name(part)]
+            suffix = name.suffix.lower()
+            if not way or suffix not in {*image_suffixes(), *NOTES}:
+                return False
+            folders.add(way[-1])
+            opened = archive.extractfile(member) if suffix in (".json", ".txt") else None
+            content = opened.read(LONGEST_TEXT).decode(errors="replace").strip() if opened else ""
+            if suffix == ".json" and any(f'"{key}"' in content.lower() for key in LABEL_NAMES):
+                return False
+            if suffix == ".txt":
+                texts.append((way[-1], content))
+    if len(folders) < 2 or are_parts(sorted(folders)) or all(map(str.isdigit, folders)):
+        return False
+    classes = sorted({text for _, text in texts})
+    if 2 <= len(classes) <= len(texts) / 2 and len(set(texts)) > len(folders):
+        raise DatasetError(
+            f"'{path}' holds class folders, {quoted(sorted(folders))}, and a text beside each picture, "
+            f"{quoted(classes)}: both could be the classes.\n"
+            'Unpack it and give the folder, to read the folders; or `label_column="txt"`, to read the texts.'
+        )
+    return True
 
 
 def unpack(archives: Sequence[Path]) -> Path:

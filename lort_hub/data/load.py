@@ -189,7 +189,9 @@ def _numbered(
         root = _root(origin["dataset"], splits)
         names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
         if not any(name is not None for name in names[0]):
-            raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.")
+            first = next(filter(None, splits[0].files()), "")
+            such = f"\nExpected one for images such as '{first.removeprefix(f'{root}/')}'." if first else ""
+            raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.{such}")
         notes += note_alike_groups(names[0], names[-1]) if len(names) > 1 else []
         groups = number_groups(names, contents)
     numbers = zip(splits, contents, groups, strict=True)

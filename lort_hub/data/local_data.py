@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lort_hub.data.archives import is_archive, is_webdataset, unpack
+from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.hub_cache import find_snapshot
+from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
@@ -22,6 +25,7 @@ from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
 from lort_hub.data.tables.splits import (
+    note_joined,
     set_in_name,
     split_in_name,
     split_of_file,
@@ -94,13 +98,19 @@ def _open_tables(
 ) -> Opened | None:
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
-    shards = [file for file in files if is_webdataset(file)]
+    shards = [file for file in files if is_webdataset(file, request.label_column)]
     if encoded:
         splits = _by_split(encoded, folder, configuration)
-        return Opened({name: read_table(of, configuration.features) for name, of in splits.items()})
+        return Opened(
+            {
+                name: read_tables(of, request.image_column, configuration.features)
+                for name, of in splits.items()
+            },
+            note_joined(splits),
+        )
     if shards:
         splits = _by_split(shards, folder, configuration)
-        return Opened({name: read_webdataset(of) for name, of in splits.items()})
+        return Opened({name: read_shards(of) for name, of in splits.items()}, note_joined(splits))
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
     opened = open_lists(lists + tables, folder, request, archives=archives)
@@ -140,12 +150,15 @@ def open_any(folder: Path, request: Request) -> Opened:
             "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
             f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
         )
+    folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
+        opened.notes[:0] = notes
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
     split_lists = _split_lists(folder) if request.train_split is None else []
     if opened := open_published(folder, split_lists, request):
+        opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
@@ -165,6 +178,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test
     origin = reading.origin()
+    origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
     if len(splits) < 2:
         origin["notes"] += note_unread(split_lists)
@@ -203,11 +217,14 @@ def open_file(file: Path, request: Request) -> Opened:
         split = split_in_name(stem_of_shard(path.name))
         if split in ("test", "validation") and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
+    if split_of_file(Path(file.name)) == TRAINVAL:
+        others.pop("validation", None)  # which it holds
     others, notes = _of_one_set(file, others)
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        return Opened({name: read_table(files) for name, files in splits.items()}, notes)
+        rows = {name: read_tables(files_once(files), request.image_column) for name, files in splits.items()}
+        return Opened(rows, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)
@@ -219,7 +236,7 @@ def open_file(file: Path, request: Request) -> Opened:
         opened = open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
         opened.notes += notes
         return opened
-    if is_webdataset(file):
+    if is_webdataset(file, request.label_column):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
         return open_any(unpack([file]), request)
@@ -312,12 +329,12 @@ def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration)
     names = {str(file.relative_to(folder)): file for file in files}
     below = {f"{configuration.folder}/{name}".strip("/"): file for name, file in names.items()}
     if (listed := configuration.files(below)) is not None and any(listed.values()):
-        return {split: [below[name] for name in of] for split, of in listed.items() if of}
+        return {split: files_once(below[name] for name in of) for split, of in listed.items() if of}
     splits: dict[str, list[Path]] = {}
     for name, file in names.items():
         splits.setdefault(split_of_file(Path(name)) or "", []).append(file)
     if set(splits) == {""}:
-        return {"train": splits[""]}
+        return {"train": files_once(splits[""])}
     for file in splits.pop("", []):
         splits.setdefault(stem_of_shard(file.name), []).append(file)
-    return splits
+    return {split: files_once(of) for split, of in splits.items()}

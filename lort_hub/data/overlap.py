@@ -42,7 +42,7 @@ def number_contents(*splits: ImageSplit) -> list[NDArray[np.int64]]:
         [[0, 1, 2, 3], [3, 1]]
     """
     first = np.cumsum([0, *map(len, splits)]).tolist()
-    sizes = [size for split in splits for size in _sizes(split)]
+    sizes = [size for split in splits for size in sizes_of(split)]
     keys: dict[int, Hashable] = {at: size for at, size in enumerate(sizes) if size}
     for part_of in (_tail, _checksum):
         keys = _repeated(keys)
@@ -175,8 +175,8 @@ def _repeated(keys: Mapping[int, Hashable]) -> dict[int, Hashable]:
     return {at: key for at, key in keys.items() if counts[key] > 1}
 
 
-def _sizes(split: ImageSplit) -> Iterator[int]:
-    """Bytes of each image; 0 where it cannot be found."""
+def sizes_of(split: ImageSplit) -> Iterator[int]:
+    """Measure the bytes of each image; 0 where it cannot be found."""
     import pyarrow.compute
 
     for _, column in _columns(split, range(len(split))):

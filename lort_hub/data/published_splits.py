@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import KINDS, kind_of
+from lort_hub.data.image_folder.names import KINDS, TRAINVAL, kind_of
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.lists import FileList, read_list
-from lort_hub.data.tables.splits import rows_of_splits, split_in_name, tells_splits, without_split
+from lort_hub.data.tables.splits import (
+    rows_of_splits,
+    split_in_name,
+    split_of_file,
+    tells_splits,
+    without_split,
+)
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -118,10 +124,10 @@ def _read(file: Path, *, is_train: bool) -> Iterator[_Names]:
             yield from _by_key(file)
         elif file.suffix.lower() in TEXTS or is_train:
             listed = _by_line(file, is_bare=is_train)
-            if listed and (split := "train" if is_train else split_in_name(file.stem)):
+            if listed and (split := "train" if is_train else _split_of(file)):
                 yield _Names(file, split, listed)
         else:
-            listed, split = read_list(file), split_in_name(file.stem) or ""
+            listed, split = read_list(file), _split_of(file) or ""
             if split or any(map(tells_splits, listed.columns)):
                 yield _Names(file, split, listed)
     except (DatasetError, OSError, ValueError):
@@ -197,6 +203,7 @@ def _find(given: Sequence[_Names], reading: FolderReading, *, only: bool) -> lis
                 parts = {split: [chosen[k] for k in of if chosen[k] >= 0] for split, of in told.items()}
                 found.append(_Split((one.file,), parts))
     for lists in sets.values():
+        lists = _without_trainval(lists)
         parts = {one.split: sorted(of) for one, of in lists}
         if "train" in parts and (only or len(parts) > 1):
             files = dict.fromkeys(
@@ -204,6 +211,21 @@ def _find(given: Sequence[_Names], reading: FolderReading, *, only: bool) -> lis
             )
             found.append(_Split(tuple(files), parts))
     return [one for k, one in enumerate(found) if all(one.rows != other.rows for other in found[:k])]
+
+
+def _split_of(file: Path) -> str | None:
+    split = split_in_name(file.stem)
+    return split and (TRAINVAL if split_of_file(Path(file.name)) == TRAINVAL else split)
+
+
+def _without_trainval(lists: list[tuple[_Names, list[int]]]) -> list[tuple[_Names, list[int]]]:
+    """The lists of a set, without trainval where train is there, else with it alone for train and val."""
+    splits = {one.split for one, _ in lists}
+    if TRAINVAL not in splits:
+        return lists
+    left_out = TRAINVAL if "train" in splits else "validation"
+    kept = [(one, rows) for one, rows in lists if one.split != left_out]
+    return [(replace(one, split="train") if one.split == TRAINVAL else one, rows) for one, rows in kept]
 
 
 def _check_labels(one: _Names, column: str, rows: Sequence[int], folders: datasets.Dataset) -> None:

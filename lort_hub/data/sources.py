@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.names import TRAINVAL, fold, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.request import Opened, Request
@@ -22,6 +22,7 @@ from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
     is_called_as_split,
     kinds_of_cells,
+    may_be_splits,
     rows_of_splits,
     split_in_name,
     tells_splits,
@@ -73,6 +74,8 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     if not len(train):
         raise DatasetError(f"Split '{train_name}' of '{request.spec}' holds no row to train on.")
     columns = find_columns(train, request.image_column, request.label_column, request.group_column)
+    if len(opened.splits) == 1 and request.train_split is None:
+        opened.notes += _unread_splits(train, {*columns, request.group_column})
     train = _one_row_each(train, columns, train_name, opened)
     if opened.chosen is None:
         test_name = _choose(request.test_split, opened, "test_split") or _labelled(
@@ -167,10 +170,9 @@ def _one_row_each(
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    names = [
-        name for kind in TEST_SPLITS for name in opened.splits if kind_of(name) == kind != kind_of(train)
-    ]
-    for name in names or _longer_named(opened, train):
+    kinds = TEST_SPLITS[:1] if fold(train) == TRAINVAL else TEST_SPLITS  # trainval holds the validation split
+    names = [name for kind in kinds for name in opened.splits if kind_of(name) == kind != kind_of(train)]
+    for name in names or _longer_named(opened, train, kinds):
         rows = with_label(opened.splits[name], label)
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
@@ -182,9 +184,9 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     return None
 
 
-def _longer_named(opened: Opened, train: str) -> list[str]:
+def _longer_named(opened: Opened, train: str, kinds: Sequence[str]) -> list[str]:
     """The one split that is called longer than a test split, as test_seen; none where several are."""
-    for kind in TEST_SPLITS:
+    for kind in kinds:
         names = [name for name in opened.splits if split_in_name(name) == kind and name != train]
         if names:
             return names if len(names) == 1 else []
@@ -219,7 +221,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
             continue
         kinds = kinds_of_cells(column, cells)
         words = {split: [cell for cell, kind in kinds.items() if kind == split] for split in splits}
-        told = [f"{split} ({', '.join(of)})" if len(of) > 1 else split for split, of in words.items()]
+        told = [f"{split} ({shown(of)})" if len(of) > 1 else split for split, of in words.items()]
         opened.notes.append(
             f"Column '{column}' tells the splits: {', '.join(told)}.{_tested(column, splits)}"
         )
@@ -258,6 +260,17 @@ def _are_classes(rows: datasets.Dataset, column: str, cells: Sequence[str]) -> b
     if column.lower() not in LABEL_NAMES or any(map(kind_of, cells)):
         return False
     return not any(may_be_label(rows, name) for name in rows.column_names if name != column)
+
+
+def _unread_splits(rows: datasets.Dataset, known: Collection[str | None]) -> list[str]:
+    """Notes of columns that may tell splits in words that are not known."""
+    cells = {name: _cells_of_splits(rows, name) for name in rows.column_names if name not in known}
+    return [
+        f"Column '{name}' is not read as splits: {shown(sorted(set(of)))}. Where it tells them, write train, "
+        "validation and test."
+        for name, of in cells.items()
+        if of and may_be_splits(name, of)
+    ]
 
 
 def _certainty(column: str) -> tuple[bool, bool, bool]:

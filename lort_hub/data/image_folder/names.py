@@ -8,19 +8,24 @@ from collections.abc import Iterable, Sequence
 
 from lort_hub.data.image_folder.tree import Folder
 
+TRAINVAL = "trainval"
+"""The training and the validation split together: the training split where no other one is there."""
 KINDS = {
-    "train": ("train", "training", "trainset"),
+    "train": ("train", "training", "trainset", TRAINVAL),
     "test": ("test", "testing", "testset"),
     "validation": ("validation", "valid", "val", "valset", "dev", "eval", "evaluation"),
 }
 KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 PICTURES = frozenset(
-    ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages")
+    ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "rgb")
 )
 COMPANIONS = frozenset(
     ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
-)
+) | {"segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}
 _MASK = re.compile(r"(.+)_(mask|seg|gt)(_\d+)?", re.IGNORECASE)
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+"""Words of a name, also where capitals alone tell them apart."""
+_LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
 PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
@@ -34,7 +39,11 @@ def are_parts(names: Sequence[str]) -> bool:
         (True, True)
         >>> are_parts(["class_1", "class_2"]), are_parts(["photo", "sketch"])
         (False, False)
+        >>> are_parts(["labeled", "unlabeled"])
+        True
     """
+    if {fold(name) for name in names} in _LABELLED:
+        return True
     words = [_words(name) for name in names]
     common = set.intersection(*words) if words else set()
     return all(one & PARTS and not one - PARTS - common for one in words)
@@ -79,8 +88,11 @@ def longer_kind_of(name: str) -> str | None:
     Example:
         >>> longer_kind_of("seg_train"), longer_kind_of("val2017"), longer_kind_of("train-test")
         ('train', 'validation', None)
+        >>> longer_kind_of("TestData"), longer_kind_of("testbed")
+        ('test', None)
     """
-    kinds = {KIND_OF[word] for word in _words(name) if word in KIND_OF}
+    cut = re.findall(_CAMEL, unicodedata.normalize("NFKC", name))
+    kinds = {KIND_OF[word] for word in map(str.lower, cut) if word in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 
 

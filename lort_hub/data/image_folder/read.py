@@ -14,6 +14,7 @@ from lort_hub.data.image_folder.classes import ClassFolder, class_folders, class
 from lort_hub.data.image_folder.names import are_parts, fold, kind_of, masks_beside
 from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
+from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import (
     NO_IMAGE,
     NOT_OPENED,
@@ -95,7 +96,7 @@ def read_image_folder(
         >>> reading.train.features["label"].names  # doctest: +SKIP
         ['ant', 'bee', 'cat']
     """
-    root = list_pictures(str(folder.resolve()))
+    root = leave_out_thumbnails(list_pictures(str(folder.resolve())))
     extensions = {kind.extension for one in root.below() for kind in one.passed}
     if extensions & TABLES and label_column is not None:
         return None

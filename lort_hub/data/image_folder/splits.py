@@ -7,7 +7,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lort_hub.data.image_folder.classes import class_folders, without_companions
-from lort_hub.data.image_folder.names import EXTRA, KIND_OF, fold, kind_of, longer_kind_of, names_of, quoted
+from lort_hub.data.image_folder.names import (
+    EXTRA,
+    KIND_OF,
+    TRAINVAL,
+    fold,
+    kind_of,
+    longer_kind_of,
+    names_of,
+    quoted,
+)
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
@@ -66,7 +75,9 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
                 f"Choose one, e.g. `test_split` {twins[0].name!r}."
             )
         return layout
-    test = _named(root, test_split, "test_split")
+    longer = [one for one in layout.tests if longer_kind_of(one.name) == (kind_of(test_split) or "")]
+    is_longer = len(longer) == 1 and not _find(root, test_split)
+    test = longer[0] if is_longer else _named(root, test_split, "test_split")
     if any(one is test for one in layout.train.below()):
         raise DatasetError(
             f"`test_split` {test_split!r} is a part of the training split '{layout.train_name}'.\n"
@@ -105,7 +116,7 @@ def _search(root: Folder) -> Layout:
     """Go down to a training split, or to several folders, which are then classes."""
     node = root
     while True:
-        trains = _training_splits(node.filled)
+        trains = _without_trainval(_training_splits(node.filled))
         if len(trains) > 1:
             raise DatasetError(
                 f"Several folders could be the training split: {names_of(trains)}.\n"
@@ -183,6 +194,11 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     return trains if fits and any(kinds[one.name] for one in rest) else []
 
 
+def _without_trainval(trains: list[Folder]) -> list[Folder]:
+    """The training splits without trainval, where there is another one: that is a part of it."""
+    return [one for one in trains if fold(one.name) != TRAINVAL] or trains
+
+
 def _shares(folder: Folder, classes: Collection[str]) -> bool | None:
     """Whether a folder holds some of these class folders; None where it holds no folders at all."""
     inner = class_folders(folder, classes)
@@ -193,10 +209,17 @@ def _around(parent: Folder, train: Folder) -> Layout:
     """The splits beside a training split."""
     classes = {one.name for one in class_folders(train)}
     tests, others = list[Folder](), list[Folder]()
+    possible = TESTS[:1] if fold(train.name) == TRAINVAL else TESTS  # trainval holds the validation split
     for one in parent.filled:
         if one is not train:
             longer = longer_kind_of(one.name) if _shares(one, classes) is not False else None
-            (tests if (kind_of(one.name) or longer) in TESTS else others).append(one)
-    words = list(KIND_OF)
-    tests.sort(key=lambda one: words.index(fold(one.name)) if kind_of(one.name) else len(words))
+            (tests if (kind_of(one.name) or longer) in possible else others).append(one)
+    tests.sort(key=_likeliness)
     return Layout(train, train.name, tests, others)
+
+
+def _likeliness(test: Folder) -> tuple[bool, int]:
+    """Order of folders that could be the test split: those called so alone first, tests before validation."""
+    if kind_of(test.name):
+        return False, list(KIND_OF).index(fold(test.name))
+    return True, TESTS.index(longer_kind_of(test.name) or TESTS[-1])

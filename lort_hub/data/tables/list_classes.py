@@ -9,6 +9,7 @@ from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.classes import classes_of
 from lort_hub.data.image_folder.names import are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
+from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
 from lort_hub.data.tables.labels import shown
@@ -88,7 +89,11 @@ def folders_as_read(folder: Path, request: Request) -> set[str]:
         set()
     """
     try:
-        layout = find_layout(list_pictures(str(folder.resolve())), request.train_split, request.test_split)
+        layout = find_layout(
+            leave_out_thumbnails(list_pictures(str(folder.resolve()))),
+            request.train_split,
+            request.test_split,
+        )
         classes = classes_of(layout.train, layout.train_name, request.class_folder)
     except DatasetError:
         return set()
@@ -122,7 +127,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     others = {path: way for path, way in ways.items() if path not in classes}
     if not classes or not all(map(_ends_in_a_class, others.values())):
         return {}
-    if not any(below_split) and _tell_all(matched):
+    if not any(below_split) and (_tell_all(matched) or _are_splits(matched)):
         return {}
     names = sorted({*classes.values(), *(way[-1] for way in others.values())})
     if are_parts(names):
@@ -153,6 +158,25 @@ def _tell_all(matched: Sequence[MatchedList]) -> bool:
             told = set(kinds_of_cells(column, [cell or "" for cell in one.listed.columns[column]]).values())
             kinds |= told if "" not in told else set()
     return len(kinds) > 1
+
+
+def _are_splits(matched: Sequence[MatchedList]) -> bool:
+    """Whether the images of each split's lists lie in one folder of its own: classes would be in all."""
+    folders: dict[str, set[str]] = {}
+    for one in matched:
+        paths = (one.images.find(name or "", one.split, one.column.skip) for name in _files_of(one))
+        folders.setdefault(one.split, set()).update(
+            str(Path(path).parent) for path in paths if isinstance(path, str)
+        )
+    return len(folders) > 1 and all(map(may_be_classes, matched)) and _are_apart(list(folders.values()))
+
+
+def _are_apart(folders: Sequence[set[str]]) -> bool:
+    return all(len(one) == 1 for one in folders) and len(set.union(*folders)) == len(folders)
+
+
+def _files_of(one: MatchedList) -> Sequence[str | None]:
+    return one.listed.columns[one.column.name]
 
 
 def check_splits_beside(matched: Sequence[MatchedList]) -> None:

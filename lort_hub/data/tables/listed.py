@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import unpack
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.encoded import read_table
@@ -28,6 +29,7 @@ from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
+    note_joined,
     set_in_name,
     split_in_name,
     split_of_file,
@@ -124,8 +126,12 @@ def _several_sets(matched: Sequence[MatchedList]) -> list[str]:
     for split in dict.fromkeys(one.split for one in matched):
         own = [one.listed for one in matched if one.split == split]
         sets = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(one.path.name)))) for one in own}
-        if len(sets) > 1 and len({tuple(one.columns) for one in own}) == 1:
+        if len({tuple(one.columns) for one in own}) > 1:
+            continue
+        if len(sets) > 1:
             notes.append(f"Joined as the split '{split}': {shown([one.path.name for one in own])}.")
+        else:
+            notes += note_joined({split: [one.path for one in own]})
     return notes
 
 
@@ -154,7 +160,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
 
 def _with_splits(matched: Sequence[MatchedList], notes: list[str]) -> list[MatchedList]:
     """Lists whose names tell no split are the training split's, unless another one is called that."""
-    if any(one.split == "train" for one in matched):
+    if any(one.split in ("train", TRAINVAL) for one in matched):
         notes += [
             f"{one.listed.path.name} is not read: its name tells no split."
             for one in matched

@@ -15,6 +15,14 @@ from lort_hub.files import cache_folder
 if TYPE_CHECKING:
     import datasets
 
+ADVICE = {
+    "invalid literal for int()": "A .cls member is a whole number: call members that hold the name of "
+    "a class .txt, or unpack them into folders, CLASS/*.jpg.",
+    "don't share the same prefix": "Each sample needs members of the same types: write all pictures as one "
+    "type, or unpack them into folders, CLASS/*.jpg.",
+}
+"""What to do about what `datasets` cannot read, by words of its reason."""
+
 
 def is_saved_to_disk(folder: Path) -> bool:
     """Return whether `save_to_disk` of `datasets` has written a folder.
@@ -77,7 +85,10 @@ def read_webdataset(files: Sequence[Path]) -> datasets.Dataset:
         rows = datasets.load_dataset("webdataset", data_files={"train": paths}, split="train")
     except Exception as cause:  # whatever a stranger's archive makes the library raise
         reason = str(cause.__cause__ or cause).splitlines()[0]
-        raise DatasetError(f"Cannot read '{files[0]}' as WebDataset shards: {reason}") from cause
+        advice = next((advice for words, advice in ADVICE.items() if words in reason), "")
+        raise DatasetError(
+            f"Cannot read '{files[0]}' as WebDataset shards: {reason.rstrip('.')}.\n{advice}".rstrip()
+        ) from cause
     kinds = rows.features.items()
     records = [name for name, kind in kinds if isinstance(kind, dict) and "bytes" not in kind]
     return rows.flatten() if records else rows

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF, KINDS, fold
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
@@ -15,6 +15,11 @@ MOST_SPLITS = 10
 """Different cells of a column above which it tells no splits, whatever words are in them."""
 SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", "split_name")
 """Columns that tell nothing but the split of a row."""
+_CALLED_SETS = frozenset(
+    ("set", "subset", "dataset", "partition", "phase", "fold", "usage", "stage", "purpose")
+) | {"menge", "teilmenge", "conjunto", "ensemble", "jeu", "insieme"}
+MOST_UNKNOWN = 4
+"""Different words in a column called as one of splits up to which they may be splits of an unknown name."""
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
 _TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
 """Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
@@ -66,14 +71,40 @@ def split_of_file(path: PurePath) -> str | None:
         ['train', 'validation', 'extra', None]
         >>> split_of_file(PurePath("test/data-00000-of-00001.arrow"))  # as save_to_disk calls it
         'test'
+        >>> split_of_file(PurePath("trainval.csv"))  # no part of another one
+        'trainval'
     """
     if split := split_in_name(stem_of_shard(path.name)):
-        return split
+        return TRAINVAL if _word_of_split(path) == TRAINVAL else split
     stem = stem_of_shard(path.name)
     if stem not in (path.stem, "data"):
         return stem
     split = next((split for part in reversed(path.parts[:-1]) if (split := split_in_name(part))), None)
     return split or (stem if stem != path.stem else None)
+
+
+def note_joined(splits: Mapping[str, Sequence[PurePath]]) -> list[str]:
+    """Say which files are read as one split though they are called by different words for it, in notes.
+
+    Args:
+        splits: Files by split.
+
+    Example:
+        >>> note_joined({"validation": [PurePath("dev.csv"), PurePath("val-0.csv"), PurePath("val-1.csv")]})
+        ["Joined as the split 'validation': dev.csv, val-0.csv, val-1.csv."]
+    """
+    return [
+        f"Joined as the split '{split}': {shown([file.name for file in files])}."
+        for split, files in splits.items()
+        if len({_word_of_split(file) for file in files}) > 1
+    ]
+
+
+def _word_of_split(path: PurePath) -> str:
+    """The word that a file's name, or else one of its folders, tells its split by."""
+    parts = (stem_of_shard(path.name), *reversed(path.parts[:-1]))
+    words = (word.lower() for part in parts for word in re.findall(_WORD, part))
+    return next((word for word in words if word in KIND_OF), "")
 
 
 def stem_of_shard(name: str) -> str:
@@ -144,6 +175,18 @@ def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
     return {
         cell: cell if kind in words and fold(cell) not in KIND_OF else kind for cell, kind in kinds.items()
     }
+
+
+def may_be_splits(column: str, cells: Iterable[str]) -> bool:
+    """Tell whether a column is called as one of sets and holds a few words that may be splits.
+
+    Example:
+        >>> may_be_splits("Menge", ["Lernen", "Test", "Lernen"]), may_be_splits("stage", ["1", "2"])
+        (True, False)
+    """
+    words = set(cells)
+    are_words = all(re.search(r"[^\W\d_]{2}", word) for word in words)
+    return fold(column) in _CALLED_SETS and 2 <= len(words) <= MOST_UNKNOWN and are_words
 
 
 def rows_of_splits(
