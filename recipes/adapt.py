@@ -28,6 +28,7 @@ class Arguments:
     images: str = field(metadata={"help": "Folder of pictures at any depth, a table, or a data set."})
     split: str | None = flag(None, "Split of the images, where there are several.")
     image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    image_root: str | None = flag(None, "Folder of the images that a list names (default: that of the list).")
     estimator: Literal["em", "bbse"] = flag("bbse", "Maximum likelihood, or confusion of held-out images.")
     strength: float | None = flag(
         None,
@@ -74,7 +75,8 @@ def main() -> dict[str, Any]:
             f"'{args.model}' has no held_out.safetensors, from which the confusion matrix is computed.\n"
             "Use --estimator em, or re-train the head with this version."
         )
-    images = load_unlabelled(args.images, split=args.split, image_column=args.image_column)
+    how_read = {name: getattr(args, name) for name in ("split", "image_column", "image_root")}
+    images = load_unlabelled(args.images, **how_read)
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}

@@ -34,6 +34,7 @@ class Arguments:
     top_k: int = flag(5, "Classes to list of each image, the likeliest first.")
     split: str | None = flag(None, "Split of the images, where there are several.")
     image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    image_root: str | None = flag(None, "Folder of the images that a list names (default: that of the list).")
     sort_into: Path | None = flag(None, "Folder to copy the images into, by class; not there yet, or empty.")
     min_confidence: float = flag(0.0, "Probability below which an image is sorted into the folder 'unsure'.")
     resume: bool = flag(False, "Continue an interrupted run; a finished one is left as it is.")
@@ -87,7 +88,7 @@ def main() -> dict[str, Any] | None:
         on_first(accelerator, check_sort_folder, args.sort_into, args.images, args.output)
 
     backbone, _ = in_turns(accelerator, load_classifier, args.model)
-    how_read = {"split": args.split, "image_column": args.image_column}
+    how_read = {name: getattr(args, name) for name in ("split", "image_column", "image_root")}
     images = in_turns(accelerator, load_unlabelled, args.images, **how_read)
     accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
     accelerator.print(*images.notes, sep="\n", end="\n" * bool(images.notes))

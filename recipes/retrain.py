@@ -22,7 +22,7 @@ from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_results
 from lort_hub.errors import ConfigError
 from lort_hub.evaluation.metrics import class_groups
-from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY
+from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, check_settings
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
 
@@ -68,6 +68,8 @@ class Arguments(FeatureArguments, ModelArguments):
             self.method = "lort" if self.sets_the_objective() or not self.calibrate else "auto"
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
+        if self.method in METHODS:
+            check_settings(self.method, {name: getattr(self, name) for name in SETTINGS})
         if self.solver == "closed-form" and self.method not in CLOSED_FORM:
             raise ConfigError(
                 f"--solver closed-form is the limit of over-smoothed labels, which '{self.method}' has not.\n"

@@ -17,6 +17,7 @@ from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.image_folder.tree import Folder, Passed, is_picture, list_pictures, printable
 from lort_hub.data.local_data import open_any, open_file
+from lort_hub.data.picture_lists import listed_pictures
 from lort_hub.data.presets import digits
 from lort_hub.data.request import Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
@@ -36,15 +37,20 @@ ROWS = (".csv", ".tsv", ".json", ".jsonl")
 
 
 def load_unlabelled(
-    spec: str | Sequence[str], *, split: str | None = None, image_column: str | None = None
+    spec: str | Sequence[str],
+    *,
+    split: str | None = None,
+    image_column: str | None = None,
+    image_root: str | Path | None = None,
 ) -> ImageSplit:
     """Load images for their pixels alone; labels that there may be are not read.
 
     Args:
-        spec: A folder of pictures at any depth, a picture, a table with a column of images, or what else
-            `load_long_tailed` takes; or several folders and pictures.
+        spec: A folder of pictures at any depth, a picture, a list of pictures, a table with a column of
+            images, or what else `load_long_tailed` takes; or several folders and pictures.
         split: Name of the split, where there are several.
         image_column: Column of the images; None to find it by its type.
+        image_root: Folder of the images that a list names; None for that of the list.
 
     Returns:
         The images, all of one class; those of folders in the order of their names, each file once.
@@ -60,18 +66,22 @@ def load_unlabelled(
     """
     specs = [spec] if isinstance(spec, str) else spec
     source = specs[0] if len(specs) == 1 else f"{len(specs):,} inputs"
+    root = None if image_root is None else Path(image_root)
     pictures, notes = _pictures(specs)
+    pictures = pictures or (listed_pictures(Path(source), root) if len(specs) == 1 else [])
     if pictures:
         splits = {UNLABELLED: _rows(pictures)}
     else:
         found = parse_spec(source, argument="images")
-        request = Request(source, configuration=found.configuration, image_column=image_column)
+        request = Request(source, found.configuration, image_column, image_root=root)
         splits, source = _open(found, request), found.source
     name = split if split is None or split in splits else kind_of(split)
     if name is None and len(splits) == 1:
         name = next(iter(splits))
     if name not in splits:
         what = f"has no split '{split}'.{did_you_mean(split, splits)}" if split else "has several splits."
+        if pictures:
+            raise DatasetError(f"'{source}' {what}\nPictures in folders have none: give one folder of them.")
         raise DatasetError(f"'{source}' {what}\nName one of them with `split`: {', '.join(splits)}.")
     rows = splits[name]
     if not len(rows):

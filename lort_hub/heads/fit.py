@@ -11,8 +11,7 @@ from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.base import FitInputs
 from lort_hub.heads.best import fit_best
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.fitters import SOLVERS
-from lort_hub.heads.methods import CHOICES, METHODS, Method
+from lort_hub.heads.methods import CHOICES, METHODS, SOLVERS, Method, check_settings
 from lort_hub.heads.search import select
 from lort_hub.heads.selected import base_of, fit_calibrated, make_validator
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
@@ -90,6 +89,7 @@ def fit_head(
             f"Unknown method '{method}'.{did_you_mean(method, known)} Expected: {', '.join(known)}."
         )
     definition = _with_solver(method, solver) if solver else METHODS[method]
+    check_settings(method, {**options, "solver": solver})
     Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
     if not isinstance(training, TrainingSet):
         training = TrainingSet.of(training)
@@ -151,10 +151,5 @@ def _with_solver(method: str, solver: str) -> Method:
     if solver not in SOLVERS:
         raise ConfigError(
             f"Unknown solver '{solver}'.{did_you_mean(solver, SOLVERS)} Expected: {', '.join(SOLVERS)}."
-        )
-    if METHODS[method].fitter not in SOLVERS:
-        raise ConfigError(
-            f"`solver=\"{solver}\"`: '{method}' is not a point of the objective that solvers minimise.\n"
-            "Leave `solver` out."
         )
     return replace(METHODS[method], fitter=solver)

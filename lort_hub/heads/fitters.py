@@ -209,8 +209,6 @@ FITTERS: dict[str, Fitter] = {
     "cosine": cosine,
 }
 """Fitters by the name in `Method.fitter`."""
-SOLVERS = ("exact", "closed-form", "sgd")
-"""Fitters of the one objective; a method of that objective may use any of them."""
 
 
 def fit_method(method: Method, inputs: FitInputs, settings: Settings) -> Head:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lort_hub.heads.solvers.objective import Settings
+from lort_hub.errors import ConfigError
+from lort_hub.heads.solvers.objective import DEFAULTS, Settings
 
 STAGE1 = "stage 1"
 """Name of the head that a backbone was trained with, in place of a method's."""
@@ -178,6 +179,8 @@ STACK = "stack"
 """Name of a sum of heads, in place of a method's."""
 CHOICES = ("auto", "best")
 """Names of what is chosen among methods: the best sum of heads, and the best single one."""
+SOLVERS = ("exact", "closed-form", "sgd")
+"""Fitters of the one objective; a method of that objective may use any of them."""
 SELECT_BY = ("balanced-accuracy", "macro-f1", "nll")
 """Scorers of settings and methods: the names in `lort_hub.heads.scorers.SCORERS`."""
 
@@ -200,6 +203,42 @@ def class_mix(method: str, settings: Settings) -> Mix:
         return "balanced"
     declared = METHODS[method].mix if method in METHODS else None
     return declared or ("balanced" if any(settings.get(name) for name in BALANCING) else "training")
+
+
+def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
+    """Check that a method has the settings that it is given, and that its objective has a minimum.
+
+    Args:
+        name: One of `METHODS`.
+        given: Arguments of `fit_head`: delta, gamma, weight_decay, solver; None where it is not given.
+
+    Raises:
+        ConfigError: It has not.
+
+    Example:
+        >>> check_settings("ce", {"weight_decay": 0.1, "gamma": None})
+    """
+    method = METHODS[name]
+    solver, decay = given.get("solver"), given.get("weight_decay")
+    if solver and method.fitter not in SOLVERS:
+        raise ConfigError(
+            f"`solver=\"{solver}\"`: '{name}' is not a point of the objective that solvers minimise.\n"
+            "Leave `solver` out."
+        )
+    known = {**method.fixed, **method.grid, **(DEFAULTS if method.fitter in SOLVERS else {})}
+    for setting, value in given.items():
+        if setting != "solver" and value is not None and setting not in known:
+            has = f"it has: {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"'{name}' has no setting `{setting}`; {has}.\nLeave `{setting}` out.")
+    solver = solver or method.fitter
+    smoothed = method.over_smoothed or "delta" in method.grid
+    if given.get("delta") is not None:
+        smoothed = bool(given["delta"])
+    if decay == 0 and solver in ("exact", "closed-form") and (solver == "closed-form" or not smoothed):
+        raise ConfigError(
+            f"`weight_decay` is 0, without which the objective of '{name}' by this solver has no minimum.\n"
+            'Give a positive `weight_decay`, or `solver="sgd"`.'
+        )
 
 
 def methods_table() -> str:

@@ -15,9 +15,8 @@ import torch
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.fitters import SOLVERS
 from lort_hub.heads.folds import FoldHeads
-from lort_hub.heads.methods import Method
+from lort_hub.heads.methods import SOLVERS, Method
 from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings, delta_for_gap
 from lort_hub.heads.training_set import TrainingSet

@@ -103,5 +103,5 @@ def test_the_baseline_is_solved_roughly_and_cross_entropy_that_is_asked_for_to_t
     assert max(reached[1:]) <= TOLERANCE
     assert (asked.settings, asked.scale) == (alone.settings, alone.scale)
     off = [float((fit.weight - alone.weight).norm() / alone.weight.norm()) for fit in (asked, baseline)]
-    assert off[0] < 1e-3
-    assert off[0] < off[1] / 4 or not calibrate
+    assert off[0] < 5e-3  # as the gradient is 3 % of the weight decay's part at most, 0.03 is the bound
+    assert off[0] < off[1] / 2 or not calibrate

@@ -14,7 +14,14 @@ from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS
-from lort_hub.data.tables.matched import MatchedList, label_of, may_be_classes, way_to, ways_to_files
+from lort_hub.data.tables.matched import (
+    MatchedList,
+    label_of,
+    lie_apart,
+    may_be_classes,
+    way_to,
+    ways_to_files,
+)
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
 
@@ -127,7 +134,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     others = {path: way for path, way in ways.items() if path not in classes}
     if not classes or not all(map(_ends_in_a_class, others.values())):
         return {}
-    if not any(below_split) and (_tell_all(matched) or _are_splits(matched)):
+    if not any(below_split) and (_tell_all(matched) or lie_apart(matched)):
         return {}
     names = sorted({*classes.values(), *(way[-1] for way in others.values())})
     if are_parts(names):
@@ -158,25 +165,6 @@ def _tell_all(matched: Sequence[MatchedList]) -> bool:
             told = set(kinds_of_cells(column, [cell or "" for cell in one.listed.columns[column]]).values())
             kinds |= told if "" not in told else set()
     return len(kinds) > 1
-
-
-def _are_splits(matched: Sequence[MatchedList]) -> bool:
-    """Whether the images of each split's lists lie in one folder of its own: classes would be in all."""
-    folders: dict[str, set[str]] = {}
-    for one in matched:
-        paths = (one.images.find(name or "", one.split, one.column.skip) for name in _files_of(one))
-        folders.setdefault(one.split, set()).update(
-            str(Path(path).parent) for path in paths if isinstance(path, str)
-        )
-    return len(folders) > 1 and all(map(may_be_classes, matched)) and _are_apart(list(folders.values()))
-
-
-def _are_apart(folders: Sequence[set[str]]) -> bool:
-    return all(len(one) == 1 for one in folders) and len(set.union(*folders)) == len(folders)
-
-
-def _files_of(one: MatchedList) -> Sequence[str | None]:
-    return one.listed.columns[one.column.name]
 
 
 def check_splits_beside(matched: Sequence[MatchedList]) -> None:

@@ -96,3 +96,29 @@ def way_to(folder: Path, path: str) -> tuple[str, ...]:
         (('images', 'ant'), ())
     """
     return Path(path).relative_to(folder).parts[:-1] if Path(path).is_relative_to(folder) else ()
+
+
+def lie_apart(matched: Sequence[MatchedList]) -> bool:
+    """Tell whether the images of each split's lists lie in one folder of its own: classes would be in all.
+
+    Args:
+        matched: The lists.
+
+    Example:
+        >>> lie_apart([])
+        False
+    """
+    folders: dict[str, set[str]] = {}
+    for one in matched:
+        paths = (one.images.find(name or "", one.split, one.column.skip) for name in _files_of(one))
+        folders.setdefault(one.split, set()).update(
+            str(Path(path).parent) for path in paths if isinstance(path, str)
+        )
+    are_apart = all(len(one) == 1 for one in folders.values()) and len(folders) > 1
+    return (
+        are_apart and len(set.union(*folders.values())) == len(folders) and all(map(may_be_classes, matched))
+    )
+
+
+def _files_of(one: MatchedList) -> Sequence[str | None]:
+    return one.listed.columns[one.column.name]

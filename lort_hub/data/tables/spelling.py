@@ -1,9 +1,8 @@
-"""Find files that a list names with another extension, as other numbers, or in another form of Unicode."""
+"""Find files that a list names with another extension, or as other numbers."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -33,15 +32,9 @@ def _as_number(name: str) -> list[str]:
     return [f"{number[1]}{suffix.casefold()}", number[1]] if number else []
 
 
-def _composed(name: str) -> list[str]:
-    stem, suffix = (unicodedata.normalize("NFC", part).casefold() for part in _parts(name))
-    return [] if name.isascii() else [stem + suffix, stem]
-
-
 WAYS: dict[str, Callable[[str], list[str]]] = {
     "with another extension": _without_extension,
     "by another form of its number": _as_number,
-    "in another form of Unicode": _composed,
 }
 """Forms of names in which a list's agree with those of the files, by how they differ else."""
 

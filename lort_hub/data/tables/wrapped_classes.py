@@ -10,7 +10,7 @@ from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.request import Request
 from lort_hub.data.tables.column_names import is_likely_label
 from lort_hub.data.tables.labels import shown
-from lort_hub.data.tables.matched import MatchedList, label_of, may_be_classes, ways_to_files
+from lort_hub.data.tables.matched import MatchedList, label_of, lie_apart, may_be_classes, ways_to_files
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name
 from lort_hub.errors import DatasetError
 
@@ -39,7 +39,7 @@ def check_wrapped_classes(
         >>> check_wrapped_classes([], Path("/nonexistent"), Request("photos"), only=False)
         []
     """
-    if request.label_column or any(label_of(one.listed) for one in matched):
+    if request.label_column or any(label_of(one.listed) for one in matched) or lie_apart(matched):
         return []
     inner = _inside_the_wrapper(ways_to_files(matched, folder.resolve()))
     folders = sorted({way[0] for way in inner.values()})

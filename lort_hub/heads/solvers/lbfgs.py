@@ -228,6 +228,9 @@ class _LossGradient:
         sums *= weights.to(sums)[:, None]
         unsmoothed = (1 - smoothing(problem.objective, class_counts).to(sums))[:, None] * sums
         self.target = unsmoothed - unsmoothed.mean(dim=0)  # sum of omega_i (t_i - 1/K) [x_i, 1]
+        # Sums of multiples of these are exact in float64 in whatever order, up to eight times their bound.
+        spread = math.ceil(math.log2(max(problem.basis.values.max().item(), 1e-300)) / 2)
+        self.quanta = 2.0 ** (spread - 50), 2.0**-50
         smoothed = problem.objective.delta > 0
         self.labels = None if smoothed else problem.labels
         self.least = LEAST_SMOOTHED_GRADIENT if smoothed else LEAST_GRADIENT
@@ -254,11 +257,11 @@ class _LossGradient:
             logits = torch.addmm(bias.to(x), x, weight.to(x).T)
             off = _deviation(logits) if self.labels is None else _residual(logits, self.labels[at])
             weighted = off * self.omega[at, None]
-            sums[:, :-1] += weighted.T @ x
-            sums[:, -1] += weighted.sum(dim=0, dtype=torch.float64)
-            squares += (weighted * off).sum(dim=0, dtype=torch.float64)
+            sums[:, :-1] += _rounded(weighted.T @ x, self.quanta[0])
+            sums[:, -1] += _rounded(weighted.sum(dim=0, dtype=torch.float64), self.quanta[1])
+            squares += _rounded((weighted * off).sum(dim=0, dtype=torch.float64), self.quanta[1])
             if self.labels is not None:
-                sizes += weighted.abs_().sum(dim=0, dtype=torch.float64)
+                sizes += _rounded(weighted.abs_().sum(dim=0, dtype=torch.float64), self.quanta[1])
         self.matrix.processes.all_reduce(sums, squares, sizes)
         if self.labels is not None:
             return self._rotated(sums), sizes - squares
@@ -267,6 +270,10 @@ class _LossGradient:
 
     def _rotated(self, sums: Tensor) -> Tensor:
         return torch.cat([(sums[:, :-1].float() @ self.vectors).double(), sums[:, -1:]], dim=1)
+
+
+def _rounded(part: Tensor, quantum: float) -> Tensor:
+    return part.double().div_(quantum).round_().mul_(quantum)
 
 
 def _deviation(logits: Tensor) -> Tensor:

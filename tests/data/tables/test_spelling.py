@@ -45,14 +45,12 @@ noted("zeros", "by another form of its number", "{row:03d}.png", number)
 noted("id", "by another form of its number", "{row:03d}.png", number, column="id")
 noted("zeros-and-extension", "by another form of its number", "{row:03d}.png", lambda k, _: f"{k}.png")
 noted("more-zeros", "by another form of its number", "{row}.png", lambda k, _: f"{k:03d}.png")
-noted(
-    "unicode", "in another form of Unicode", "e\u0301{row}.png", lambda _, n: unicodedata.normalize("NFC", n)
-)
 read("plain", **HELD_OUT)(lambda folder: listed(folder, "a{row}.png", lambda _, name: name))
 SAME = {
     "percent": ("a {row}.png", lambda _, name: name.replace(" ", "%20")),
     "backslash": ("im/sub/a{row}.png", lambda _, name: name.replace("/", "\\")),
     "capitals": ("im/a{row}.png", lambda _, name: name.upper()),
+    "unicode": ("im/e\u0301{row}.png", lambda _, name: unicodedata.normalize("NFC", name)),
     "dot": ("im/a{row}.png", lambda _, name: f"./{name}"),
 }
 for id, (pattern, written) in SAME.items():
