@@ -22,7 +22,8 @@ PARTS = ("noise", "cost", "lort_path", "sweep")
 PLOT = r"### Study of \1\n\n![Balanced accuracy in the study of \1](results/sweep/\1.png)"
 PRIORS = [f"forward {RATIOS[0]}", "forward 10", "uniform", "backward 10", f"backward {RATIOS[0]}"]
 DEFAULT = ("ce", "eb-lda", "tau-norm", "logit-adjust", "crt", "balanced-softmax", "lort")
-"""Single methods that the default head is compared with."""
+"""Single methods that are shown beside the default head."""
+CHOICES = ("best", "auto")
 SHOWN = (
     "stage 1",
     "ce",
@@ -106,29 +107,33 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def default_head() -> str:
     """The default head beside single methods, from benchmarks/default_head.py, a row for each cell."""
-    lines = [["cell", "seeds", *DEFAULT, "auto", "regret", "ECE of ce", "ECE of auto (largest)"]]
-    regrets = []
+    ends = ["methods", "the best of them", "regret", "ECE of ce", "ECE of auto (largest)"]
+    lines, regrets = [["cell", "seeds", *DEFAULT, *CHOICES, *ends]], []
     for file in sorted((DOCS / "results" / "default").glob("*.csv")):
         with file.open() as opened:
             rows = list(csv.DictReader(opened))
         finished = {row["seed"] for row in rows if row["method"] == "auto"}
-
-        def numbers(
-            method: str, column: str, rows: list[dict[str, str]] = rows, finished: set[str] = finished
-        ) -> list[float]:
-            mine = [row for row in rows if row["method"] == method and row["seed"] in finished]
-            return [100 * float(row[column]) for row in mine]
-
-        mean = {name: np.mean(numbers(name, "balanced_accuracy")) for name in (*DEFAULT, "auto")}
-        regrets.append(max(mean[name] for name in DEFAULT) - mean["auto"])
-        eces = numbers("auto", "ece")
-        ends = [f"{regrets[-1]:.2f}", f"{np.mean(numbers('ce', 'ece')):.1f}"]
-        ends.append(f"{np.mean(eces):.1f} ({max(eces):.1f})")
-        lines.append([file.stem, str(len(finished)), *(f"{value:.1f}" for value in mean.values()), *ends])
-    blank = [""] * (len(DEFAULT) + 2)
+        accuracies, eces = (_by_method(rows, finished, name) for name in ("balanced_accuracy", "ece"))
+        mean = {name: float(np.mean(values)) for name, values in accuracies.items()}
+        single = {name: value for name, value in mean.items() if name not in CHOICES}
+        best = max(single, key=single.__getitem__)
+        regrets.append(single[best] - mean["auto"])
+        shown = [f"{mean[name]:.1f}" if name in mean else "" for name in (*DEFAULT, *CHOICES)]
+        found = [str(len(single)), f"{best} {single[best]:.1f}", f"{regrets[-1]:.2f}"]
+        errors = [f"{np.mean(eces['ce']):.1f}", f"{np.mean(eces['auto']):.1f} ({max(eces['auto']):.1f})"]
+        lines.append([file.stem, str(len(finished)), *shown, *found, *errors])
+    blank = [""] * (len(DEFAULT) + len(CHOICES) + 3)
     lines.append([f"mean of {len(regrets)}", *blank, f"{np.mean(regrets):.2f}", "", ""])
     lines.append(["largest", *blank, f"{max(regrets):.2f}", "", ""])
     return markdown(lines)
+
+
+def _by_method(rows: list[dict[str, str]], seeds: set[str], column: str) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["seed"] in seeds:
+            values[row["method"]].append(100 * float(row[column]))
+    return values
 
 
 def shifts(cells: dict[str, dict[str, dict[str, float]]]) -> str:

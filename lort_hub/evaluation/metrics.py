@@ -247,7 +247,8 @@ def _check(logits: Array, labels: Array, num_classes: int, others: int) -> Array
     if logits.ndim != 2 or logits.shape != expected or len(labels) == 0:
         raise FeatureError(
             f"Got logits of shape {logits.shape} for {len(labels)} labels, "
-            f"expected {expected} with at least one sample."
+            f"expected {expected} with at least one sample:\na row for each label, and a column for each of "
+            f"the {num_classes} classes of `class_counts`."
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:

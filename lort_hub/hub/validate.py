@@ -72,7 +72,7 @@ def validated_copy(folder: Path | str) -> Iterator[Path]:
             raise CheckpointError(
                 f"{folder} is not an output that can be published: {reason}\n"
                 "Nothing was pushed. Expected the output folder of train, retrain or adapt, or its head "
-                "folder; if it is one, write it again, with `overwrite=True`."
+                "folder; if it is one, run it again. Reports and ONNX files are none of these."
             ) from cause
         yield staged
 

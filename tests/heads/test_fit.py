@@ -112,6 +112,7 @@ def test_one_image_a_class_can_be_fitted():
         ({"solver": "sdg"}, "Did you mean 'sgd'"),
         ({"delta": 1.5}, "delta is 1.5"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"gamma": "x"}, "gamma is .x., expected a number"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):

@@ -3,11 +3,21 @@ import functools
 import pytest
 import torch
 
+from lort_hub.errors import ConfigError
 from lort_hub.heads.base import FitInputs
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
-from lort_hub.heads.methods import BALANCING, BEST_OF, METHODS, class_mix, methods_table
+from lort_hub.heads.methods import (
+    BALANCING,
+    BEST_OF,
+    METHODS,
+    check_settings,
+    class_mix,
+    methods_table,
+)
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.training_set import TrainingSet
+from tests.support.features import clusters
 
 COUNTS = torch.tensor([240, 160, 104, 72, 48, 32, 21, 14, 10, 6])
 
@@ -93,3 +103,36 @@ def test_a_balanced_threshold_lies_midway_and_another_lies_towards_the_rare_clas
         assert abs(threshold) < 0.15
     else:
         assert threshold > 0.8  # log(9) / 2 = 1.1 by Bayes' rule
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("ncm", {"gamma": 0.5}, "'ncm' has no setting `gamma`; it has none"),
+        ("tau-norm", {"weight_decay": 0.1}, "'tau-norm' has no setting `weight_decay`; it has: power"),
+        ("maxnorm", {"delta": 0.1}, "has no setting `delta`"),
+        ("tau-norm", {"solver": "sgd"}, "not a point of the objective"),
+        ("ce", {"weight_decay": 0.0}, "has no minimum"),
+        ("lort", {"weight_decay": 0.0, "delta": 0.0}, "has no minimum"),
+        ("lort", {"weight_decay": 0.0, "solver": "closed-form"}, "has no minimum"),
+    ],
+)
+def test_settings_that_a_method_cannot_have_are_refused(method, given, message):
+    with pytest.raises(ConfigError, match=message):
+        check_settings(method, given)
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("lort", {"weight_decay": 0.0}),
+        ("ce", {"weight_decay": 0.0, "delta": 0.1}),
+        ("ce", {"weight_decay": 0.0, "solver": "sgd"}),
+        ("maxnorm", {"weight_decay": 1e-3}),
+        ("balanced-softmax", {"gamma": 0.5, "solver": None}),
+    ],
+)
+def test_settings_that_a_method_can_have_are_not_refused(method, given):
+    training, _ = clusters(counts=(8, 5, 3))
+    check_settings(method, given)
+    assert fit_head(training, method, **given, calibrate=False).weight.isfinite().all()

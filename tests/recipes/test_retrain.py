@@ -216,6 +216,8 @@ def test_the_closed_form_is_lort_s_limit_and_no_other_method_s(tmp_path):
     assert refused.stderr.count("error: --solver closed-form is the limit of over-smoothed labels") == 1
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "ce").exists()
+    refused = retrain("--method", "ncm", "--gamma", "1", "--dataset", "nowhere", cache=tmp_path / "cache")
+    assert "error: 'ncm' has no setting --gamma" in refused.stderr  # and nothing was looked for before
 
 
 def test_processes_that_do_not_know_each_other_are_refused(photos, tmp_path):

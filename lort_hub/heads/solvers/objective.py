@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from lort_hub.errors import ConfigError
@@ -60,6 +61,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         """Refuse values that define no objective."""
+        for name in ("delta", "gamma", "tau", "weight_decay"):
+            if not isinstance(getattr(self, name), Real):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected a number.")
         if not 0 <= self.delta < 1:
             raise ConfigError(f"delta is {self.delta}, expected 0 (cross-entropy) <= delta < 1 (LORT: 0.98).")
         for name in ("gamma", "tau", "weight_decay"):
