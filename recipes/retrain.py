@@ -139,8 +139,9 @@ def main() -> dict[str, Any] | None:
     accelerator.print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
 
     with phase("baseline", log):
-        baseline = task.cached_baseline(backbone, select_by=args.select_by, seed=args.seed)
-    how = {"baseline": baseline, "select_by": args.select_by, "seed": args.seed}
+        how = {"select_by": args.select_by, "seed": args.seed}
+        baseline = task.cached_baseline(backbone, **how, exact=args.method == "ce")
+    how |= {"baseline": baseline}
     made_by = {**how, "baseline": baseline.fingerprint()}
     with phase("LORT's head", log):
         lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(training, "lort", **how))

@@ -10,7 +10,6 @@ from lort_hub.heads.class_mix import measure_mix
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import CHOICES
-from lort_hub.heads.selected import solve_on
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
 
@@ -51,7 +50,7 @@ def fit_by_name(
     if name == "auto":
         fit = fit_stack(training, baseline=baseline, known=known[1:], select_by=select_by, seed=seed)
     elif name in heads and not given and not views:
-        fit = solve_on(training, heads[name] if calibrate else replace(heads[name], scale=1.0))
+        fit = heads[name] if calibrate else replace(heads[name], scale=1.0)
     else:
         options = {"views": views, "select_by": select_by, "calibrate": calibrate, "seed": seed, **given}
         fit = fit_head(training, name, baseline=baseline, **options)  # type: ignore[arg-type]

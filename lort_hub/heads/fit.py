@@ -109,13 +109,16 @@ def fit_head(
     return fit_calibrated(method, definition, inputs, selection, validator if calibrate else None)
 
 
-def fit_baseline(training: TrainingSet, *, select_by: str | None = None, seed: int = 0) -> Fit:
+def fit_baseline(
+    training: TrainingSet, *, select_by: str | None = None, seed: int = 0, exact: bool = False
+) -> Fit:
     """Fit cross-entropy, which other heads are compared with and start from.
 
     Args:
         training: Features (N, D) and labels.
         select_by: One of `lort_hub.heads.scorers.SCORERS`; None for the likelihood.
         seed: Seed of the folds.
+        exact: Whether to solve it to `TOLERANCE`, as a head of its own, and not to `BASELINE_TOLERANCE`.
 
     Example:
         >>> import torch
@@ -123,7 +126,8 @@ def fit_baseline(training: TrainingSet, *, select_by: str | None = None, seed: i
         >>> fit_baseline(training).method
         'ce'
     """
-    return fit_head(training, "ce", select_by=select_by, tolerance=BASELINE_TOLERANCE, seed=seed)
+    tolerance = TOLERANCE if exact else BASELINE_TOLERANCE
+    return fit_head(training, "ce", select_by=select_by, tolerance=tolerance, seed=seed)
 
 
 def _fit_choice(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import CPU
-from lort_hub.heads.base import FitInputs, LinearHead, move_head
+from lort_hub.heads.base import FitInputs, move_head
 from lort_hub.heads.calibration import calibration_of
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitted import Fit
@@ -87,29 +85,6 @@ def fit_selected(
     base = base_of(baseline)
     inputs = FitInputs(training, base=base, start=selection.start, tolerance=tolerance, seed=seed)
     return fit_calibrated(method, METHODS[method], inputs, selection, validator)
-
-
-def solve_on(training: TrainingSet, fit: Fit) -> Fit:
-    """Solve a head of an exact solver on to `TOLERANCE`, with its settings and its calibration.
-
-    Args:
-        training: Features (N, D) and labels that it was fitted on.
-        fit: The head; returned as it is where it was solved so far, or by no such solver.
-
-    Example:
-        >>> import torch
-        >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
-        >>> chosen = Selection({"weight_decay": 0.1}, "nll", "nothing to choose", None, [])
-        >>> fit = fit_selected(training, "ce", chosen, baseline=None, tolerance=0.1)
-        >>> solve_on(training, fit).linear.relative_gradient <= TOLERANCE
-        True
-    """
-    reached = fit.head.relative_gradient if isinstance(fit.head, LinearHead) else None
-    if reached is None or reached <= TOLERANCE:
-        return fit
-    inputs = FitInputs(training, start=fit.linear)
-    head = fit_method(METHODS[fit.method], inputs, fit.settings)
-    return replace(fit, head=move_head(head, CPU))
 
 
 def make_validator(

@@ -135,18 +135,22 @@ class RetrainingTask:
         view_matrices = [train_store.open(name, processes)[0].to(device) for name in names]
         return cls(data, training, view_matrices, train_store, test_store, notes)
 
-    def baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
-        """Return the backbone's own head where its classes match, else fit cross-entropy on the features."""
-        own = own_fit(backbone, self.data.class_names)
-        return own or fit_baseline(self.training, select_by=select_by, seed=seed)
+    def baseline(self, backbone: Backbone, **how: Any) -> Fit:
+        """Return the backbone's own head where its classes match, else fit cross-entropy on the features.
 
-    def cached_baseline(self, backbone: Backbone, *, select_by: str | None = None, seed: int = 0) -> Fit:
+        Args:
+            backbone: The backbone.
+            how: Arguments of `fit_baseline`: select_by, seed, exact.
+        """
+        return own_fit(backbone, self.data.class_names) or fit_baseline(self.training, **how)
+
+    def cached_baseline(self, backbone: Backbone, **how: Any) -> Fit:
         """Load the baseline from the feature store, or fit it and save it there.
 
         Cross-entropy takes longer to fit than most heads that are compared with it.
         """
-        made_by = {"backbone_class_names": backbone.class_names, "select_by": select_by, "seed": seed}
-        return self.cached(made_by, lambda: self.baseline(backbone, select_by=select_by, seed=seed))
+        made_by = {"backbone_class_names": backbone.class_names, **how}
+        return self.cached(made_by, lambda: self.baseline(backbone, **how))
 
     def cached(self, made_by: dict[str, Any], fit: Callable[[], Fit]) -> Fit:
         """Load a linear head from the feature store, or fit it and save it there.
