@@ -287,9 +287,38 @@ def boxes_beside_the_pictures_of_class_folders(folder):
     return tarred(folder, "<annotation/>", end="xml")
 
 
-@read("tar-camera", notes=["no image"])
-def settings_of_a_camera_are_no_labels(folder):
-    return tarred(folder, '{{"iso": 100}}', '{{"iso": 200}}', end="json")
+@read("tar-json", told_by_pixels=False, notes=["tells the splits"])
+def samples_with_json_in_two_folders(folder):
+    return tarred(folder, '{{"breed": "{name}"}}', place="site{number}/north", end="json")
+
+
+@read("tar-hidden", notes=["no image"])
+def hidden_files_and_those_beside_the_class_folders_settle_nothing(folder):
+    file = tarred(folder, "<annotation/>", end="xml")
+    with tarfile.open(file, "a") as archive:
+        for name in ("LICENSE", "train/ant/._train00000.png", "train/.DS_Store", "README.json"):
+            archive.addfile(tarfile.TarInfo(name))
+    return file
+
+
+@read("tar-shards", names=("ant", "bee"), counts=(7, 7), tested=(1, 3), told_by_pixels=False)
+def shards_of_a_set_are_read_alike(folder):
+    for number, sites in (("0", ("north",)), ("1", ("north", "south"))):
+        with tarfile.open(folder / f"train-{number}.tar", "w") as archive:
+            for row, cell in enumerate(cells([int(number)] * 6 + [0] * 3)):
+                site = sites[row % len(sites)]
+                for end, content in (("png", cell["bytes"]), ("txt", b"ant" if row % 2 else b"bee")):
+                    member = tarfile.TarInfo(f"{site}/{number}{row}.{end}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@read("tar-backup")
+def an_archive_beside_tables_is_not_looked_at(folder):
+    (folder / "raw").mkdir()
+    tarred(folder / "raw", "good", "bad")
+    return tables(folder)
 
 
 @refused(
@@ -372,6 +401,19 @@ def lists_called_dev_and_val_are_joined_with_a_note(folder):
     for split, labels in {"train": TRAIN, "dev": TEST, "val": [0]}.items():
         rows = write_pictures(folder / "pictures", labels, split + "{row}.png")
         write_csv(folder / f"{split}.csv", rows)
+    return folder
+
+
+@read("output-table")
+def a_table_in_an_output_folder_is_read(folder):
+    (folder / "run.json").write_text('{"environment": {"versions": {"lort_hub": "1"}}}')
+    return tables(folder)
+
+
+@read("output-pictures", counts=(10, 6, 4), tested=(2, 1, 1))
+def a_list_of_pictures_in_an_output_folder_is_read(folder):
+    (folder / "audit.json").write_text('{"environment": {"versions": {"lort_hub": "1"}}}')
+    write_csv(folder / "labels.csv", write_pictures(folder, TRAIN))
     return folder
 
 
