@@ -105,13 +105,9 @@ def _open_tables(
     encoded = [file for file in tables if has_images(file, request.image_column)]
     if encoded:
         splits = _by_split(encoded, folder, configuration)
-        return Opened(
-            {
-                name: read_tables(of, request.image_column, configuration.features)
-                for name, of in splits.items()
-            },
-            note_joined(splits),
-        )
+        read = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
+        notes = [note for _, notes in read.values() for note in notes]
+        return Opened({name: rows for name, (rows, _) in read.items()}, note_joined(splits) + notes)
     if shards := webdatasets(files, request.label_column):
         splits = _by_split(shards, folder, configuration)
         notes = note_joined(splits)
@@ -236,8 +232,9 @@ def open_file(file: Path, request: Request) -> Opened:
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        rows = {name: read_tables(files_once(files), request.image_column) for name, files in splits.items()}
-        return Opened(rows, notes)
+        read = {name: read_tables(files_once(files), request) for name, files in splits.items()}
+        notes += [note for _, of_split in read.values() for note in of_split]
+        return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)

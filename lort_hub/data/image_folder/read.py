@@ -253,7 +253,10 @@ def _refuse_capitals(layout: Layout) -> None:
     """Refuse folders that capitals alone tell to be splits, where they could be the classes as well."""
     folders = [layout.train, *layout.tests, *layout.others]
     heaps = [one for one in folders if one.pictures and not kind_of(one.name)]
-    if len(heaps) > 1 and all(longer_kind_of(one.name, by_capitals=False) is None for one in heaps):
+    by_capitals = [
+        one for one in heaps if longer_kind_of(one.name) and not longer_kind_of(one.name, by_capitals=False)
+    ]
+    if len(heaps) > 1 and by_capitals == heaps:
         raise DatasetError(
             f"The pictures of '{layout.train_name}' lie in no class folders: {names_of(heaps)} are called as "
             "splits, and could be classes.\n"
