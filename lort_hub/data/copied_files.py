@@ -104,7 +104,9 @@ def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> l
     contents = {file: of.tolist() for file, of in zip(likely, numbers, strict=True)}
     for file, other in pairs:
         if set(contents[file]) <= set(contents[other]):
-            labelled = [_labelled(contents[one], parts[one], request.label_column) for one in (file, other)]
+            names = set(parts[file].column_names) & set(parts[other].column_names)
+            names = {one for one in names if one == request.label_column or one.lower() in LABEL_NAMES}
+            labelled = [_labelled(contents[one], parts[one], names) for one in (file, other)]
             if labelled[0] <= labelled[1]:
                 raise DatasetError(
                     f"All {len(splits[file]):,} images of '{file}' are in '{other}' too, byte for byte, and "
@@ -118,9 +120,10 @@ def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> l
     return notes
 
 
-def _labelled(contents: Sequence[int], rows: datasets.Dataset, asked: str | None) -> set[tuple[object, ...]]:
+def _labelled(
+    contents: Sequence[int], rows: datasets.Dataset, names: Iterable[str]
+) -> set[tuple[object, ...]]:
     """Numbers of the images, each with what the columns of labels say of it."""
-    names = [name for name in rows.column_names if name == asked or name.lower() in LABEL_NAMES]
     columns = [map(repr, rows[name][:]) for name in sorted(names)]
     return set(zip(contents, *columns, strict=True))
 

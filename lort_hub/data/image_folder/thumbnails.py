@@ -17,7 +17,7 @@ SAMPLE = 5
 """Pictures of a folder that are compared."""
 SIDE = 8
 """Pixels a side, at most, to which two pictures are made smaller to compare them."""
-MOST_APART = 5
+MOST_APART = 8
 """Mean difference of the grey, of 255, above which one is no thumbnail of the other."""
 _CALLED = re.compile(r"(.+)_thumb(nail)?", re.IGNORECASE)
 _FOLDER = re.compile(r"thumb(nail)?s?")
