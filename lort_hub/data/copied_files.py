@@ -98,7 +98,7 @@ def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> l
         splits = {file: _split(rows, request.image_column) for file, rows in parts.items() if len(rows)}
     except DatasetError:  # columns are a later matter
         return []
-    pairs, notes = _alike(splits), list[str]()
+    pairs, noted = _alike(splits), dict[frozenset[Path], str]()
     likely = list(dict.fromkeys(file for pair in pairs for file in pair))
     numbers = number_contents(*(splits[file] for file in likely)) if likely else []
     contents = {file: of.tolist() for file, of in zip(likely, numbers, strict=True)}
@@ -114,10 +114,11 @@ def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> l
                     f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`; rows that '
                     "are meant to be there twice have to be put into one file."
                 )
-            notes.append(
-                f"{file.name} and {other.name} hold the same images with other labels: both are read."
+            noted.setdefault(
+                frozenset((file, other)),
+                f"{file.name} and {other.name} hold the same images with other labels: both are read.",
             )
-    return notes
+    return list(noted.values())
 
 
 def _labelled(

@@ -248,7 +248,12 @@ def rows_that_are_meant_to_be_there_twice(folder):
     return tables(folder, train_b=TRAIN)
 
 
-@read("copy-labels", counts=(24, 14, 10), told_by_pixels=False, notes=["train_noisy.parquet hold the same"])
+@read(
+    "copy-labels",
+    counts=(24, 14, 10),
+    told_by_pixels=False,
+    notes=["train.parquet and train_noisy.parquet hold"],
+)
 def tables_of_the_same_images_with_other_labels_are_noted(folder):
     rows = datasets.Dataset.from_parquet(str(tables(folder) / "train.parquet"))
     labels, kinds = rows["label"][:], rows.features
