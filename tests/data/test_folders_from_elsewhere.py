@@ -353,7 +353,7 @@ def boxes_beside_the_pictures_of_class_folders(folder):
 
 @read("tar-json", told_by_pixels=False, notes=["tells the splits"])
 def samples_with_json_in_two_folders(folder):
-    return tarred(folder, '{{"breed": "{name}"}}', place="site{number}/north", end="json")
+    return tarred(folder, '{{"breed": "{name}"}}', place="farm{number}", end="json")
 
 
 @read("tar-hidden", notes=["no image"])
