@@ -18,14 +18,13 @@ from uuid import uuid4
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import are_parts, kind_of, quoted
 from lort_hub.data.image_folder.tree import SYSTEM_FILES
-from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import CheckpointError, DatasetError
 from lort_hub.files import cache_folder, sha256
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-NOTES = (".txt", ".xml", ".json")
+NOTES = (".txt", ".xml")
 """Types of what may lie beside each picture without being its label."""
 LONGEST_TEXT = 4096
 MOST_LETTERS = 60
@@ -42,66 +41,91 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def is_webdataset(path: Path, label_column: str | None = None) -> bool:
-    """Return whether a .tar file is a WebDataset shard: members with one stem that lie one after the other.
+def webdatasets(files: Iterable[Path], label_column: str | None = None) -> list[Path]:
+    """Find the WebDataset shards among files: .tar files with members of one stem one after the other.
 
-    Class folders of pictures with a text or the like beside each are none, unless a column is asked for.
+    Class folders of pictures with a text or boxes beside each are none, unless a column is asked for, or
+    another shard holds no such folders.
 
     Args:
-        path: The file.
+        files: The files.
         label_column: Column of the labels, or None.
 
     Raises:
-        DatasetError: It could be both.
+        DatasetError: They could be both.
 
     Example:
-        >>> is_webdataset(Path("photos.zip"))
-        False
+        >>> webdatasets([Path("photos.zip")])
+        []
     """
-    if not path.name.lower().endswith(".tar"):
-        return False
-    try:
-        return _has_samples(path) and (label_column is not None or not _holds_class_folders(path))
-    except tarfile.TarError:
-        return False
+    shards = [file for file in files if file.name.lower().endswith(".tar") and _has_samples(file)]
+    if label_column is not None:
+        return shards
+    texts = [_texts_by_class(shard) for shard in shards]
+    by_class = [pairs for pairs in texts if pairs is not None]
+    if len(by_class) < len(texts):
+        return shards
+    for shard, pairs in zip(shards, by_class, strict=True):
+        _refuse_two_readings(shard, pairs)
+    return []
 
 
 def _has_samples(path: Path) -> bool:
-    with tarfile.open(path) as archive:
-        names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
-    keys = [name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0] for name in names]
+    try:
+        with tarfile.open(path) as archive:
+            names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
+    except tarfile.TarError:
+        return False
     ends = [name.rpartition(".")[2] for name in names]  # those of cat.0.jpg and cat.1.jpg are the same
-    members = pairwise(zip(keys, ends, strict=True))
+    members = pairwise(zip(map(_key, names), ends, strict=True))
     return any(one[0] == other[0] and one[1] != other[1] for one, other in members)
 
 
-def _holds_class_folders(path: Path) -> bool:
-    """Whether all members of a .tar file are pictures in class folders, and notes beside them."""
-    folders, texts = set[str](), list[tuple[str, str]]()
-    with tarfile.open(path) as archive:
-        for member in filter(tarfile.TarInfo.isfile, archive):
-            name = PurePosixPath(member.name)
-            way = [part for part in name.parts[:-1] if not split_in_name(part)]
-            suffix = name.suffix.lower()
-            if not way or suffix not in {*image_suffixes(), *NOTES}:
-                return False
-            folders.add(way[-1])
-            opened = archive.extractfile(member) if suffix in (".json", ".txt") else None
-            content = opened.read(LONGEST_TEXT).decode(errors="replace").strip() if opened else ""
-            if suffix == ".json" and any(f'"{key}"' in content.lower() for key in LABEL_NAMES):
-                return False
-            if suffix == ".txt":
-                texts.append((way[-1], content))
-    if len(folders) < 2 or are_parts(sorted(folders)) or all(map(str.isdigit, folders)):
-        return False
-    classes = sorted({text for _, text in texts})
+def _key(name: str) -> str:
+    """What the members of one sample have in common."""
+    return name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0]
+
+
+def _texts_by_class(path: Path) -> list[tuple[str, str]] | None:
+    """Class folders of a .tar file with the text beside each picture; None where it holds other samples."""
+    folders, beside, others = dict[str, str](), list[tuple[str, str]](), set[str]()
+    try:
+        with tarfile.open(path) as archive:
+            for member in filter(tarfile.TarInfo.isfile, archive):
+                name = PurePosixPath(member.name)
+                suffix, key = name.suffix.lower(), _key(member.name)
+                if name.name.startswith(".") or name.name.lower() in SYSTEM_FILES:
+                    continue
+                if suffix in image_suffixes():
+                    way = [part for part in name.parts[:-1] if not split_in_name(part)]
+                    folders[key] = way[-1] if way else ""
+                elif suffix in NOTES:
+                    opened = archive.extractfile(member) if suffix == ".txt" else None
+                    if opened:
+                        beside.append((key, opened.read(LONGEST_TEXT).decode(errors="replace").strip()))
+                elif key in folders:
+                    return None
+                else:
+                    others.add(key)
+    except tarfile.TarError:
+        return None
+    classes = sorted(set(folders.values()))
+    if len(classes) < 2 or "" in classes or are_parts(classes) or all(map(str.isdigit, classes)):
+        return None
+    if others & folders.keys():
+        return None
+    return [(folders[key], text) for key, text in beside if key in folders]
+
+
+def _refuse_two_readings(path: Path, texts: Sequence[tuple[str, str]]) -> None:
+    """Refuse texts that could be the classes as well as their folders."""
+    folders, classes = ({pair[k] for pair in texts} for k in (0, 1))
     if 2 <= len(classes) <= len(texts) / 2 and len(set(texts)) > len(folders):
         raise DatasetError(
             f"'{path}' holds class folders, {quoted(sorted(folders))}, and a text beside each picture, "
-            f"{quoted(classes)}: both could be the classes.\n"
+            f"{quoted(sorted(classes))}: both could be the classes.\n"
             'Unpack it and give the folder, to read the folders; or `label_column="txt"`, to read the texts.'
         )
-    return True
 
 
 def unpack(archives: Sequence[Path]) -> Path:

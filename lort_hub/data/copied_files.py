@@ -11,6 +11,8 @@ import numpy as np
 
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.overlap import number_contents, sizes_of
+from lort_hub.data.request import Request
+from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.saved import read_webdataset
@@ -36,26 +38,33 @@ def files_once(files: Iterable[Path]) -> list[Path]:
 
 
 def read_tables(
-    files: Sequence[Path], image_column: str | None = None, features: datasets.Features | None = None
-) -> datasets.Dataset:
+    files: Sequence[Path], request: Request, features: datasets.Features | None = None
+) -> tuple[datasets.Dataset, list[str]]:
     """Read the tables of a split, none of which is a copy of another one.
+
+    Tables of the same images whose labels differ are both read.
 
     Args:
         files: The files, in order.
-        image_column: Column of the images; None to find it.
+        request: The arguments of `load_long_tailed`.
         features: Types of the columns where a file does not say them itself; None to see them.
+
+    Returns:
+        Their rows, and notes on tables of the same images.
 
     Raises:
         DatasetError: A file is damaged, holds no image but those of another one, or does not belong there.
 
     Example:
-        >>> read_tables([Path("train.parquet"), Path("train-extra.parquet")])  # doctest: +SKIP
-        Dataset({features: ['image', 'label'], num_rows: 1000})
+        >>> files = [Path("train.parquet"), Path("train-extra.parquet")]
+        >>> read_tables(files, Request("photos"))  # doctest: +SKIP
+        (Dataset({features: ['image', 'label'], num_rows: 1000}), [])
     """
     rows = read_table(files, features)
-    if len(files) > 1:
-        _check_copies({file: read_table([file], features) for file in files}, image_column)
-    return rows
+    if len(files) < 2:
+        return rows, []
+    parts = {file: read_table([file], features) for file in files}
+    return rows, _check_copies(parts, request)
 
 
 def read_shards(files: Sequence[Path]) -> datasets.Dataset:
@@ -76,27 +85,48 @@ def read_shards(files: Sequence[Path]) -> datasets.Dataset:
         numbers: dict[Path, list[int]] = {}
         for row, url in enumerate(rows["__url__"][:]):
             numbers.setdefault(Path(url), []).append(row)
-        _check_copies({file: rows.select(own) for file, own in numbers.items()}, None)
+        _check_copies({file: rows.select(own) for file, own in numbers.items()}, Request(""))
     return rows
 
 
-def _check_copies(parts: Mapping[Path, datasets.Dataset], image_column: str | None) -> None:
-    """Refuse files all images of which are in another one, byte for byte, unless they are shards of a set."""
+def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> list[str]:
+    """Refuse files all images of which are in another one, byte for byte, unless they are shards of a set.
+
+    Those with other labels there are left to the user, with a note.
+    """
     try:
-        splits = {file: _split(rows, image_column) for file, rows in parts.items() if len(rows)}
+        splits = {file: _split(rows, request.image_column) for file, rows in parts.items() if len(rows)}
     except DatasetError:  # columns are a later matter
-        return
-    pairs = _alike(splits)
+        return []
+    pairs, noted = _alike(splits), dict[frozenset[Path], str]()
     likely = list(dict.fromkeys(file for pair in pairs for file in pair))
     numbers = number_contents(*(splits[file] for file in likely)) if likely else []
-    contents = {file: set(of.tolist()) for file, of in zip(likely, numbers, strict=True)}
+    contents = {file: of.tolist() for file, of in zip(likely, numbers, strict=True)}
     for file, other in pairs:
-        if contents[file] <= contents[other]:
-            raise DatasetError(
-                f"All {len(splits[file]):,} images of '{file}' are in '{other}' too, byte for byte, and both "
-                "are of one split.\n"
-                f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`.'
+        if set(contents[file]) <= set(contents[other]):
+            names = set(parts[file].column_names) & set(parts[other].column_names)
+            names = {one for one in names if one == request.label_column or one.lower() in LABEL_NAMES}
+            labelled = [_labelled(contents[one], parts[one], names) for one in (file, other)]
+            if labelled[0] <= labelled[1]:
+                raise DatasetError(
+                    f"All {len(splits[file]):,} images of '{file}' are in '{other}' too, byte for byte, and "
+                    "both are of one split.\n"
+                    f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`; rows that '
+                    "are meant to be there twice have to be put into one file."
+                )
+            noted.setdefault(
+                frozenset((file, other)),
+                f"{file.name} and {other.name} hold the same images with other labels: both are read.",
             )
+    return list(noted.values())
+
+
+def _labelled(
+    contents: Sequence[int], rows: datasets.Dataset, names: Iterable[str]
+) -> set[tuple[object, ...]]:
+    """Numbers of the images, each with what the columns of labels say of it."""
+    columns = [map(repr, rows[name][:]) for name in sorted(names)]
+    return set(zip(contents, *columns, strict=True))
 
 
 def _alike(splits: Mapping[Path, ImageSplit]) -> list[tuple[Path, Path]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lort_hub.data.archives import is_archive, is_webdataset, unpack
+from lort_hub.data.archives import is_archive, unpack, webdatasets
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import WEIGHTS, advice_on
@@ -36,6 +36,11 @@ from lort_hub.errors import DatasetError
 
 DEPTH = 4
 """Folders below the data folder in which tables are looked for."""
+RESULTS = frozenset(
+    ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
+) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
+RESULTS |= {"duplicates.csv", "near_duplicates.csv"}
+"""Tables in an output folder that are written there, and no data."""
 MOST_JSON = 10
 """JSON files in a folder above which each is taken to describe one picture."""
 MOST_LISTS = 100
@@ -98,19 +103,17 @@ def _open_tables(
 ) -> Opened | None:
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
-    shards = [file for file in files if is_webdataset(file, request.label_column)]
     if encoded:
         splits = _by_split(encoded, folder, configuration)
-        return Opened(
-            {
-                name: read_tables(of, request.image_column, configuration.features)
-                for name, of in splits.items()
-            },
-            note_joined(splits),
-        )
-    if shards:
+        read = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
+        notes = [note for _, notes in read.values() for note in notes]
+        return Opened({name: rows for name, (rows, _) in read.items()}, note_joined(splits) + notes)
+    if shards := webdatasets(files, request.label_column):
         splits = _by_split(shards, folder, configuration)
-        return Opened({name: read_shards(of) for name, of in splits.items()}, note_joined(splits))
+        notes = note_joined(splits)
+        if left := [file.name for file in files if is_archive(file) and file not in shards]:
+            notes.append(f"Archives beside WebDataset shards that were not read: {shown(left)}.")
+        return Opened({name: read_shards(of) for name, of in splits.items()}, notes)
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
     opened = open_lists(lists + tables, folder, request, archives=archives)
@@ -145,11 +148,7 @@ def open_any(folder: Path, request: Request) -> Opened:
         Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[])
     """
     if is_output(str(folder)) and not list_pictures(str(folder)).filled:
-        raise DatasetError(
-            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
-            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
-            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
-        )
+        _refuse_output(folder)
     folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
@@ -183,6 +182,16 @@ def open_any(folder: Path, request: Request) -> Opened:
     if len(splits) < 2:
         origin["notes"] += note_unread(split_lists)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+
+
+def _refuse_output(folder: Path) -> None:
+    files = [file for file in _table_files(folder) if file.suffix.lower() != ".json"]
+    if all(file.name in RESULTS for file in files):
+        raise DatasetError(
+            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
+            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
+            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
+        )
 
 
 def _refuse_model(folder: Path, names: Sequence[str]) -> None:
@@ -223,8 +232,9 @@ def open_file(file: Path, request: Request) -> Opened:
     if suffix in TABLES and has_images(file, request.image_column):
         shards = [path for path in beside if stem_of_shard(path.name) == stem_of_shard(file.name)]
         splits = {"train": sorted([file, *shards]), **others}
-        rows = {name: read_tables(files_once(files), request.image_column) for name, files in splits.items()}
-        return Opened(rows, notes)
+        read = {name: read_tables(files_once(files), request) for name, files in splits.items()}
+        notes += [note for _, of_split in read.values() for note in of_split]
+        return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)
@@ -236,7 +246,7 @@ def open_file(file: Path, request: Request) -> Opened:
         opened = open_lists(lists, folder, request, only=True) or Opened({"train": read_table([file])})
         opened.notes += notes
         return opened
-    if is_webdataset(file, request.label_column):
+    if webdatasets([file], request.label_column):
         return Opened({"train": read_webdataset([file])})
     if is_archive(file):
         return open_any(unpack([file]), request)

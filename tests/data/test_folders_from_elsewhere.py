@@ -7,10 +7,11 @@ import datasets
 import pytest
 from PIL import Image
 
-from tests.support.folders import BOTH, Folders, both, check_folder
+from lort_hub.data.load import load_long_tailed
+from tests.support.folders import BOTH, Folders, both, check_folder, counts_of
 from tests.support.folders import TRAIN as TRAINED
 from tests.support.folders import TRAIN_ALONE as ALONE
-from tests.support.images import fill
+from tests.support.images import fill, noise_image
 from tests.support.tables import TEST, TRAIN, Forms, cells, texts, write_csv, write_parquet, write_pictures
 
 FORMS, FOLDERS = Forms(), Folders()
@@ -134,7 +135,51 @@ def a_list_called_trainval_that_the_user_gives(folder):
     return folder / "trainval.csv"
 
 
+@case("trainval-numbered", "'trainval2', 'val2' hold the same folders: 'ant', 'bee', 'cat'")
+def the_validation_images_of_a_numbered_trainval_are_no_test(folder):
+    both(folder, train="trainval2", test="val2")
+
+
+@case("trainval-capitals", "'TrainVal2007', 'Val2007' hold the same folders: 'ant', 'bee', 'cat'")
+def the_validation_images_of_trainval_in_capitals_are_no_test(folder):
+    both(folder, train="TrainVal2007", test="Val2007")
+
+
+def sides(folder, *names):
+    """Folders of two folders each."""
+    for number, name in enumerate(names):
+        fill(folder / name, {"left": 3, "right": 3}, start=1000 * number)
+
+
+@case("camel-asked", "'TrainSet', 'Bus', 'TestRig' hold the same folders", class_folder="first")
+def trains_and_tests_in_capitals_beside_a_bus_are_refused(folder):
+    sides(folder, "TrainSet", "TestRig", "Bus")
+
+
+@case("camel-first", {"TestTube": (5, 1), "TrainStation": (5, 1)}, class_folder="first")
+def capitals_tell_no_splits_where_the_first_folder_is_the_class(folder):
+    sides(folder, "TrainStation", "TestTube")
+
+
+NAMED = ("DevBoard", "TestTube", "TrainStation")
+
+
+@case("camel-heaps", "called as splits, and could be classes.\nWhere they are the classes: `class_folder")
+def folders_that_could_be_splits_or_classes_are_refused_with_both(folder):
+    fill(folder, dict.fromkeys(NAMED, 4))
+
+
+@case("camel-heaps-first", dict.fromkeys(NAMED, (3, 1)), class_folder="first")
+def folders_that_the_user_calls_classes_are(folder):
+    fill(folder, dict.fromkeys(NAMED, 4))
+
+
 # Folders that are no classes
+
+
+@case("rgb-numbers", dict.fromkeys(("rgb_1", "rgb_2", "rgb_3"), (3, 1)))
+def numbered_rgb_folders_are_classes(folder):
+    fill(folder, dict.fromkeys(("rgb_1", "rgb_2", "rgb_3"), 4))
 
 
 @case("voc", "lie in one class folder|lie in no class folders")
@@ -195,6 +240,25 @@ def a_part_of_a_table_beside_it_is_refused(folder):
     tables(folder)
     rows = datasets.Dataset.from_parquet(str(folder / "train.parquet"))
     rows.select(range(3, 24, 3)).to_parquet(folder / "train_small.parquet")
+    return folder
+
+
+@refused("copy-meant", says="to be there twice have to be put into one file")
+def rows_that_are_meant_to_be_there_twice(folder):
+    return tables(folder, train_b=TRAIN)
+
+
+@read(
+    "copy-labels",
+    counts=(24, 14, 10),
+    told_by_pixels=False,
+    notes=["train.parquet and train_noisy.parquet hold"],
+)
+def tables_of_the_same_images_with_other_labels_are_noted(folder):
+    rows = datasets.Dataset.from_parquet(str(tables(folder) / "train.parquet"))
+    labels, kinds = rows["label"][:], rows.features
+    rows = rows.remove_columns("label").add_column("label", labels[1:] + labels[:1])
+    rows.cast(kinds).to_parquet(folder / "train_noisy.parquet")
     return folder
 
 
@@ -287,9 +351,38 @@ def boxes_beside_the_pictures_of_class_folders(folder):
     return tarred(folder, "<annotation/>", end="xml")
 
 
-@read("tar-camera", notes=["no image"])
-def settings_of_a_camera_are_no_labels(folder):
-    return tarred(folder, '{{"iso": 100}}', '{{"iso": 200}}', end="json")
+@read("tar-json", told_by_pixels=False, notes=["tells the splits"])
+def samples_with_json_in_two_folders(folder):
+    return tarred(folder, '{{"breed": "{name}"}}', place="farm{number}", end="json")
+
+
+@read("tar-hidden", notes=["no image"])
+def hidden_files_and_those_beside_the_class_folders_settle_nothing(folder):
+    file = tarred(folder, "<annotation/>", end="xml")
+    with tarfile.open(file, "a") as archive:
+        for name in ("LICENSE", "train/ant/._train00000.png", "train/.DS_Store", "README.json"):
+            archive.addfile(tarfile.TarInfo(name))
+    return file
+
+
+@read("tar-shards", names=("ant", "bee"), counts=(7, 7), tested=(1, 3), told_by_pixels=False)
+def shards_of_a_set_are_read_alike(folder):
+    for number, sites in (("0", ("north",)), ("1", ("north", "south"))):
+        with tarfile.open(folder / f"train-{number}.tar", "w") as archive:
+            for row, cell in enumerate(cells([int(number)] * 6 + [0] * 3)):
+                site = sites[row % len(sites)]
+                for end, content in (("png", cell["bytes"]), ("txt", b"ant" if row % 2 else b"bee")):
+                    member = tarfile.TarInfo(f"{site}/{number}{row}.{end}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+@read("tar-backup")
+def an_archive_beside_tables_is_not_looked_at(folder):
+    (folder / "raw").mkdir()
+    tarred(folder / "raw", "good", "bad")
+    return tables(folder)
 
 
 @refused(
@@ -375,6 +468,19 @@ def lists_called_dev_and_val_are_joined_with_a_note(folder):
     return folder
 
 
+@read("output-table")
+def a_table_in_an_output_folder_is_read(folder):
+    (folder / "run.json").write_text('{"environment": {"versions": {"lort_hub": "1"}}}')
+    return tables(folder)
+
+
+@read("output-pictures", counts=(10, 6, 4), tested=(2, 1, 1))
+def a_list_of_pictures_in_an_output_folder_is_read(folder):
+    (folder / "audit.json").write_text('{"environment": {"versions": {"lort_hub": "1"}}}')
+    write_csv(folder / "labels.csv", write_pictures(folder, TRAIN))
+    return folder
+
+
 # Thumbnails
 
 
@@ -424,6 +530,13 @@ def thumbnails_of_pictures_that_are_not_there_are_read(folder):
         path.rename(path.with_name(f"{path.stem}_thumb.jpg"))
 
 
+def unlike(path, grey, size):
+    """A picture of another brightness than the one beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = noise_image(grey, (size, size)).point(lambda value: value // 4 + grey)
+    noise.save(path)
+
+
 # Columns of sets
 
 
@@ -459,6 +572,30 @@ def other_columns_of_words_are_not_noted(folder):
 )
 def a_pattern_that_fits_no_file_names_one(folder):
     fill(folder, TRAINED)
+
+
+def test_smaller_pictures_of_something_else_are_no_thumbnails(tmp_path):
+    for number, name in enumerate(("ant", "bee")):
+        for k in range(4):
+            unlike(tmp_path / name / f"hand{k}.png", 10 + 4 * k + number, 8)
+            unlike(tmp_path / name / f"hand{k}_thumb.png", 150 + 4 * k + number, 6)
+    assert counts_of(load_long_tailed(str(tmp_path))) == {"ant": (7, 1), "bee": (7, 1)}
+
+
+def test_pictures_of_another_shape_are_no_thumbnails(tmp_path):
+    for name in ("ant", "bee"):
+        fill(tmp_path, {name: 4}, ".png", start=ord(name[0]))
+        for path in sorted((tmp_path / name).iterdir()):
+            Image.open(path).resize((6, 3)).save(path.with_name(f"{path.stem}_thumb.png"))
+    assert counts_of(load_long_tailed(str(tmp_path))) == {"ant": (7, 1), "bee": (7, 1)}
+
+
+def test_a_folder_called_thumb_beside_a_class_is_one(tmp_path):
+    fill(tmp_path, {"index": 4})
+    (tmp_path / "thumb").mkdir()
+    for path in sorted((tmp_path / "index").iterdir()):
+        Image.open(path).resize((4, 4)).save(tmp_path / "thumb" / f"index_{path.name}")
+    assert counts_of(load_long_tailed(str(tmp_path))) == {"index": (3, 1), "thumb": (3, 1)}
 
 
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)

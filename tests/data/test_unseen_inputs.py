@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lort_hub.data import overlap
-from lort_hub.data.archives import is_webdataset
+from lort_hub.data.archives import webdatasets
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.groups import Grouping
 from lort_hub.data.load import load_long_tailed
@@ -480,7 +480,7 @@ def test_class_folders_of_names_with_dots_are_no_webdataset(tmp_path):
         with tarfile.open(tmp_path / name, "w") as archive:
             for member in members:
                 archive.addfile(tarfile.TarInfo(member), io.BytesIO())
-        return is_webdataset(tmp_path / name)
+        return bool(webdatasets([tmp_path / name]))
 
     assert not packed("cats.tar", ["cat/cat.0.jpg", "cat/cat.1.jpg", "dog/dog.0.jpg"])
     assert packed("shard.tar", ["a/0001.jpg", "a/0001.cls", "a/0002.jpg", "a/0002.cls"])

@@ -28,7 +28,7 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
-PARTS = PICTURES | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
+PARTS = (PICTURES - {"rgb"}) | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
 
 
 def are_parts(names: Sequence[str]) -> bool:
@@ -82,17 +82,33 @@ def kind_of(name: str) -> str | None:
     return KIND_OF.get(fold(name))
 
 
-def longer_kind_of(name: str) -> str | None:
+def is_trainval(name: str) -> bool:
+    """Tell whether a folder is called as the training and the validation split together.
+
+    Example:
+        >>> is_trainval("TrainVal2007"), is_trainval("train"), is_trainval("intrainval")
+        (True, False, False)
+    """
+    return TRAINVAL in _words(name)
+
+
+def longer_kind_of(name: str, *, by_capitals: bool = True) -> str | None:
     """Find the kind of split of a name that holds the word of one split beside other words.
+
+    Args:
+        name: The name.
+        by_capitals: Whether capitals tell words apart too.
 
     Example:
         >>> longer_kind_of("seg_train"), longer_kind_of("val2017"), longer_kind_of("train-test")
         ('train', 'validation', None)
-        >>> longer_kind_of("TestData"), longer_kind_of("testbed")
-        ('test', None)
+        >>> longer_kind_of("TestData"), longer_kind_of("testbed"), longer_kind_of("TrainVal2007")
+        ('test', None, 'train')
+        >>> longer_kind_of("TestData", by_capitals=False)
     """
-    cut = re.findall(_CAMEL, unicodedata.normalize("NFKC", name))
-    kinds = {KIND_OF[word] for word in map(str.lower, cut) if word in KIND_OF}
+    whole = re.sub(TRAINVAL, TRAINVAL, unicodedata.normalize("NFKC", name), flags=re.IGNORECASE)
+    cut = {word.lower() for word in re.findall(_CAMEL, whole)} if by_capitals else _words(name)
+    kinds = {KIND_OF[word] for word in cut if word in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 
 

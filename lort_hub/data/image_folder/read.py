@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
-from lort_hub.data.image_folder.names import are_parts, fold, kind_of, masks_beside
+from lort_hub.data.image_folder.names import are_parts, fold, kind_of, longer_kind_of, masks_beside, names_of
 from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
 from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
@@ -103,11 +103,12 @@ def read_image_folder(
     if not root.total:
         _refuse_unreadable(root, has_table=bool(extensions & TABLES))
         return None
-    layout = find_layout(root, train_split, test_split)
+    layout = find_layout(root, train_split, test_split, by_capitals=class_folder is None)
     train = classes_of(layout.train, layout.train_name, class_folder)
     if len(train) < 2 or are_parts(list(train)):
         if extensions & TABLES:
             return None
+        _refuse_capitals(layout)
         raise _no_class_folders(root, layout.train, train)
     plan = _Plan()
     plan.read("train", layout.train, layout.train_name, train)
@@ -246,6 +247,22 @@ def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
             f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()
         ]
         raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.")
+
+
+def _refuse_capitals(layout: Layout) -> None:
+    """Refuse folders that capitals alone tell to be splits, where they could be the classes as well."""
+    folders = [layout.train, *layout.tests, *layout.others]
+    heaps = [one for one in folders if one.pictures and not kind_of(one.name)]
+    by_capitals = [
+        one for one in heaps if longer_kind_of(one.name) and not longer_kind_of(one.name, by_capitals=False)
+    ]
+    if len(heaps) > 1 and by_capitals == heaps:
+        raise DatasetError(
+            f"The pictures of '{layout.train_name}' lie in no class folders: {names_of(heaps)} are called as "
+            "splits, and could be classes.\n"
+            'Where they are the classes: `class_folder="first"`. Where they are splits, put the pictures of '
+            "each into class folders, or a metadata.csv beside them, with the columns file_name and label."
+        )
 
 
 def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> DatasetError:

@@ -10,8 +10,8 @@ from lort_hub.data.image_folder.classes import class_folders, without_companions
 from lort_hub.data.image_folder.names import (
     EXTRA,
     KIND_OF,
-    TRAINVAL,
     fold,
+    is_trainval,
     kind_of,
     longer_kind_of,
     names_of,
@@ -43,13 +43,20 @@ class Layout:
     is_flat: bool = False
 
 
-def find_layout(root: Folder, train_split: str | None = None, test_split: str | None = None) -> Layout:
+def find_layout(
+    root: Folder,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    *,
+    by_capitals: bool = True,
+) -> Layout:
     """Find the splits of a data folder.
 
     Args:
         root: The data folder.
         train_split: Name of the training split, or its path below the data folder; None to find it.
         test_split: The same of the test split.
+        by_capitals: Whether TestData may be a split; else capitals tell no words apart.
 
     Raises:
         DatasetError: There is no such split, or several could be it.
@@ -62,11 +69,11 @@ def find_layout(root: Folder, train_split: str | None = None, test_split: str | 
         ('Training', ['Testing'])
     """
     if train_split is None or (train_split == "train" and not _find(root, "train")):
-        layout = _search(root)
+        layout = _search(root, by_capitals=by_capitals)
     else:
         train = _named(root, train_split, "train_split")
         parent = next(one for one in root.below() if any(inner is train for inner in one.folders))
-        layout = _around(parent, train)
+        layout = _around(parent, train, by_capitals=by_capitals)
     if test_split is None:
         looks = Counter(fold(one.name) for one in layout.tests)
         if twins := [one for one in layout.tests if looks[fold(one.name)] > 1]:
@@ -112,18 +119,18 @@ def _find(root: Folder, name: str) -> Folder | None:
     return next(iter(same + kind), None)
 
 
-def _search(root: Folder) -> Layout:
+def _search(root: Folder, *, by_capitals: bool) -> Layout:
     """Go down to a training split, or to several folders, which are then classes."""
     node = root
     while True:
-        trains = _without_trainval(_training_splits(node.filled))
+        trains = _without_trainval(_training_splits(node.filled, by_capitals=by_capitals))
         if len(trains) > 1:
             raise DatasetError(
                 f"Several folders could be the training split: {names_of(trains)}.\n"
                 f"Choose one, e.g. `train_split` {trains[0].name!r}."
             )
         if trains:
-            return _certain(_around(node, trains[0]))
+            return _certain(_around(node, trains[0], by_capitals=by_capitals))
         _refuse_test_alone(root, node.filled)
         inner = without_companions(node.filled)
         if len(inner) != 1 or not inner[0].filled:
@@ -172,7 +179,7 @@ def _refuse_test_alone(root: Folder, folders: Sequence[Folder]) -> None:
         )
 
 
-def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
+def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Folder]:
     """Which of the folders beside each other are training splits; none where they are classes."""
     named = {kind: [one for one in folders if kind_of(one.name) == kind] for kind in ("train", None)}
     tests = [one for one in folders if kind_of(one.name) in TESTS]
@@ -184,7 +191,7 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits
     # A longer name, as seg_train, may be a class's: it is a split's where those beside it share its classes.
-    kinds = {one.name: longer_kind_of(one.name) for one in folders}
+    kinds = {one.name: longer_kind_of(one.name, by_capitals=by_capitals) for one in folders}
     trains = [one for one in folders if kinds[one.name] == "train"]
     rest = [one for one in folders if kinds[one.name] != "train"]
     classes = {inner.name for one in trains for inner in class_folders(one)}
@@ -196,7 +203,7 @@ def _training_splits(folders: Sequence[Folder]) -> list[Folder]:
 
 def _without_trainval(trains: list[Folder]) -> list[Folder]:
     """The training splits without trainval, where there is another one: that is a part of it."""
-    return [one for one in trains if fold(one.name) != TRAINVAL] or trains
+    return [one for one in trains if not is_trainval(one.name)] or trains
 
 
 def _shares(folder: Folder, classes: Collection[str]) -> bool | None:
@@ -205,14 +212,15 @@ def _shares(folder: Folder, classes: Collection[str]) -> bool | None:
     return any(one.name in classes for one in inner) if inner else None
 
 
-def _around(parent: Folder, train: Folder) -> Layout:
+def _around(parent: Folder, train: Folder, *, by_capitals: bool) -> Layout:
     """The splits beside a training split."""
     classes = {one.name for one in class_folders(train)}
     tests, others = list[Folder](), list[Folder]()
-    possible = TESTS[:1] if fold(train.name) == TRAINVAL else TESTS  # trainval holds the validation split
+    possible = TESTS[:1] if is_trainval(train.name) else TESTS  # trainval holds the validation split
     for one in parent.filled:
         if one is not train:
-            longer = longer_kind_of(one.name) if _shares(one, classes) is not False else None
+            shares = _shares(one, classes) is not False
+            longer = longer_kind_of(one.name, by_capitals=by_capitals) if shares else None
             (tests if (kind_of(one.name) or longer) in possible else others).append(one)
     tests.sort(key=_likeliness)
     return Layout(train, train.name, tests, others)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from lort_hub.data.image_folder.names import PICTURES, fold
 from lort_hub.data.image_folder.tree import Folder
 
 THUMBNAIL = "a thumbnail of another picture"
 SAMPLE = 5
-"""Pictures of a folder whose sizes are compared."""
+"""Pictures of a folder that are compared."""
+SIDE = 8
+"""Pixels a side, at most, to which two pictures are made smaller to compare them."""
+MOST_APART = 8
+"""Mean difference of the grey, of 255, above which one is no thumbnail of the other."""
 _CALLED = re.compile(r"(.+)_thumb(nail)?", re.IGNORECASE)
 _FOLDER = re.compile(r"thumb(nail)?s?")
 
@@ -38,14 +43,34 @@ def leave_out_thumbnails(root: Folder) -> Folder:
         _pass_over(folder, {name: beside.get(_without_word(_stem(name)), "") for name in called})
         for inner in folder.folders:
             if inner.total and _FOLDER.fullmatch(fold(inner.name)):
-                known = dict(_pictures_below(folder, inner))
-                for one in inner.below():
-                    below = one.path.removeprefix(inner.path)
-                    keys = {name: _key(f"{below}/{_without_word(_stem(name))}") for name in one.pictures}
-                    _pass_over(one, {name: known.get(key, "") for name, key in keys.items()})
+                found = _namesakes(folder, inner)
+                if not _is_among_classes(folder, inner) or _are_all_copies(inner, found):
+                    for one, pictures in found:
+                        _pass_over(one, pictures)
     for folder in reversed(folders):
         folder.total = len(folder.pictures) + sum(inner.total for inner in folder.folders)
     return root
+
+
+def _namesakes(folder: Folder, inner: Folder) -> list[tuple[Folder, dict[str, str]]]:
+    """Pictures in each folder of thumbnails, and the path of the picture that has the name of each, or ""."""
+    known, found = dict(_pictures_below(folder, inner)), []
+    for one in inner.below():
+        below = one.path.removeprefix(inner.path)
+        keys = {name: _key(f"{below}/{_without_word(_stem(name))}") for name in one.pictures}
+        found.append((one, {name: known.get(key, "") for name, key in keys.items()}))
+    return found
+
+
+def _is_among_classes(folder: Folder, inner: Folder) -> bool:
+    return any(one is not inner and fold(one.name) not in PICTURES for one in folder.filled)
+
+
+def _are_all_copies(inner: Folder, found: Sequence[tuple[Folder, Mapping[str, str]]]) -> bool:
+    """Whether a folder beside classes is called and filled as one of thumbnails alone."""
+    return fold(inner.name).endswith("s") and all(
+        all(pictures.values()) and _are_copies(folder, pictures) for folder, pictures in found
+    )
 
 
 def _pictures_below(folder: Folder, without: Folder) -> Iterator[tuple[str, str]]:
@@ -71,20 +96,34 @@ def _without_word(stem: str) -> str:
 
 
 def _pass_over(folder: Folder, pictures: Mapping[str, str]) -> None:
-    """Pass over the thumbnails in a folder, where the first of them are smaller than their pictures."""
+    """Pass over the thumbnails in a folder, where the first of them are small copies of their pictures."""
     found = {name: path for name, path in pictures.items() if path and path != f"{folder.path}/{name}"}
-    if not all(_is_smaller(f"{folder.path}/{name}", path) for name, path in [*found.items()][:SAMPLE]):
+    if not _are_copies(folder, found):
         return
     for name in found:
         folder.pass_over(name, THUMBNAIL)
     folder.pictures = [name for name in folder.pictures if name not in found]
 
 
-def _is_smaller(path: str, other: str) -> bool:
+def _are_copies(folder: Folder, pictures: Mapping[str, str]) -> bool:
+    sample = [*pictures.items()][:SAMPLE]
+    return all(_is_small_copy(f"{folder.path}/{name}", path) for name, path in sample)
+
+
+def _is_small_copy(path: str, other: str) -> bool:
+    """Whether a picture is smaller than another one, of the same shape, and shows the same."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes, which is a matter of decoding
-            with Image.open(path) as one, Image.open(other) as two:
-                return one.width < two.width and one.height < two.height
+            with Image.open(path) as opened, Image.open(other) as opened_too:
+                one, two = ImageOps.exif_transpose(opened), ImageOps.exif_transpose(opened_too)
+                is_smaller = one.width < two.width and one.height < two.height
+                shape_apart = abs(one.width * two.height - one.height * two.width)
+                if not is_smaller or shape_apart > max(two.size):  # that of a pixel
+                    return False
+                size = min(SIDE, one.width), min(SIDE, one.height)
+                greys = [image.convert("L").resize(size) for image in (one, two)]
     except Exception:  # plugins raise anything at what is not theirs
         return False
+    first, second = (np.asarray(grey, dtype=float) for grey in greys)
+    return float(np.abs(first - second).mean()) <= MOST_APART
