@@ -114,11 +114,11 @@ def _respelt(listed: FileList, column: FileColumn, images: ImageFiles, split: st
         if several := next((cell for cell, paths in fitting.items() if len(paths) > 1), None):
             if known:
                 return None
-            names = " and ".join(path.rpartition("/")[2] for path in fitting[several][:2])
             raise DatasetError(
-                f"'{several}' of column '{column.name}' of '{listed.path}' is not there, and {names} both "
-                "fit it.\nWrite the names of the files into the list, or name the folder of the images with "
-                "`image_root`."
+                f"'{several}' of column '{column.name}' of '{listed.path}' is not there, and "
+                f"{' and '.join(fitting[several][:2])} both fit it.\n"
+                "Write the names of the files into the list, or name the folder of the images with "
+                f"`image_root`.\nWhere it lists no images, take {listed.path.name} away."
             )
         put = {cell: path for cell, (path,) in fitting.items()}
         if len({*put.values()} | known) < len(lost) + len(known):
