@@ -331,12 +331,12 @@ def a_list_of_days_beside_class_folders_in_an_archive(folder):
     return folder
 
 
-@refused("two-files-of-a-number", says="photos/007.png and .*/photos/07.png both fit it.*take days.csv away")
+@refused("two-files-of-a-number", says="imgs/007.png and .*/photos/07.png both fit it.*take days.csv away")
 def a_number_that_fits_two_files(folder):
-    for name in ("007", "07", "8"):
-        (folder / "photos").mkdir(parents=True, exist_ok=True)
-        picture(5).save(folder / f"photos/{name}.png")
-    write_csv(folder / "days.csv", [(7, "rain"), (9, "sun")], ("id", "weather"))
+    for name in ("imgs/007", "photos/07", "imgs/008"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(5).save(folder / f"{name}.png")
+    write_csv(folder / "days.csv", [(7, "rain"), (8, "sun")], ("id", "weather"))
     return folder
 
 
@@ -433,7 +433,10 @@ def both_lists_with_paths_below_the_home_of_dev(folder):
 @read("val-in-test")
 def names_of_validation_files_that_lie_in_test(folder):
     for split, place, labels in (("train", "train", TRAIN), ("val", "test", TEST)):
-        rows = [(f"{split}/{name}", label) for name, label in write_pictures(folder / place, labels)]
+        rows = [
+            (f"{split}/{name}", label)
+            for name, label in write_pictures(folder / place, labels, split + "{row}.png")
+        ]
         write_csv(folder / f"{split}.csv", rows, header=("file", "label"))
     return folder
 
@@ -501,15 +504,15 @@ def training_list_of_test_images_with_a_column_of_splits(folder):
     return folder
 
 
-def at_sites(folder, column, group=False, file="meta.csv", root="images", labels=TRAIN):
+def at_sites(folder, column, group=False, file="meta.csv", names="{row}.png", labels=TRAIN):
     rows = []
-    for row, (name, label) in enumerate(write_pictures(folder / root / "new", labels)):
+    for row, (name, label) in enumerate(write_pictures(folder / "images/new", labels, names)):
         site = ("barn", "field", "river")[row % 3]
-        path = folder / root / site / name
+        path = folder / "images" / site / name
         path.parent.mkdir(exist_ok=True)
-        (folder / root / "new" / name).rename(path)
+        (folder / "images" / "new" / name).rename(path)
         rows.append((f"{site}/{name}", label, *([site] if group else [])))
-    (folder / root / "new").rmdir()
+    (folder / "images" / "new").rmdir()
     write_csv(folder / file, rows, header=("file", column, *(["site"] if group else [])))
     return folder
 
@@ -533,8 +536,8 @@ def test_folders_that_are_the_groups_are_no_classes_and_not_noted(tmp_path):
 
 @read("sites-of-two-lists", notes=["The labels are column 'y' of train.csv, and not the folders"])
 def two_lists_of_images_at_sites(folder):
-    at_sites(folder, "y", file="train.csv", root="train")
-    return at_sites(folder, "y", file="test.csv", root="test", labels=TEST)
+    at_sites(folder, "y", file="train.csv")
+    return at_sites(folder, "y", file="test.csv", names="t{row}.png", labels=TEST)
 
 
 @read("drawn-of-validation", counts=(6, 3, 3), tested=(6, 4, 2))

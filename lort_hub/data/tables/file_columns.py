@@ -83,7 +83,8 @@ def find_file_column(
     if is_asked:
         return best.column
     lost = _lost_ids(listed, best, found)
-    if lost and _names_each_file(listed, best.column, images, split):
+    is_text = lost and not _are_numbers(listed.columns[lost])  # numbers may be those of these files
+    if lost and is_text and _names_each_file(listed, best.column, images, split):
         such = next(filter(None, listed.columns[lost]))
         name = f"'{best.column.name}' of {listed.path.name}"
         note = f"Column {name} names the images, one by one, and '{lost}', such as '{such}', none of them."
