@@ -253,7 +253,7 @@ def _is_elsewhere(
         folders = [images.folders_of(path) for path in _as_list(paths or [])]
         above = [names[: len(names) - kept] for names in folders]
         if above and all(
-            set(names) & (every - own) or _splits_differ(own - elsewhere, names[1:]) for names in above
+            (every.intersection(names) - own) or _splits_differ(own - elsewhere, names[1:]) for names in above
         ):
             return True
     return False
