@@ -16,7 +16,6 @@ from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
-from lort_hub.data.tables.label_columns import may_be_label
 from lort_hub.data.tables.labels import code_labels, shown
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
@@ -176,7 +175,7 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
         rows = with_label(opened.splits[name], label)
         if label in rows.column_names and not code_labels(rows, label).none_known:
             return name
-        check_labels_elsewhere(rows, opened.splits[train], label, name)
+        opened.notes += check_labels_elsewhere(rows, opened.splits[train], label, name)
         opened.notes.append(f"The {len(rows):,} images of '{name}' have no labels and are set aside.")
     asked = request.train_split or request.test_split
     if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
@@ -209,7 +208,7 @@ def _by_column(opened: Opened, request: Request) -> Opened:
     for column in sorted(rows.column_names, key=_certainty):
         is_other = column in (request.label_column, request.group_column, request.image_column)
         cells = None if is_other else _cells_of_splits(rows, column)
-        if cells is None or (not request.label_column and _are_classes(rows, column, cells)):
+        if cells is None or (not request.label_column and _are_classes(column, cells)):
             continue
         whole = next(iter(opened.splits))
         if others := _flags_beside(rows, column, request):
@@ -255,11 +254,9 @@ def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:
     )
 
 
-def _are_classes(rows: datasets.Dataset, column: str, cells: Sequence[str]) -> bool:
-    """Whether a column called as labels is the only one that may hold them, and "test" is no cell of it."""
-    if column.lower() not in LABEL_NAMES or any(map(kind_of, cells)):
-        return False
-    return not any(may_be_label(rows, name) for name in rows.column_names if name != column)
+def _are_classes(column: str, cells: Sequence[str]) -> bool:
+    """Whether a column is called as labels are, and "test" alone is no cell of it."""
+    return column.lower() in LABEL_NAMES and not any(map(kind_of, cells))
 
 
 def _unread_splits(rows: datasets.Dataset, known: Collection[str | None]) -> list[str]:

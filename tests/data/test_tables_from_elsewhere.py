@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import unicodedata
 
 import datasets
@@ -21,6 +22,7 @@ from tests.support.tables import (
     write_csv,
     write_pictures,
     write_plain,
+    zipped,
 )
 
 FORMS = Forms()
@@ -169,18 +171,23 @@ def unlabelled_images_with_one_class_in_place_of_labels(folder):
 
 @read(
     "minus-one",
-    names=("-1", "0", "1"),
+    names=("-1", "1", "3"),
     notes=["'-1' is read as a class, of 12 rows"],
     told_by_pixels=False,
     **HELD_OUT,
 )
 def minus_one_for_a_missing_label(folder):
-    return listed(folder, rows=lambda rows: [(name, NAMES.index(label) - 1) for name, label in rows])
+    return listed(folder, rows=lambda rows: [(name, 2 * NAMES.index(label) - 1) for name, label in rows])
 
 
 @read("signs", names=("-1", "1"), counts=(10, 10), tested=(2, 2), told_by_pixels=False)
 def two_classes_of_either_sign(folder):
     return listed(folder, rows=lambda rows: [(name, -1 if label == "ant" else 1) for name, label in rows])
+
+
+@read("signs-and-zero", names=("-1", "0", "1"), told_by_pixels=False, **HELD_OUT)
+def three_classes_of_either_sign_and_none(folder):
+    return listed(folder, rows=lambda rows: [(name, NAMES.index(label) - 1) for name, label in rows])
 
 
 STATIONS = {"ant": "test track", "bee": "train depot", "cat": "train station"}
@@ -189,6 +196,48 @@ STATIONS = {"ant": "test track", "bee": "train depot", "cat": "train station"}
 @read("stations", names=tuple(STATIONS.values()), told_by_pixels=False, **HELD_OUT)
 def labels_with_words_of_splits(folder):
     return listed(folder, rows=lambda rows: [(name, STATIONS[label]) for name, label in rows])
+
+
+def with_sexes(folder, header):
+    """Labels with words of splits beside another column that could hold labels."""
+    sexes = lambda rows: [(n, STATIONS[label], "fm"[k % 2]) for k, (n, label) in enumerate(rows)]  # noqa: E731
+    return listed(folder, header, sexes)
+
+
+for column in ("label", "species", "class", "category"):
+    read(f"stations-{column}", names=tuple(STATIONS.values()), told_by_pixels=False, **HELD_OUT)(
+        lambda folder, column=column: with_sexes(folder, ("image", column, "sex"))
+    )
+refused("stations-two-labels", says="Several columns could be the label: label, class")(
+    lambda folder: with_sexes(folder, ("image", "label", "class"))
+)
+
+
+@read("stations-parquet", names=tuple(STATIONS.values()), told_by_pixels=False, **HELD_OUT)
+def labels_with_words_of_splits_in_a_table(folder):
+    sexes = list("fm" * 12)
+    write_plain(folder / "all.parquet", cells(TRAIN), [STATIONS[one] for one in texts(TRAIN)], sex=sexes)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "is_noted"),
+    [
+        ("set", ("north", "south"), False),
+        ("phase", ("larva", "adult"), False),
+        ("dataset", ("vidir_modern", "rosendahl"), False),
+        ("set", ("tr", "te"), True),
+        ("set", ("entrenamiento", "prueba"), True),
+    ],
+)
+def test_columns_called_as_sets_are_noted_where_a_word_is_of_a_split(column, words, is_noted, tmp_path):
+    folder = listed(
+        tmp_path,
+        ("file", "label", column),
+        lambda rows: [(name, label, words[k % 2]) for k, (name, label) in enumerate(rows)],
+    )
+    notes = "".join(load_long_tailed(str(folder)).notes)
+    assert (f"Column '{column}' is not read as splits" in notes) == is_noted
 
 
 @read(
@@ -238,6 +287,56 @@ def categories_of_one_name(folder):
         "categories": [{"id": k, "name": name} for k, name in enumerate(("ant", "ant", "bee"))],
     }
     (folder / "a.json").write_text(json.dumps(content))
+    return folder
+
+
+@read(
+    "unlabelled-alike",
+    notes=["Column 'lookalike' of 'test' holds classes, and is not read as labels", *NONE],
+    **HELD_OUT,
+)
+def unlabelled_images_with_a_column_that_holds_names_of_classes(folder):
+    return two_lists(folder, train="species", test="lookalike")
+
+
+# Images by numbers
+
+
+def numbered(folder, more=()):
+    """Images named by their ids from 1 on, beside a column of foreign names."""
+    rows = write_pictures(folder / "imgs", TRAIN)
+    for row in reversed(range(len(TRAIN))):
+        (folder / f"imgs/{row}.png").rename(folder / f"imgs/{row + 1}.png")
+    for name in more:
+        picture(5).save(folder / "imgs" / name)
+    rows = [(k + 1, f"IMG_{k:05d}", label) for k, (_, label) in enumerate(rows)]
+    write_csv(folder / "all.csv", rows, header=("id", "image_id", "label"))
+    return folder
+
+
+read("ids-agree", notes=["'id' of all.csv names the images, one by one, and 'image_id'"], **HELD_OUT)(
+    numbered
+)
+refused("more-files-than-ids", says="Column 'image_id' of .* is called as images are, and none")(
+    lambda folder: numbered(folder, ["25.png"])
+)
+
+
+@refused("visits-beside-folders-in-zip", says="visits.csv")
+def a_list_of_days_beside_class_folders_in_an_archive(folder):
+    write_pictures(folder / "source", TRAIN, "{label}/{row:03d}.png")
+    zipped(folder / "photos.zip", folder / "source")
+    shutil.rmtree(folder / "source")
+    write_csv(folder / "visits.csv", [(k, ("rain", "sun")[k % 2]) for k in range(12)], ("id", "weather"))
+    return folder
+
+
+@refused("two-files-of-a-number", says="imgs/007.png and .*/photos/07.png both fit it.*take days.csv away")
+def a_number_that_fits_two_files(folder):
+    for name in ("imgs/007", "photos/07", "imgs/008"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(5).save(folder / f"{name}.png")
+    write_csv(folder / "days.csv", [(7, "rain"), (8, "sun")], ("id", "weather"))
     return folder
 
 
@@ -303,6 +402,45 @@ read("merged-folders", **HELD_OUT)(lambda folder: names_below(folder, "2019/{}",
 read("folder-renamed", **HELD_OUT)(lambda folder: names_below(folder, "one/imgs/{}", "other/imgs/{}"))
 
 
+def names_elsewhere(folder, above, place):
+    rows = [(above + name, label) for name, label in write_pictures(folder / place, TRAIN)]
+    write_csv(folder / "all.csv", rows, header=("file", "label"))
+    return folder
+
+
+for above in (
+    "/dev/shm/data/",
+    "/home/dev/project/",
+    "/home/joe/test/",
+    "C:\\test\\images\\",
+    "/mnt/eval/photos/",
+):
+    for place in ("train", "train/images", "images"):
+        read(f"{above}{place}".replace("\\", "/"), **HELD_OUT)(
+            lambda folder, above=above, place=place: names_elsewhere(folder, above, place)
+        )
+
+
+@read("home-of-dev")
+def both_lists_with_paths_below_the_home_of_dev(folder):
+    for split, labels in (("train", TRAIN), ("test", TEST)):
+        rows = write_pictures(folder / split, labels)
+        rows = [(f"/home/dev/{split}/{name}", label) for name, label in rows]
+        write_csv(folder / f"{split}.csv", rows, header=("file", "label"))
+    return folder
+
+
+@read("val-in-test")
+def names_of_validation_files_that_lie_in_test(folder):
+    for split, place, labels in (("train", "train", TRAIN), ("val", "test", TEST)):
+        rows = [
+            (f"{split}/{name}", label)
+            for name, label in write_pictures(folder / place, labels, split + "{row}.png")
+        ]
+        write_csv(folder / f"{split}.csv", rows, header=("file", "label"))
+    return folder
+
+
 read("folder-of-one-site", notes=["12 of 24 rows of all.csv name a file that is not there"], **HELD_OUT)(
     lambda folder: names_below(folder, "photos/imgs/{}", "scans/imgs/{}")  # in a folder called photos
 )
@@ -347,6 +485,59 @@ read("meant-by-cells", **HELD_OUT)(
 read("meant-by-place", **HELD_OUT)(
     lambda folder: only_test_images(folder, "test_run/imgs", "test_run/train.csv") / "test_run/train.csv"
 )
+
+
+read("meant-by-list-and-root", image_root="photos", **HELD_OUT)(
+    lambda folder: only_test_images(folder, "photos/test", "train.csv") / "train.csv"
+)
+read("folder-of-a-kit", **HELD_OUT)(lambda folder: only_test_images(folder, "dev_images", "train.csv"))
+read("folder-that-ends-so", **HELD_OUT)(lambda folder: only_test_images(folder, "ILSVRC2012_img_val"))
+
+
+@read(
+    "splits-told-by-a-column", notes=["Column 'split' tells the splits"], counts=(6, 3, 3), tested=(6, 4, 2)
+)
+def training_list_of_test_images_with_a_column_of_splits(folder):
+    rows = write_pictures(folder / "val", TRAIN)
+    rows = [(name, label, ("test", "train")[k % 2]) for k, (name, label) in enumerate(rows)]
+    write_csv(folder / "train_labels.csv", rows, header=("file", "label", "split"))
+    return folder
+
+
+def at_sites(folder, column, group=False, file="meta.csv", names="{row}.png", labels=TRAIN):
+    rows = []
+    for row, (name, label) in enumerate(write_pictures(folder / "images/new", labels, names)):
+        site = ("barn", "field", "river")[row % 3]
+        path = folder / "images" / site / name
+        path.parent.mkdir(exist_ok=True)
+        (folder / "images" / "new" / name).rename(path)
+        rows.append((f"{site}/{name}", label, *([site] if group else [])))
+    (folder / "images" / "new").rmdir()
+    write_csv(folder / file, rows, header=("file", column, *(["site"] if group else [])))
+    return folder
+
+
+for column in ("y", "outcome", "style", "ground_truth"):
+    read(
+        f"sites-{column}",
+        notes=[f"The labels are column '{column}' of meta.csv, and not the folders"],
+        **HELD_OUT,
+    )(lambda folder, column=column: at_sites(folder, column))
+refused("sites-sex", says="lie in the folders barn, field, river, which no column of it tells")(
+    lambda folder: at_sites(folder, "sex")
+)
+
+
+def test_folders_that_are_the_groups_are_no_classes_and_not_noted(tmp_path):
+    data = load_long_tailed(str(at_sites(tmp_path, "y", group=True)), group_column="site")
+    assert data.class_names == tuple(NAMES)
+    assert not [note for note in data.notes if "not the folders" in note]
+
+
+@read("sites-of-two-lists", notes=["The labels are column 'y' of train.csv, and not the folders"])
+def two_lists_of_images_at_sites(folder):
+    at_sites(folder, "y", file="train.csv")
+    return at_sites(folder, "y", file="test.csv", names="t{row}.png", labels=TEST)
 
 
 @read("drawn-of-validation", counts=(6, 3, 3), tested=(6, 4, 2))

@@ -27,6 +27,10 @@ LIKELY = (
     *("genus", "disease", "emotion", "variety", "name"),
 )
 """Words in the names of columns, the likeliest to hold classes first."""
+MAYBE_LABELS = frozenset(
+    ("y", "cls", "gt", "ground_truth", "grade", "type", "kind", "tag", "annotation", "finding", "outcome")
+) | {"action", "animal", "crop", "make", "model", "style"}
+"""Whole names of columns that hold classes where no other column does."""
 
 
 def is_called_as_files(column: str) -> bool:
@@ -58,6 +62,16 @@ def is_likely_label(column: str) -> bool:
         (True, False)
     """
     return any(re.search(word, column.lower()) for word in LIKELY)
+
+
+def may_be_called_label(column: str) -> bool:
+    """Tell whether a column is called as one that holds classes where no other column does.
+
+    Example:
+        >>> may_be_called_label("Species"), may_be_called_label("outcome"), may_be_called_label("sex")
+        (True, True, False)
+    """
+    return is_label(column) or is_likely_label(column) or column.lower() in MAYBE_LABELS
 
 
 def is_usual(column: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lort_hub.data.image_folder.names import fold
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import LABEL_NAMES, may_be_called_label
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.data.tables.labels import code_labels
 from lort_hub.errors import DatasetError
@@ -56,7 +56,9 @@ def with_label(rows: datasets.Dataset, label: str) -> datasets.Dataset:
     return rows.rename_column(alike[0], label) if len(alike) == 1 and alike != [label] else rows
 
 
-def check_labels_elsewhere(rows: datasets.Dataset, train: datasets.Dataset, label: str, name: str) -> None:
+def check_labels_elsewhere(
+    rows: datasets.Dataset, train: datasets.Dataset, label: str, name: str
+) -> list[str]:
     """Refuse a test split without the column of labels whose labels are in one that is called otherwise.
 
     Args:
@@ -65,21 +67,32 @@ def check_labels_elsewhere(rows: datasets.Dataset, train: datasets.Dataset, labe
         label: The training split's column of labels.
         name: Name of the test split, for messages.
 
+    Returns:
+        Notes of columns of other names that hold nothing but classes.
+
     Raises:
-        DatasetError: A column that the training split has not holds nothing but classes, two or more.
+        DatasetError: A column called as labels, which the training split has not, holds nothing but classes.
 
     Example:
         >>> import datasets
         >>> train = datasets.Dataset.from_dict({"label": ["ant", "bee"]})
         >>> check_labels_elsewhere(datasets.Dataset.from_dict({"view": ["left"]}), train, "label", "test")
+        []
     """
+    notes = []
     for other in () if label in rows.column_names else rows.column_names:
         if other in train.column_names or not _is_plain(rows, other):
             continue
         values = {str(value).strip() for value in rows[other][:] if value is not None}
         may_be_called_so = other.lower() in LABEL_NAMES or not all(value.isdecimal() for value in values)
         if may_be_called_so and len(values) > 1 and values <= set(code_labels(train, label).names):
-            raise _no_column(rows, label, name)
+            if may_be_called_label(other):
+                raise _no_column(rows, label, name)
+            notes.append(
+                f"Column '{other}' of '{name}' holds classes, and is not read as labels: where they are "
+                f"these, call it '{label}'."
+            )
+    return notes
 
 
 def _is_plain(rows: datasets.Dataset, column: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import FILE_WORDS, is_called_as_files, is_label, is_usual
@@ -41,7 +43,11 @@ class _Candidate:
 
 
 def find_file_column(
-    listed: FileList, images: ImageFiles, asked: str | None = None, split: str | None = None
+    listed: FileList,
+    images: ImageFiles,
+    asked: str | None = None,
+    split: str | None = None,
+    together: Sequence[FileList] = (),
 ) -> FileColumn | None:
     """Find the column whose cells name image files, each a file of its own.
 
@@ -53,6 +59,7 @@ def find_file_column(
         images: The image files.
         asked: Name of the column, or None.
         split: The list's split, whose folder comes first where a name is there several times.
+        together: All lists that are read together, which may name folders of another machine.
 
     Returns:
         The column; None where none names a file.
@@ -64,15 +71,25 @@ def find_file_column(
     """
     is_asked = asked in listed.columns
     tried = (
-        _candidate(listed, name, images, split) for name in listed.columns if name == asked or not is_asked
+        _candidate(listed, name, images, split, _elsewhere([listed, *together], name))
+        for name in listed.columns
+        if name == asked or not is_asked
     )
     found = [one for one in tried if one and (one.names_files or is_asked or not is_label(one.column.name))]
     if not found:
         return None
     close = CLOSE * max(one.score for one in found)
     best = max((one for one in found if one.names_files or one.score >= close), key=_merit)
-    refusal = "" if is_asked else _doubt(listed, best, found, close)
-    return replace(best.column, refusal=refusal)
+    if is_asked:
+        return best.column
+    lost = _lost_ids(listed, best, found)
+    is_text = lost and not _are_numbers(listed.columns[lost])  # numbers may be those of these files
+    if lost and is_text and _names_each_file(listed, best.column, images, split):
+        such = next(filter(None, listed.columns[lost]))
+        name = f"'{best.column.name}' of {listed.path.name}"
+        note = f"Column {name} names the images, one by one, and '{lost}', such as '{such}', none of them."
+        return replace(best.column, note=note)
+    return replace(best.column, refusal=_doubt(listed, best, found, close))
 
 
 def likely_columns(listed: FileList, asked: str | None = None) -> list[str]:
@@ -168,6 +185,15 @@ def _lost_ids(listed: FileList, best: _Candidate, found: Sequence[_Candidate]) -
     return next((name for name in rest if _are_ids(listed.columns[name])), None)
 
 
+def _names_each_file(listed: FileList, column: FileColumn, images: ImageFiles, split: str | None) -> bool:
+    """Whether each cell of a column is another file, and no other image lies beside these."""
+    found = [images.find(cell or "", split, column.skip) for cell in listed.columns[column.name]]
+    named = {path for path in found if isinstance(path, str)}
+    folders = {os.path.dirname(path) for path in named}  # noqa: PTH120
+    beside = {path for path in (images.listed_by or images).files if os.path.dirname(path) in folders}  # noqa: PTH120
+    return len(named) == len(found) and beside == named
+
+
 def _are_ids(cells: Sequence[str | None]) -> bool:
     present = {cell for cell in cells if cell}
     return len(present) > 2 and all(re.fullmatch(r"\w*\d\w*", cell) for cell in present)
@@ -177,14 +203,25 @@ def _merit(one: _Candidate) -> tuple[tuple[bool, bool, int], float]:
     return one.rank, one.score
 
 
-def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | None) -> _Candidate | None:
+def _elsewhere(lists: Sequence[FileList], column: str) -> set[str]:
+    """Folders that all paths of a column start with, where they are those of a whole machine."""
+    cells = [cell for one in lists for cell in one.columns.get(column, ()) if cell]
+    if not cells or not all(re.match(r"([A-Za-z]:)?[\\/]|~", cell) for cell in cells):
+        return set()
+    levels = zip(*(parts_of(cell)[:-1] for cell in cells), strict=False)
+    return {level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)}
+
+
+def _candidate(
+    listed: FileList, name: str, images: ImageFiles, split: str | None, elsewhere: set[str]
+) -> _Candidate | None:
     cells = listed.columns[name]
     rows = cells[:: max(1, len(cells) // 1000)]
     sample = [cell for cell in rows if cell]
     best = None
     for skip in range(max((len(parts_of(cell)) for cell in sample), default=0)):
         found = [images.find(cell, split, skip) if cell else None for cell in rows]
-        if skip and _is_elsewhere(rows, found, images, skip):
+        if skip and _is_elsewhere(rows, found, images, skip, elsewhere):
             break
         share = sum(path is not None for path in found) / len(sample)
         score = share * len(set(sample)) / len(sample)
@@ -198,11 +235,16 @@ def _candidate(listed: FileList, name: str, images: ImageFiles, split: str | Non
 
 
 def _is_elsewhere(
-    cells: Sequence[str | None], found: Sequence[str | list[str] | None], images: ImageFiles, skip: int
+    cells: Sequence[str | None],
+    found: Sequence[str | list[str] | None],
+    images: ImageFiles,
+    skip: int,
+    elsewhere: set[str],
 ) -> bool:
     """Whether a file lies in a folder that other cells tell from its own, or in one of another split.
 
-    Files of missing folders are then missing, and not those of the same name that are there.
+    Files of missing folders are then missing, and not those of the same name that are there. The folders
+    of another machine that all paths start with, such as /home/dev, tell no split.
     """
     left_out = [set(parts_of(cell)[:skip]) if cell else set() for cell in cells]
     every = set().union(*left_out)
@@ -210,14 +252,16 @@ def _is_elsewhere(
         kept = len(parts_of(cell or "")) - skip - 1
         folders = [images.folders_of(path) for path in _as_list(paths or [])]
         above = [names[: len(names) - kept] for names in folders]
-        if above and all(set(names) & (every - own) or _splits_differ(own, names[1:]) for names in above):
+        if above and all(
+            (every.intersection(names) - own) or _splits_differ(own - elsewhere, names[1:]) for names in above
+        ):
             return True
     return False
 
 
 def _splits_differ(one: Iterable[str], other: Iterable[str]) -> bool:
-    """Whether folders on two ways are called as splits, and not the same."""
-    kinds = [{kind for name in names if (kind := split_in_name(name))} for names in (one, other)]
+    """Whether folders on two ways are called as splits, and not both to train on or both to test on."""
+    kinds = [{kind == "train" for name in names if (kind := split_in_name(name))} for names in (one, other)]
     return all(kinds) and not kinds[0] & kinds[1]
 
 

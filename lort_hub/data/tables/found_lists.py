@@ -63,12 +63,12 @@ def find_files(
         >>> find_files([], [Path("photos")], Request("photos"), only=False)
         []
     """
-    matched, images = [], ImageFiles(roots)
+    matched, images, together = [], ImageFiles(roots), [listed for listed, _ in lists]
     for number, (listed, split) in enumerate(lists):
         own = images if request.image_root else images.beside(listed.path.parent)
         if siblings := _siblings(request.image_root and roots[-1], split):
             own = ImageFiles(siblings)  # the test images of test.csv, not the training images of that name
-        column = find_file_column(listed, own, request.image_column, split)
+        column = find_file_column(listed, own, request.image_column, split, together)
         if column and not request.image_column and header_is_row(listed, column, own, split):
             listed = with_header_as_row(listed, column.name)
             column = replace(column, name="file")

@@ -178,12 +178,14 @@ class FileColumn:
         skip: Leading parts of its paths that are of another machine, left out.
         share: Share of the cells whose file is there.
         refusal: Why another column may be meant; empty where none may.
+        note: That another column is called as the one of images, and is not; empty where none is.
     """
 
     name: str
     skip: int = 0
     share: float = 0.0
     refusal: str = ""
+    note: str = ""
 
 
 def with_images(

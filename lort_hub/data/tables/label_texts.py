@@ -68,9 +68,9 @@ def _are_paths(parts_of: Mapping[str, Sequence[str]]) -> bool:
 
 
 def _note_minus_one(values: Sequence[float | None]) -> list[str]:
-    """Say that -1 is a class, where no other number is negative and it is not the other one of two."""
+    """Say that -1 is a class, where no other number is negative and it is not one of two or three signs."""
     present = {value for value in values if value is not None}
-    if min(present, default=0) != -1 or present == {-1, 1}:
+    if min(present, default=0) != -1 or present in ({-1, 1}, {-1, 0, 1}):
         return []
     return [
         f"'-1' is read as a class, of {sum(value == -1 for value in values):,} rows: leave them out where it "

@@ -77,7 +77,11 @@ def open_lists(
     if not matched and archives:
         roots = [unpack(archives), *roots]
         matched = find_files(lists, roots, request, only=only)
-    if lists and not matched and (only or request.image_root or not folders_as_read(folder, request)):
+    if (
+        lists
+        and not matched
+        and (only or request.image_root or not any(folders_as_read(root, request) for root in roots))
+    ):
         matched = find_files(lists, roots, request, only=only, as_spelt=True)
     matched = _with_splits(matched, notes)
     if not matched:
@@ -93,11 +97,13 @@ def open_lists(
         check_folders_agree(matched, told, folder)
         return None
     check_splits_beside(matched)
-    check_training_images(matched)
+    if not (only and request.image_root):
+        check_training_images(matched)
     notes += _unmatched(lists, matched)
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
         raise DatasetError(refusal)
+    notes += [one.column.note for one in matched if one.column.note]
     notes += check_wrapped_classes(matched, folder, request, only=only)
     notes += _several_sets(matched)
     named: set[Path] = set()

@@ -114,11 +114,14 @@ def _respelt(listed: FileList, column: FileColumn, images: ImageFiles, split: st
         if several := next((cell for cell, paths in fitting.items() if len(paths) > 1), None):
             if known:
                 return None
-            names = " and ".join(path.rpartition("/")[2] for path in fitting[several][:2])
+            paths = fitting[several][:2]
+            is_one = len(_folders_of(paths)) == 1
+            names = " and ".join(path.rpartition("/")[2] if is_one else path for path in paths)
             raise DatasetError(
                 f"'{several}' of column '{column.name}' of '{listed.path}' is not there, and {names} both "
-                "fit it.\nWrite the names of the files into the list, or name the folder of the images with "
-                "`image_root`."
+                "fit it.\n"
+                "Write the names of the files into the list, or name the folder of the images with "
+                f"`image_root`.\nWhere it lists no images, take {listed.path.name} away."
             )
         put = {cell: path for cell, (path,) in fitting.items()}
         if len({*put.values()} | known) < len(lost) + len(known):

@@ -18,6 +18,14 @@ SPLIT_COLUMNS = ("split", "splits", "partition", "data_split", "dataset_split", 
 _CALLED_SETS = frozenset(
     ("set", "subset", "dataset", "partition", "phase", "fold", "usage", "stage", "purpose")
 ) | {"menge", "teilmenge", "conjunto", "ensemble", "jeu", "insieme"}
+_ABROAD = frozenset(
+    ("tr", "trn", "te", "tst", "va", "vl", "vld", "learn", "learning", "holdout", "heldout", "hold-out")
+) | frozenset(
+    ("lernen", "prüfung", "pruefung", "validierung", "entrenamiento", "prueba", "validación", "validacion")
+)
+_ABROAD |= {"treino", "teste", "validação", "apprentissage", "entraînement", "entrainement", "essai"}
+_ABROAD |= {"addestramento", "prova", "validazione", "обучение", "тест", "训练", "测试", "验证", "学習"}
+"""Words for splits in other languages, and short ones: not read, they tell that a column is of splits."""
 MOST_UNKNOWN = 4
 """Different words in a column called as one of splits up to which they may be splits of an unknown name."""
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
@@ -178,15 +186,18 @@ def kinds_of_cells(column: str, cells: Iterable[str]) -> dict[str, str]:
 
 
 def may_be_splits(column: str, cells: Iterable[str]) -> bool:
-    """Tell whether a column is called as one of sets and holds a few words that may be splits.
+    """Tell whether a column is called as one of sets and holds a few words, one of them that of a split.
 
     Example:
         >>> may_be_splits("Menge", ["Lernen", "Test", "Lernen"]), may_be_splits("stage", ["1", "2"])
         (True, False)
+        >>> may_be_splits("set", ["tr", "te"]), may_be_splits("set", ["north", "south"])
+        (True, False)
     """
     words = set(cells)
+    is_split = any(split_in_name(word) or fold(word) in _ABROAD for word in words)
     are_words = all(re.search(r"[^\W\d_]{2}", word) for word in words)
-    return fold(column) in _CALLED_SETS and 2 <= len(words) <= MOST_UNKNOWN and are_words
+    return fold(column) in _CALLED_SETS and 2 <= len(words) <= MOST_UNKNOWN and are_words and is_split
 
 
 def rows_of_splits(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lort_hub.data.tables.image_files import parts_of
 from lort_hub.data.tables.matched import MatchedList
-from lort_hub.data.tables.splits import split_in_name, stem_of_shard
+from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, stem_of_shard, tells_splits
 from lort_hub.errors import DatasetError
 
 TESTS = ("test", "validation")
@@ -16,7 +16,8 @@ TESTS = ("test", "validation")
 def check_training_images(matched: Sequence[MatchedList]) -> None:
     """Refuse a list called as one to train on where all its files lie in folders of test images.
 
-    It may name its folders itself, and the list of a test split may name other files of the same folders.
+    It may name its folders itself or have a column of splits, and the list of a test split may name other
+    files of the same folders.
 
     Args:
         matched: The lists.
@@ -28,7 +29,7 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
         >>> check_training_images([])
     """
     for one in matched:
-        if split_in_name(stem_of_shard(one.listed.path.name)) != "train":
+        if split_in_name(stem_of_shard(one.listed.path.name)) != "train" or _tells_splits(one):
             continue
         first = next(_files(one), None)
         if first is None or not all(_is_of_a_test(one, *found) for found in _files(one)):
@@ -45,6 +46,16 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
         )
 
 
+def _tells_splits(one: MatchedList) -> bool:
+    """Whether a column of a list says which rows are of which split."""
+    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
+    for name, cells in others.items():
+        kinds = set(kinds_of_cells(name, [cell or "" for cell in cells]).values())
+        if tells_splits(name) or ("" not in kinds and len(kinds) > 1):
+            return True
+    return False
+
+
 def _files(one: MatchedList) -> Iterator[tuple[str, str]]:
     """Names in a list, and the file of each that has one."""
     for name in one.listed.columns[one.column.name]:
@@ -56,8 +67,11 @@ def _files(one: MatchedList) -> Iterator[tuple[str, str]]:
 def _is_of_a_test(one: MatchedList, name: str, path: str) -> bool:
     """Whether folders that neither the name nor the list's own path holds are called as tests alone."""
     told = {*parts_of(name), *one.listed.path.parent.parts}
-    kinds = {split_in_name(part) for part in one.images.folders_of(path)[1:] if part not in told} - {None}
-    return bool(kinds) and kinds <= set(TESTS)
+    parts = [part for part in one.images.folders_of(path)[1:] if part not in told and split_in_name(part)]
+    return {split_in_name(part) for part in parts} <= set(TESTS) and any(
+        part.lower().startswith(("test", "val"))
+        for part in parts  # dev may be a user, and val end a name
+    )
 
 
 def _folders(paths: set[str]) -> set[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.request import Request
-from lort_hub.data.tables.column_names import is_likely_label
+from lort_hub.data.tables.column_names import is_likely_label, may_be_called_label
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList, label_of, lie_apart, may_be_classes, ways_to_files
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name
@@ -45,6 +45,8 @@ def check_wrapped_classes(
     folders = sorted({way[0] for way in inner.values()})
     if len(folders) < 2 or 2 * len(folders) > len(inner) or are_parts(folders):
         return []
+    if any(_tells(one, request.group_column, inner) for one in matched if request.group_column):
+        return []
     columns = {name: one for one in matched for name in _attributes(one) if name != request.group_column}
     if not columns or any(_tells(one, name, inner) for name, one in columns.items()):
         return []
@@ -52,7 +54,7 @@ def check_wrapped_classes(
         return []  # which is refused as one-hot or multi-label
     name, one = next(iter(columns.items()))
     file = one.listed.path.name
-    is_clear = len(columns) == 1 and (is_likely_label(name) or _are_numbered(folders))
+    is_clear = len(columns) == 1 and (may_be_called_label(name) or _are_numbered(folders))
     if only or is_clear:
         return [
             f"The labels are column {shown(list(map(repr, columns)))} of {file}, and not the folders of the "
@@ -86,8 +88,10 @@ def _attributes(one: MatchedList) -> list[str]:
     return names
 
 
-def _tells(one: MatchedList, column: str, inner: Mapping[str, Sequence[str]]) -> bool:
+def _tells(one: MatchedList, column: str | None, inner: Mapping[str, Sequence[str]]) -> bool:
     """Whether a column names the first or the last folder of each image, one by one."""
+    if column not in one.listed.columns:
+        return False
     cells = zip(one.listed.columns[one.column.name], one.listed.columns[column], strict=True)
     found = [
         (one.images.find(name, one.split, one.column.skip), cell) for name, cell in cells if name and cell
