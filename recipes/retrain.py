@@ -68,8 +68,8 @@ class Arguments(FeatureArguments, ModelArguments):
             self.method = "lort" if self.sets_the_objective() or not self.calibrate else "auto"
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups([], self.groups)
-        if self.method in METHODS:
-            check_settings(self.method, {name: getattr(self, name) for name in SETTINGS})
+        given = {name: getattr(self, name) for name in SETTINGS}
+        check_settings(self.method, {**given, "views": self.views or None})
         if self.solver == "closed-form" and self.method not in CLOSED_FORM:
             raise ConfigError(
                 f"--solver closed-form is the limit of over-smoothed labels, which '{self.method}' has not.\n"
@@ -80,11 +80,6 @@ class Arguments(FeatureArguments, ModelArguments):
         if not self.calibrate and self.test_prior not in (None, "balanced"):
             raise ConfigError(
                 "--test-prior needs calibrated log-odds to move.\nLeave out --no-calibrate, or --test-prior."
-            )
-        if self.method in CHOICES and self.sets_the_objective():
-            raise ConfigError(
-                f"--method {self.method} chooses every setting.\n"
-                "Leave out --delta, --gamma, --weight-decay, --solver and --views."
             )
 
     def sets_the_objective(self) -> bool:

@@ -76,21 +76,16 @@ def fit_head(
     """
     options = {"delta": delta, "gamma": gamma, "weight_decay": weight_decay}
     overrides = {name: value for name, value in options.items() if value is not None}
-    if method in CHOICES:
-        if overrides or solver or views:
-            raise ConfigError(
-                f'`method="{method}"` chooses every setting.\n'
-                "Leave out `delta`, `gamma`, `weight_decay`, `solver` and `views`."
-            )
-        return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
-    if method not in METHODS:
+    if method not in (*METHODS, *CHOICES):
         known = (*METHODS, *CHOICES)
         raise ConfigError(
             f"Unknown method '{method}'.{did_you_mean(method, known)} Expected: {', '.join(known)}."
         )
-    definition = _with_solver(method, solver) if solver else METHODS[method]
-    check_settings(method, {**options, "solver": solver})
     Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
+    definition = _with_solver(method, solver) if solver and method in METHODS else METHODS.get(method)
+    check_settings(method, {**options, "solver": solver, "views": len(views) or None})
+    if definition is None:
+        return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     if not isinstance(training, TrainingSet):
         training = TrainingSet.of(training)
     if definition.needs_base and baseline is None:

@@ -209,8 +209,9 @@ def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
     """Check that a method has the settings that it is given, and that its objective has a minimum.
 
     Args:
-        name: One of `METHODS`.
-        given: Arguments of `fit_head`: delta, gamma, weight_decay, solver; None where it is not given.
+        name: One of `METHODS` or `CHOICES`, which choose every setting.
+        given: Arguments of `fit_head`: delta, gamma, weight_decay, solver, and the number of views; None
+            where it is not given.
 
     Raises:
         ConfigError: It has not.
@@ -218,6 +219,13 @@ def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
     Example:
         >>> check_settings("ce", {"weight_decay": 0.1, "gamma": None})
     """
+    if name in CHOICES and any(value is not None for value in given.values()):
+        raise ConfigError(
+            f'`method="{name}"` chooses every setting.\n'
+            "Leave out `delta`, `gamma`, `weight_decay`, `solver` and `views`."
+        )
+    if name in CHOICES:
+        return
     method = METHODS[name]
     solver, decay = given.get("solver"), given.get("weight_decay")
     if solver and method.fitter not in SOLVERS:
@@ -227,7 +235,7 @@ def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
         )
     known = {**method.fixed, **method.grid, **(DEFAULTS if method.fitter in SOLVERS else {})}
     for setting, value in given.items():
-        if setting != "solver" and value is not None and setting not in known:
+        if value is not None and setting not in (*known, "solver", "views"):
             has = f"it has: {', '.join(known)}" if known else "it has none"
             raise ConfigError(f"'{name}' has no setting `{setting}`; {has}.\nLeave `{setting}` out.")
     solver = solver or method.fitter
