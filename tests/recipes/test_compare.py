@@ -14,7 +14,7 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.heads.choice import Choice
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_baseline, fit_head
 from lort_hub.heads.methods import BEST_OF, CHOICES, METHODS, STACK, STACKED
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.task import RetrainingTask
@@ -81,8 +81,9 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(compared, task):
     assert float(rows["lort"]["balanced_accuracy"]) == pytest.approx(expected)
     assert float(rows["lort"]["nll"]) == pytest.approx(log_loss(y, logits.double().softmax(dim=1)), rel=1e-5)
     assert float(rows["lort"]["uniform"]) == pytest.approx(expected)
-    fits = [fit_head(training, name, baseline=fit_head(training, "ce")) for name in STACKED[1:]]
-    logits = fit_stack(training, baseline=fit_head(training, "ce"), known=fits).logits(x)
+    baseline = fit_baseline(training)
+    fits = [fit_head(training, name, baseline=baseline) for name in STACKED[1:]]
+    logits = fit_stack(training, baseline=baseline, known=fits).logits(x)
     assert float(rows["auto"]["nll"]) == pytest.approx(log_loss(y, logits.double().softmax(dim=1)), rel=1e-4)
 
 

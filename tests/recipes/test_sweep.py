@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.experiments.ablations import DELTAS, STUDIES
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.fit import fit_baseline
 from lort_hub.heads.task import RetrainingTask
 from tests.support.comparisons import COLUMNS, DIGITS, forked, rows_of, tables_of, without_seconds
 from tests.support.recipes import SMALL, start
@@ -56,7 +56,7 @@ def test_rows_are_what_these_heads_reach_on_the_test_images(swept):
     task = RetrainingTask.extract(
         backbone, load_long_tailed("digits", imbalance="exp:100"), Accelerator(cpu=True)
     )
-    ce = fit_head(task.training, "ce")
+    ce = fit_baseline(task.training)
     shares = task.training.class_counts / len(task.training.labels)
     x, y = task.test.x, task.test.y
     weight, bias = ce.as_solved
