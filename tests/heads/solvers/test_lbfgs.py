@@ -205,3 +205,12 @@ def test_features_of_a_small_unit_beside_those_of_a_large_one_are_no_rounding(de
     )
     logits = torch.cat([large, small], dim=1).double() @ w.T + b
     assert logits.argmax(dim=1).equal(labels)
+
+
+def test_a_solve_that_is_cut_short_gives_the_head_of_least_gradient():
+    _, _, x, labels, counts = random_head_and_features(n=60, dim=20)
+    cut = [
+        solve(Objective(weight_decay=1e-5), x, labels, counts, max_iterations=k)[1].relative_gradient
+        for k in range(12)
+    ]
+    assert cut == sorted(cut, reverse=True)
