@@ -19,7 +19,7 @@ from lort_hub.heads.posthoc import (
     nearest_class_mean,
     tau_normalised,
 )
-from lort_hub.heads.rescaling import disalign, learned_weight_scaling
+from lort_hub.heads.rescaling import disalign, learned_weight_scaling, spread_over
 from lort_hub.heads.solvers.eigenbasis import eigenbasis, ridge_head
 from lort_hub.heads.solvers.lbfgs import Solution, minimise
 from lort_hub.heads.solvers.maxnorm import minimise_max_norm
@@ -170,20 +170,19 @@ def linear_adjustment(inputs: FitInputs, settings: Settings) -> LinearHead:
 
 
 def lws(inputs: FitInputs, settings: Settings) -> LinearHead:
-    """Learn a scale of each class weight of the base head."""
-    delta = settings.get("delta", 0.0)
-    return LinearHead(
-        *learned_weight_scaling(
-            *inputs.base_or_zeros, inputs.matrix, inputs.labels, inputs.class_counts, delta=delta
-        )
-    )
+    """Learn a scale of each class weight of the base head; without smoothed labels, as large as that one."""
+    base, delta = LinearHead(*inputs.base_or_zeros), settings.get("delta", 0.0)
+    samples = inputs.matrix, inputs.labels, inputs.class_counts
+    head = LinearHead(*learned_weight_scaling(base.weight, base.bias, *samples, delta=delta))
+    factor = 1.0 if delta else spread_over(base, head, inputs.matrix)
+    return LinearHead(head.weight * factor, head.bias * factor)
 
 
 def distribution_aligned(inputs: FitInputs, settings: Settings) -> Head:
-    """Align the base head with a class-balanced distribution (DisAlign)."""
-    return disalign(
-        *inputs.base_or_zeros, inputs.matrix, inputs.labels, inputs.class_counts, rho=settings["rho"]
-    )
+    """Align the base head with a class-balanced distribution (DisAlign), as large as that one."""
+    base, samples = LinearHead(*inputs.base_or_zeros), (inputs.matrix, inputs.labels, inputs.class_counts)
+    head = disalign(base.weight, base.bias, *samples, rho=settings["rho"])
+    return head.times(spread_over(base, head, inputs.matrix))
 
 
 def cosine(inputs: FitInputs, settings: Settings) -> Head:

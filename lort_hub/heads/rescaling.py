@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import BLOCK, FeatureMatrix
+from lort_hub.heads.base import Head
 from lort_hub.heads.solvers.descent import descend
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.solvers.lbfgs import LOADED_NUMBERS
@@ -123,6 +124,35 @@ def _lws_derivatives(
     return value.item(), gradient, hessian
 
 
+def spread_over(base: Head, head: Head, matrix: FeatureMatrix) -> float:
+    """Divide the spread of a trained head's logits by that of a head learned on it: a factor on the latter.
+
+    Where some scaling separates the samples, a learned head is as large as the solver had time to make it.
+    With this factor it is as large as the trained head, and heads of folds are comparable to that of all
+    samples. The spread is the standard deviation over classes, meaned over the samples.
+
+    Args:
+        base: The trained head.
+        head: The learned head.
+        matrix: Features (N, D).
+
+    Returns:
+        The factor; 1 if one of the heads tells nothing.
+
+    Example:
+        >>> from lort_hub.heads.base import LinearHead
+        >>> one, three = (LinearHead(scale * torch.eye(2), torch.zeros(2)) for scale in (1, 4))
+        >>> spread_over(one, three, FeatureMatrix.of(torch.eye(2)))
+        0.25
+    """
+    spreads = torch.zeros(2, dtype=torch.float64, device=matrix.device)
+    for x, _ in matrix:
+        spreads += torch.stack([each.logits(x).double().std(dim=1).sum() for each in (base, head)])
+    matrix.processes.all_reduce(spreads)
+    trained, learned = spreads.tolist()
+    return trained / learned if trained * learned > 0 else 1.0
+
+
 @dataclass(frozen=True)
 class DisAlignHead:
     """Linear head whose logits are rescaled per class, weighted by a confidence in each sample.
@@ -158,6 +188,11 @@ class DisAlignHead:
         Where the loss has no minimum, alpha and beta are so large that float32 would lose z beside them.
         """
         return torch.cat([self._logits(rows) for rows in x.split(BLOCK)])
+
+    def times(self, factor: float) -> DisAlignHead:
+        """Multiply the logits by a factor."""
+        parts = (self.weight * factor, self.bias * factor, self.alpha, self.beta * factor)
+        return DisAlignHead(*parts, self.v, self.c)
 
     def _logits(self, x: Tensor) -> Tensor:
         z = torch.addmm(self.bias, x, self.weight.T).double()

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
 from lort_hub.errors import FeatureError
+from lort_hub.heads import rescaling
 from lort_hub.heads.base import FitInputs, LinearHead
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
@@ -130,12 +131,34 @@ def test_heads_are_the_optimum_of_their_equation(name, losses, prior, balance, g
 
 
 def test_lws_with_lort_is_lws_with_lort_s_labels(inputs):
-    args = (*inputs.base, inputs.matrix, inputs.labels, COUNTS)
-    for name, delta in (("lws", 0.0), ("lws+lort", LORT)):
-        weight, bias = learned_weight_scaling(*args, delta=delta)
-        head = fitted(inputs, name)
-        torch.testing.assert_close(head.weight, weight)
-        assert head.bias.equal(bias)
+    weight, bias = learned_weight_scaling(*inputs.base, inputs.matrix, inputs.labels, COUNTS, delta=LORT)
+    head = fitted(inputs, "lws+lort")
+    torch.testing.assert_close(head.weight, weight)
+    assert head.bias.equal(bias)
+
+
+def spread(head, x):
+    return head.logits(x).std(dim=1).mean().item()
+
+
+def test_lws_is_its_learned_scales_with_logits_as_large_as_the_trained_head_s(inputs):
+    weight, bias = learned_weight_scaling(*inputs.base, inputs.matrix, inputs.labels, COUNTS)
+    head, x = fitted(inputs, "lws"), inputs.training.x
+    factor = (head.weight / weight).mean()
+    torch.testing.assert_close(head.weight, factor * weight)
+    torch.testing.assert_close(head.bias, factor * bias)
+    assert spread(head, x) == pytest.approx(spread(LinearHead(*inputs.base), x), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("lws", "LWS_ITERATIONS"), ("disalign", "DISALIGN_ITERATIONS")])
+def test_a_head_without_a_minimum_is_not_larger_the_longer_its_solver_goes_on(name, limit, monkeypatch):
+    training, _ = clusters(noise=0.3)
+    base = fit_method(METHODS["ce"], FitInputs(training), {"weight_decay": 1e-2})
+    inputs, spreads = FitInputs(training, base=(base.weight, base.bias)), []
+    for iterations in (3, 30):
+        monkeypatch.setattr(rescaling, limit, iterations)
+        spreads.append(spread(fitted(inputs, name), training.x))
+    assert spreads == pytest.approx(2 * [spread(base, training.x)], rel=1e-5)
 
 
 def test_closed_forms_by_their_equations(inputs):

@@ -25,6 +25,9 @@ FIRST_DECAY = 1e-3
 other classes, all weight would move there from those that are limited."""
 FINER, FINEST = 0.3, 1e-7
 """Factor on a tolerance that is too coarse to see changes of the decays, and the least tolerance."""
+FREE_TOLERANCE, SEARCH_TOLERANCE = 1e-3, 1e-3
+"""Largest tolerance of the optimum without a radius, as of a coarser one the longest weight can be of three
+times its norm; and least tolerance of the solves that search for the multipliers at first."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ def minimise_max_norm(
         >>> (found.head.weight.norm(dim=1) / found.free.weight.norm(dim=1)).round(decimals=2)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    free = near.free if near else minimise(problem, tolerance=tolerance)
-    slack = max(1e-3, 3 * tolerance)
+    free = near.free if near else minimise(problem, tolerance=min(tolerance, FREE_TOLERANCE))
     radius = share * free.weight.norm(dim=1).max().clamp_min(1e-300)
     unit = float(problem.basis.values.mean()) / len(problem.class_counts)
     least = problem.objective.weight_decay + LEAST_DECAY * unit
@@ -80,16 +82,22 @@ def minimise_max_norm(
     if near:
         head, total = near.solved, near.decay + least
     exponent, before = torch.full_like(total, EXPONENT), None
+    goal = current = max(tolerance, SEARCH_TOLERANCE)
     for _ in range(MAX_ROUNDS):
         if head is not free or (total > least).any():
             init = (head.weight, head.bias)
-            head = minimise(problem, init=init, class_decay=total - least, tolerance=tolerance)
+            head = minimise(problem, init=init, class_decay=total - least, tolerance=current)
             iterations += head.iterations
-            tolerance = tolerance if head.iterations else max(FINER * tolerance, FINEST)
-        ratio = head.weight.norm(dim=1) / radius
+            if not head.iterations:
+                current = max(FINER * current, FINEST)
+        ratio, slack = head.weight.norm(dim=1) / radius, max(1e-3, 3 * goal)
         off = ((total - least) * (1 - ratio)).abs().max()
         if ratio.max() <= 1 + slack and off <= slack * (total - least).max():
-            break
+            if goal == tolerance:
+                break
+            goal = tolerance
+            current = min(current, goal)
+            continue
         if before:
             exponent = _exponent(before, (total, ratio), exponent)
         before = total, ratio

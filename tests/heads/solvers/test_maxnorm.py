@@ -51,3 +51,17 @@ def test_the_largest_radius_limits_nothing():
     free, found = minimise(problem), minimise_max_norm(problem, share=1.0)
     assert torch.equal(found.head.weight, free.weight)
     assert found.head.iterations == free.iterations
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_coarse_radius_is_nearly_that_of_the_exact_optimum(seed):
+    counts = tuple(max(3, int(60 * 0.85**k)) for k in range(20))
+    bare, _ = clusters(seed, counts, dim=300)
+    training = TrainingSet(bare.x * torch.logspace(0, -2, 300), bare.labels, 20)
+    basis = training.basis(1.0)
+    objective = Objective(gamma=1.0, weight_decay=1e-3 * float(basis.values.mean()) / 20)
+    omega = training.weights(1.0)
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
+    exact, coarse = minimise(problem), minimise_max_norm(problem, share=0.5, tolerance=1e-2).free
+    longest = (head.weight.norm(dim=1).max().item() for head in (coarse, exact))
+    assert next(longest) == pytest.approx(next(longest), rel=0.1)
