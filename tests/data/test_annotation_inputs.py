@@ -173,6 +173,42 @@ read("p39-objects", **HELD_OUT)(
 )
 read("p39-mapping", **HELD_OUT)(lambda folder: json_of(folder, dict))
 read("p39-file", **HELD_OUT)(lambda folder: json_of(folder, dict, "train.json") / "train.json")
+
+
+def files_by_class(rows):
+    return {name: [file for file, label in rows if label == name] for name in NAMES}
+
+
+read("files-by-class", **HELD_OUT)(lambda folder: json_of(folder, files_by_class))
+read("pairs", **HELD_OUT)(
+    lambda folder: json_of(folder, lambda rows: {"labels": [list(row) for row in rows]}, "dataset.json")
+)
+refused("file-of-two-classes", says="gives '.*' the label 'cat', and an earlier row 'ant'.*multi-label")(
+    lambda folder: json_of(
+        folder, lambda rows: {**files_by_class(rows), "cat": [file for file, _ in rows[:2]]}
+    )
+)
+refused("p39-tool", says="labels.json is not read: it gives no file and class of each image")(
+    lambda folder: json_of(folder, lambda rows: [{"data": {"image": name}} for name, _ in rows])
+)
+
+
+@read("herbarium", **HELD_OUT)
+def herbarium_with_names_of_its_own_for_ids(folder):
+    return json_of(
+        folder,
+        lambda rows: {
+            "images": [{"image_id": f"{k:05d}", "file_name": file} for k, (file, _) in enumerate(rows)],
+            "annotations": [
+                {"image_id": f"{k:05d}", "category_id": NAMES.index(label), "genus_id": 7}
+                for k, (_, label) in enumerate(rows)
+            ],
+            "categories": [{"category_id": k, "scientificName": name} for k, name in enumerate(NAMES)],
+        },
+        "train_metadata.json",
+    )
+
+
 refused("p39-settings", says="'.*train.json' is no list of images")(
     lambda folder: json_of(folder, lambda rows: {"epochs": len(rows)}, "train.json") / "train.json"
 )

@@ -271,7 +271,10 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
     for kind, count in (kind for one in root.below() for kind in one.passed.items()):
         files[kind.extension] += count if kind.reason == NO_IMAGE else 0
     extension, number = next(iter(files.most_common(1)), ("", 0))
-    advice = advice_on(name for one in (root, *root.folders) for name in one.examples.values())
+    examples = [name for one in (root, *root.folders) for name in one.examples.values()]
+    advice = advice_on(examples)
+    if listing := next((name for name in examples if name.lower().endswith(".json")), None):
+        advice = f"{listing} is not read: it gives no file and class of each image in a form that is known."
     if extension in ANNOTATIONS and number >= split.total:
         advice = (
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "

@@ -41,11 +41,15 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
         >>> read_coco({"images": images, "annotations": annotations, "categories": categories}, "a.json")[0]
         {'file_name': ['0.jpg'], 'label': ['ant']}
     """
-    category = {one["id"]: str(one["name"]) for one in content["categories"]}
-    of_image: dict[Any, set[str]] = {one["id"]: set() for one in content["images"]}
+    category = {
+        _first(one, "id", "category_id"): str(_first(one, "name", "scientificName"))
+        for one in content["categories"]
+    }
+    images = [(str(one["file_name"]), _first(one, "id", "image_id")) for one in content["images"]]
+    of_image: dict[Any, set[str]] = {number: set() for _, number in images}
     for one in content["annotations"]:
         of_image.setdefault(one["image_id"], set()).add(category[one["category_id"]])
-    labelled = [(str(one["file_name"]), sorted(of_image[one["id"]])) for one in content["images"]]
+    labelled = [(file, sorted(of_image[number])) for file, number in images]
     used = {one["category_id"] for one in content["annotations"]}
     counts = Counter(category[number] for number in used)
     notes, refusal = list[str](), ""
@@ -67,3 +71,8 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
         "label": [names[0] for _, names in labelled if names],
     }
     return columns, tuple(notes), refusal
+
+
+def _first(one: Mapping[str, Any], *names: str) -> Any:
+    """The value of the first of these names that an object has; the second is that of Herbarium's files."""
+    return one[next((name for name in names if name in one), names[0])]

@@ -42,8 +42,8 @@ def read_list(path: Path) -> FileList:
 
     Args:
         path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
-            with a list of objects, a label for each file, or COCO's annotations, or .txt with a file and a
-            label a line.
+            with a list of objects, a label for each file, the files of each class, or COCO's annotations,
+            or .txt with a file and a label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -181,7 +181,7 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str | None]]:
 
 
 def _read_json(text: str, path: Path) -> FileList:
-    """A list of objects, an object of labels by file, or COCO's annotations."""
+    """A list of objects, an object of labels by file or of files by class, pairs, or COCO's annotations."""
     try:
         content = json.loads(text)
         if is_coco(content):
@@ -190,13 +190,32 @@ def _read_json(text: str, path: Path) -> FileList:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return FileList(path, _columns(content))
-    if isinstance(content, dict) and content and all(map(is_file_name, content)):
-        columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
-        return FileList(path, columns)
+    if pairs := _json_pairs(content):
+        files, labels = zip(*pairs, strict=True)
+        return FileList(path, {"file": list(files), "label": [_as_text(label) for label in labels]})
     raise DatasetError(
         f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
-        "of labels by file, or COCO's images, categories and annotations."
+        "of labels by file or of files by class, or COCO's images, categories and annotations."
     )
+
+
+def _json_pairs(content: Any) -> list[tuple[str, Any]]:
+    """Files and labels of an object of labels by file, files by class, or pairs as `labels`; else none."""
+    if not isinstance(content, dict) or not content:
+        return []
+    if all(map(is_file_name, content)):
+        return list(content.items())
+    if not any(map(split_in_name, content)) and all(map(_are_files, content.values())):
+        return [(file, label) for label, files in content.items() for file in files]
+    pairs = content.get("labels")
+    if isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        return [(file, label) for file, label in pairs] if _are_files([pair[0] for pair in pairs]) else []
+    return []
+
+
+def _are_files(values: Any) -> bool:
+    """Tell whether a value is a list of names of image files."""
+    return isinstance(values, list) and all(isinstance(one, str) and is_file_name(one) for one in values)
 
 
 def _as_text(value: Any) -> str | None:
