@@ -27,7 +27,6 @@ from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
 
 SETTINGS = ("delta", "gamma", "weight_decay", "solver")
-CLOSED_FORM = ("lort", "crt+lort")
 EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), *CHOICES)
 
 
@@ -70,11 +69,6 @@ class Arguments(FeatureArguments, ModelArguments):
         class_groups([], self.groups)
         given = {name: getattr(self, name) for name in SETTINGS}
         check_settings(self.method, {**given, "views": self.views or None})
-        if self.solver == "closed-form" and self.method not in CLOSED_FORM:
-            raise ConfigError(
-                f"--solver closed-form is the limit of over-smoothed labels, which '{self.method}' has not.\n"
-                f"Use it with --method {' or '.join(CLOSED_FORM)}."
-            )
         if self.method == "auto" and not self.calibrate:
             raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
         if not self.calibrate and self.test_prior not in (None, "balanced"):

@@ -242,6 +242,12 @@ def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
     smoothed = method.over_smoothed or "delta" in method.grid
     if given.get("delta") is not None:
         smoothed = bool(given["delta"])
+    has_limit = smoothed and not method.fixed.keys() & {"tau", "label_aware"}
+    if solver == "closed-form" and not has_limit:
+        raise ConfigError(
+            f"`solver=\"closed-form\"` is the limit of over-smoothed labels, which '{name}' has not.\n"
+            'Use it with `method="lort"` or crt+lort.'
+        )
     if decay == 0 and solver in ("exact", "closed-form") and (solver == "closed-form" or not smoothed):
         raise ConfigError(
             f"`weight_decay` is 0, without which the objective of '{name}' by this solver has no minimum.\n"
