@@ -242,11 +242,13 @@ def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
     smoothed = method.over_smoothed or "delta" in method.grid
     if given.get("delta") is not None:
         smoothed = bool(given["delta"])
+    if solver == "closed-form" and decay is None and "weight_decay" not in method.grid:
+        decay = 0.0
     has_limit = smoothed and not method.fixed.keys() & {"tau", "label_aware"}
     if solver == "closed-form" and not has_limit:
         raise ConfigError(
             f"`solver=\"closed-form\"` is the limit of over-smoothed labels, which '{name}' has not.\n"
-            'Use it with `method="lort"` or crt+lort.'
+            'Use it with `method="lort"` or crt+lort, whose `delta` is near 1.'
         )
     if decay == 0 and solver in ("exact", "closed-form") and (solver == "closed-form" or not smoothed):
         raise ConfigError(

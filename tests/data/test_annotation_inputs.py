@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lort_hub.data.load import load_long_tailed
 from tests.support.tables import (
     NAMES,
     TEST,
@@ -179,18 +180,49 @@ def files_by_class(rows):
     return {name: [file for file, label in rows if label == name] for name in NAMES}
 
 
-read("files-by-class", **HELD_OUT)(lambda folder: json_of(folder, files_by_class))
-read("pairs", **HELD_OUT)(
-    lambda folder: json_of(folder, lambda rows: {"labels": [list(row) for row in rows]}, "dataset.json")
-)
+def pairs(rows):
+    return {"labels": [list(row) for row in rows]}
+
+
+read("files-by-class", **HELD_OUT)(lambda folder: json_of(folder, files_by_class) / "labels.json")
+read("pairs", **HELD_OUT)(lambda folder: json_of(folder, pairs, "dataset.json") / "dataset.json")
 refused("file-of-two-classes", says="gives '.*' the label 'cat', and an earlier row 'ant'.*multi-label")(
-    lambda folder: json_of(
-        folder, lambda rows: {**files_by_class(rows), "cat": [file for file, _ in rows[:2]]}
+    lambda folder: json_of(folder, lambda rows: {**files_by_class(rows), "cat": [rows[0][0]]}) / "labels.json"
+)
+refused("by-class-in-a-folder", says="Where labels.json gives the class of each image, name it itself")(
+    lambda folder: json_of(folder, files_by_class)
+)
+refused("files-by-fold", says="'.*folds.json' is no list of images")(
+    lambda folder: (
+        json_of(folder, lambda rows: {"fold0": [rows[0][0]], "fold1": [rows[1][0]]}, "folds.json")
+        / "folds.json"
     )
 )
-refused("p39-tool", says="labels.json is not read: it gives no file and class of each image")(
-    lambda folder: json_of(folder, lambda rows: [{"data": {"image": name}} for name, _ in rows])
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda files: {"duplicates": files[:2], "corrupt": files[2:4]},
+        lambda files: {"hard": files[:1], "easy": files[1:3]},
+        lambda files: {"labels": [[file, "good"] for file in files]},
+        lambda files: {"query": files[:3], "gallery": files[3:]},
+    ],
 )
+@pytest.mark.parametrize("told_by", ["class folders", "a list"])
+def test_a_report_of_files_is_no_list_of_classes(report, told_by, tmp_path):
+    if told_by == "class folders":
+        class_folders(tmp_path)
+        files = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "train").rglob("*.png"))
+    else:
+        files = [file for file, _ in write_pictures(tmp_path / "imgs", TRAIN)]
+        write_csv(tmp_path / "labels.csv", list(zip(files, TRAIN, strict=True)), header=("file", "label"))
+    before = load_long_tailed(str(tmp_path))
+    (tmp_path / "report.json").write_text(json.dumps(report(files)))
+    after = load_long_tailed(str(tmp_path))
+    assert after.class_names == before.class_names
+    assert len(before.class_names) == 3
+    assert after.train.labels.tolist() == before.train.labels.tolist()
 
 
 @read("herbarium", **HELD_OUT)

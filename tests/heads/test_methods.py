@@ -115,6 +115,9 @@ def test_a_balanced_threshold_lies_midway_and_another_lies_towards_the_rare_clas
         ("ce", {"weight_decay": 0.0}, "has no minimum"),
         ("lort", {"weight_decay": 0.0, "delta": 0.0}, "has no minimum"),
         ("lort", {"weight_decay": 0.0, "solver": "closed-form"}, "has no minimum"),
+        ("lort-published", {"solver": "closed-form"}, "has no minimum"),
+        ("lort", {"delta": 0.0, "solver": "closed-form"}, "is the limit of over-smoothed labels"),
+        ("balanced-softmax+lort", {"solver": "closed-form"}, "is the limit of over-smoothed labels"),
     ],
 )
 def test_settings_that_a_method_cannot_have_are_refused(method, given, message):

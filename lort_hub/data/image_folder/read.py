@@ -274,7 +274,8 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
     examples = [name for one in (root, *root.folders) for name in one.examples.values()]
     advice = advice_on(examples)
     if listing := next((name for name in examples if name.lower().endswith(".json")), None):
-        advice = f"{listing} is not read: it gives no file and class of each image in a form that is known."
+        named = f"Where {listing} gives the class of each image, name it itself as the data set."
+        advice = f"{advice} {named}".strip()
     if extension in ANNOTATIONS and number >= split.total:
         advice = (
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "

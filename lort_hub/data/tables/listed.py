@@ -158,6 +158,8 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
                 reason = str(error).splitlines()[0].replace(str(file), file.name).rstrip(",")
                 notes.append(f"{file.name} is not read: {reason}")
             continue
+        if listed.is_by_class and not only:
+            continue
         split = "train" if named else split_of_file(file.relative_to(folder)) or ""
         lists.append((listed, split))
         notes += listed.notes

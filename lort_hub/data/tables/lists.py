@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
@@ -28,6 +29,8 @@ class FileList:
         notes: What the user should know of how it was read.
         refusal: Why its labels are no classes of images; empty where they may be.
         header: Its first line, where that was taken for the names of the columns.
+        is_by_class: Whether it is an object of files by class, or pairs: reports of all kinds look so, and it
+            is read where the user names it.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class FileList:
     notes: tuple[str, ...] = ()
     refusal: str = ""
     header: tuple[str, ...] = ()
+    is_by_class: bool = False
 
 
 def read_list(path: Path) -> FileList:
@@ -42,8 +46,8 @@ def read_list(path: Path) -> FileList:
 
     Args:
         path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
-            with a list of objects, a label for each file, the files of each class, or COCO's annotations,
-            or .txt with a file and a label a line.
+            with a list of objects, a label for each file, the files of each class, pairs as `labels`, or
+            COCO's annotations, or .txt with a file and a label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -190,23 +194,27 @@ def _read_json(text: str, path: Path) -> FileList:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         return FileList(path, _columns(content))
-    if pairs := _json_pairs(content):
+    if isinstance(content, dict) and content and all(map(is_file_name, content)):
+        columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
+        return FileList(path, columns)
+    if pairs := _pairs_by_class(content):
         files, labels = zip(*pairs, strict=True)
-        return FileList(path, {"file": list(files), "label": [_as_text(label) for label in labels]})
+        columns = {"file": list(files), "label": [_as_text(label) for label in labels]}
+        return FileList(path, columns, is_by_class=True)
     raise DatasetError(
         f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
-        "of labels by file or of files by class, or COCO's images, categories and annotations."
+        "of labels by file or of files by class, pairs as `labels`, or COCO's images, categories and "
+        "annotations."
     )
 
 
-def _json_pairs(content: Any) -> list[tuple[str, Any]]:
-    """Files and labels of an object of labels by file, files by class, or pairs as `labels`; else none."""
+def _pairs_by_class(content: Any) -> list[tuple[str, Any]]:
+    """Files and labels of an object of files by class, or of pairs as `labels`; none of other content."""
     if not isinstance(content, dict) or not content:
         return []
-    if all(map(is_file_name, content)):
-        return list(content.items())
-    if not any(map(split_in_name, content)) and all(map(_are_files, content.values())):
-        return [(file, label) for label, files in content.items() for file in files]
+    if all(map(_are_files, content.values())):
+        is_told = not are_parts(list(content)) and not all(map(split_in_name, content))
+        return [(file, label) for label, files in content.items() for file in files] if is_told else []
     pairs = content.get("labels")
     if isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         return [(file, label) for file, label in pairs] if _are_files([pair[0] for pair in pairs]) else []

@@ -26,8 +26,8 @@ other classes, all weight would move there from those that are limited."""
 FINER, FINEST = 0.3, 1e-7
 """Factor on a tolerance that is too coarse to see changes of the decays, and the least tolerance."""
 FREE_TOLERANCE, SEARCH_TOLERANCE = 1e-3, 1e-3
-"""Largest tolerance of the optimum without a radius, as of a coarser one the longest weight can be of three
-times its norm; and least tolerance of the solves that search for the multipliers at first."""
+"""Largest tolerance of the optimum without a radius: solved to 1e-2 at next to no decay, its longest weight
+can have three times its norm. And least tolerance of the solves that search for the multipliers at first."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def minimise_max_norm(
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     free = near.free if near else minimise(problem, tolerance=min(tolerance, FREE_TOLERANCE))
+    if share >= 1:
+        return Limited(free, free, free, torch.zeros_like(free.bias))
     radius = share * free.weight.norm(dim=1).max().clamp_min(1e-300)
     unit = float(problem.basis.values.mean()) / len(problem.class_counts)
     least = problem.objective.weight_decay + LEAST_DECAY * unit
@@ -103,6 +105,11 @@ def minimise_max_norm(
         before = total, ratio
         total = (total * ratio**exponent).clamp_min(least)
         problem.matrix.processes.broadcast(total)
+    if goal != tolerance:
+        head = minimise(
+            problem, init=(head.weight, head.bias), class_decay=total - least, tolerance=tolerance
+        )
+        iterations += head.iterations
     shorten = (radius / head.weight.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
     limited = replace(head, weight=head.weight * shorten, iterations=iterations)
     return Limited(limited, free, head, total - least)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from lort_hub.heads.solvers import maxnorm
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.maxnorm import minimise_max_norm
 from lort_hub.heads.solvers.objective import Objective, objective_value
@@ -65,3 +66,15 @@ def test_a_coarse_radius_is_nearly_that_of_the_exact_optimum(seed):
     exact, coarse = minimise(problem), minimise_max_norm(problem, share=0.5, tolerance=1e-2).free
     longest = (head.weight.norm(dim=1).max().item() for head in (coarse, exact))
     assert next(longest) == pytest.approx(next(longest), rel=0.1)
+
+
+def test_a_search_that_runs_out_of_rounds_ends_at_the_tolerance_all_the_same():
+    training, _ = clusters(seed=1, counts=(200, 50, 5), dim=2)
+    basis, omega = training.basis(1.0), training.weights(1.0)
+    objective = Objective(gamma=1.0, weight_decay=1e-3)
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, training.class_counts, objective)
+    for rounds in (1, 2, 5):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(maxnorm, "MAX_ROUNDS", rounds)
+            found = minimise_max_norm(problem, share=0.5)
+        assert found.head.relative_gradient <= 1e-5
