@@ -130,7 +130,12 @@ class PredictionParts:
                     f"{self.folder} is of a run with other {', '.join(changed)}.\n"
                     "Resume with the same arguments and files, or start again with `overwrite=True`."
                 )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError, NotADirectoryError) as cause:
+            raise CheckpointError(
+                f"Cannot write {self.output}: {cause.strerror}, {cause.filename}.\nName another file as `output`."
+            ) from cause
         write_atomically(path, json.dumps(plan, indent=2).encode())
 
     def missing(self, processes: Processes) -> list[int]:

@@ -104,4 +104,6 @@ def test_what_cannot_be_written_is_refused_at_the_start(tmp_path):
         is_finished(tmp_path / "folder.csv", resume=False, overwrite=True)
     with pytest.raises(CheckpointError, match="cannot be written"):
         is_finished(tmp_path / "file/p.csv", resume=False, overwrite=False)
+    with pytest.raises(CheckpointError, match=r"Cannot write .*p\.csv: Not a directory.*\n.*another file"):
+        PredictionParts(tmp_path / "file/p.csv", 1).start(PLAN, resume=False, overwrite=False)
     assert not is_finished(tmp_path / "new/deep/p.csv", resume=False, overwrite=False)
