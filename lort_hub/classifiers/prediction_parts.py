@@ -134,7 +134,8 @@ class PredictionParts:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as cause:
             raise CheckpointError(
-                f"Cannot write {self.output}: {cause.strerror}, {cause.filename}.\nName another file as `output`."
+                f"Cannot write {self.output}: {cause.strerror}, {cause.filename}.\n"
+                "Name another file as `output`."
             ) from cause
         write_atomically(path, json.dumps(plan, indent=2).encode())
 
