@@ -14,6 +14,7 @@ from lort_hub.evaluation.metrics import calibration_error, evaluate, log_softmax
 from lort_hub.evaluation.report import MixScores, Report
 from lort_hub.features.store import Features
 from lort_hub.heads.fitted import Fit
+from lort_hub.heads.methods import STACK
 from lort_hub.records import DEFAULT, ClassMix
 
 WIDE, ERRORS = 0.1, 3.0
@@ -45,7 +46,8 @@ def evaluate_fit(
     scale = fit.scale if fit.unmoved_scale is None else fit.unmoved_scale
     unmoved = replace(fit, shift=None, scale=scale)
     solved = evaluate(unmoved.logits(test.x), test.y, class_counts, weight=unmoved.weight, scale=scale)
-    report = replace(report, as_solved=solved.as_solved, calibrated=solved.calibrated)
+    calibrated = solved.at_its_scale if fit.method == STACK else solved.calibrated
+    report = replace(report, as_solved=solved.as_solved, calibrated=calibrated)
     if mix is None or not mix.is_moved:
         return report
     return replace(report, mix=score_mix(to_array(fit.logits(test.x)), to_array(test.y), mix))

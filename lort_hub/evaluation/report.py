@@ -159,7 +159,7 @@ class Report(Record):
         calibration: Rows of `calibration_bins`.
         n: Test images.
         interval: Bootstrap intervals; None where none were asked for.
-        as_solved: Numbers of the head as it was solved; None where it was not calibrated.
+        as_solved: Numbers of the head as solved; None where it was not calibrated, and of a sum of heads.
         calibrated: The same numbers of the calibrated head.
         mix: Its numbers for the class mix that the head was moved to; None where it was not moved.
         confused: What each class is most often taken for (K,); None before lort_hub recorded it.
@@ -196,6 +196,12 @@ class Report(Record):
     def untested(self) -> int | None:
         """Number of classes without test images; None where there is none."""
         return self.per_class_accuracy.count(None) or None
+
+    @property
+    def at_its_scale(self) -> LogitScale:
+        """The numbers that depend on the scale of the logits, as they are."""
+        norm = self.weight_norm.mean if self.weight_norm else None
+        return LogitScale(self.nll, self.ece, self.logits_magnitude.mean, self.regularized_std.mean, norm)
 
 
 @dataclass(frozen=True)

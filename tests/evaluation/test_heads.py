@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from lort_hub.evaluation.heads import evaluate_fit, optimism_note, score_mix
+from lort_hub.evaluation.magnitude import logits_magnitude
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.features.store import Features
 from lort_hub.heads.base import LinearHead
@@ -43,6 +44,26 @@ def test_a_moved_head_is_reported_as_solved_and_calibrated_without_the_move():
     assert moved.nll > made.nll
     assert made.mix is None
     assert moved.mix.name == "mine"
+
+
+def test_a_sum_of_heads_is_reported_as_its_weights_calibrate_it_without_the_move():
+    random = torch.Generator().manual_seed(0)
+    test = Features(torch.randn(30, 4, generator=random), torch.arange(30) % 3, torch.arange(30))
+    head, mix = (
+        LinearHead(torch.randn(3, 4, generator=random), torch.zeros(3)),
+        ClassMix("mine", (0.8, 0.1, 0.1)),
+    )
+    made = evaluate_fit(Fit(head, "stack", {}), test, [9, 9, 9])
+    assert made.as_solved is None
+    whole = evaluate(head.logits(test.x), test.y, [9, 9, 9], weight=head.weight)
+    assert (made.calibrated.nll, made.calibrated.ece) == (whole.nll, whole.ece)
+    assert made.calibrated.logits_magnitude == pytest.approx(
+        np.mean(logits_magnitude(head.logits(test.x).numpy(), test.y.numpy()))
+    )
+    assert made.calibrated.regularized_std == pytest.approx(np.mean(whole.regularized_std.per_class))
+    assert made.calibrated.weight_norm == pytest.approx(head.weight.norm(dim=1).mean().item())
+    fit = Fit(head, "stack", {}, shift=torch.tensor(mix.shares).log(), mix=mix)
+    assert evaluate_fit(fit, test, [9, 9, 9], mix=mix).calibrated == made.calibrated
 
 
 def remade(training, method="auto"):
