@@ -69,7 +69,7 @@ CE = "CE(softmax(Wx + b), y)"
 LORT = "arXiv 2403.00250"
 DECOUPLING = "arXiv 1910.09217"
 DECAYS = {"weight_decay": RELATIVE_DECAYS}
-MAXNORM_GRID = {"weight_decay": (1e-3,), "share": (0.2, 0.4, 0.6, 0.8, 1.0)}
+MAXNORM_GRID = {"weight_decay": (1e-3,), "share": (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)}
 
 METHODS = {
     "ce": Method(
