@@ -7,6 +7,7 @@ accuracy of an empty group, is None.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -177,7 +178,7 @@ def evaluate(
     bins = calibration_bins(log_probabilities, labels)
     norms = None if weight is None else np.linalg.norm(to_array(weight), axis=1)
     worst = int(np.nanargmin(accuracies))
-    return Report(
+    report = Report(
         accuracy=float(correct.sum() / len(labels)),
         balanced_accuracy=float(np.nanmean(accuracies)),
         many=_mean(accuracies[groups["many"]]),
@@ -206,10 +207,12 @@ def evaluate(
         interval=accuracy_intervals(accuracies, tested, groups, resamples=bootstrap, seed=seed)
         if bootstrap
         else None,
-        as_solved=None if scale == 1 else _at_scale(logits, labels, norms, 1 / scale),
-        calibrated=None if scale == 1 else _at_scale(logits, labels, norms, 1.0),
         confused=_confused(labels, predicted, tested),
     )
+    if scale == 1:
+        return report
+    as_solved = _at_scale(logits, labels, norms, 1 / scale)
+    return replace(report, as_solved=as_solved, calibrated=report.at_its_scale)
 
 
 def _confused(labels: Array, predicted: Array, tested: Array) -> tuple[Confused, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -191,8 +191,7 @@ class DisAlignHead:
 
     def times(self, factor: float) -> DisAlignHead:
         """Multiply the logits by a factor."""
-        parts = (self.weight * factor, self.bias * factor, self.alpha, self.beta * factor)
-        return DisAlignHead(*parts, self.v, self.c)
+        return replace(self, weight=factor * self.weight, bias=factor * self.bias, beta=factor * self.beta)
 
     def _logits(self, x: Tensor) -> Tensor:
         z = torch.addmm(self.bias, x, self.weight.T).double()

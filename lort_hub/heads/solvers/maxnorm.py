@@ -26,8 +26,8 @@ other classes, all weight would move there from those that are limited."""
 FINER, FINEST = 0.3, 1e-7
 """Factor on a tolerance that is too coarse to see changes of the decays, and the least tolerance."""
 FREE_TOLERANCE, SEARCH_TOLERANCE = 1e-3, 1e-3
-"""Largest tolerance of the optimum without a radius: solved to 1e-2 at next to no decay, its longest weight
-can have three times its norm. And least tolerance of the solves that search for the multipliers at first."""
+"""Largest tolerance of the optimum without a radius: of a coarser one at next to no decay the longest weight
+is far too long. And least tolerance of the solves that search for the multipliers at first."""
 
 
 @dataclass(frozen=True)

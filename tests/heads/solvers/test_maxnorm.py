@@ -52,6 +52,8 @@ def test_the_largest_radius_limits_nothing():
     free, found = minimise(problem), minimise_max_norm(problem, share=1.0)
     assert torch.equal(found.head.weight, free.weight)
     assert found.head.iterations == free.iterations
+    after = minimise_max_norm(problem, share=1.0, near=minimise_max_norm(problem, share=0.5))
+    assert torch.equal(after.head.weight, free.weight)
 
 
 @pytest.mark.parametrize("seed", range(3))
