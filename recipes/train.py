@@ -23,7 +23,6 @@ from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import held_out_scores, track_results
 from lort_hub.commands.training_arguments import TrainingArguments, refit_arguments
 from lort_hub.data.holdout import hold_out, record_training
-from lort_hub.errors import LortHubError
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.records import environment
 from lort_hub.training.checkpoints import (
@@ -35,7 +34,7 @@ from lort_hub.training.checkpoints import (
     save_epoch,
     training_folder,
 )
-from lort_hub.training.stopping import explain_divergence, has_ended
+from lort_hub.training.stopping import EpochLoss, has_ended
 from lort_hub.training.trainable import check_trainable, merge_lora, select_trainable, train_mode
 
 
@@ -124,7 +123,7 @@ def main() -> dict[str, Any] | None:
             epoch, start, step = len(history), time.perf_counter(), 0
             scheduler.step(epoch)
             train_mode(trained, args.tune)
-            loss_sum = torch.zeros((), device=accelerator.device)
+            losses = EpochLoss(epoch=epoch, lr=optimizer.param_groups[0]["lr"], checkpoints=checkpoints)
             shown = {"total": len(batches) * accumulation, "disable": not sys.stderr.isatty()}
             for batch in tqdm(batches.epoch(epoch), leave=False, **shown):
                 pixels = batch.pixels.to(accelerator.device, memory_format=torch.channels_last)
@@ -136,11 +135,8 @@ def main() -> dict[str, Any] | None:
                     with accelerator.autocast():
                         logits = logits_of(trained(pixels)) + added
                         loss = F.cross_entropy(logits, targets, label_smoothing=args.label_smoothing)
-                    if not loss.isfinite():
-                        place = {"epoch": epoch, "step": step, "lr": optimizer.param_groups[0]["lr"]}
-                        raise LortHubError(explain_divergence(loss.item(), **place, checkpoints=checkpoints))
                     accelerator.backward(loss * batch.share)
-                loss_sum += loss.detach() * batch.share
+                losses.add(loss, share=batch.share, step=step)
                 if not batch.ends_step:
                     continue
                 if args.clip_grad:
@@ -150,7 +146,8 @@ def main() -> dict[str, Any] | None:
                 step += 1
                 if average:
                     average.update(model, step=epoch * len(batches) + step)
-            row = {"epoch": epoch + 1, "loss": accelerator.reduce(loss_sum, "mean").item() / len(batches)}
+            mean_loss = accelerator.reduce(losses.total(), "mean").item() / len(batches)
+            row = {"epoch": epoch + 1, "loss": mean_loss}
             row["lr"] = max(group["lr"] for group in optimizer.param_groups)
             row["images_per_second"] = len(kept) / (time.perf_counter() - start)
             if len(held):
