@@ -26,7 +26,7 @@ from lort_hub.heads.scorers import Predictions, among, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
 from lort_hub.heads.selected import make_validator
 from lort_hub.heads.solvers.objective import logit_adjustment
-from lort_hub.heads.stack import best_weights
+from lort_hub.heads.sum_weights import best_weights
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
 

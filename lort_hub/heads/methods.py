@@ -170,7 +170,7 @@ METHODS = {
 """Methods by name, the simplest first: of equally good methods the earlier one is chosen."""
 BEST_OF = ("ce", "eb-lda", "tau-norm", "logit-adjust", "lort-path", "crt", "lws", "balanced-softmax", "lort")
 """Candidates of `method="best"`: the methods with a linear head, without their costly variants."""
-STACKED = ("ce", "eb-lda", "tau-norm", "balanced-softmax", "lort")
+STACKED = ("ce", "eb-lda", "tau-norm", "crt", "balanced-softmax", "lort")
 """Candidates of `method="auto"`, which adds up heads: cheap ones that differ in what they assume.
 
 The log prior is added too, so that `logit-adjust` is one of the sums.

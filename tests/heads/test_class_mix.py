@@ -16,7 +16,8 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
 from lort_hub.heads.search import fold_heads_of
-from lort_hub.heads.stack import best_weights, fit_stack
+from lort_hub.heads.stack import fit_stack
+from lort_hub.heads.sum_weights import best_weights
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
 from tests.support.features import clusters, corners

@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch.nn.functional import one_hot
 
@@ -14,15 +16,8 @@ from lort_hub.heads.methods import METHODS, STACK, STACKED
 from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import fold_heads_of, select
 from lort_hub.heads.selected import fit_selected, make_validator
-from lort_hub.heads.stack import (
-    MEMBER_TOLERANCE,
-    TAU,
-    best_weights,
-    choose_members,
-    choose_weights,
-    combine,
-    fit_stack,
-)
+from lort_hub.heads.stack import MEMBER_TOLERANCE, choose_weights, combine, fit_stack
+from lort_hub.heads.sum_weights import TAU, best_weights, choose_members
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
@@ -64,6 +59,27 @@ def test_the_weights_are_the_minimum_that_another_method_finds(prior, centre):
     logits[TAU] = -log_prior.float().expand(len(LABELS), -1)
     ours = best_weights(logits, LABELS, centre=list(centre), prior_samples=prior)
     assert list(ours.values()) == pytest.approx(theirs, abs=5e-3)
+
+
+@given(
+    st.lists(st.floats(-1.5, 2.5), min_size=1, max_size=5),
+    st.sampled_from([0.0, 10.0]),
+    st.integers(0, 9),
+    st.booleans(),
+)
+def test_no_small_change_of_the_weights_makes_the_samples_likelier(strengths, prior, seed, is_free):
+    logits = views(*strengths, seed=seed)
+    log_prior = (COUNTS / COUNTS.sum()).log().double()
+    logits[TAU] = -log_prior.float().expand(len(LABELS), -1)
+    found = best_weights(logits, LABELS, prior_samples=prior, free=(TAU,) if is_free else ())
+    weights = torch.tensor(list(found.values()), dtype=torch.float64, requires_grad=True)
+    z = torch.stack(list(logits.values())).double()
+    heads = weights[:-1]
+    pull = len(heads) * prior / (9 / (1 / 300 + 1 / 90 + 1 / 30)) / 2 * (heads - heads.mean()).square().sum()
+    (balanced_loss(torch.tensordot(weights, z, 1)) + pull).backward()
+    inside = (weights > 0) | torch.tensor([False] * len(heads) + [is_free])
+    assert (weights.grad[inside].abs() < 1e-6).all()
+    assert (weights.grad[~inside] > -1e-6).all()
 
 
 def test_heads_that_no_sample_tells_apart_share_the_weight():
@@ -163,7 +179,7 @@ def test_the_reason_names_each_member_with_its_weight_and_the_best_head_alone(st
         assert f"{weight:.2f} {name}" in stacked.reason
     assert f"has NLL {-scores[STACK]:.3f} on held-out training images" in stacked.reason
     in_sample = ", with weights found on the same images; the best "
-    assert stacked.reason.endswith(f"{in_sample}of 5 methods alone, {best}, has NLL {-scores[best]:.3f}")
+    assert stacked.reason.endswith(f"{in_sample}of 6 methods alone, {best}, has NLL {-scores[best]:.3f}")
 
 
 def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():

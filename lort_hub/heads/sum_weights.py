@@ -1,0 +1,207 @@
+"""Weigh heads of a sum by the likelihood of held-out samples, and leave out those that bring nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lort_hub.features.distributed import Processes
+from lort_hub.features.matrix import BLOCK
+from lort_hub.heads.folds import effective_samples
+from lort_hub.heads.scorers import error_share, expected_logit
+from lort_hub.heads.solvers.objective import logit_adjustment
+
+PRIOR_SAMPLES = 10.0
+"""Samples that the prior of equal weights is worth, counted as if all classes had as many."""
+TAU = "tau"
+"""Name of the weight of the negative log prior, as in logit adjustment."""
+LEAST_SHARE = 0.05
+"""Share of the members' logits below which a member is left out."""
+NEWTON_STEPS, HALVINGS = 50, 60
+"""Largest number of Newton's steps, and of halvings of one."""
+DECREASE = 1e-4
+"""Share of the decrease that the slope promises which a step has to bring."""
+PRECISION = 1e-15
+"""Decrease of the mean negative log-likelihood that is rounding."""
+RIDGE = 1e-12
+"""Curvature that is added, as a share of the largest, as heads that are the same have none apart."""
+
+
+def choose_members(
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    class_counts: Tensor,
+    processes: Processes | None = None,
+    *,
+    favoured: Container[str] = (),
+) -> tuple[dict[str, float], float]:
+    """Weight heads, and leave out one after the other that moves the sum by less than `LEAST_SHARE` of all.
+
+    The negative log prior is weighed with them: heads of few samples of rare classes still favour the others,
+    by how much held-out samples tell.
+
+    Args:
+        logits: Calibrated held-out logits (M, K) of each head, by name.
+        labels: Labels (M,).
+        class_counts: Training images (K,).
+        processes: Processes, each with samples of its own; None for this one alone.
+        favoured: Heads that the prior draws to equal weights, and the others to none; all if none is left.
+
+    Returns:
+        The weights, by name, and that of the negative log prior, tau.
+
+    Example:
+        >>> labels, class_counts = torch.arange(40) % 2, torch.tensor([90, 10])
+        >>> right = 2 * torch.nn.functional.one_hot(labels, 2) + torch.randn(40, 2)
+        >>> list(choose_members({"head": right, "noise": torch.zeros(40, 2)}, labels, class_counts)[0])
+        ['head']
+    """
+    processes = processes or Processes()
+    spreads = dict(zip(logits, _spreads(list(logits.values()), processes), strict=True))
+    if not any(spreads.values()):  # samples of one class tell nothing
+        spreads = dict.fromkeys(logits, 1.0)
+    adjustment = -logit_adjustment(class_counts, 1.0).to(next(iter(logits.values())))
+    kept = list(logits)
+    while True:
+        centre = [name for name in kept if name in favoured] or kept
+        heads = {name: logits[name] for name in kept} | {TAU: adjustment.expand(len(labels), -1)}
+        weights = best_weights(heads, labels, processes, centre=centre, prior_samples=PRIOR_SAMPLES)
+        tau = weights.pop(TAU)
+        moves = {name: weight * spreads[name] for name, weight in weights.items()}
+        least = min(moves, key=lambda name: moves[name])
+        if len(kept) == 1 or moves[least] >= LEAST_SHARE * sum(moves.values()):
+            return weights, tau
+        kept.remove(least)
+
+
+def _spreads(logits: Sequence[Tensor], processes: Processes) -> list[float]:
+    """Compute the mean standard deviation over classes of each head's logits, up to a common factor."""
+    deviations = (z.std(dim=1, correction=0) if len(z) else z[:, 0] for z in logits)
+    spreads = torch.stack([each.double().sum() for each in deviations])
+    processes.all_reduce(spreads)
+    return spreads.tolist()
+
+
+def best_weights(
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    processes: Processes | None = None,
+    *,
+    centre: Sequence[str] = (),
+    prior_samples: float = 0.0,
+    free: Sequence[str] = (),
+) -> dict[str, float]:
+    """Find the weights w >= 0 of heads that maximise the likelihood of their sum; classes count the same.
+
+    A convex problem of as many unknowns as there are heads. A prior on the weights draws them to equal ones
+    of some heads, the centre, where there are few samples to choose by:
+
+        -mean_k mean_{y_i = k} log softmax(sum_m w_m z_mi)_k + M c / (2 n) sum_m (w_m - a_m sum_j w_j)^2
+
+    As in `calibration_scale`, a share `error_share` of the samples counts as of another class. n is the
+    number of samples, counted as if all classes had as many, c what the prior is worth in samples, and a_m
+    one over the size of the centre, or 0 outside. The weight of `TAU` is not drawn: M and the sums in the
+    second term are without it.
+
+    Args:
+        logits: Logits (N, K) of each head, by name; `TAU` is that of the negative log prior.
+        labels: Labels (N,).
+        processes: Processes, each with samples of its own; None for this one alone.
+        centre: Heads that the prior draws to; empty for all.
+        prior_samples: c; 0 for no prior.
+        free: Names of weights that may be negative.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> {name: round(w, 2) for name, w in best_weights({"two of three": z}, labels).items()}
+        {'two of three': 0.64}
+    """
+    processes = processes or Processes()
+    counts = torch.bincount(labels, minlength=next(iter(logits.values())).shape[1])
+    processes.all_reduce(counts)
+    present = counts > 0
+    drawn = [name for name in logits if name != TAU]
+    samples = effective_samples(counts[present]) if present.any() else 1.0
+    apart = _distance_to(centre or drawn, list(logits))
+    pull = prior_samples * len(drawn) / samples * apart.T @ apart
+    omega = 1 / (counts[labels].double() * present.sum())
+    loss = _Loss(list(logits.values()), labels, omega, error_share(counts), pull, processes)
+    weights = torch.tensor([0.0 if name == TAU else 1 / len(drawn) for name in logits], dtype=torch.float64)
+    lowest = torch.tensor([-torch.inf if name in free else 0.0 for name in logits], dtype=torch.float64)
+    value, gradient, curvature = loss(weights)
+    for _ in range(NEWTON_STEPS):
+        step = _newton_step(gradient, curvature, lowest - weights)
+        slope = float(gradient @ step)
+        if slope >= -PRECISION:
+            break
+        for halvings in range(HALVINGS):
+            tried, share = loss(weights + step), DECREASE / 2**halvings
+            if tried[0] <= value + share * slope or halvings == HALVINGS - 1:
+                break
+            step = step / 2
+        weights, (value, gradient, curvature) = (weights + step).clamp_min(lowest), tried
+    return dict(zip(logits, weights.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """The problem of `best_weights`, as a function of the weights (M,), in float64.
+
+    Attributes:
+        logits: Logits (N, K) of each head.
+        labels: Labels (N,).
+        omega: Weights (N,) of the samples.
+        error: Share of the samples that count as of another class.
+        pull: Curvature (M, M) of the prior.
+        processes: Processes, each with samples of its own.
+    """
+
+    logits: Sequence[Tensor]
+    labels: Tensor
+    omega: Tensor
+    error: float
+    pull: Tensor
+    processes: Processes
+
+    def __call__(self, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Compute the loss, its gradient (M,) and its curvature (M, M)."""
+        own, size = weights.to(self.omega.device), len(weights)
+        sums = self.omega.new_zeros(1 + size + size**2)
+        blocks = zip(*(each.split(BLOCK) for each in (self.labels, self.omega, *self.logits)), strict=True)
+        for y, share, *parts in blocks:
+            z = torch.stack(parts).double()
+            total = torch.tensordot(own, z, dims=1)
+            p = total.softmax(dim=1)
+            expected = torch.linalg.vecdot(p.expand_as(z), z)
+            sums[0] += share @ (total.logsumexp(dim=1) - expected_logit(total, y, self.error))
+            sums[1 : 1 + size] += (expected - expected_logit(z, y, self.error)) @ share
+            away = z.sub_(expected[..., None]).mul_(p.mul_(share[:, None]).sqrt_()).flatten(1)
+            sums[1 + size :] += (away @ away.T).flatten()
+        self.processes.all_reduce(sums)
+        self.processes.broadcast(sums)
+        value, gradient, curvature = sums.cpu().split([1, size, size**2])
+        pulled = self.pull @ weights
+        return float(value + pulled @ weights / 2), gradient + pulled, curvature.view(size, size) + self.pull
+
+
+def _newton_step(gradient: Tensor, curvature: Tensor, least: Tensor) -> Tensor:
+    """Find the minimum (M,) of the quadratic model among steps that are at least `least` (M,)."""
+    from scipy.optimize import lsq_linear
+
+    ridge = max(RIDGE * float(curvature.diagonal().max()), 1e-30)
+    root = torch.linalg.cholesky(curvature + ridge * torch.eye(len(gradient)))
+    goal = torch.linalg.solve_triangular(root, -gradient[:, None], upper=False)[:, 0]
+    bounds, rounds = (least.numpy(), torch.inf), 10 * len(gradient)
+    found = lsq_linear(root.T.numpy(), goal.numpy(), bounds, "bvls", max_iter=rounds, tol=1e-14)
+    return torch.from_numpy(found.x)
+
+
+def _distance_to(centre: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Matrix (M, M) from the weights of so named heads to their distances from equal ones of the centre."""
+    drawn = torch.tensor([float(name != TAU) for name in names], dtype=torch.float64)
+    shares = torch.tensor([float(name in centre) / len(centre) for name in names], dtype=torch.float64)
+    return drawn.diag() - torch.outer(shares, drawn)
