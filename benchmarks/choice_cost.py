@@ -1,10 +1,10 @@
 """Measure what the choice of the default head costs beside the matrix products of a single fit.
 
-python benchmarks/choice_cost.py --store FOLDER --size 43751 512 814     # a tenth of iNaturalist 2018's images and classes
+python benchmarks/choice_cost.py --store FOLDER --size 43751 512 814   # a tenth of iNaturalist 2018's classes
 
-On synthetic features, as those of scale.py. "Bare" are the products of a Gram matrix for each member of the sum
-and those of one path of weight decays of cross-entropy on all images, down to the chosen one, at the speed of
-products of that shape on a block in memory.
+On synthetic features, as those of scale.py. "Bare" are the products of a Gram matrix for each member of the
+sum, and those of one path of weight decays of cross-entropy on all images, down to the chosen one, at the speed
+of products of that shape on a block in memory.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from lort_hub.heads.training_set import TrainingSet
 
 
 def one_path(training: TrainingSet, baseline: Fit) -> None:
-    """Solve cross-entropy on all images for each weight decay down to the baseline's, each from the one before."""
+    """Solve cross-entropy on all images along the baseline's weight decays."""
     assert baseline.selection
     inputs = FitInputs(training, tolerance=FOLD_TOLERANCE)
     path = path_to(baseline.selection, METHODS["ce"])
@@ -65,12 +65,9 @@ def main() -> None:
     gram = len(STACKED) * bare_products(n, dim, num_classes, torch.device("cpu"))["Gram matrix"]
     bare = gram + path / rate
     print(f"the sum: {fit.reason}")
-    print(
-        f"choice {of_choice.get_total_flops() / 1e12:.2f} Tflop, path {path / 1e12:.2f} at {rate / 1e9:.0f} Gflop/s"
-    )
-    print(
-        f"choice {choice:.1f} s, bare {bare:.1f} s ({gram:.1f} of Gram matrices), ratio {choice / bare:.2f}"
-    )
+    each = f"choice {of_choice.get_total_flops() / 1e12:.2f} Tflop, path {path / 1e12:.2f}"
+    print(f"{each} at {rate / 1e9:.0f} Gflop/s")
+    print(f"choice {choice:.1f} s, bare {bare:.1f} s ({gram:.1f} of Gram matrices): {choice / bare:.2f}")
 
 
 if __name__ == "__main__":
