@@ -3,8 +3,8 @@
 python benchmarks/choice_cost.py --store FOLDER --size 43751 512 814   # a tenth of iNaturalist 2018's classes
 
 On synthetic features, as those of scale.py. "Bare" are the products of a Gram matrix for each member of the
-sum, and those of one path of weight decays of cross-entropy on all images, down to the chosen, at the speed of
-products of that shape on a block in memory.
+sum, and those of one path of weight decays of cross-entropy on all images, down to the chosen one, at the
+speed of products of that shape on a block in memory.
 """
 
 import argparse
