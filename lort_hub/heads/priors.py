@@ -30,6 +30,8 @@ HELD_NUMBERS = 2**25
 """Largest number of sample weights (256 MiB) that resamples hold at a time."""
 EXPONENTS = tuple(step / 40 for step in range(-80, 81))
 """Exponents of the training mix to look for the centre of an estimate among."""
+SPREADS = (0.0, *(0.02 * 10 ** (step / 20) for step in range(45)))
+"""Standard deviations of shares about the centre, over its own shares, to look for theirs among."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def estimate_em(
     likelihoods = (log_likelihoods - log_likelihoods.amax(dim=1, keepdim=True)).double().exp()
     samples = len(likelihoods)
     each = torch.ones(1, samples, dtype=torch.float64)
-    centre = _likeliest_power(likelihoods, each[0], class_counts)
+    centre = _likeliest_power(likelihoods, class_counts)
     posteriors = centre * likelihoods / (likelihoods @ centre)[:, None].clamp_min(TINY)
     mean = posteriors.mean(dim=0)
     told = posteriors.var(dim=0, correction=0).sum() / (mean * (1 - mean)).sum().clamp_min(TINY)
     noise = (told if samples > 1 else 1.0) * centre * (1 - centre) / samples
-    strength = _deserved_strength(mean - centre, noise, samples, strength)
+    if strength is None:
+        distance = float(((mean - centre).square() / noise.clamp_min(TINY)).sum())
+        strength = _strength(len(centre) / max(distance, TINY), samples, len(centre))
     shares = mix_weights(likelihoods, each, strength, centre=centre[None])[0]
     random, spread = np.random.default_rng(seed), [shares[None]]
     for first in range(0, resamples, max(1, HELD_NUMBERS // samples)):
@@ -132,11 +136,9 @@ def estimate_bbse(
     samples, num_classes = len(predicted), len(class_counts)
     confusion = confusion_of(held_out.labels, held_out.predicted, num_classes)
     counts = torch.bincount(predicted, minlength=num_classes).double()
-    centre = _likeliest_power(confusion.T, counts, class_counts)
-    expected = centre @ confusion
-    rows = torch.bincount(held_out.labels, minlength=num_classes).double() + 2  # of a Dirichlet's variance
-    noise = expected * (1 - expected) / samples + (centre.square() / rows) @ (confusion * (1 - confusion))
-    strength = _deserved_strength(counts / samples - expected, noise, samples, strength)
+    held = torch.bincount(held_out.labels, minlength=num_classes)
+    centre, noise_share = _fit_prior(confusion, held, counts, class_counts)
+    strength = _strength(noise_share, samples, num_classes) if strength is None else strength
     shares = mix_weights(confusion.T, counts[None], strength, centre=centre[None])[0]
     spread = shares[None]
     if resamples:
@@ -212,28 +214,44 @@ def check_strength(strength: float | None) -> None:
         raise ConfigError(f"`strength` is {strength}, expected a number of images from 0.")
 
 
-def _likeliest_power(likelihoods: Tensor, weights: Tensor, class_counts: Tensor) -> Tensor:
-    """Find the likeliest mix (K,) that is a power of the training mix; samples count `weights` (N,)."""
+def _powers(class_counts: Tensor) -> Tensor:
+    """List mixes (M, K) that are powers of the training mix."""
     log_counts = class_counts.double().clamp_min(1).log()
-    mixes = (torch.tensor(EXPONENTS).double()[:, None] * log_counts).softmax(dim=1)
-    density = (mixes @ likelihoods.T).clamp_min(TINY)
-    return mixes[(density.log() @ weights).argmax()]
+    return (torch.tensor(EXPONENTS).double()[:, None] * log_counts).softmax(dim=1)
 
 
-def _deserved_strength(away: Tensor, noise: Tensor, samples: int, given: float | None) -> float:
-    """Compute the strength of the prior: its weight is the share of noise in the distance from its centre.
+def _likeliest_power(likelihoods: Tensor, class_counts: Tensor) -> Tensor:
+    """Find the likeliest mix (K,) of samples that is a power of the training mix."""
+    mixes = _powers(class_counts)
+    return mixes[(mixes @ likelihoods.T).clamp_min(TINY).log().sum(dim=1).argmax()]
 
-    Args:
-        away: Distance (K,) of what is observed from what the centre of the prior predicts.
-        noise: Its variance (K,) if the centre were the mix.
-        samples: N.
-        given: Strength that is asked for; None for the deserved one.
+
+def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Tensor) -> tuple[Tensor, float]:
+    """Fit the prior on the mix to counts (K,) of predictions: its centre (K,), and the share of noise.
+
+    Shares of classes lie about the centre, a power of the training mix, by one of `SPREADS` of themselves.
+    Those of predictions are then normal, with the variance of that, of the samples and of the `held` (K,)
+    ones that each row of the confusion matrix was counted from. The likeliest power and spread are taken.
     """
-    if given is not None:
-        return given
-    squares = float((away.square() / noise.clamp_min(TINY)).sum())
-    weight = min(MOST_PRIOR, len(away) / max(squares, TINY))
-    return samples / len(away) * weight / (1 - weight)
+    samples, mixes, squares = counts.sum(), _powers(class_counts), confusion.square()
+    expected, spread = mixes @ confusion, mixes.square() @ squares
+    of_rows = (mixes.square() / (held + 2)) @ (confusion - squares)  # the variance of a Dirichlet's
+    noise = (expected * (1 - expected) / samples + of_rows).clamp_min(TINY)
+    away = (counts / samples - expected).square()
+
+    def loss(width: float) -> Tensor:
+        variance = noise + width**2 * spread
+        return (away / variance + variance.log()).sum(dim=1)
+
+    number, power = divmod(int(torch.stack([loss(width) for width in SPREADS]).argmin()), len(mixes))
+    share = noise[power] / (noise[power] + SPREADS[number] ** 2 * spread[power])
+    return mixes[power], float(share.mean())
+
+
+def _strength(noise_share: float, samples: int, num_classes: int) -> float:
+    """Compute the pseudo-samples of each class whose weight beside the samples is the share of noise."""
+    weight = min(MOST_PRIOR, noise_share)
+    return samples / num_classes * weight / (1 - weight)
 
 
 def _draw_counts(

@@ -3,9 +3,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from lort_hub.errors import ConfigError
-from lort_hub.heads.priors import confusion_of, estimate_bbse, estimate_em, mix_weights
+from lort_hub.heads.priors import (
+    EXPONENTS,
+    SPREADS,
+    confusion_of,
+    estimate_bbse,
+    estimate_em,
+    mix_weights,
+)
 from lort_hub.heads.scorers import Predictions
 
 MEANS = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
@@ -147,15 +155,42 @@ def test_the_prior_helps_where_the_mix_is_a_power_of_the_training_mix(power):
     assert np.mean(errors[None]) < 0.9 * np.mean(errors[0.0])
 
 
-def test_the_strength_is_that_of_the_distance_from_the_centre_in_units_of_noise():
-    """By hand: 40 of 100 predictions of class 0, where equal shares of perfect decisions predict 50."""
+def test_the_strength_is_the_share_of_noise_in_the_likeliest_variance():
+    """By hand: 159 of 400 predictions of class 0, where equal shares of perfect decisions predict 200.
+
+    The variance of the samples is 0.25 / 400; that of shares about the centre is 0.5^2 0.2^2, the squared
+    distance less that, but for the steps of the spread.
+    """
     labels = torch.arange(2).repeat(500_000)
     found = estimate_bbse(
-        torch.tensor([0] * 40 + [1] * 60), Predictions(labels, labels), torch.tensor([7, 7])
+        torch.tensor([0] * 159 + [1] * 241), Predictions(labels, labels), torch.tensor([7, 7])
     )
-    weight = 2 / (2 * 0.1**2 / (0.25 / 100))
-    assert found.strength == pytest.approx(50 * weight / (1 - weight), rel=1e-3)
-    assert found.shares[0] == pytest.approx((40 + found.strength) / (100 + 2 * found.strength), rel=1e-3)
+    weight = (0.25 / 400) / (0.25 / 400 + 0.01)
+    assert found.strength == pytest.approx(200 * weight / (1 - weight), rel=1e-3)
+    assert found.shares[0] == pytest.approx((159 + found.strength) / (400 + 2 * found.strength), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_centre_is_the_likeliest_power_where_shares_spread_about_it(seed):
+    true = torch.tensor([0.1, 0.15, 0.2, 0.55], dtype=torch.float64)
+    predicted, known = sample(seed, 300, shares=true)[0].argmax(dim=1), held_out(seed, 60)
+    found = estimate_bbse(predicted, known, COUNTS, resamples=0)
+    centre = estimate_bbse(predicted, known, COUNTS, strength=1e12, resamples=0).shares
+    confusion = confusion_of(known.labels, known.predicted, 4).numpy()
+    observed, held = np.bincount(predicted, minlength=4) / 300, np.bincount(known.labels, minlength=4)
+    best = (-np.inf, None, None)
+    for power in EXPONENTS:
+        mix = COUNTS.numpy() ** power / (COUNTS.numpy() ** power).sum()
+        mean = mix @ confusion
+        noise = mean * (1 - mean) / 300
+        noise += sum(mix[k] ** 2 * confusion[k] * (1 - confusion[k]) / (held[k] + 2) for k in range(4))
+        for width in SPREADS:
+            variance = noise + sum((width * mix[k] * confusion[k]) ** 2 for k in range(4))
+            likelihood = norm.logpdf(observed, mean, np.sqrt(variance)).sum()
+            tried = (likelihood, mix, min(0.95, (noise / variance).mean()))
+            best = max(best, tried, key=lambda each: each[0])
+    assert centre.numpy() == pytest.approx(best[1], abs=1e-6)
+    assert found.strength == pytest.approx(75 * best[2] / (1 - best[2]))
 
 
 @pytest.mark.parametrize("estimator", ["em", "bbse"])
