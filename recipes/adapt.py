@@ -32,7 +32,7 @@ class Arguments:
     estimator: Literal["em", "bbse"] = flag("bbse", "Maximum likelihood, or confusion of held-out images.")
     strength: float | None = flag(
         None,
-        "Images a class that a power of the training mix counts as (default: as its distance deserves).",
+        "Images a class that a power of the training mix counts as (default: told by the images).",
     )
     output_dir: Path = flag(Path("out/adapted"), "Folder for the results; not there yet, or empty.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")

@@ -30,7 +30,7 @@ HELD_NUMBERS = 2**25
 """Largest number of sample weights (256 MiB) that resamples hold at a time."""
 EXPONENTS = tuple(step / 40 for step in range(-80, 81))
 """Exponents of the training mix to look for the centre of an estimate among."""
-SPREADS = (0.0, *(0.02 * 10 ** (step / 20) for step in range(45)))
+SPREADS = (0.0, *(0.02 * 10 ** (step / 10) for step in range(45)))
 """Standard deviations of shares about the centre, over its own shares, to look for theirs among."""
 
 
@@ -68,8 +68,8 @@ def estimate_em(
     Args:
         log_likelihoods: log p(x_i | k) (N, K), up to a constant of each sample.
         class_counts: Training samples (K,); the mix is drawn to the likeliest power of their shares.
-        strength: Pseudo-samples of each class that draw it there; None for as many as the distance of the
-            samples from there deserves.
+        strength: Pseudo-samples of each class that draw it there; None for as many as the share of noise in
+            the distance of the samples from there deserves.
         resamples: Bootstrap resamples of the intervals; 0 for none.
         seed: Seed of the bootstrap.
 
@@ -244,8 +244,8 @@ def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Te
         return (away / variance + variance.log()).sum(dim=1)
 
     number, power = divmod(int(torch.stack([loss(width) for width in SPREADS]).argmin()), len(mixes))
-    share = noise[power] / (noise[power] + SPREADS[number] ** 2 * spread[power])
-    return mixes[power], float(share.mean())
+    total = noise[power].sum()
+    return mixes[power], float(total / (total + SPREADS[number] ** 2 * spread[power].sum()))
 
 
 def _strength(noise_share: float, samples: int, num_classes: int) -> float:

@@ -28,9 +28,9 @@ from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.sum_weights import TAU, choose_members
 from lort_hub.heads.training_set import TrainingSet
 
-FAVOURED = ("eb-lda", "balanced-softmax", "lort")
-"""Candidates that the prior on the weights draws to, where they decide for balanced classes. Samples have to
-ask for the others; for `crt` too, which counts on few images of rare classes more than these do."""
+UNFAVOURED = {"crt"}
+"""Candidates for balanced classes that the prior on the weights does not draw to, so that samples have to ask
+for them: `crt` counts on few images of rare classes more than others do."""
 MEMBER_TOLERANCE = 1e-3
 """Relative gradient at which members are solved; seeds change their sum more than what is left."""
 
@@ -108,10 +108,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         logits[name] *= scales[name]
         held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
-    favoured = [
-        name for name in FAVOURED if name in kept and class_mix(name, kept[name].chosen) == "balanced"
-    ]
-    weights, tau = choose_members(logits, labels, class_counts, processes, favoured=favoured)
+    balanced = {name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"}
+    weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced - UNFAVOURED)
     total = _sum(logits, weights)
     total -= logit_adjustment(class_counts, tau).to(total)
     scores[STACK] = SCORERS["nll"](_predictions(total, labels, scored, processes))

@@ -20,14 +20,16 @@ TAU = "tau"
 """Name of the weight of the negative log prior, as in logit adjustment."""
 LEAST_SHARE = 0.05
 """Share of the members' logits below which a member is left out."""
-NEWTON_STEPS, HALVINGS = 50, 60
+NEWTON_STEPS, HALVINGS = 100, 60
 """Largest number of Newton's steps, and of halvings of one."""
+GROWTH = 10.0
+"""Largest step, over the largest weight or 1: where a sum is too sure, Newton's are far too long."""
 DECREASE = 1e-4
 """Share of the decrease that the slope promises which a step has to bring."""
 PRECISION = 1e-15
 """Decrease of the mean negative log-likelihood that is rounding."""
 RIDGE = 1e-12
-"""Curvature that is added, as a share of the largest, as heads that are the same have none apart."""
+"""Curvature that is added, as a share of the largest or of 1, as heads that are the same have none apart."""
 
 
 def choose_members(
@@ -135,14 +137,19 @@ def best_weights(
     value, gradient, curvature = loss(weights)
     for _ in range(NEWTON_STEPS):
         step = _newton_step(gradient, curvature, lowest - weights)
-        slope = float(gradient @ step)
-        if slope >= -PRECISION:
+        step *= min(
+            1.0, GROWTH * max(1.0, float(weights.abs().max())) / float(step.abs().max().clamp_min(1e-300))
+        )
+        processes.broadcast(step)
+        if gradient @ step >= -PRECISION:
             break
-        for halvings in range(HALVINGS):
-            tried, share = loss(weights + step), DECREASE / 2**halvings
-            if tried[0] <= value + share * slope or halvings == HALVINGS - 1:
+        for _ in range(HALVINGS):
+            tried = loss(weights + step)
+            if tried[0] <= value + DECREASE * float(gradient @ step):
                 break
             step = step / 2
+        else:
+            break
         weights, (value, gradient, curvature) = (weights + step).clamp_min(lowest), tried
     return dict(zip(logits, weights.tolist(), strict=True))
 
@@ -182,7 +189,6 @@ class _Loss:
             away = z.sub_(expected[..., None]).mul_(p.mul_(share[:, None]).sqrt_()).flatten(1)
             sums[1 + size :] += (away @ away.T).flatten()
         self.processes.all_reduce(sums)
-        self.processes.broadcast(sums)
         value, gradient, curvature = sums.cpu().split([1, size, size**2])
         pulled = self.pull @ weights
         return float(value + pulled @ weights / 2), gradient + pulled, curvature.view(size, size) + self.pull
@@ -192,7 +198,7 @@ def _newton_step(gradient: Tensor, curvature: Tensor, least: Tensor) -> Tensor:
     """Find the minimum (M,) of the quadratic model among steps that are at least `least` (M,)."""
     from scipy.optimize import lsq_linear
 
-    ridge = max(RIDGE * float(curvature.diagonal().max()), 1e-30)
+    ridge = RIDGE * max(1.0, float(curvature.diagonal().max()))
     root = torch.linalg.cholesky(curvature + ridge * torch.eye(len(gradient)))
     goal = torch.linalg.solve_triangular(root, -gradient[:, None], upper=False)[:, 0]
     bounds, rounds = (least.numpy(), torch.inf), 10 * len(gradient)

@@ -12,8 +12,8 @@ from torch import Tensor
 from lort_hub.errors import LortHubError
 from lort_hub.training.checkpoints import best_epoch
 
-READ_STEPS = 50
-"""Parts of batches after which their losses are read, as a GPU waits for each reading."""
+READ_EVERY = 50
+"""Losses, one for each part of a batch, after which they are read: a GPU waits for each reading."""
 
 
 def has_ended(history: Sequence[dict[str, Any]], epochs: int, patience: int) -> bool:
@@ -64,11 +64,11 @@ class EpochLoss:
             step: Number of the step in the epoch, from 0.
 
         Raises:
-            LortHubError: One of the last `READ_STEPS` losses is not finite.
+            LortHubError: One of the last `READ_EVERY` losses is not finite.
         """
         self._sum += loss.detach() * share
         self._unread.append((step, loss.detach()))
-        if len(self._unread) == READ_STEPS:
+        if len(self._unread) == READ_EVERY:
             self._read()
 
     def total(self) -> Tensor:

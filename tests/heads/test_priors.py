@@ -142,6 +142,30 @@ def test_the_prior_vanishes_where_many_images_are_of_another_mix(estimator, seed
     assert errors[-1] < 0.01
 
 
+@pytest.mark.parametrize("present", [1, 10, 50])
+def test_the_prior_gives_way_to_some_classes_of_a_hundred_that_alone_are_there(present):
+    """Nearly perfect decisions, counts of a long tail; the classes are every one so many apart."""
+    counts = (500 * 100 ** -(torch.arange(100) / 99)).round().long()
+    true = torch.zeros(100, dtype=torch.float64)
+    true[:: 100 // present] = 1 / present
+    random = torch.Generator().manual_seed(present)
+
+    def decisions(labels):
+        wrong = torch.rand(len(labels), generator=random) < 0.05
+        return torch.where(wrong, torch.randint(100, labels.shape, generator=random), labels)
+
+    labels = torch.multinomial(true, 5000, replacement=True, generator=random)
+    predicted, known = decisions(labels), torch.arange(100).repeat_interleave(200)
+    known = Predictions(known, decisions(known))
+    errors = [
+        float(
+            (estimate_bbse(predicted, known, counts, strength=given, resamples=0).shares - true).abs().sum()
+        )
+        for given in (None, 0.0)
+    ]
+    assert errors[0] < errors[1] + 0.1
+
+
 @pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 1.0])
 def test_the_prior_helps_where_the_mix_is_a_power_of_the_training_mix(power):
     true = (power * COUNTS.double().log()).softmax(dim=0)
@@ -187,7 +211,7 @@ def test_the_centre_is_the_likeliest_power_where_shares_spread_about_it(seed):
         for width in SPREADS:
             variance = noise + sum((width * mix[k] * confusion[k]) ** 2 for k in range(4))
             likelihood = norm.logpdf(observed, mean, np.sqrt(variance)).sum()
-            tried = (likelihood, mix, min(0.95, (noise / variance).mean()))
+            tried = (likelihood, mix, min(0.95, noise.sum() / variance.sum()))
             best = max(best, tried, key=lambda each: each[0])
     assert centre.numpy() == pytest.approx(best[1], abs=1e-6)
     assert found.strength == pytest.approx(75 * best[2] / (1 - best[2]))

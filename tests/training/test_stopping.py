@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lort_hub.errors import LortHubError
-from lort_hub.training.stopping import READ_STEPS, EpochLoss, has_ended
+from lort_hub.training.stopping import READ_EVERY, EpochLoss, has_ended
 
 
 def rows(scores):
@@ -36,7 +36,7 @@ def test_epochs_without_one_right_answer_are_no_better_ones():
     assert has_ended(rows((0.0, 0.0, 0.0)), 9, 2)
 
 
-@pytest.mark.parametrize("after", [1, READ_STEPS])
+@pytest.mark.parametrize("after", [1, READ_EVERY])
 def test_the_first_loss_that_is_not_finite_is_named_with_the_newest_checkpoint(after, tmp_path):
     for epoch in (2, 10, 9):
         (tmp_path / f"epoch_{epoch:04d}").mkdir()
@@ -47,13 +47,15 @@ def test_the_first_loss_that_is_not_finite_is_named_with_the_newest_checkpoint(a
         add(losses, values).total()
 
 
-def test_losses_are_read_before_the_epoch_ends():
+def test_losses_are_read_together_before_the_epoch_ends():
+    losses = EpochLoss(epoch=0, lr=0.5, checkpoints=Path())
+    add(losses, [math.nan] * (READ_EVERY - 1))
     losses = EpochLoss(epoch=0, lr=0.5, checkpoints=Path())
     with pytest.raises(LortHubError, match="step 1,"):
-        add(losses, [math.nan] * READ_STEPS)
+        add(losses, [math.nan] * READ_EVERY)
 
 
-@given(st.lists(st.floats(0.0, 9.0, width=32), max_size=2 * READ_STEPS + 1))
+@given(st.lists(st.floats(0.0, 9.0, width=32), max_size=2 * READ_EVERY + 1))
 def test_losses_are_summed_by_their_shares_without_their_graphs(values):
     losses = EpochLoss(epoch=0, lr=0.5, checkpoints=Path())
     total = add(losses, values, share=0.25).total()
