@@ -137,9 +137,8 @@ def best_weights(
     value, gradient, curvature = loss(weights)
     for _ in range(NEWTON_STEPS):
         step = _newton_step(gradient, curvature, lowest - weights)
-        step *= min(
-            1.0, GROWTH * max(1.0, float(weights.abs().max())) / float(step.abs().max().clamp_min(1e-300))
-        )
+        longest = GROWTH * max(1.0, float(weights.abs().max()))
+        step *= longest / max(longest, float(step.abs().max()))
         processes.broadcast(step)
         if gradient @ step >= -PRECISION:
             break
