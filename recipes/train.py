@@ -34,7 +34,7 @@ from lort_hub.training.checkpoints import (
     save_epoch,
     training_folder,
 )
-from lort_hub.training.stopping import EpochLoss, has_ended
+from lort_hub.training.stopping import has_ended
 from lort_hub.training.trainable import check_trainable, merge_lora, select_trainable, train_mode
 
 
@@ -61,6 +61,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
     from lort_hub.training.batches import Batches, check_cutout
+    from lort_hub.training.epoch_loss import EpochLoss
 
     args, epochs = refit_arguments(args, args.refit) if args.refit else (args, args.epochs)
     accelerator = make_accelerator(args, dynamo_backend="inductor" if args.compile else None)

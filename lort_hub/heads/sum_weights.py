@@ -1,4 +1,4 @@
-"""Weigh heads of a sum by the likelihood of held-out samples, and leave out those that bring nothing."""
+"""Choose the weights of heads in a sum by held-out samples, and leave out heads that bring nothing."""
 
 from __future__ import annotations
 
