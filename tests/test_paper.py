@@ -220,7 +220,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_tables(tmp_path):
     assert {"stage 1", "auto, exact", "cRT"} < {row["head"] for row in rows}
     assert "Left" not in alone.said
 
-    stopped = paper(tmp_path, "--output-dir", "parts-unfinished", "--minutes", "0.01")
+    stopped = paper(tmp_path, "--output-dir", "parts-unfinished", "--minutes", "0.001")
     assert stopped.returncode == 75, stopped.said
     assert "Left: IR 4: stage 1 after epoch 0 of 2, 2 of 2 seeds of stage 2." in stopped.said
     killed = paper(tmp_path, "--output-dir", "parts-unfinished", "--resume", kill_at=round(0.8 * alone.seen))
