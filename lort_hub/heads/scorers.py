@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ certain of everything, and with more, heads of a few hundred samples are too uns
 NEWTON_STEPS = 60
 PRECISION = 1e-8
 """Relative change of the scale at which the search for it ends."""
+LOGITS_AT_ONCE = 2**18
+"""Logits that a block of rows holds: fresh memory for larger ones costs more than the sums over them."""
 ROUNDING = 1e-6
 """Deviation of logits over their magnitude that float32 leaves of equal ones: there is no signal below it."""
 
@@ -219,7 +221,7 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
     low, high = (math.exp(bound) / deviation for bound in LOG_DEVIATIONS)
     scale = 1 / deviation
     for _ in range(NEWTON_STEPS):
-        slope, curvature = _slope_and_curvature(scale * logits, labels, weights, error, processes)
+        slope, curvature = _slope_and_curvature(scale, logits, labels, weights, error, processes)
         low, high = (scale, high) if slope > 0 else (low, scale)
         newton = scale * (1 + slope / curvature) if curvature > 0 else math.inf
         before, scale = scale, newton if low < newton < high else math.sqrt(low * high)
@@ -229,16 +231,35 @@ def calibration_scale(logits: Tensor, labels: Tensor, processes: Processes | Non
 
 
 def _slope_and_curvature(
-    logits: Tensor, labels: Tensor, weights: Tensor, error: float, processes: Processes
+    scale: float, logits: Tensor, labels: Tensor, weights: Tensor, error: float, processes: Processes
 ) -> tuple[float, float]:
     """Differentiate the weighted likelihood by the logarithm of the scale, once, and by the scale, twice."""
-    p = logits.softmax(dim=1)
-    mean = torch.linalg.vecdot(p, logits)
-    excess = expected_logit(logits, labels, error) - mean
-    variance = torch.linalg.vecdot(p, (logits - mean[:, None]).square())
-    totals = torch.stack([(weights * excess).double().sum(), (weights * variance).double().sum()])
+    totals = logits.new_zeros(2, dtype=torch.float64)
+    for part, own, share in in_blocks(logits, labels, weights):
+        z = scale * part
+        p = z.softmax(dim=1)
+        mean = (p * z).sum(dim=1)
+        excess = expected_logit(z, own, error) - mean
+        variance = (z - mean[:, None]).square_().mul_(p).sum(dim=1)
+        totals += torch.stack([share * excess, share * variance]).double().sum(dim=1)
     processes.all_reduce(totals)
     return float(totals[0]), float(totals[1])
+
+
+def in_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split tensors into blocks of rows, of which those of all matrices hold `LOGITS_AT_ONCE` together.
+
+    Args:
+        tensors: Matrices (M, K) and vectors (M,), one matrix at least.
+
+    Example:
+        >>> logits, labels = torch.zeros(5, 2**17), torch.arange(5)
+        >>> [own for _, own in in_blocks(logits, labels)]
+        [tensor([0, 1]), tensor([2, 3]), tensor([4])]
+    """
+    width = sum(tensor.shape[1] for tensor in tensors if tensor.dim() == 2)
+    rows = max(1, LOGITS_AT_ONCE // width)
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def error_share(counts: Tensor) -> float:

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from statistics import NormalDist
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import LinearHead
 from lort_hub.heads.cross_validation import Validator
-from lort_hub.heads.folds import FoldHeads
+from lort_hub.heads.folds import FOLDS, FoldHeads
 from lort_hub.heads.methods import SOLVERS, Method
 from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.solvers.objective import DEFAULTS, LORT_LOGIT_GAP, Settings, delta_for_gap
@@ -243,16 +244,22 @@ def _score_path(
     best, has_one_maximum = 0, is_decay_path or scorer == "nll"
     patience = 1 if is_decay_path and not validator.uses_closed_form(method, path[0]) else PATIENCE
 
+    @lru_cache(maxsize=FOLDS)
+    def on_first_folds(leader: int, number: int) -> Predictions:
+        fold_heads = candidates[leader].held_out.fold_heads
+        assert fold_heads
+        return validator.predict_folds(replace(fold_heads, heads=fold_heads.heads[:number]))
+
     def is_beaten(first_folds: Predictions) -> bool:
         if not candidates or patience > 1 or _neglects_most_classes(leader := candidates[best].held_out):
             return False
         assert leader.fold_heads
         assert first_folds.fold_heads
-        number = len(first_folds.fold_heads.heads)
-        rival = validator.predict_folds(replace(leader.fold_heads, heads=leader.fold_heads.heads[:number]))
+        number, folds = len(first_folds.fold_heads.heads), len(leader.fold_heads.heads)
+        rival = on_first_folds(best, number)
         lead = SCORERS[scorer](rival) - SCORERS[scorer](first_folds)
         error = standard_error(rival, first_folds, scorer)
-        if lead > error * _decisive_lead(number, len(leader.fold_heads.heads)):
+        if lead > error * _decisive_lead(number, folds):
             beaten.append(candidates[best].score - lead)
         return bool(beaten)
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lort_hub.features.distributed import Processes
-from lort_hub.features.matrix import BLOCK
 from lort_hub.heads.folds import effective_samples
-from lort_hub.heads.scorers import error_share, expected_logit
+from lort_hub.heads.scorers import error_share, expected_logit, in_blocks
 from lort_hub.heads.solvers.objective import logit_adjustment
 
 PRIOR_SAMPLES = 10.0
@@ -177,8 +176,7 @@ class _Loss:
         """Compute the loss, its gradient (M,) and its curvature (M, M)."""
         own, size = weights.to(self.omega.device), len(weights)
         sums = self.omega.new_zeros(1 + size + size**2)
-        blocks = zip(*(each.split(BLOCK) for each in (self.labels, self.omega, *self.logits)), strict=True)
-        for y, share, *parts in blocks:
+        for y, share, *parts in in_blocks(self.labels, self.omega, *self.logits):
             z = torch.stack(parts).double()
             total = torch.tensordot(own, z, dims=1)
             p = total.softmax(dim=1)

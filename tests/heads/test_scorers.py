@@ -79,6 +79,16 @@ def test_calibration_finds_the_temperature_of_the_balanced_likelihood():
         )
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 100])  # a row of 5 logits at a time, one, and 20
+def test_blocks_of_rows_change_no_calibration(at_once, monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (53,), generator=random)
+    logits = torch.randn(53, 5, generator=random) + 2 * torch.eye(5)[labels]
+    whole = calibration_scale(logits, labels)
+    monkeypatch.setattr("lort_hub.heads.scorers.LOGITS_AT_ONCE", at_once)
+    assert calibration_scale(logits, labels) == pytest.approx(whole, rel=1e-6)
+
+
 def test_logits_that_know_nothing_are_calibrated_to_a_uniform_guess():
     labels = torch.arange(200) % 4
     for logits in (torch.zeros(200, 4), -10 * torch.eye(4)[labels]):

@@ -178,7 +178,8 @@ def minimise(
             or _has_stalled(relatives)
         ):
             break
-        scale = (curvature[:, None] * spectrum + penalty).clamp_min(floor)
+        damping = torch.maximum(penalty, _pull_of_loss(g - penalty * head, head) * (penalty > 0))
+        scale = (curvature[:, None] * spectrum + damping).clamp_min(floor)
         direction = centred(_lbfgs_direction(g, scale, history))
         previous, slope = g, processes.broadcast_number((g * direction).sum().item())
         if slope >= 0 and history:  # rounding errors in the history have spoilt the direction
@@ -200,6 +201,16 @@ def _small_gradient(tolerance: float, pull: float, least: float) -> float:
     if tolerance <= TOLERANCE:
         return min(tolerance, max(PULL_SHARE * pull, least))
     return min(tolerance, max(COARSE_PULL_SHARE * pull, TOLERANCE, LEAST_OF_COARSE * tolerance))
+
+
+def _pull_of_loss(loss_gradient: Tensor, head: Tensor) -> Tensor:
+    """Compute the weight decay (K, 1) that would hold each class's weights where they are; 0 for none.
+
+    A step of a class by no less curvature is no longer than about its weights. Where the samples are far on
+    the right side the loss is flat, and by its curvature there steps are many times too long.
+    """
+    pull: Tensor = loss_gradient[:, :-1].norm(dim=1) / head[:, :-1].norm(dim=1)
+    return pull.nan_to_num(nan=0.0, posinf=0.0)[:, None]
 
 
 def _has_stalled(relatives: list[float]) -> bool:

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.fit import fit_head
+from lort_hub.heads.solvers import lbfgs
 from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
 from lort_hub.heads.training_set import TrainingSet
@@ -138,6 +139,22 @@ def test_a_coarse_solve_of_a_small_decay_does_not_stay_at_the_head_of_a_larger_o
         start, _ = solve(objective, x, labels, counts, init=start, tolerance=1e-2)
         (weight, _), _ = solve(objective, x, labels, counts, tolerance=1e-6)
         assert float(start[0].norm()) == pytest.approx(float(weight.norm()), rel=0.15)
+
+
+@pytest.mark.parametrize(("num_classes", "dim"), [(50, 32), (30, 16)])
+def test_classes_far_apart_take_few_passes_from_the_head_of_ten_times_the_decay(num_classes, dim, monkeypatch):
+    passes, gradient = [], lbfgs._LossGradient.__call__
+    monkeypatch.setattr(lbfgs._LossGradient, "__call__", lambda *given: passes.append(1) or gradient(*given))
+    generator, labels = torch.Generator().manual_seed(0), torch.arange(20 * num_classes) % num_classes
+    x = torch.randn(num_classes, dim, generator=generator)[labels]
+    x += 0.2 * torch.randn(x.shape, generator=generator)
+    counts, start = torch.bincount(labels), None
+    for decay in (0.1, 0.01, 1e-3, 1e-4):
+        objective = Objective(weight_decay=decay / num_classes)
+        start, _ = solve(objective, x, labels, counts, init=start, tolerance=1e-2)
+        if decay == 0.1:
+            passes.clear()
+    assert len(passes) <= 20  # steps by the curvature of the loss alone took 31 and more
 
 
 @pytest.mark.parametrize("tau", [0.0, 1.0])
