@@ -23,12 +23,7 @@ from lort_hub.data.imbalance import long_tailed_counts
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.experiments.partial_results import (
-    SeedResults,
-    checksums,
-    describe_seeds,
-    partial_results_folder,
-)
+from lort_hub.experiments.partial_results import SeedResults, checksums, describe_seeds, partial_folder
 from lort_hub.files import atomic_folder
 from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1
 from lort_hub.records import environment
@@ -47,9 +42,7 @@ class Arguments(FeatureArguments):
 
     features_of: str | None = flag(None, "Backbone; the same as --backbone.")
     methods: list[str] = flag(["all"], f"all, or some of: {', '.join((*METHODS, *CHOICES))}.")
-    imbalances: list[str] = flag(
-        [], "Several imbalances, each with its own table (default: that of --imbalance)."
-    )
+    imbalances: list[str] = flag([], "Several imbalances, each with its own table (default: --imbalance).")
     adapt: bool = flag(False, "Test heads moved to their estimates of the shifted test priors as well.")
     seeds: int = flag(1, "Number of runs, each with its own folds, SGD order and (--subset shuffle) images.")
     select_by: Literal[SELECT_BY] | None = flag(
@@ -99,7 +92,7 @@ def main() -> dict[str, Any] | None:
     cuts, seeds = args.imbalances or [args.imbalance], range(args.seed, args.seed + args.seeds)
     accelerator.print(plan := f"{', '.join(args.methods)} into {args.output_dir}")
     if not args.dry_run:
-        kept = on_first(accelerator, partial_results_folder, args.output_dir, arguments)
+        kept = on_first(accelerator, partial_folder, args.output_dir, arguments)
         accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     rows, cells, noted = list[ResultRow](), list[ComparedCell](), set[str]()
     duplicates: list[Duplicate] = []

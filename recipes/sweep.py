@@ -20,7 +20,7 @@ from lort_hub.commands.tracking import track_output
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.evaluation.metrics import evaluate
 from lort_hub.evaluation.report import ResultRow
-from lort_hub.experiments.partial_results import SeedResults, checksums, partial_results_folder
+from lort_hub.experiments.partial_results import SeedResults, checksums, partial_folder
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
 
@@ -83,7 +83,7 @@ def main() -> dict[str, Any] | None:
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if args.dry_run:
         return {"plan": plan}
-    kept = on_first(accelerator, partial_results_folder, args.output_dir, arguments)
+    kept = on_first(accelerator, partial_folder, args.output_dir, arguments)
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     with phase("features", log):
         views = args.views if "views" in args.studies else 0

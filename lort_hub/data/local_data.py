@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lort_hub.data.archives import is_archive, unpack, webdatasets
@@ -15,8 +14,9 @@ from lort_hub.data.hub_cache import find_snapshot
 from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
-from lort_hub.data.published_splits import may_tell_splits, note_unread, open_published
+from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.table_files import folders_below, split_lists, table_files
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
@@ -34,17 +34,11 @@ from lort_hub.data.tables.splits import (
 )
 from lort_hub.errors import DatasetError
 
-DEPTH = 4
-"""Folders below the data folder in which tables are looked for."""
 RESULTS = frozenset(
     ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
 ) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
 RESULTS |= {"duplicates.csv", "near_duplicates.csv"}
 """Tables in an output folder that are written there, and no data."""
-MOST_JSON = 10
-"""JSON files in a folder above which each is taken to describe one picture."""
-MOST_LISTS = 100
-"""Files in a folder, called as lists of a split, above which each is taken to describe one picture."""
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -72,7 +66,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
         return Opened(read_saved(folder))
     if saved := _saved_below(folder):
         return Opened(read_saved(saved))
-    files = _table_files(folder)
+    files = table_files(folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
     ):
@@ -155,15 +149,15 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
-    split_lists = _split_lists(folder) if request.train_split is None else []
-    if opened := open_published(folder, split_lists, request):
+    lists_of_splits = split_lists(folder) if request.train_split is None else []
+    if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     reading = read_image_folder(folder, **options)
     if reading is None:
-        below = sorted({name for _, names in _folders_below(folder) for name in names})
-        if lists := [file for file in _table_files(folder) if file.suffix.lower() in LISTS]:
+        below = sorted({name for _, names in folders_below(folder) for name in names})
+        if lists := [file for file in table_files(folder) if file.suffix.lower() in LISTS]:
             _refuse_model(folder, below)
             open_lists(lists, folder, request, only=True)  # says why the first one names no image
         names = sorted(path.name for path in folder.iterdir())
@@ -180,12 +174,12 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
     if len(splits) < 2:
-        origin["notes"] += note_unread(split_lists)
+        origin["notes"] += note_unread(lists_of_splits)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
 
 
 def _refuse_output(folder: Path) -> None:
-    files = [file for file in _table_files(folder) if file.suffix.lower() != ".json"]
+    files = [file for file in table_files(folder) if file.suffix.lower() != ".json"]
     if all(file.name in RESULTS for file in files):
         raise DatasetError(
             f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
@@ -296,43 +290,6 @@ def script_error(spec: str, script: str) -> DatasetError:
         f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
         f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
     )
-
-
-def _table_files(folder: Path) -> list[Path]:
-    """The tables, lists and archives in a folder and not far below it, sorted."""
-    found = []
-    for here, names in _folders_below(folder):
-        many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
-        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
-        files = [here / name for name in names]
-        found += [file for file in files if file.suffix.lower() in kinds or is_archive(file)]
-    return found
-
-
-def _split_lists(folder: Path) -> list[Path]:
-    """Files that may tell a published split of class folders: those that are called so, and tables."""
-    found = []
-    for here, names in _folders_below(folder):
-        files = [here / name for name in names if Path(name).suffix.lower() in (*LISTS, ".mat")]
-        called = [file for file in files if may_tell_splits(file)]
-        found += [file for file in files if file.suffix.lower() in LISTS[:3] and file not in called]
-        found += called if len(called) <= MOST_LISTS else []
-    return sorted(found)
-
-
-def _folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and those not far below it, with the sorted names of the files that are not hidden."""
-    seen = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
-        here = Path(path)
-        depth = len(here.relative_to(folder).parts)
-        real = os.path.realpath(path)
-        if real in seen or depth > DEPTH or (depth and is_output(path)):
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield here, sorted(name for name in names if not name.startswith("."))
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -113,7 +113,7 @@ def checksums(backbone: Backbone, data: LongTailedData) -> list[str]:
     return [backbone.fingerprint(), *images, hashlib.sha256(groups).hexdigest()]
 
 
-def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
+def partial_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
     """Make the folder of finished seeds, beside the output folder, or check the one that is there.
 
     Args:
@@ -130,7 +130,7 @@ def partial_results_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
     Example:
         >>> import tempfile
         >>> out, arguments = Path(tempfile.mkdtemp()) / "out", {"resume": False, "overwrite": False}
-        >>> folder = partial_results_folder(out, arguments)
+        >>> folder = partial_folder(out, arguments)
         >>> folder.name, [path.name for path in folder.iterdir()]
         ('out-unfinished', ['arguments.json'])
     """

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.solvers.eigenbasis import class_sums, covariance
-from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem
+from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.solvers.objective import Objective, sample_weights
+from lort_hub.heads.solvers.problem import HeadProblem
 from lort_hub.heads.training_set import TrainingSet
 
 LOADED_NUMBERS = 2**26

@@ -15,8 +15,8 @@ from lort_hub.features.matrix import BLOCK, FeatureMatrix
 from lort_hub.heads.base import Head
 from lort_hub.heads.solvers.descent import descend
 from lort_hub.heads.solvers.eigenbasis import class_sums
-from lort_hub.heads.solvers.lbfgs import LOADED_NUMBERS
 from lort_hub.heads.solvers.objective import Objective, sample_weights
+from lort_hub.heads.solvers.problem import LOADED_NUMBERS
 
 LWS_TOLERANCE = 1e-8
 LWS_ITERATIONS = 100

@@ -6,7 +6,7 @@ import pytest
 from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import CheckpointError
-from lort_hub.experiments.partial_results import SeedResults, checksums, partial_results_folder
+from lort_hub.experiments.partial_results import SeedResults, checksums, partial_folder
 from tests.support.rows import row_of
 
 
@@ -43,5 +43,5 @@ def test_a_folder_with_other_files_is_not_taken_for_finished_seeds(tmp_path, ove
     (tmp_path / "out-unfinished").mkdir()
     (tmp_path / "out-unfinished" / "thesis.tex").write_text("mine")
     with pytest.raises(CheckpointError, match="not lort_hub's .thesis.tex"):
-        partial_results_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
+        partial_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
     assert (tmp_path / "out-unfinished" / "thesis.tex").read_text() == "mine"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lort_hub.heads.solvers.lbfgs import TOLERANCE, HeadProblem, Solution, minimise
+from lort_hub.heads.solvers.lbfgs import TOLERANCE, Solution, minimise
+from lort_hub.heads.solvers.problem import HeadProblem
 
 MAX_ROUNDS = 60
 EXPONENT, LARGEST_EXPONENT = 1.5, 4.0

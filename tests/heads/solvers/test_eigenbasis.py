@@ -9,8 +9,9 @@ from lort_hub.errors import FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.cross_validation import LEAST_RIDGE
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out, ridge_head
-from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
+from lort_hub.heads.solvers.lbfgs import minimise
 from lort_hub.heads.solvers.objective import Objective
+from lort_hub.heads.solvers.problem import HeadProblem
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
 

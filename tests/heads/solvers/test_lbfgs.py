@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.fit import fit_head
-from lort_hub.heads.solvers import lbfgs
-from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
+from lort_hub.heads.solvers.lbfgs import minimise
 from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.solvers.problem import HeadProblem, LossGradient
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters, random_head_and_features
 
@@ -142,9 +142,9 @@ def test_a_coarse_solve_of_a_small_decay_does_not_stay_at_the_head_of_a_larger_o
 
 
 @pytest.mark.parametrize(("num_classes", "dim"), [(50, 32), (30, 16)])
-def test_classes_far_apart_take_few_passes_from_the_head_of_ten_times_the_decay(num_classes, dim, monkeypatch):
-    passes, gradient = [], lbfgs._LossGradient.__call__
-    monkeypatch.setattr(lbfgs._LossGradient, "__call__", lambda *given: passes.append(1) or gradient(*given))
+def test_classes_far_apart_take_few_passes_from_the_head_of_more_decay(num_classes, dim, monkeypatch):
+    passes, gradient = [], LossGradient.__call__
+    monkeypatch.setattr(LossGradient, "__call__", lambda *given: passes.append(1) or gradient(*given))
     generator, labels = torch.Generator().manual_seed(0), torch.arange(20 * num_classes) % num_classes
     x = torch.randn(num_classes, dim, generator=generator)[labels]
     x += 0.2 * torch.randn(x.shape, generator=generator)

@@ -4,9 +4,10 @@ import torch
 from scipy.optimize import minimize
 
 from lort_hub.heads.solvers import maxnorm
-from lort_hub.heads.solvers.lbfgs import HeadProblem, minimise
+from lort_hub.heads.solvers.lbfgs import minimise
 from lort_hub.heads.solvers.maxnorm import minimise_max_norm
 from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.solvers.problem import HeadProblem
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
