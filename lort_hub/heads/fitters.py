@@ -40,8 +40,16 @@ def exact(inputs: FitInputs, settings: Settings) -> LinearHead:
         >>> exact(FitInputs(training), {"delta": 0.9}).logits(torch.eye(2)).argmax(dim=1)
         tensor([0, 1])
     """
-    init = (inputs.start.weight, inputs.start.bias) if inputs.start else None
-    return _linear(minimise(inputs.problem(objective_of(settings)), init=init, tolerance=inputs.tolerance))
+    objective, counts = objective_of(settings), inputs.class_counts
+    plain = replace(objective, tau=0.0)  # the bias has no decay, so tau shifts the bias alone
+    key = f"exact {plain} to {inputs.tolerance}"
+    if key not in inputs.moments:
+        start = inputs.start
+        init = logit_adjusted(start.weight, start.bias, counts, -objective.tau) if start else None
+        inputs.moments[key] = minimise(inputs.problem(plain), init=init, tolerance=inputs.tolerance)
+    solved: Solution = inputs.moments[key]
+    _, bias = logit_adjusted(solved.weight, solved.bias, counts, objective.tau)
+    return _linear(replace(solved, bias=bias))
 
 
 def closed_form(inputs: FitInputs, settings: Settings) -> LinearHead:

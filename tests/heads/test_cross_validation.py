@@ -22,6 +22,7 @@ from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import SCORERS, calibration_scale, log_likelihoods
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.solvers.objective import DEFAULTS
+from lort_hub.heads.solvers.problem import LossGradient
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
@@ -47,6 +48,36 @@ def centroids(x, labels, counts, tau):
     """Nearest class means of scikit-learn, less tau times the log of the counts, as predicted labels."""
     means = torch.from_numpy(NearestCentroid().fit(x, labels).centroids_)
     return lambda held: (held.double() @ means.T - means.square().sum(1) / 2 - tau * counts.log()).argmax(1)
+
+
+def test_balanced_softmax_is_cross_entropy_with_another_bias_and_its_folds_are_solved_once(monkeypatch):
+    training, passes, gradient = clusters(counts=(30, 12, 5))[0], [], LossGradient.__call__
+    monkeypatch.setattr(LossGradient, "__call__", lambda *given: passes.append(1) or gradient(*given))
+    path = [{**DEFAULTS, "weight_decay": decay} for decay in (1e-1, 1e-2)]
+    plain = list(Validator(training).fold_heads(METHODS["ce"], path))
+    assert passes
+    passes.clear()
+    adjusted, method = [{**settings, "tau": 1.0} for settings in path], METHODS["balanced-softmax"]
+    balanced = list(Validator(training).fold_heads(method, adjusted))
+    assert not passes
+    fold_of = stratified_folds(training.labels, FOLDS, seed=0)
+    for ours, theirs in zip(balanced, plain, strict=True):
+        for fold, (head, ce) in enumerate(zip(ours.heads, theirs.heads, strict=True)):
+            counts = torch.bincount(training.labels[fold_of != fold]).double()
+            assert head.weight.equal(ce.weight)
+            torch.testing.assert_close(head.bias, (ce.bias - (counts / counts.sum()).log()).float())
+    alone = Validator(TrainingSet(training.x, training.labels, 3))
+    for head, other in zip(balanced[0].heads, next(alone.fold_heads(method, adjusted)).heads, strict=True):
+        assert head.weight.equal(other.weight)
+
+
+def test_folds_of_another_seed_have_heads_of_their_own():
+    training, path = clusters(counts=(30, 12, 5))[0], [{**DEFAULTS, "weight_decay": 0.1}]
+    first, other, again = (
+        next(Validator(training, seed=s).fold_heads(METHODS["ce"], path)) for s in (0, 1, 0)
+    )
+    assert all(a.weight.equal(b.weight) for a, b in zip(first.heads, again.heads, strict=True))
+    assert not any(a.weight.equal(b.weight) for a, b in zip(first.heads, other.heads, strict=True))
 
 
 def test_every_fold_predicts_from_the_others_alone_head_to_start_from_and_counts_included(training):

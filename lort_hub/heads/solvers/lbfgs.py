@@ -100,6 +100,11 @@ def minimise(
             "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
             'Give a positive `weight_decay`, a positive `delta`, or `solver="sgd"`.'
         )
+    if objective.tau:
+        raise ConfigError(
+            f"tau is {objective.tau}, expected 0: the bias has no decay, so that tau shifts the bias alone.\n"
+            "Solve without it, and give the head to `logit_adjusted`."
+        )
     num_classes, dim = len(problem.class_counts), len(basis.values)
     processes, loss_gradient = problem.matrix.processes, LossGradient(problem, basis)
     # The last column of `head` is the bias; its feature is the constant 1 and has no decay.

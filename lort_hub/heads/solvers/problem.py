@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums
-from lort_hub.heads.solvers.objective import Objective, logit_adjustment, sample_weights, smoothing
+from lort_hub.heads.solvers.objective import Objective, sample_weights, smoothing
 
 LOADED_NUMBERS = 2**27
 """Largest number of float32 features (512 MiB) of which a centred copy is kept for all passes."""
@@ -31,8 +30,8 @@ class HeadProblem:
         labels: Labels (N,).
         omega: Sample weights (N,) that sum to 1 over all processes.
         basis: Eigenbasis of these samples, or of a set that includes them.
-        class_counts: Training images of each class (K,), for the logit adjustment.
-        objective: The objective; it has a minimum only if delta or weight_decay is positive.
+        class_counts: Training images of each class (K,), for their weights and smoothing.
+        objective: The objective, without tau; it has a minimum only if delta or weight_decay is positive.
     """
 
     matrix: FeatureMatrix
@@ -61,7 +60,7 @@ class LossGradient:
         >>> half, counts = torch.tensor([0.5, 0.5]), torch.tensor([1, 1])
         >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
         >>> problem = HeadProblem(x, y, half, basis, counts, Objective(weight_decay=0.5))
-        >>> LossGradient(problem, basis)(torch.zeros(2, 2))
+        >>> LossGradient(problem, basis)(torch.zeros(2, 2, dtype=torch.float64))
         (tensor([[-0.5000,  0.0000],
                 [ 0.5000,  0.0000]], dtype=torch.float64), tensor([0.2500, 0.2500], dtype=torch.float64))
     """
@@ -71,8 +70,6 @@ class LossGradient:
         self.matrix = problem.matrix.subtract(basis.mean).load(LOADED_NUMBERS)
         self.omega = problem.omega.float()
         self.vectors = basis.vectors.float()
-        prior = logit_adjustment(class_counts, problem.objective.tau).to(basis.values)
-        self.prior = prior - prior.mean()  # float32 logits keep small differences only around zero
         # Of float32 numbers in float64 and so exact, in whatever order: the same for any number of processes.
         sums = class_sums(self.matrix, problem.labels, torch.ones_like(problem.omega), num_classes)
         weights = sample_weights(torch.arange(num_classes), class_counts, problem.objective.gamma)
@@ -90,20 +87,18 @@ class LossGradient:
 
     @property
     def bias_alone(self) -> Tensor:
-        """Bias (K,) that minimises the loss where W = 0: the log of the classes' shares, less the prior."""
+        """Bias (K,) that minimises the loss where W = 0: the log of the classes' shares."""
         shares = self.target[:, -1] + self.mean_share
-        return shares.clamp_min(LEAST_SHARE).log() - self.prior
+        return shares.clamp_min(LEAST_SHARE).log()
 
-    @cached_property
+    @property
     def at_zero(self) -> Tensor:
         """Gradient at the zero head, which the others are measured by."""
-        if self.prior.any():
-            return self(torch.zeros_like(self._rotated(self.target)))[0]
         return self._rotated(-self.target)
 
     def __call__(self, head: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the gradient and the curvature, the weighted mean of p_k (1 - p_k) (K,), float64."""
-        weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1] + self.prior
+        weight, bias = head[:, :-1].float() @ self.vectors.T, head[:, -1]
         sums, squares, sizes = torch.zeros_like(self.target), torch.zeros_like(bias), torch.zeros_like(bias)
         for x, at in self.matrix:
             logits = torch.addmm(bias.to(x), x, weight.to(x).T)

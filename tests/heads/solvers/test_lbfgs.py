@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.solvers.lbfgs import minimise
-from lort_hub.heads.solvers.objective import Objective, objective_value
+from lort_hub.heads.solvers.objective import Objective, logit_adjustment, objective_value
 from lort_hub.heads.solvers.problem import HeadProblem, LossGradient
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters, random_head_and_features
@@ -19,9 +22,11 @@ from tests.support.features import clusters, random_head_and_features
 def solve(objective, x, labels, counts, device=CPU, **options):
     training = TrainingSet(FeatureMatrix.of(x.float()).to(device), labels, len(counts))
     basis, omega = training.basis(objective.gamma), training.weights(objective.gamma)
-    problem = HeadProblem(training.matrix, training.labels, omega, basis, counts, objective)
+    plain = replace(objective, tau=0.0)
+    problem = HeadProblem(training.matrix, training.labels, omega, basis, counts, plain)
     head = minimise(problem, **options)
-    return (head.weight.cpu(), head.bias.cpu()), head
+    bias = head.bias.cpu() - logit_adjustment(counts, objective.tau)  # which has no decay
+    return (head.weight.cpu(), bias), head
 
 
 def value(objective, weight, bias, x, labels, counts):
@@ -122,6 +127,13 @@ def test_cross_entropy_without_decay_has_no_minimum():
     _, _, x, labels, counts = random_head_and_features()
     with pytest.raises(ConfigError, match="no minimum"):
         solve(Objective(), x, labels, counts)
+
+
+def test_a_logit_adjustment_is_refused_as_it_shifts_the_bias_alone():
+    _, _, x, labels, counts = random_head_and_features(n=50)
+    training, objective = TrainingSet(x, labels, len(counts)), Objective(tau=1.0, weight_decay=0.1)
+    with pytest.raises(ConfigError, match="shifts the bias alone"):
+        minimise(FitInputs(training).problem(objective))
 
 
 def test_features_without_a_finite_gradient_are_refused(device):
