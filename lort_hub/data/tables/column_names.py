@@ -126,9 +126,26 @@ def choose_one(candidates: Sequence[str], kind: str, argument: str, usual: Seque
     preferred = [name for name in candidates if name.lower() in usual]
     if len(candidates) == 1 or len(preferred) == 1:
         return (preferred or list(candidates))[0]
-    raise DatasetError(
+    raise several_fit(candidates, kind, argument, _likeliest(candidates))
+
+
+def several_fit(candidates: Sequence[str], kind: str, argument: str, likeliest: str) -> DatasetError:
+    """Return the refusal of several columns that fit.
+
+    Args:
+        candidates: Their names.
+        kind: What they hold.
+        argument: What names one.
+        likeliest: The one to name as an example.
+
+    Example:
+        >>> print(several_fit(["sex", "site"], "label", "label_column", "site"))
+        Several columns could be the label: sex, site.
+        Choose one, e.g. `label_column="site"`.
+    """
+    return DatasetError(
         f"Several columns could be the {kind}: {', '.join(candidates)}.\n"
-        f'Choose one, e.g. `{argument}="{_likeliest(candidates)}"`.'
+        f'Choose one, e.g. `{argument}="{likeliest}"`.'
     )
 
 

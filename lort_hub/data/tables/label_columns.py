@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.tables.column_names import LABEL_NAMES, check_exists, choose_one
+from lort_hub.data.tables.column_names import LABEL_NAMES, check_exists, choose_one, several_fit
+from lort_hub.data.tables.finer_columns import finer_columns
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
 
@@ -69,7 +70,10 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         preferred = [name for name in fitting if name.lower() in LABEL_NAMES]
         if len(preferred) > 1:
             fitting = _without_numbers(rows, preferred)
-        return choose_one(fitting, "label", "label_column", LABEL_NAMES)
+        settled = choose_one(fitting, "label", "label_column", LABEL_NAMES)
+        if finer := finer_columns(rows, settled, [name for name in named + plain if name != settled]):
+            raise several_fit([settled, *finer], "label", "label_column", finer[-1])
+        return settled
     flags = [name for name in plain if _is_flag(rows, name)]
     candidates = [name for name in plain if _repeats(rows, name)]
     candidates = [name for name in candidates if not _is_constant(rows, name)] or candidates
