@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 NO_VALUES = ("nan", "NaN", "<NA>", "NaT")
 """Texts that pandas writes where there is no value."""
 
-MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL")
+EXCEL_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!")
+MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL", *EXCEL_ERRORS)
 """Texts that stand for no value, or are the name of a class."""
+
+BLANKS = ("-", "--", "?", ".", "nil", "n.a.", "(blank)", "tbd")
+"""Texts, in any capitals, that may be no value, and beside numbers a sign."""
 
 
 def check_single(names: Sequence[str], column: str) -> None:
@@ -99,8 +103,8 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
     counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
     notes = [
         f"'{text}' is read as a class, of {counts[text]:,} rows: leave them out where it means no label."
-        for text in MAYBE_NO_VALUES
-        if counts[text]
+        for text in sorted(counts)
+        if text in MAYBE_NO_VALUES or text.lower() in BLANKS
     ]
     several = [text for text in counts if " " in text and counts.keys() >= set(text.split())]
     return notes + [

@@ -35,7 +35,37 @@ for text in ("NA", "None", "null"):
         told_by_pixels=False,
         **({"counts": (4, 10, 6), "tested": (1, 2, 1)} if text[0] == "N" else HELD_OUT),
     )(lambda folder, text=text: labelled(folder, missing_as(text)))
-for text in ("NaN", "NA"):
+for text in (
+    "#N/A",
+    "#REF!",
+    "#VALUE!",
+    "#NAME?",
+    "#DIV/0!",
+    "-",
+    "--",
+    "?",
+    "nil",
+    "N.A.",
+    "(blank)",
+    ".",
+    "TBD",
+):
+    read(
+        f"class-{text}",
+        names=tuple(sorted(("ant", "bee", text))),
+        notes=[f"'{text}' is read as a class, of 5 rows"],
+        told_by_pixels=False,
+        **(HELD_OUT if text == "nil" else {"counts": (4, 10, 6), "tested": (1, 2, 1)}),
+    )(lambda folder, text=text: labelled(folder, missing_as(text)))
+read(
+    "class-sign",
+    names=("-", "0", "1"),
+    notes=["'-' is read as a class, of 5 rows"],
+    told_by_pixels=False,
+    counts=(4, 10, 6),
+    tested=(1, 2, 1),
+)(lambda folder: labelled(folder, {"ant": "0", "bee": "1", "cat": "-"}.get))
+for text in ("NaN", "NA", "#N/A"):
     refused(f"missing-number-{text}", says=r"Row 19 of split 'train' has no label.*5 of 24 rows")(
         lambda folder, text=text: labelled(
             folder, lambda label: text if label == "cat" else f"{NAMES.index(label)}.0"
