@@ -32,6 +32,12 @@ MAYBE_LABELS = frozenset(
 ) | {"action", "animal", "crop", "make", "model", "style"}
 """Whole names of columns that hold classes where no other column does."""
 
+_OF_FILE = re.compile(
+    r"(image|img|picture|photo|file)?(width|height|mode|format|year)|(file|image)size|sizebytes|bytes"
+    r"|licen[cs]e|fold|batch|annotator(id)?|patient(id)?"
+)
+"""Letters of the names of columns that tell of a file, and of its classes where they are named."""
+
 
 def is_called_as_files(column: str) -> bool:
     """Tell by its name whether a column is likely to name image files.
@@ -72,6 +78,16 @@ def may_be_called_label(column: str) -> bool:
         (True, True, False)
     """
     return is_label(column) or is_likely_label(column) or column.lower() in MAYBE_LABELS
+
+
+def describes_files(column: str) -> bool:
+    """Tell by its name whether a column describes files or where they are from, and is hardly the label.
+
+    Example:
+        >>> describes_files("file_size"), describes_files("PatientId"), describes_files("size")
+        (True, True, False)
+    """
+    return bool(_OF_FILE.fullmatch(re.sub("[^a-z]", "", column.lower())))
 
 
 def is_usual(column: str) -> bool:
