@@ -16,7 +16,7 @@ from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
-from lort_hub.data.tables.labels import code_labels, shown
+from lort_hub.data.tables.labels import code_labels, note_test_labels, shown
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
     is_called_as_split,
@@ -90,7 +90,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     test = opened.splits[test_name] if test_name else None
     if test is not None and test_name is not None:
         test = _one_row_each(with_columns(test, columns, test_name), columns, test_name, opened)
-        _note_order(train, test, columns[1], opened)
+        opened.notes += note_test_labels(train, test, columns[1], test_name)
     origin = {
         "name": spec.name,
         "dataset": spec.source,
@@ -190,14 +190,6 @@ def _longer_named(opened: Opened, train: str, kinds: Sequence[str]) -> list[str]
         if names:
             return names if len(names) == 1 else []
     return []
-
-
-def _note_order(train: datasets.Dataset, test: datasets.Dataset, label: str, opened: Opened) -> None:
-    one, other = (getattr(rows.features[label], "names", None) for rows in (train, test))
-    if one and other and list(one) != list(other):
-        opened.notes.append(
-            "The label names of the two splits differ in order or number; they are read by name."
-        )
 
 
 def _by_column(opened: Opened, request: Request) -> Opened:
