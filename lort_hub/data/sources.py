@@ -22,6 +22,7 @@ from lort_hub.data.tables.splits import (
     is_called_as_split,
     kinds_of_cells,
     may_be_splits,
+    note_other_splits,
     rows_of_splits,
     split_in_name,
     tells_splits,
@@ -216,6 +217,10 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         opened.notes.append(
             f"Column '{column}' tells the splits: {', '.join(told)}.{_tested(column, splits)}"
         )
+        known = (request.label_column, request.group_column, request.image_column)
+        more = {name: _cells_of_splits(rows, name) or [] for name in rows.column_names if name not in known}
+        more = {name: of for name, of in more.items() if not _are_classes(name, of)}
+        opened.notes += note_other_splits(column, {column: cells, **more})
         rest = _without_splits(rows, column, request)
         return Opened({name: rest.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
