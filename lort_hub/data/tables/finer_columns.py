@@ -24,7 +24,7 @@ _FINER = (*(word for word in LIKELY if word != "name"), "taxon", "(common|vernac
 def finer_columns(rows: datasets.Dataset, column: str, others: Sequence[str]) -> list[str]:
     """Find the columns called as labels that a column groups, the coarsest first.
 
-    Where ranks of living beings are beside it, exceptions do not matter.
+    Where several ranks of living beings are beside it, a few exceptions do not matter.
 
     Args:
         rows: The training rows.
@@ -39,17 +39,21 @@ def finer_columns(rows: datasets.Dataset, column: str, others: Sequence[str]) ->
         >>> finer_columns(datasets.Dataset.from_dict(animals), "genus", ["class"])
         []
     """
-    if column.lower() not in MAYBE_COARSE:
+    import datasets
+
+    if column.lower() not in MAYBE_COARSE or not isinstance(
+        rows.features[column], datasets.Value | datasets.ClassLabel
+    ):
         return []
     called = [name for name in others if _is_called_finer(name) and _is_named(rows, name)]
     ranks = [name for name in called if name.lower() in RANKS]
     are_ranks = column.lower() == "class" and len(ranks) > 1
     coarse, finer = rows[column][:], dict[str, int]()
     for name in called:
-        pairs = {pair for pair in zip(coarse, rows[name][:], strict=True) if None not in pair}
+        pairs = {pair for pair in zip(coarse, rows[name][:], strict=True) if not {None, ""} & {*pair}}
         groups, values = ({pair[at] for pair in pairs} for at in (0, 1))
         is_function = len(pairs) == len(values) and 2 * len(values) <= max(len(rows), 4)
-        is_rank = are_ranks and name in ranks and len(pairs) > len(groups) and len(values) < len(rows)
+        is_rank = are_ranks and name in ranks and 2 * len(pairs) < 3 * len(values) < 3 * len(rows)
         if len(values) > len(groups) and (is_function or is_rank):
             finer[name] = len(values)
     return sorted(finer, key=lambda name: finer[name])
@@ -67,8 +71,6 @@ def _is_named(rows: datasets.Dataset, name: str) -> bool:
     import datasets
 
     kind = rows.features[name]
-    is_text = isinstance(kind, datasets.ClassLabel) or getattr(kind, "dtype", "") in (
-        "string",
-        "large_string",
-    )
-    return is_text or ("taxon" in name.lower() and isinstance(kind, datasets.Value))
+    if not isinstance(kind, datasets.Value):
+        return isinstance(kind, datasets.ClassLabel)
+    return kind.dtype in ("string", "large_string") or "taxon" in name.lower()

@@ -68,6 +68,11 @@ refused("ranks-with-an-exception", says="could be the label: class, family")(
 )
 
 
+refused("empty-cells", says="could be the label: class, genus")(
+    lambda folder: listed(folder, **{"class": above, "genus": lambda label, row: label if row % 2 else ""})
+)
+
+
 @refused("parquet", says="could be the label: class, species_name")
 def a_table(folder):
     write_plain(
@@ -86,11 +91,22 @@ OTHERS = {
     "class-persons": {"class": own, "user_name": lambda label, row: f"{label}{row % 3}"},
     "class-each": {"class": own, "common_name": lambda label, row: f"{label}{row}"},
     "class-other": {"class": own, "genus": lambda _, row: "ab"[row % 2]},
+    "class-no-rank": {"class": own, "order": lambda _, row: row % 2, "family": lambda _, row: "abcd"[row % 4]}
+    | {"genus": lambda _, row: "abcdefgh"[row % 8]},
     "label": {"label": own, "breed": lambda label, row: f"{label}{row % 3}"},
     "target": {"target": own, "diagnosis": lambda label, row: f"{label}{row % 3}"},
 }
 for form, columns in OTHERS.items():
     read(f"sound-{form}", **HELD_OUT)(lambda folder, columns=columns: listed(folder, **columns))
+
+
+@read("lists-of-one", **HELD_OUT)
+def a_table_of_lists(folder):
+    names = [[label] for label in texts(TRAIN)]
+    write_plain(folder / "train.parquet", cells(TRAIN), texts(TRAIN), category=names)
+    table = pq.read_table(folder / "train.parquet").rename_columns(["image", "breed", "category"])
+    pq.write_table(table, folder / "train.parquet")
+    return folder
 
 
 @pytest.mark.parametrize("id", FORMS.reads)
