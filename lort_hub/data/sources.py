@@ -16,12 +16,13 @@ from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
-from lort_hub.data.tables.labels import code_labels, shown
+from lort_hub.data.tables.labels import code_labels, note_test_labels, shown
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
     is_called_as_split,
     kinds_of_cells,
     may_be_splits,
+    note_other_splits,
     rows_of_splits,
     split_in_name,
     tells_splits,
@@ -90,7 +91,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     test = opened.splits[test_name] if test_name else None
     if test is not None and test_name is not None:
         test = _one_row_each(with_columns(test, columns, test_name), columns, test_name, opened)
-        _note_order(train, test, columns[1], opened)
+        opened.notes += note_test_labels(train, test, columns[1], test_name)
     origin = {
         "name": spec.name,
         "dataset": spec.source,
@@ -192,14 +193,6 @@ def _longer_named(opened: Opened, train: str, kinds: Sequence[str]) -> list[str]
     return []
 
 
-def _note_order(train: datasets.Dataset, test: datasets.Dataset, label: str, opened: Opened) -> None:
-    one, other = (getattr(rows.features[label], "names", None) for rows in (train, test))
-    if one and other and list(one) != list(other):
-        opened.notes.append(
-            "The label names of the two splits differ in order or number; they are read by name."
-        )
-
-
 def _by_column(opened: Opened, request: Request) -> Opened:
     """The splits that a column of one table tells."""
     if len(opened.splits) > 1:
@@ -224,6 +217,10 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         opened.notes.append(
             f"Column '{column}' tells the splits: {', '.join(told)}.{_tested(column, splits)}"
         )
+        known = (request.label_column, request.group_column, request.image_column)
+        more = {name: _cells_of_splits(rows, name) or [] for name in rows.column_names if name not in known}
+        more = {name: of for name, of in more.items() if not _are_classes(name, of)}
+        opened.notes += note_other_splits(column, {column: cells, **more})
         rest = _without_splits(rows, column, request)
         return Opened({name: rest.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened

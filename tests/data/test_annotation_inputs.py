@@ -135,6 +135,35 @@ def coco(folder, several=False, name="annotations/instances_{split}2017.json"):
     return folder
 
 
+def coco_with_splits(folder, field="split", cells=("train", "test"), empty=()):
+    """COCO's annotations of all images in one file, which say of which split each is."""
+    rows = [
+        (*row, cell)
+        for labels, cell in zip((TRAIN, TEST), cells, strict=True)
+        for row in write_pictures(folder / "images", labels, f"{cell}{{row}}.png")
+    ]
+    content = {
+        "images": [
+            {"id": k, "file_name": file, "width": 12, "license": k % 2, field: None if k in empty else cell}
+            for k, (file, _, cell) in enumerate(rows)
+        ],
+        "annotations": [
+            {"image_id": k, "category_id": NAMES.index(label)} for k, (_, label, _) in enumerate(rows)
+        ],
+        "categories": [{"id": k, "name": label} for k, label in enumerate(NAMES)],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+for field, words in (("split", ("train", "test")), ("set", ("train", "val")), ("is_test", (False, True))):
+    read(f"coco-{field}", notes=[f"Column '{field}' tells the splits: train, "])(
+        lambda folder, field=field, words=words: coco_with_splits(folder, field, words)
+    )
+refused("coco-split-of-some", says="'split' looks like the split of each image, but 1 of 33 rows hold ''")(
+    lambda folder: coco_with_splits(folder, empty=[0])
+)
+
 SEVERAL = (
     "12 of 24 images of .*json have objects of several categories, such as 12.png: ant, bee.*cut the objects"
 )

@@ -60,6 +60,31 @@ def test_the_example_is_the_likeliest_column(columns, example):
         find_label_column(datasets.Dataset.from_dict(values), None, "image")
 
 
+def sized(folder, width="width", height="height", high=(480,)):
+    rows = enumerate(write_pictures(folder / "im", TRAIN))
+    rows = [(file, 480 + 160 * NAMES.index(label), high[row % len(high)]) for row, (file, label) in rows]
+    write_csv(folder / "labels.csv", rows, header=("Id", width, height))
+    return folder
+
+
+DESCRIBED = r"No column is left for the label but those whose names describe images: {}\.\nWhere .*\"{}\""
+refused("width", says=DESCRIBED.format("width", "width"))(sized)
+refused("size", says=DESCRIBED.format("width, height", "width"))(lambda folder: sized(folder, high=(1, 2)))
+for column in ("filesize", "annotator", "patient_id", "mode", "format", "fold", "batch", "license", "year"):
+    refused(column, says=DESCRIBED.format(column, column))(lambda folder, name=column: sized(folder, name))
+refused("table-of-format", says=DESCRIBED.format("format", "format"))(
+    lambda folder: table(folder, format=(texts(TRAIN), datasets.Value("string")))
+)
+read("width-that-is-the-label", names=("480", "640", "800"), label_column="width", **HELD_OUT)(sized)
+read("class-labels-of-years", **HELD_OUT)(
+    lambda folder: table(folder, year=(TRAIN, datasets.ClassLabel(names=NAMES)))
+)
+for column in ("age", "size", "view", "landmark_id"):
+    read(f"described-by-{column}", names=("480", "640", "800"), **HELD_OUT)(
+        lambda folder, name=column: sized(folder, name)
+    )
+
+
 def objects(folder, **more):
     rows = write_pictures(folder, TRAIN)
     lines = [

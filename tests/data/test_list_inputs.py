@@ -104,6 +104,14 @@ read("p10-empty-test", notes=["9 images of 'test' have no labels"], **HELD_OUT)(
 )
 
 
+read(
+    "placeholders-in-the-test",
+    notes=["All 9 rows of 'test' have one label, 'ant'", "2 of 3 classes have no test image"],
+    tested=(9, 0, 0),
+    told_by_pixels=False,
+)(lambda folder: with_test_csv(folder, lambda rows: [(name, "ant") for name, _ in rows]))
+
+
 @read("p10-unlabelled-test", notes=["9 images of 'test' have no labels"], **HELD_OUT)
 def unlabelled_test_csv(folder):
     competition(folder)

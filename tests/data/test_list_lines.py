@@ -42,6 +42,21 @@ read("sizes-behind", names=("0", "1", "2"), **HELD_OUT)(
 )
 
 
+for form, names in (("names", tuple(NAMES)), ("numbers", ("0", "1", "2"))):
+    read(
+        f"totals-below-{form}",
+        names=names,
+        notes=["1 of 25 rows of labels.csv name no file and are left out."],
+        **HELD_OUT,
+    )(
+        lambda folder, names=names: written(
+            folder,
+            lambda row, name, label: f"{name},{names[NAMES.index(label)]}" + "\n,24" * (row == 23),
+            above="file,label\n",
+        )
+    )
+
+
 def cameras_behind(folder):
     return written(folder, lambda row, name, label: f"{name},{label},camera {row % 2}")
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lort_hub.data.load import load_long_tailed
 from tests.support.tables import TEST, TRAIN, Forms, cells, texts, write_csv, write_pictures, write_plain
 
 FORMS = Forms()
@@ -64,6 +65,28 @@ def two_columns_of_splits_of_which_none_is_the_label(folder):
     named = [(*row, 1 - int(row[2])) for row in rows]
     write_csv(folder / "labels.csv", named, header=("file", "kind", "is_train", "is_test"))
     return folder
+
+
+def two_published_splits(folder, other):
+    listed(folder, "split_1", "train", "test")
+    rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    named = [(*row, other(row[2], k)) for k, row in enumerate(rows)]
+    write_csv(folder / "labels.csv", named, header=("file", "label", "split_1", "split_2"))
+    return folder
+
+
+read(
+    "other-splits",
+    notes=[
+        "Column 'split_2' tells other splits than 'split_1', and is not read: take 'split_1' away to read"
+    ],
+)(lambda folder: two_published_splits(folder, lambda _, row: ("train", "test")[row % 2]))
+
+
+@pytest.mark.parametrize("same", [str, str.upper])
+def test_a_second_column_of_the_same_splits_is_not_noted(same, tmp_path):
+    folder = two_published_splits(tmp_path, lambda split, _: same(split))
+    assert not any("split_2" in note for note in load_long_tailed(str(folder)).notes)
 
 
 @refused("alone", says="'test' tells the splits, and no other one is left.*`label_column=\"test\"`")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from lort_hub.data.tables.splits import is_called_as_split, may_be_splits, tells_splits
 
 Columns = dict[str, list[str | None]]
 
@@ -29,8 +31,8 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
         name: Name of its file.
 
     Returns:
-        Columns `file_name` and `label`, notes, and why they are no classes, where some image has objects of
-        several categories.
+        Columns `file_name`, `label` and those of splits, notes, and why they are no classes, where some image
+        has objects of several categories.
 
     Raises:
         KeyError: It lacks what COCO's annotations have.
@@ -70,7 +72,18 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
         "file_name": [file for file, names in labelled if names],
         "label": [names[0] for _, names in labelled if names],
     }
-    return columns, tuple(notes), refusal
+    kept = [one for one, (_, names) in zip(content["images"], labelled, strict=True) if names]
+    return columns | _splits_of(kept), tuple(notes), refusal
+
+
+def _splits_of(images: Sequence[Mapping[str, Any]]) -> Columns:
+    """The fields of images that are called as those of splits."""
+    columns: Columns = {}
+    for name in dict.fromkeys(name for one in images for name in one):
+        cells = ["" if one.get(name) is None else str(one[name]) for one in images]
+        if tells_splits(name) or is_called_as_split(name) or may_be_splits(name, cells):
+            columns[name] = [cell or None for cell in cells]
+    return columns
 
 
 def _first(one: Mapping[str, Any], *names: str) -> Any:

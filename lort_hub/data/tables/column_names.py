@@ -32,6 +32,12 @@ MAYBE_LABELS = frozenset(
 ) | {"action", "animal", "crop", "make", "model", "style"}
 """Whole names of columns that hold classes where no other column does."""
 
+_OF_FILE = re.compile(
+    r"(image|img|picture|photo|file)?(width|height|mode|format|year)|(file|image)size|sizebytes|bytes"
+    r"|licen[cs]e|fold|batch|annotator(id)?|patient(id)?"
+)
+"""Letters of the names of columns that tell of a file, and of its classes where they are named."""
+
 
 def is_called_as_files(column: str) -> bool:
     """Tell by its name whether a column is likely to name image files.
@@ -72,6 +78,16 @@ def may_be_called_label(column: str) -> bool:
         (True, True, False)
     """
     return is_label(column) or is_likely_label(column) or column.lower() in MAYBE_LABELS
+
+
+def describes_files(column: str) -> bool:
+    """Tell by its name whether a column describes files or where they are from, and is hardly the label.
+
+    Example:
+        >>> describes_files("file_size"), describes_files("PatientId"), describes_files("size")
+        (True, True, False)
+    """
+    return bool(_OF_FILE.fullmatch(re.sub("[^a-z]", "", column.lower())))
 
 
 def is_usual(column: str) -> bool:
@@ -126,9 +142,26 @@ def choose_one(candidates: Sequence[str], kind: str, argument: str, usual: Seque
     preferred = [name for name in candidates if name.lower() in usual]
     if len(candidates) == 1 or len(preferred) == 1:
         return (preferred or list(candidates))[0]
-    raise DatasetError(
+    raise several_fit(candidates, kind, argument, _likeliest(candidates))
+
+
+def several_fit(candidates: Sequence[str], kind: str, argument: str, likeliest: str) -> DatasetError:
+    """Return the refusal of several columns that fit.
+
+    Args:
+        candidates: Their names.
+        kind: What they hold.
+        argument: What names one.
+        likeliest: The one to name as an example.
+
+    Example:
+        >>> print(several_fit(["sex", "site"], "label", "label_column", "site"))
+        Several columns could be the label: sex, site.
+        Choose one, e.g. `label_column="site"`.
+    """
+    return DatasetError(
         f"Several columns could be the {kind}: {', '.join(candidates)}.\n"
-        f'Choose one, e.g. `{argument}="{_likeliest(candidates)}"`.'
+        f'Choose one, e.g. `{argument}="{likeliest}"`.'
     )
 
 

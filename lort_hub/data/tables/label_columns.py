@@ -6,7 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.tables.column_names import LABEL_NAMES, check_exists, choose_one
+from lort_hub.data.tables.column_names import (
+    LABEL_NAMES,
+    check_exists,
+    choose_one,
+    describes_files,
+    several_fit,
+)
+from lort_hub.data.tables.finer_columns import finer_columns
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
 
@@ -69,7 +76,10 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         preferred = [name for name in fitting if name.lower() in LABEL_NAMES]
         if len(preferred) > 1:
             fitting = _without_numbers(rows, preferred)
-        return choose_one(fitting, "label", "label_column", LABEL_NAMES)
+        settled = choose_one(fitting, "label", "label_column", LABEL_NAMES)
+        if finer := finer_columns(rows, settled, [name for name in named + plain if name != settled]):
+            raise several_fit([settled, *finer], "label", "label_column", finer[-1])
+        return settled
     flags = [name for name in plain if _is_flag(rows, name)]
     candidates = [name for name in plain if _repeats(rows, name)]
     candidates = [name for name in candidates if not _is_constant(rows, name)] or candidates
@@ -77,6 +87,8 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         raise DatasetError(_one_hot(rows, flags))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))
+    if all(map(describes_files, candidates)):
+        raise DatasetError(_description(candidates))
     return choose_one(candidates, "label", "label_column", LABEL_NAMES)
 
 
@@ -186,6 +198,14 @@ def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:
         f"Columns {shown(flags)} hold 0 or 1, and a row has {min(each)} to {max(each)} of them set: several "
         "labels an image.\nExpected one class per image; multi-label data are not read. Write a column "
         "'label', or name one with `label_column`."
+    )
+
+
+def _description(columns: Sequence[str]) -> str:
+    return (
+        f"No column is left for the label but those whose names describe images: {', '.join(columns)}.\n"
+        f'Where it is the label itself: `label_column="{columns[0]}"`.\n'
+        "Else write a column of labels into the table."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 NO_VALUES = ("nan", "NaN", "<NA>", "NaT")
 """Texts that pandas writes where there is no value."""
 
-MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL")
+EXCEL_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!")
+MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL", *EXCEL_ERRORS)
 """Texts that stand for no value, or are the name of a class."""
+
+BLANKS = ("-", "--", "?", ".", "nil", "n.a.", "(blank)", "tbd")
+"""Texts, in any capitals, that may be no value, and beside numbers a sign."""
 
 
 def check_single(names: Sequence[str], column: str) -> None:
-    """Refuse texts of several labels, such as "ant|bee" beside "ant", or beside "bee|cat".
+    """Refuse texts of several labels, such as "ant|bee" beside "ant", or "0 25" beside "0".
 
     Args:
         names: The different texts.
@@ -32,10 +37,11 @@ def check_single(names: Sequence[str], column: str) -> None:
         >>> check_single(["insect;ant", "insect;bee"], "label")
     """
     known = set(names)
-    for separator in "|;,+":
+    for separator in "|;,+ " if _are_numbers(names) else "|;,+":
         parts_of = {name: [part.strip() for part in name.split(separator)] for name in names}
         several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
         shared = _shared(several, known) if separator in "|;" and not _are_paths(parts_of) else set()
+        shared = known if separator == " " else shared
         for name, parts in several.items():
             alone = parts if set(parts) <= known else sorted(shared & set(parts))
             if alone:
@@ -48,6 +54,13 @@ def check_single(names: Sequence[str], column: str) -> None:
                     f"Where '{name}' is a class of its own, as a hybrid is, write it without "
                     f"'{separator}': '{_joined(parts)}'."
                 )
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether names are numbers, one or several of them, and no long ones with blanks as in 10 000."""
+    return all(re.fullmatch(r"\d+( \d+)*", name) for name in names) and not any(
+        re.fullmatch(r"\d{1,3}( \d{3})+", name) for name in names
+    )
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -99,12 +112,29 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
     counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
     notes = [
         f"'{text}' is read as a class, of {counts[text]:,} rows: leave them out where it means no label."
-        for text in MAYBE_NO_VALUES
-        if counts[text]
+        for text in sorted(counts)
+        if text in MAYBE_NO_VALUES or text.lower() in BLANKS
     ]
-    several = [text for text in counts if " " in text and counts.keys() >= set(text.split())]
-    return notes + [
-        f"'{text}' is read as a class beside {' and '.join(map(repr, text.split()))}, of {counts[text]:,} "
+    parts_of = {text: [part for part in re.split(r"[\s/&_-]+", text) if part != "and"] for text in counts}
+    several = [text for text, parts in parts_of.items() if len(parts) > 1 and counts.keys() >= set(parts)]
+    notes += [
+        f"'{text}' is read as a class beside {' and '.join(map(repr, parts_of[text]))}, of {counts[text]:,} "
         "rows: leave them out where it means both."
         for text in several[:3]
     ]
+    return notes + _note_beginnings([text for text in counts if text not in several], set(counts))
+
+
+def _note_beginnings(names: Sequence[str], known: set[str]) -> list[str]:
+    """Say that most names with a mark begin with another class, as texts of several labels do."""
+    notes = []
+    for mark in ",/+&":
+        beginnings = {name: name.split(mark)[0].strip() for name in names if name.strip(mark).count(mark)}
+        others = {name: first for name, first in beginnings.items() if first in known}
+        if len(others) > 1 and 2 * len(others) > len(beginnings):
+            name, first = next(iter(others.items()))
+            notes.append(
+                f"{len(others):,} of {len(beginnings):,} classes with a '{mark}' begin with another class, "
+                f"as '{name}' with '{first}': leave them out where they mean several labels."
+            )
+    return notes

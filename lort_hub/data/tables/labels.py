@@ -184,6 +184,35 @@ def agree(parts: Sequence[CodedLabels], places: Sequence[str]) -> CodedLabels:
     return CodedLabels(np.concatenate(codes), tuple(names))
 
 
+def note_test_labels(train: datasets.Dataset, test: datasets.Dataset, column: str, name: str) -> list[str]:
+    """Say where class labels of two splits differ in order, and where all labels of the test are one.
+
+    Args:
+        train: Training rows.
+        test: Test rows.
+        column: Column of the labels.
+        name: Name of the test split.
+
+    Example:
+        >>> import datasets
+        >>> train = datasets.Dataset.from_dict({"label": ["0", "1"]})
+        >>> test = datasets.Dataset.from_dict({"label": ["0", "0"]})
+        >>> print(note_test_labels(train, test, "label", "test")[0].partition(":")[0])
+        All 2 rows of 'test' have one label, '0'
+    """
+    one, other = (getattr(rows.features[column], "names", None) for rows in (train, test))
+    notes = []
+    if one and other and list(one) != list(other):
+        notes.append("The label names of the two splits differ in order or number; they are read by name.")
+    used = code_labels(test, column).used
+    if len(used) == 1 < len(test):
+        notes.append(
+            f"All {len(test):,} rows of '{name}' have one label, '{used[0]}': where it stands for none, "
+            "leave it out, and a fifth of each class is held out instead."
+        )
+    return notes
+
+
 def shown(names: Sequence[str], most: int = 8) -> str:
     """Join names for a message, the first few of them.
 

@@ -26,7 +26,7 @@ from lort_hub.data.tables.list_classes import (
     tell_no_classes,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
-from lort_hub.data.tables.matched import MatchedList
+from lort_hub.data.tables.matched import MatchedList, without_nameless_rows
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     note_joined,
@@ -83,7 +83,7 @@ def open_lists(
         and (only or request.image_root or not any(folders_as_read(root, request) for root in roots))
     ):
         matched = find_files(lists, roots, request, only=only, as_spelt=True)
-    matched = _with_splits(matched, notes)
+    matched = [without_nameless_rows(one) for one in _with_splits(matched, notes)]
     if not matched:
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
         if lists and not table and (only or request.image_root or not ImageFiles([folder]).files):
@@ -257,19 +257,13 @@ def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
             return opened  # the column tells them
     column = next(key for key, kind in rows.features.items() if type(kind).__name__ == "Image")
     splits: dict[str, list[int]] = {}
-    empty: list[int] = []
     for row, cell in enumerate(rows[column][:]):
-        if not cell:
-            empty.append(row)
-            continue
         path = Path(cell["path"])
         root = next((root.resolve() for root in roots if path.is_relative_to(root.resolve())), None)
         parts = path.relative_to(root).parts[:-1] if root else ()
         named = next((split for part in parts if (split := split_in_name(part))), "")
         splits.setdefault(named, []).append(row)
-    if "" in splits or len(splits) < 2 or (empty and "train" not in splits):
+    if "" in splits or len(splits) < 2:
         return opened
-    if empty:
-        splits["train"] = sorted(splits["train"] + empty)
     opened.notes.append(f"The folders of the images tell the splits: {', '.join(splits)}.")
     return Opened({split: rows.select(chosen) for split, chosen in splits.items()}, opened.notes)

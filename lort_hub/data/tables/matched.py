@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lort_hub.data.tables.column_names import LABEL_NAMES
@@ -27,6 +27,25 @@ class MatchedList:
     column: FileColumn
     images: ImageFiles
     split: str
+
+
+def without_nameless_rows(one: MatchedList) -> MatchedList:
+    """Leave out the rows of a list that name no file, such as one of totals, with a note.
+
+    Example:
+        >>> listed = FileList(Path("a.csv"), {"file": ["0.jpg", None], "label": ["ant", "24"]})
+        >>> left = without_nameless_rows(MatchedList(listed, FileColumn("file"), ImageFiles([]), "train"))
+        >>> left.listed.columns, left.listed.notes
+        ({'file': ['0.jpg'], 'label': ['ant']}, ('1 of 2 rows of a.csv name no file and are left out.',))
+    """
+    files = _files_of(one)
+    kept = [row for row, name in enumerate(files) if name]
+    if len(kept) == len(files):
+        return one
+    columns = {name: [cells[row] for row in kept] for name, cells in one.listed.columns.items()}
+    count = f"{len(files) - len(kept):,} of {len(files):,} rows"
+    note = f"{count} of {one.listed.path.name} name no file and are left out."
+    return replace(one, listed=replace(one.listed, columns=columns, notes=(*one.listed.notes, note)))
 
 
 def label_of(listed: FileList) -> str | None:

@@ -200,6 +200,28 @@ def may_be_splits(column: str, cells: Iterable[str]) -> bool:
     return fold(column) in _CALLED_SETS and 2 <= len(words) <= MOST_UNKNOWN and are_words and is_split
 
 
+def note_other_splits(column: str, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say which columns tell other splits than the one that is read.
+
+    Args:
+        column: Name of that one.
+        columns: Cells of it and of the others, which may tell none.
+
+    Example:
+        >>> note_other_splits("split", {"split": ["train", "test"], "more": ["test", "train"]})
+        ["Column 'more' tells other splits than 'split', and is not read: take 'split' away to read it."]
+    """
+    few = {name: cells for name, cells in columns.items() if len(set(cells)) <= MOST_SPLITS or name == column}
+    kinds = {name: kinds_of_cells(name, cells) for name, cells in few.items()}
+    splits = {name: [kinds[name][cell] for cell in cells] for name, cells in few.items()}
+    return [
+        f"Column '{name}' tells other splits than '{column}', and is not read: take '{column}' away to read "
+        "it."
+        for name, own in splits.items()
+        if own != splits[column] and "" not in own and len(set(own)) > 1
+    ]
+
+
 def rows_of_splits(
     column: str, cells: Sequence[str], whole: str, *, is_told: bool = False
 ) -> dict[str, list[int]]:

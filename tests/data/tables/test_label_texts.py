@@ -2,6 +2,7 @@
 
 import pytest
 
+from lort_hub.data.load import load_long_tailed
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -35,7 +36,37 @@ for text in ("NA", "None", "null"):
         told_by_pixels=False,
         **({"counts": (4, 10, 6), "tested": (1, 2, 1)} if text[0] == "N" else HELD_OUT),
     )(lambda folder, text=text: labelled(folder, missing_as(text)))
-for text in ("NaN", "NA"):
+for text in (
+    "#N/A",
+    "#REF!",
+    "#VALUE!",
+    "#NAME?",
+    "#DIV/0!",
+    "-",
+    "--",
+    "?",
+    "nil",
+    "N.A.",
+    "(blank)",
+    ".",
+    "TBD",
+):
+    read(
+        f"class-{text}",
+        names=tuple(sorted(("ant", "bee", text))),
+        notes=[f"'{text}' is read as a class, of 5 rows"],
+        told_by_pixels=False,
+        **(HELD_OUT if text == "nil" else {"counts": (4, 10, 6), "tested": (1, 2, 1)}),
+    )(lambda folder, text=text: labelled(folder, missing_as(text)))
+read(
+    "class-sign",
+    names=("-", "0", "1"),
+    notes=["'-' is read as a class, of 5 rows"],
+    told_by_pixels=False,
+    counts=(4, 10, 6),
+    tested=(1, 2, 1),
+)(lambda folder: labelled(folder, {"ant": "0", "bee": "1", "cat": "-"}.get))
+for text in ("NaN", "NA", "#N/A"):
     refused(f"missing-number-{text}", says=r"Row 19 of split 'train' has no label.*5 of 24 rows")(
         lambda folder, text=text: labelled(
             folder, lambda label: text if label == "cat" else f"{NAMES.index(label)}.0"
@@ -60,6 +91,7 @@ SEVERAL = {
     "semicolon": {"ant": "ant; bee", "bee": "bee; cat", "cat": "cat; ant"},
     "plus": {"ant": "scab", "bee": "rust", "cat": "scab+rust"},
     "comma": {"ant": "scab", "bee": "rust", "cat": "scab, rust"},
+    "numbers": {"ant": "0", "bee": "1", "cat": "0 25"},
 }
 for form, several in SEVERAL.items():
     refused(form, says="'label' holds several labels a row: .*multi-label data are not read")(
@@ -74,6 +106,11 @@ ONE = {
     "taxonomy": {"ant": "insects;ants", "bee": "insects;bees", "cat": "mammals;cats"},
     "plus-in-a-name": {"ant": "c", "bee": "c++", "cat": "d"},
     "bar-in-a-name": {"ant": "a|b", "bee": "c", "cat": "d"},
+    "long-numbers": {"ant": "1", "bee": "1 000", "cat": "500"},
+    "pairs-of-numbers": {"ant": "0 25", "bee": "1 7", "cat": "2 9"},
+    "slash-in-a-name": {"ant": "AC/DC", "bee": "New York", "cat": "fox"},
+    "dash-in-names": {"ant": "shirt", "bee": "t-shirt", "cat": "tank-top"},
+    "slash-in-paths": {"ant": "insects/ants", "bee": "insects/bees", "cat": "mammals/cats"},
     "comma-in-names": {"ant": "bear, black", "bee": "bear, brown", "cat": "fox"},
 }
 for form, one in ONE.items():
@@ -87,6 +124,26 @@ read(
     notes=["'sea lion' is read as a class beside 'sea' and 'lion', of 5 rows"],
     **HELD_OUT,
 )(lambda folder: labelled(folder, BLANK.get))
+
+for mark in ("/", " / ", "_", "-", " & ", " and "):
+    both = f"lion{mark}sea"
+    read(
+        f"between-classes-{mark}",
+        names=("lion", both, "sea"),
+        counts=(10, 4, 6),
+        tested=(2, 1, 1),
+        notes=[f"'{both}' is read as a class beside 'lion' and 'sea', of 5 rows"],
+        told_by_pixels=False,
+    )(lambda folder, both=both: labelled(folder, {"ant": "lion", "bee": "sea", "cat": both}.get))
+
+
+@pytest.mark.parametrize(("mark", "count"), [(",", "2 of 2"), ("/", "2 of 2"), ("+", "2 of 2")])
+def test_names_that_begin_with_another_class_are_noted(mark, count, tmp_path):
+    names = iter(["a", "b", f"a{mark}x", f"b{mark}y"] * 6)
+    data = load_long_tailed(str(labelled(tmp_path, lambda _: next(names))))
+    assert data.class_names == ("a", f"a{mark}x", "b", f"b{mark}y")
+    begun = f"{count} classes with a '{mark}' begin with another class, as 'a{mark}x' with 'a'"
+    assert begun in "\n".join(data.notes)
 
 
 @pytest.mark.parametrize("id", FORMS.reads)
