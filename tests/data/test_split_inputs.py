@@ -231,6 +231,36 @@ def unlabelled_test_split_that_is_asked_for(folder):
     fill(folder, {"test": 5}, start=5000)
 
 
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, "Folder 'test' is set aside, with 5 pictures")
+def pictures_to_test_on_beside_classes(folder):
+    fill(folder, {"ant": 6, "bee": 4, "test": 5})
+    (folder / "sample_submission.csv").write_text("id,label\n0,ant\n1,bee\n")
+
+
+HEAPS = ("TEST", "_test", "testset", "test_images", "test_set1", "TestData", "val", "validation", "eval")
+HEAPS += ("holdout", "unlabeled", "Unlabelled", "unlabeled_data", "unsorted", "predict", "pred", "submission")
+
+
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, f"Folder '{HEAPS[-1]}' is set aside, with 1 pictures")
+def heaps_of_pictures_by_their_names(folder):
+    fill(folder, {"ant": 6, "bee": 4, **dict.fromkeys(HEAPS, 1)})
+
+
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, "Folder 'test' is set aside, with 5 pictures")
+def pictures_to_test_on_in_a_folder_more(folder):
+    fill(folder / "data", {"ant": 6, "bee": 4, "test/images": 5})
+
+
+@case("heap", "lie in one class folder, 'images'")
+def pictures_to_test_on_beside_images_are_no_class(folder):
+    fill(folder, {"images": 6, "test": 4})
+
+
+@case("heap", {"bus": (5, 1), "train": (4, 1), "valid": (4, 1)}, "Folder 'train' is read as a class.")
+def classes_that_could_be_splits_are_named(folder):
+    fill(folder, {"bus": 6, "train": 5, "valid": 5})
+
+
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)
 def test_folder_is_read_as_a_person_would_or_refused(tmp_path, build, outcome, says, options):
     check_folder(tmp_path, build, outcome, says, options)

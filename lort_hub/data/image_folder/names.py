@@ -28,6 +28,11 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
+HEAPS = frozenset((*KINDS["test"], *KINDS["validation"], "holdout", "unsorted", "pred")) - {"valid"}
+"""Words of heaps of pictures that are no class; a picture may be valid."""
+_HEAP = re.compile("unlabel|predict|submission")
+"""Beginnings of more such words."""
+_OF_HEAPS = (PICTURES - {"rgb"}) | {"set", "data", "dataset"}
 PARTS = (PICTURES - {"rgb"}) | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
 
 
@@ -110,6 +115,20 @@ def longer_kind_of(name: str, *, by_capitals: bool = True) -> str | None:
     cut = {word.lower() for word in re.findall(_CAMEL, whole)} if by_capitals else _words(name)
     kinds = {KIND_OF[word] for word in cut if word in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_heap(name: str) -> bool:
+    """Tell whether a folder is called as a heap of pictures to test on or without labels, and as no class.
+
+    Example:
+        >>> [is_heap(name) for name in ("test_set1", "TestImages", "unlabelled_data")]
+        [True, True, True]
+        >>> [is_heap(name) for name in ("test-tube", "valid", "images")]
+        [False, False, False]
+    """
+    words = [word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))]
+    told = [word for word in words if word in HEAPS or _HEAP.match(word)]
+    return bool(told) and {*words} - {*told} <= _OF_HEAPS
 
 
 def fold(name: str) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lort_hub.data.image_folder.classes import class_folders, without_companions
 from lort_hub.data.image_folder.names import (
     EXTRA,
     KIND_OF,
+    PICTURES,
+    are_parts,
     fold,
+    is_heap,
     is_trainval,
     kind_of,
     longer_kind_of,
@@ -134,8 +137,19 @@ def _search(root: Folder, *, by_capitals: bool) -> Layout:
         _refuse_test_alone(root, node.filled)
         inner = without_companions(node.filled)
         if len(inner) != 1 or not inner[0].filled:
-            return Layout(node, "train", is_flat=True)
+            return _flat(node)
         node = inner[0]
+
+
+def _flat(node: Folder) -> Layout:
+    """The layout without splits: heaps that are called as no class are set aside where others may be classes."""
+    heaps = [one for one in node.filled if is_heap(one.name) and len(class_folders(one)) < 2]
+    rest = [one.name for one in node.filled if one not in heaps]
+    if (len(rest) < 2 or are_parts(rest)) and not any(fold(name) in PICTURES for name in rest):
+        return Layout(node, "train", is_flat=True)
+    folders = [one for one in node.folders if one not in heaps]
+    train = replace(node, folders=folders, total=node.total - sum(one.total for one in heaps))
+    return Layout(train, "train", others=heaps, is_flat=True)
 
 
 def _certain(layout: Layout) -> Layout:
