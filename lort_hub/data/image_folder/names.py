@@ -131,6 +131,17 @@ def is_heap(name: str) -> bool:
     return bool(told) and {*words} - {*told} <= _OF_HEAPS
 
 
+def beside_split(name: str) -> frozenset[str]:
+    """Find the words of a folder's name besides those of splits and of pictures.
+
+    Example:
+        >>> sorted(beside_split("bounding_box_train")), sorted(beside_split("TestImages2"))
+        (['bounding', 'box'], [])
+    """
+    words = {word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))}
+    return frozenset(words - KIND_OF.keys() - _OF_HEAPS)
+
+
 def fold(name: str) -> str:
     """Fold what people do not see in a name: capitals, blanks, and the Unicode form of its letters.
 

@@ -12,6 +12,7 @@ from lort_hub.data.image_folder.names import (
     KIND_OF,
     PICTURES,
     are_parts,
+    beside_split,
     fold,
     is_heap,
     is_trainval,
@@ -204,6 +205,8 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
         return named["train"]
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits
+    if are_heaps and by_capitals and (heaps := _heaps_of_splits(folders)):
+        return heaps[:1]
     # A longer name, as seg_train, may be a class's: it is a split's where those beside it share its classes.
     kinds = {one.name: longer_kind_of(one.name, by_capitals=by_capitals) for one in folders}
     trains = [one for one in folders if kinds[one.name] == "train"]
@@ -213,6 +216,14 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
         return []
     fits = all(_shares(one, classes) in (None, bool(kinds[one.name])) for one in rest)
     return trains if fits and any(kinds[one.name] for one in rest) else []
+
+
+def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
+    """Training splits among heaps of pictures: beside a test of the same words, or beside no other words."""
+    words = {one.name: beside_split(one.name) for one in folders}
+    trains = [one for one in folders if longer_kind_of(one.name) == "train"]
+    tested = {words[one.name] for one in folders if longer_kind_of(one.name) in TESTS}
+    return [one for one in trains if words[one.name] in tested or not any(words.values())]
 
 
 def _without_trainval(trains: list[Folder]) -> list[Folder]:
