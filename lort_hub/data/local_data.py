@@ -17,13 +17,18 @@ from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.table_files import folders_below, split_lists, table_files
-from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
+from lort_hub.data.tables.configurations import (
+    Configuration,
+    choose_configuration,
+    read_card,
+    sets_by_name,
+)
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
-from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
+from lort_hub.data.tables.saved import find_saved, read_saved, read_webdataset
 from lort_hub.data.tables.splits import (
     note_joined,
     set_in_name,
@@ -62,9 +67,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
         >>> list(open_folder(folder, Request(str(folder))).splits)
         ['train']
     """
-    if is_saved_to_disk(folder):
-        return Opened(read_saved(folder))
-    if saved := _saved_below(folder):
+    if saved := find_saved(folder):
         return Opened(read_saved(saved))
     files = table_files(folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
@@ -72,24 +75,14 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     ):
         raise script_error(request.spec, script.name)
     names = [file.relative_to(folder).as_posix() for file in files]
+    if len(sets_by_name(names)) > 1:
+        names = [name for name in names if name.endswith(TABLES)]
+        names = [name for name in names if has_images(folder / name, request.image_column)]
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
     folder = folder / configuration.folder
     return _open_tables(
         [file for file in files if file.is_relative_to(folder)], folder, configuration, request
     )
-
-
-def _saved_below(folder: Path) -> Path | None:
-    """The folder in a folder that `save_to_disk` has written, where it is no split of a set."""
-    saved = [path for path in sorted(folder.iterdir()) if is_saved_to_disk(path)]
-    if saved and all(split_in_name(path.name) for path in saved):
-        return None
-    if len(saved) > 1:
-        raise DatasetError(
-            f"'{folder}' holds {len(saved)} data sets: {shown([path.name for path in saved])}.\n"
-            f'Give one of them: `dataset="{saved[0]}"`.'
-        )
-    return saved[0] if saved else None
 
 
 def _open_tables(
