@@ -104,7 +104,9 @@ for at, (names, found) in enumerate(
 ):
     build = functools.partial(sets, names=names)
     refused(f"sets-{at}", says=f"2 configurations: {found}.*:{found.split(',')[0]}")(build)
-    read(f"sets-{at}-named")(lambda folder, build=build, found=found: f"{build(folder)}:{found.split(',')[0]}")
+    read(f"sets-{at}-named")(
+        lambda folder, build=build, found=found: f"{build(folder)}:{found.split(',')[0]}"
+    )
 
 
 @read("sets-in-a-row", counts=(23, 14, 10), tested=(5, 6, 6))

@@ -92,8 +92,8 @@ class FolderReading:
         for row in rows:
             heaps[row.split] += row.files if row.reason == HEAP else 0
         lines += [
-            f"Folder '{name}' is set aside, with {files:,} pictures: it is called as one to test on, or without "
-            "labels. Where it is a class, rename it."
+            f"Folder '{name}' is set aside, with {files:,} pictures: it is called as one to test on, or "
+            "without labels. Where it is a class, rename it."
             for name, files in heaps.items()
             if files
         ]

@@ -143,7 +143,7 @@ def _search(root: Folder, *, by_capitals: bool) -> Layout:
 
 
 def _flat(node: Folder) -> Layout:
-    """The layout without splits: heaps that are called as no class are set aside where others may be classes."""
+    """The layout without splits: heaps called as no class are set aside where others may be classes."""
     heaps = [one for one in node.filled if is_heap(one.name) and len(class_folders(one)) < 2]
     rest = [one.name for one in node.filled if one not in heaps]
     if (len(rest) < 2 or are_parts(rest)) and not any(fold(name) in PICTURES for name in rest):

@@ -118,7 +118,7 @@ def choose_configuration(
 
 
 def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
-    """Find the sets that names of parquet files tell, by a folder or other words: those with splits of their own.
+    """Find the sets that names of parquet files tell by a folder or other words, each with its own splits.
 
     Args:
         names: Files of the data set.

@@ -74,7 +74,7 @@ def set_in_name(name: str) -> frozenset[str]:
 
 
 def sets_of(paths: Iterable[PurePath]) -> dict[str, list[PurePath]]:
-    """Group files of splits by what their folders and names tell besides splits; those in a row are of one set.
+    """Group files by what their folders and names tell besides splits; those in a row are of one set.
 
     Example:
         >>> names = ("ant/train-00000-of-00002.parquet", "ant/test.parquet", "bee_train.parquet")
@@ -104,15 +104,13 @@ def sets_of(paths: Iterable[PurePath]) -> dict[str, list[PurePath]]:
 
 
 def _besides_split(path: PurePath) -> str:
-    """What a path tells besides its split: its folders and its name without words of splits and of any set."""
+    """What a path tells besides its split: its folders and name without words of splits and of any set."""
     stem = re.sub(r"[-_.]\d+[-_]of[-_]\d+.*$", "", path.stem)
     is_told = split_in_name(stem) or not re.fullmatch(r"[\W\d_]*", stem)
     parts = (*path.parts[:-1], stem if is_told else "")
     texts = [re.sub(r"^[\W_]+|[\W_]+$", "", without_split(part)) for part in parts]
     texts[-1] = re.sub(r"^[^\W\d_]$", "", texts[-1])  # train_a and train_b are parts of one set
-    return "/".join(
-        text for text in texts if {*re.findall(r"[^\W\d_]+|\d+", text.lower())} - _OF_ANY_SET
-    )
+    return "/".join(text for text in texts if {*re.findall(r"[^\W\d_]+|\d+", text.lower())} - _OF_ANY_SET)
 
 
 def split_of_file(path: PurePath) -> str | None:
