@@ -36,6 +36,11 @@ _OF_HEAPS = (PICTURES - {"rgb"}) | {"set", "data", "dataset"}
 PARTS = (PICTURES - {"rgb"}) | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
 
 
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032", "'"))
+_KINDS_ALIKE = {"Cf": "", "Pd": "-"}
+"""Signs of these kinds look alike: those without a glyph, and dashes."""
+
+
 def are_parts(names: Sequence[str]) -> bool:
     """Tell by their names whether folders are parts of one heap of pictures, and no classes.
 
@@ -143,17 +148,22 @@ def beside_split(name: str) -> frozenset[str]:
 
 
 def fold(name: str) -> str:
-    """Fold what people do not see in a name: capitals, blanks, and the Unicode form of its letters.
+    """Fold what people do not see in a name: capitals, blanks, Unicode forms, and signs without a glyph.
 
     Example:
+        >>> fold("Ant\u200b"), fold("non\u2011ant") == fold("non-ant"), fold("ant\u2019s") == fold("ant's")
+        ('ant', True, True)
         >>> fold(" Black  Bear"), fold("Cafe\u0301") == fold("caf\u00e9")
         ('black bear', True)
     """
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    if not name.isascii():
+        normal = unicodedata.normalize("NFKC", name).translate(_APOSTROPHES)
+        name = "".join(_KINDS_ALIKE.get(unicodedata.category(sign), sign) for sign in normal)
+    return " ".join(name.casefold().split())
 
 
 def names_alike(names: Iterable[str]) -> list[list[str]]:
-    """Group the names that look the same: they differ in capitals, blanks or the Unicode form of a letter.
+    """Group the names that look the same: they differ in capitals, blanks, dashes and the like.
 
     Example:
         >>> names_alike(["ant", "Ant ", "bee"])
