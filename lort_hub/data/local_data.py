@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import folders_below, split_lists, table_files
 from lort_hub.data.tables.configurations import (
     Configuration,
@@ -142,6 +142,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    if request.label_column:
+        _refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
@@ -169,6 +171,16 @@ def open_any(folder: Path, request: Request) -> Opened:
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+
+
+def _refuse_folders(folder: Path, label_column: str) -> None:
+    """Refuse class folders where a column was asked for that a list beside them may have."""
+    files = [file for file in table_files(folder) if not is_archive(file)]
+    if files := files or split_lists(folder):
+        raise DatasetError(
+            f"No table in '{folder}' is read that has a column '{label_column}', and folders have none.\n"
+            f'Give the list itself, e.g. `dataset="{files[0]}"`, or leave out `label_column` to read folders.'
+        )
 
 
 def _refuse_output(folder: Path) -> None:
@@ -268,21 +280,6 @@ def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, li
         else []
     )
     return others, notes
-
-
-def script_error(spec: str, script: str) -> DatasetError:
-    """Refuse a data set with a loading script, and say what to use instead.
-
-    Example:
-        >>> "refs/convert/parquet" in str(script_error("org/name", "name.py"))
-        True
-    """
-    repo_id = spec if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", spec) else f"org/{script.removesuffix('.py')}"
-    return DatasetError(
-        f"'{spec}' is a data set with a loading script, {script}, which is not run.\n"
-        f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
-        f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
-    )
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
