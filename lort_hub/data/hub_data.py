@@ -6,8 +6,9 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from lort_hub.data.local_data import open_any, script_error
+from lort_hub.data.local_data import open_any
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.spec import script_error
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.download import download_dataset, list_dataset_files
 

@@ -22,6 +22,7 @@ from lort_hub.data.overlap import (
     are_in,
     count_duplicates,
     list_duplicates,
+    note_other_classes,
     number_contents,
 )
 from lort_hub.data.presets import PRESETS
@@ -195,7 +196,9 @@ def _numbered(
         notes += note_alike_groups(names[0], names[-1]) if len(names) > 1 else []
         groups = number_groups(names, contents)
     numbers = zip(splits, contents, groups, strict=True)
-    return [replace(one, contents=content, groups=group) for one, content, group in numbers]
+    numbered = [replace(one, contents=content, groups=group) for one, content, group in numbers]
+    notes += note_other_classes(numbered, origin["dataset"])
+    return numbered
 
 
 def _root(source: str, splits: Sequence[ImageSplit]) -> Path:
@@ -296,7 +299,4 @@ def _check_classes(train: ImageSplit, test: ImageSplit, names: tuple[str, ...]) 
 
 
 def _named(names: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    quoted_names = [repr(names[int(k)]) for k in np.flatnonzero(chosen)]
-    return ", ".join(quoted_names[:5]) + (
-        f" and {len(quoted_names) - 5} more" if len(quoted_names) > 5 else ""
-    )
+    return quoted([names[int(k)] for k in np.flatnonzero(chosen)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +15,20 @@ from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import folders_below, split_lists, table_files
-from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
+from lort_hub.data.tables.configurations import (
+    Configuration,
+    choose_configuration,
+    read_card,
+    sets_by_name,
+)
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
-from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
+from lort_hub.data.tables.saved import find_saved, read_saved, read_webdataset
 from lort_hub.data.tables.splits import (
     note_joined,
     set_in_name,
@@ -62,9 +67,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
         >>> list(open_folder(folder, Request(str(folder))).splits)
         ['train']
     """
-    if is_saved_to_disk(folder):
-        return Opened(read_saved(folder))
-    if saved := _saved_below(folder):
+    if saved := find_saved(folder):
         return Opened(read_saved(saved))
     files = table_files(folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
@@ -72,24 +75,14 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     ):
         raise script_error(request.spec, script.name)
     names = [file.relative_to(folder).as_posix() for file in files]
+    if len(sets_by_name(names)) > 1:
+        names = [name for name in names if name.endswith(TABLES)]
+        names = [name for name in names if has_images(folder / name, request.image_column)]
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
     folder = folder / configuration.folder
     return _open_tables(
         [file for file in files if file.is_relative_to(folder)], folder, configuration, request
     )
-
-
-def _saved_below(folder: Path) -> Path | None:
-    """The folder in a folder that `save_to_disk` has written, where it is no split of a set."""
-    saved = [path for path in sorted(folder.iterdir()) if is_saved_to_disk(path)]
-    if saved and all(split_in_name(path.name) for path in saved):
-        return None
-    if len(saved) > 1:
-        raise DatasetError(
-            f"'{folder}' holds {len(saved)} data sets: {shown([path.name for path in saved])}.\n"
-            f'Give one of them: `dataset="{saved[0]}"`.'
-        )
-    return saved[0] if saved else None
 
 
 def _open_tables(
@@ -149,6 +142,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    if request.label_column:
+        _refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
@@ -176,6 +171,16 @@ def open_any(folder: Path, request: Request) -> Opened:
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+
+
+def _refuse_folders(folder: Path, label_column: str) -> None:
+    """Refuse class folders where a column was asked for that a list beside them may have."""
+    files = [file for file in table_files(folder) if not is_archive(file)]
+    if files := files or split_lists(folder):
+        raise DatasetError(
+            f"No table in '{folder}' is read that has a column '{label_column}', and folders have none.\n"
+            f'Give the list itself, e.g. `dataset="{files[0]}"`, or leave out `label_column` to read folders.'
+        )
 
 
 def _refuse_output(folder: Path) -> None:
@@ -275,21 +280,6 @@ def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, li
         else []
     )
     return others, notes
-
-
-def script_error(spec: str, script: str) -> DatasetError:
-    """Refuse a data set with a loading script, and say what to use instead.
-
-    Example:
-        >>> "refs/convert/parquet" in str(script_error("org/name", "name.py"))
-        True
-    """
-    repo_id = spec if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", spec) else f"org/{script.removesuffix('.py')}"
-    return DatasetError(
-        f"'{spec}' is a data set with a loading script, {script}, which is not run.\n"
-        f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
-        f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
-    )
 
 
 def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:

@@ -93,6 +93,37 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
     return found
 
 
+def note_other_classes(splits: Sequence[ImageSplit], root: str = "") -> list[str]:
+    """Count the images that another class of their split has too, byte for byte, in a note.
+
+    Args:
+        splits: The images, with their contents.
+        root: The data folder.
+
+    Example:
+        >>> from lort_hub.data.load import load_long_tailed
+        >>> note_other_classes([load_long_tailed("digits").test])
+        []
+    """
+    number, examples = 0, list[str]()
+    for split in splits:
+        assert split.contents is not None
+        pairs, first = np.unique([split.contents, split.labels], axis=1, return_index=True)
+        each, classes = np.unique(pairs[0], return_counts=True)
+        several = each[classes > 1]
+        number += int(np.isin(split.contents, several).sum())
+        of_one = [] if examples else first[np.isin(pairs[0], several[:1])].tolist()
+        for at, _, path in _read(split, of_one):
+            name = path.removeprefix(f"{root}/") if path else f"row {split.rows[at]}"
+            examples.append(f"{name} ({split.class_names[split.labels[at]]!r})")
+    if not number:
+        return []
+    return [
+        f"{number:,} images lie in two classes or more, byte for byte, such as {' and '.join(examples[:2])}. "
+        "They are kept in each; take those away whose class is wrong."
+    ]
+
+
 def list_copies(train: ImageSplit, test: ImageSplit, root: str = "") -> tuple[Duplicate, ...]:
     """List the images whose content another image has too, in whatever split, those of one content together.
 

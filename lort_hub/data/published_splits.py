@@ -14,6 +14,7 @@ from lort_hub.data.image_folder.names import KINDS, TRAINVAL, kind_of
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.lists import FileList, read_list
@@ -68,7 +69,8 @@ def note_unread(files: Sequence[Path]) -> list[str]:
         >>> note_unread([Path("train_list.mat")])[0].partition(":")[0]
         'No published split is read, though one may be in train_list.mat'
     """
-    names = [file.name for file in files if may_tell_splits(file) or any(_read(file, is_train=False))]
+    told = [file for file in files if may_tell_splits(file) or file.suffix.lower() not in TEXTS]
+    names = [file.name for file in told if may_tell_splits(file) or any(_read(file, is_train=False))]
     advice = "write it as train.txt and test.txt, with the path of an image in each line."
     return [f"No published split is read, though one may be in {shortened(names)}: {advice}"] if names else []
 
@@ -124,7 +126,8 @@ def _read(file: Path, *, is_train: bool) -> Iterator[_Names]:
             yield from _by_key(file)
         elif file.suffix.lower() in TEXTS or is_train:
             listed = _by_line(file, is_bare=is_train)
-            if listed and (split := "train" if is_train else _split_of(file)):
+            split = "train" if is_train else _split_of(file) or ""
+            if listed and (split or (is_called_labels(file.stem) and "label" in listed.columns)):
                 yield _Names(file, split, listed)
         else:
             listed, split = read_list(file), _split_of(file) or ""
@@ -192,8 +195,9 @@ def _find(given: Sequence[_Names], reading: FolderReading, *, only: bool) -> lis
         if not chosen or sum(row >= 0 for row in chosen) < NEARLY_ALL * len(chosen):
             continue
         assert column is not None
-        if one.split:
+        if one.split or one.file.suffix.lower() in TEXTS:
             _check_labels(one, column.name, chosen, reading.train)
+        if one.split:
             key = (one.file.parent, without_split(one.file.name))
             sets.setdefault(key, []).append((one, [row for row in chosen if row >= 0]))
             continue

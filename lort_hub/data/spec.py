@@ -124,3 +124,18 @@ def _beside(path: Path) -> list[str]:
     return (
         [entry.name for entry in path.absolute().parent.iterdir()] if path.absolute().parent.is_dir() else []
     )
+
+
+def script_error(spec: str, script: str) -> DatasetError:
+    """Refuse a data set with a loading script, and say what to use instead.
+
+    Example:
+        >>> "refs/convert/parquet" in str(script_error("org/name", "name.py"))
+        True
+    """
+    repo_id = spec if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", spec) else f"org/{script.removesuffix('.py')}"
+    return DatasetError(
+        f"'{spec}' is a data set with a loading script, {script}, which is not run.\n"
+        f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
+        f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lort_hub.data.archives import is_archive
 from lort_hub.data.image_folder.tree import is_output
-from lort_hub.data.published_splits import may_tell_splits
+from lort_hub.data.published_splits import TEXTS, may_tell_splits
+from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.encoded import TABLES
 from lort_hub.data.tables.lists import LISTS
 
@@ -43,7 +44,7 @@ def table_files(folder: Path) -> list[Path]:
 
 
 def split_lists(folder: Path) -> list[Path]:
-    """List the files that may tell a published split of class folders: those called so, and tables.
+    """List the files that may tell a published split of class folders: those called so, tables, and labels.
 
     Args:
         folder: The folder.
@@ -61,6 +62,8 @@ def split_lists(folder: Path) -> list[Path]:
         called = [file for file in files if may_tell_splits(file)]
         found += [file for file in files if file.suffix.lower() in LISTS[:3] and file not in called]
         found += called if len(called) <= MOST_LISTS else []
+        labels = [file for file in files if file.suffix.lower() in TEXTS and is_called_labels(file.stem)]
+        found += [file for file in labels if file not in called] if len(labels) <= MOST_LISTS else []
     return sorted(found)
 
 

@@ -116,6 +116,11 @@ def classes_in_two_unicode_forms(folder):
     fill(folder, {"caf\u00e9": 6, "cafe\u0301": 4})
 
 
+@case("d24", {"ant": (5, 1), "ant\u200b": (3, 1), "bee": (2, 1)}, r"look the same: 'ant', 'ant\u200b'.")
+def classes_with_signs_without_a_glyph(folder):
+    fill(folder, {"ant": 6, "ant\u200b": 4, "bee": 3})
+
+
 @case("d21", BOTH, "Class folders without a picture that could be read: train/dog (empty)")
 def empty_class(folder):
     both(folder)

@@ -1,5 +1,6 @@
 """Tables in files, splits and configurations, as people save them: read right, or refused with the reason."""
 
+import functools
 import json
 import tarfile
 
@@ -80,6 +81,42 @@ def the_layout_of_a_parquet_branch(folder):
 
 
 read("p08-branch-small")(lambda folder: f"{the_layout_of_a_parquet_branch(folder)}:small")
+
+
+def sets(folder, names):
+    """A table of two splits for each of several sets, or of training alone."""
+    for at, name in enumerate(names):
+        for split, labels in (("train", TRAIN[at:]), ("test", TEST[at:])):
+            if split in name or "{}" in name:
+                write_parquet(folder / f"{name.format(split)}.parquet", labels)
+    return folder
+
+
+for at, (names, found) in enumerate(
+    {
+        ("photos/{}-00000-of-00001", "sketches/{}-00000-of-00001"): "photos, sketches",
+        ("photos_{}", "sketches_{}"): "photos, sketches",
+        ("{}/photos", "{}/sketches"): "photos, sketches",
+        ("{}_28", "{}_64"): "28, 64",
+        ("{}", "{}_small"): "default, small",
+        ("fold1/{}", "fold2/{}"): "fold1, fold2",
+    }.items()
+):
+    build = functools.partial(sets, names=names)
+    refused(f"sets-{at}", says=f"2 configurations: {found}.*:{found.split(',')[0]}")(build)
+    read(f"sets-{at}-named")(
+        lambda folder, build=build, found=found: f"{build(folder)}:{found.split(',')[0]}"
+    )
+
+
+@read("sets-in-a-row", counts=(23, 14, 10), tested=(5, 6, 6))
+def tables_numbered_in_a_row_are_of_one_set(folder):
+    return sets(folder, ("part1/{}", "part2/{}"))
+
+
+@read("sets-of-training", counts=(19, 12, 8), tested=(4, 2, 2), notes=["split 'train': photos_train.parquet"])
+def training_tables_of_two_names_are_noted(folder):
+    return sets(folder, ("photos_train", "sketches_train"))
 
 
 @read("p08-names-in-the-card")

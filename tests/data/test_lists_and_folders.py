@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
@@ -34,6 +36,22 @@ refused("two", says=r'\(breed, sex\), name it: `label_column="breed"`')(
     lambda folder: cameras(folder, "train.csv", ("file", "breed", "sex"))
 )
 read("named", label_column="breed", **HELD_OUT)(lambda folder: cameras(folder, "train.csv"))
+
+
+def cameras_and_a_table(folder):
+    """The list as parquet."""
+    cameras(folder, "labels.csv", header=("file", "label"), below=".")
+    rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()[1:]]
+    (folder / "labels.csv").unlink()
+    columns = dict(zip(("file", "label"), map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), folder / "labels.parquet")
+    return folder
+
+
+refused("table", says="'label' of 'labels.parquet' and the folders cam0, cam1, cam2.*label_column")(
+    cameras_and_a_table
+)
+read("table-named", label_column="label", **HELD_OUT)(cameras_and_a_table)
 
 
 @read("metadata", notes=["a table beside class folders"], **HELD_OUT)

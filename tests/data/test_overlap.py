@@ -67,6 +67,24 @@ def test_test_images_that_are_trained_on_are_counted_listed_and_said(leaking):
     ]
 
 
+def test_copies_in_two_classes_are_counted_and_kept(tmp_path):
+    fill(tmp_path, {"ant": 6, "bee": 5})
+    for number in range(4):
+        shutil.copy(tmp_path / "ant" / f"{number}.jpg", tmp_path / "bee" / f"copy{number}.jpg")
+    shutil.copy(tmp_path / "ant/5.jpg", tmp_path / "ant/again.jpg")
+    data = load_long_tailed(str(tmp_path))
+    note = next(note for note in data.notes if "two classes" in note)
+    assert note.startswith("8 images lie in two classes or more, byte for byte, such as ant/")
+    assert "('ant') and bee/copy" in note
+    assert len(data.train) + len(data.test) == 16
+
+
+def test_copies_in_one_class_are_not_noted(tmp_path):
+    fill(tmp_path, {"ant": 6, "bee": 5})
+    shutil.copy(tmp_path / "ant/5.jpg", tmp_path / "ant/again.jpg")
+    assert not any("byte for byte" in note for note in load_long_tailed(str(tmp_path)).notes)
+
+
 def test_dropping_takes_the_copies_out_of_training_alone(leaking):
     kept, data = (load_long_tailed(str(leaking), on_duplicate=what) for what in ("keep", "drop"))
     assert len(data.test) == len(kept.test)

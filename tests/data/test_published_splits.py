@@ -76,6 +76,27 @@ def test_labels_that_are_not_the_folders_are_refused(tmp_path):
     assert "tell different classes" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "list.txt", "annotations.txt", "image_labels.lst"])
+def test_a_list_of_all_labels_that_are_not_the_folders_is_refused(tmp_path, name):
+    rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    write(tmp_path / name, [f"{file} {k % 2}" for k, (file, _) in enumerate(rows)])
+    assert f"The labels of {name} and the class folders tell different classes" in refusal(tmp_path)
+    says = refusal(tmp_path, label_column="label")
+    assert "is read that has a column 'label'" in says
+    assert name in says
+    assert load_long_tailed(str(tmp_path / name)).class_names == ("0", "1")
+
+
+@pytest.mark.parametrize("form", ["{file} {label}", "{file}\t{number}", "{label}", "{number} {label}"])
+def test_labels_that_are_the_folders_say_nothing_new(tmp_path, form):
+    rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    lines = [form.format(file=file, label=label, number=NAMES.index(label)) for file, label in rows]
+    write(tmp_path / "labels.txt", dict.fromkeys(lines))
+    data = load_long_tailed(str(tmp_path))
+    assert data.class_counts.tolist() == [10, 6, 4]
+    assert not any("published" in note for note in data.notes)
+
+
 def test_lists_of_three_splits_of_which_the_test_is_read(tmp_path):
     for split, names in pictures(tmp_path / "images", LABELS).items():
         write(tmp_path / f"labels/{split}1.txt", names)

@@ -231,6 +231,71 @@ def unlabelled_test_split_that_is_asked_for(folder):
     fill(folder, {"test": 5}, start=5000)
 
 
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, "Folder 'test' is set aside, with 5 pictures")
+def pictures_to_test_on_beside_classes(folder):
+    fill(folder, {"ant": 6, "bee": 4, "test": 5})
+    (folder / "sample_submission.csv").write_text("id,label\n0,ant\n1,bee\n")
+
+
+HEAPS = ("TEST", "_test", "testset", "test_images", "test_set1", "TestData", "val", "validation", "eval")
+HEAPS += ("holdout", "unlabeled", "Unlabelled", "unlabeled_data", "unsorted", "predict", "pred", "submission")
+
+
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, f"Folder '{HEAPS[-1]}' is set aside, with 1 pictures")
+def heaps_of_pictures_by_their_names(folder):
+    fill(folder, {"ant": 6, "bee": 4, **dict.fromkeys(HEAPS, 1)})
+
+
+@case("heap", {"ant": (5, 1), "bee": (3, 1)}, "Folder 'test' is set aside, with 5 pictures")
+def pictures_to_test_on_in_a_folder_more(folder):
+    fill(folder / "data", {"ant": 6, "bee": 4, "test/images": 5})
+
+
+@case("heap", "lie in one class folder, 'images'")
+def pictures_to_test_on_beside_images_are_no_class(folder):
+    fill(folder, {"images": 6, "test": 4})
+
+
+@case("heap", {"bus": (5, 1), "train": (4, 1), "tram": (4, 1)}, "Folder 'train' is read as a class.")
+def a_class_called_train_is_noted(folder):
+    fill(folder, {"bus": 6, "train": 5, "tram": 5})
+
+
+@case("heap", {"cut": (5, 1), "torn": (4, 1), "valid": (4, 1)}, "Folder 'valid' is read as a class.")
+def a_class_called_valid_is_noted(folder):
+    fill(folder, {"cut": 6, "torn": 5, "valid": 5})
+
+
+HEAPS_OF_SPLITS = [
+    "train test images",
+    "bounding_box_train bounding_box_test query",
+    "train val test images",
+    "training_set test_set single_prediction",
+    "train test sample",
+    "train_images test_images images",
+    "train test query gallery",
+    "train1 train2",
+]
+
+
+@pytest.mark.parametrize("place", [".", "dataset"])
+@pytest.mark.parametrize("names", HEAPS_OF_SPLITS)
+def test_splits_of_pictures_beside_another_folder_are_no_classes(tmp_path, names, place):
+    first = names.split()[0]
+    check_folder(
+        tmp_path,
+        lambda folder: fill(folder / place, dict.fromkeys(names.split(), 4)),
+        f"The 4 pictures of '{first}' lie in no class folders",
+        "",
+        {},
+    )
+
+
+@case("first", {"bus": (3, 1), "tram": (3, 1), "train": (3, 1)}, "'test' is set aside", class_folder="first")
+def a_class_called_train_beside_pictures_to_test_on(folder):
+    fill(folder, {"bus": 4, "tram": 4, "train": 4, "test": 4})
+
+
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)
 def test_folder_is_read_as_a_person_would_or_refused(tmp_path, build, outcome, says, options):
     check_folder(tmp_path, build, outcome, says, options)

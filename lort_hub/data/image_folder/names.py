@@ -28,7 +28,17 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
+HEAPS = frozenset((*KINDS["test"], *KINDS["validation"], "holdout", "unsorted", "pred")) - {"valid"}
+"""Words of heaps of pictures that are no class; a picture may be valid."""
+_HEAP = re.compile("unlabel|predict|submission")
+"""Beginnings of more such words."""
+_OF_HEAPS = (PICTURES - {"rgb"}) | {"set", "data", "dataset"}
 PARTS = (PICTURES - {"rgb"}) | COMPANIONS | {"part", "batch", "fold", "folder", "chunk", "shard"}
+
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032", "'"))
+_KINDS_ALIKE = {"Cf": "", "Pd": "-"}
+"""Signs of these kinds look alike: those without a glyph, and dashes."""
 
 
 def are_parts(names: Sequence[str]) -> bool:
@@ -112,18 +122,48 @@ def longer_kind_of(name: str, *, by_capitals: bool = True) -> str | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def fold(name: str) -> str:
-    """Fold what people do not see in a name: capitals, blanks, and the Unicode form of its letters.
+def is_heap(name: str) -> bool:
+    """Tell whether a folder is called as a heap of pictures to test on or without labels, and as no class.
 
     Example:
+        >>> [is_heap(name) for name in ("test_set1", "TestImages", "unlabelled_data")]
+        [True, True, True]
+        >>> [is_heap(name) for name in ("test-tube", "valid", "images")]
+        [False, False, False]
+    """
+    words = [word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))]
+    told = [word for word in words if word in HEAPS or _HEAP.match(word)]
+    return bool(told) and {*words} - {*told} <= _OF_HEAPS
+
+
+def beside_split(name: str) -> frozenset[str]:
+    """Find the words of a folder's name besides those of splits and of pictures.
+
+    Example:
+        >>> sorted(beside_split("bounding_box_train")), sorted(beside_split("TestImages2"))
+        (['bounding', 'box'], [])
+    """
+    words = {word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))}
+    return frozenset(words - KIND_OF.keys() - _OF_HEAPS)
+
+
+def fold(name: str) -> str:
+    """Fold what people do not see in a name: capitals, blanks, Unicode forms, and signs without a glyph.
+
+    Example:
+        >>> fold("Ant\u200b"), fold("non\u2011ant") == fold("non-ant"), fold("ant\u2019s") == fold("ant's")
+        ('ant', True, True)
         >>> fold(" Black  Bear"), fold("Cafe\u0301") == fold("caf\u00e9")
         ('black bear', True)
     """
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    if not name.isascii():
+        normal = unicodedata.normalize("NFKC", name).translate(_APOSTROPHES)
+        name = "".join(_KINDS_ALIKE.get(unicodedata.category(sign), sign) for sign in normal)
+    return " ".join(name.casefold().split())
 
 
 def names_alike(names: Iterable[str]) -> list[list[str]]:
-    """Group the names that look the same: they differ in capitals, blanks or the Unicode form of a letter.
+    """Group the names that look the same: they differ in capitals, blanks, dashes and the like.
 
     Example:
         >>> names_alike(["ant", "Ant ", "bee"])

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.formats import advice_on
 from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
-from lort_hub.data.image_folder.names import are_parts, fold, kind_of, longer_kind_of, masks_beside, names_of
-from lort_hub.data.image_folder.reading import TABLE, FolderReading, LeftOut, shortened
+from lort_hub.data.image_folder.names import (
+    are_parts,
+    fold,
+    is_heap,
+    kind_of,
+    longer_kind_of,
+    masks_beside,
+    names_of,
+)
+from lort_hub.data.image_folder.reading import HEAP, TABLE, FolderReading, LeftOut, shortened
 from lort_hub.data.image_folder.splits import Layout, find_layout
 from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import (
@@ -113,7 +121,8 @@ def read_image_folder(
     plan = _Plan()
     plan.read("train", layout.train, layout.train_name, train)
     for one in layout.others:
-        plan.passed_as[one.path] = (one.name, "", UNUSED if kind_of(one.name) else NO_SPLIT)
+        reason = HEAP if layout.is_flat else UNUSED if kind_of(one.name) else NO_SPLIT
+        plan.passed_as[one.path] = (one.name, "", reason)
     test = _plan_test(plan, layout, train, class_folder, is_asked=test_split is not None)
     return _carry_out(plan, root, layout, test)
 
@@ -196,6 +205,7 @@ def _carry_out(plan: _Plan, root: Folder, layout: Layout, test: Folder | None) -
         test_split=test.name if test else None,
         left_out=left_out,
         empty_classes=tuple(plan.empty),
+        in_doubt=tuple(name for name in names if layout.is_flat and (kind_of(name) or is_heap(name))),
     )
 
 

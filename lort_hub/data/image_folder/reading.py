@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 20
 TABLE = "a table beside class folders"
+HEAP = "called as pictures of no class"
 
 
 class LeftOut(NamedTuple):
@@ -49,6 +50,7 @@ class FolderReading:
         test_split: Name of the test split.
         left_out: Files that were not read.
         empty_classes: Class folders without a picture, as SPLIT/CLASS.
+        in_doubt: Classes that are called as splits, or the like, where there are no splits.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class FolderReading:
     test_split: str | None
     left_out: tuple[LeftOut, ...] = ()
     empty_classes: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
 
     def origin(self) -> dict[str, Any]:
         """Describe the origin of the rows, JSON-ready; what was not read is counted over all classes."""
@@ -85,6 +88,16 @@ class FolderReading:
             lines.append(
                 "The class folders are the labels; `label_column` takes a column of the table instead."
             )
+        heaps = Counter[str]()
+        for row in rows:
+            heaps[row.split] += row.files if row.reason == HEAP else 0
+        lines += [
+            f"Folder '{name}' is set aside, with {files:,} pictures: it is called as one to test on, or "
+            "without labels. Where it is a class, rename it."
+            for name, files in heaps.items()
+            if files
+        ]
+        lines += [f"Folder '{name}' is read as a class." for name in self.in_doubt]
         if self.empty_classes:
             descriptions = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
             lines.append(f"Class folders without a picture that could be read: {shortened(descriptions)}.")

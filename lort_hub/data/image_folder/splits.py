@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lort_hub.data.image_folder.classes import class_folders, without_companions
 from lort_hub.data.image_folder.names import (
     EXTRA,
     KIND_OF,
+    PICTURES,
+    are_parts,
+    beside_split,
     fold,
+    is_heap,
     is_trainval,
     kind_of,
     longer_kind_of,
@@ -134,8 +138,19 @@ def _search(root: Folder, *, by_capitals: bool) -> Layout:
         _refuse_test_alone(root, node.filled)
         inner = without_companions(node.filled)
         if len(inner) != 1 or not inner[0].filled:
-            return Layout(node, "train", is_flat=True)
+            return _flat(node)
         node = inner[0]
+
+
+def _flat(node: Folder) -> Layout:
+    """The layout without splits: heaps called as no class are set aside where others may be classes."""
+    heaps = [one for one in node.filled if is_heap(one.name) and len(class_folders(one)) < 2]
+    rest = [one.name for one in node.filled if one not in heaps]
+    if (len(rest) < 2 or are_parts(rest)) and not any(fold(name) in PICTURES for name in rest):
+        return Layout(node, "train", is_flat=True)
+    folders = [one for one in node.folders if one not in heaps]
+    train = replace(node, folders=folders, total=node.total - sum(one.total for one in heaps))
+    return Layout(train, "train", others=heaps, is_flat=True)
 
 
 def _certain(layout: Layout) -> Layout:
@@ -190,6 +205,8 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
         return named["train"]
     if splits := [one for one in named["train"] if len(class_folders(one)) > 1]:
         return splits
+    if are_heaps and by_capitals and (heaps := _heaps_of_splits(folders)):
+        return heaps[:1]
     # A longer name, as seg_train, may be a class's: it is a split's where those beside it share its classes.
     kinds = {one.name: longer_kind_of(one.name, by_capitals=by_capitals) for one in folders}
     trains = [one for one in folders if kinds[one.name] == "train"]
@@ -199,6 +216,14 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
         return []
     fits = all(_shares(one, classes) in (None, bool(kinds[one.name])) for one in rest)
     return trains if fits and any(kinds[one.name] for one in rest) else []
+
+
+def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
+    """Training splits among heaps of pictures: beside a test of the same words, or beside no other words."""
+    words = {one.name: beside_split(one.name) for one in folders}
+    trains = [one for one in folders if longer_kind_of(one.name) == "train"]
+    tested = {words[one.name] for one in folders if longer_kind_of(one.name) in TESTS}
+    return [one for one in trains if words[one.name] in tested or not any(words.values())]
 
 
 def _without_trainval(trains: list[Folder]) -> list[Folder]:

@@ -18,6 +18,9 @@ LABEL_NAMES = (
 )
 """Names that settle which of several fitting columns is meant."""
 
+_OF_LABELS = {*LABEL_NAMES, "classes", "targets", "categories", "list", "annotation", "annotations", "truth"}
+"""Words of the names of files that hold labels."""
+
 FILE_WORDS = ("image", "img", "picture", "photo", "file")
 """First letters of words in the name of a column that names files."""
 
@@ -58,6 +61,16 @@ def is_label(column: str) -> bool:
         (True, False)
     """
     return column.lower() in LABEL_NAMES
+
+
+def is_called_labels(stem: str) -> bool:
+    """Tell whether a file is called as a list of the labels of images.
+
+    Example:
+        >>> [is_called_labels(stem) for stem in ("image_labels", "list", "annotations", "features", "words")]
+        [True, True, True, False, False]
+    """
+    return bool(_OF_LABELS & set(re.findall("[a-z]+", stem.lower())))
 
 
 def is_likely_label(column: str) -> bool:

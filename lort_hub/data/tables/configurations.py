@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.tables.splits import sets_of, split_of_file
 from lort_hub.errors import DatasetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ def choose_configuration(
         'a'
     """
     listed = {config.name: config for config in map(_configuration, card.get("configs") or []) if config}
+    names = list(names)
     listed = listed or {name: Configuration(name, name) for name in _folders_of_splits(names)}
+    by_name = {} if listed else sets_by_name(names)
+    listed = by_name if len(by_name) > 1 or asked in by_name else listed
     if asked is None and not listed:
         return Configuration("default", features=_features(card, None))
     example = f"{spec}:{next(iter(listed), 'name')}"
@@ -110,6 +115,32 @@ def choose_configuration(
         )
     chosen = listed[name]
     return Configuration(chosen.name, chosen.folder, chosen.patterns, _features(card, name))
+
+
+def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
+    """Find the sets that names of parquet files tell by a folder or other words, each with its own splits.
+
+    Args:
+        names: Files of the data set.
+
+    Returns:
+        Those with a training split and one to test on, by name.
+
+    Example:
+        >>> names = [f"{name}_{split}.parquet" for name in ("small", "large") for split in ("train", "test")]
+        >>> list(sets_by_name([*names, "extra_train.parquet"]))
+        ['small', 'large']
+    """
+    paths = [PurePosixPath(name) for name in names if name.endswith(".parquet")]
+    found = {}
+    for name, files in sets_of(paths).items():
+        splits: dict[str, list[str]] = {}
+        for file in files:
+            splits.setdefault(split_of_file(file) or "train", []).append(glob.escape(str(file)))
+        if splits.keys() >= {"train"} and splits.keys() & {"test", "validation"}:
+            patterns = {split: tuple(of) for split, of in splits.items()}
+            found[name or "default"] = Configuration(name or "default", patterns=patterns)
+    return found
 
 
 def _is_default(entry: Any) -> bool:

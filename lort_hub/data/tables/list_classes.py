@@ -12,6 +12,7 @@ from lort_hub.data.image_folder.splits import find_layout
 from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
+from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.matched import (
@@ -208,8 +209,9 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
     for one in matched:
         _check_a_column_agrees(one, classes, folder)
         label = label_of(one.listed)
-        is_table = one.listed.path.suffix.lower() not in LISTS  # of features: no list of the images' classes
-        if label is None or one.listed.refusal or one.column.refusal or is_table:
+        file = one.listed.path  # a table may be of features: no list of the images' classes
+        is_list = file.suffix.lower() in LISTS or is_called_labels(file.stem)
+        if label is None or one.listed.refusal or one.column.refusal or not is_list:
             continue
         pairs = set()
         for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
@@ -217,10 +219,9 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
             if isinstance(path, str):
                 pairs.add((classes[path], value))
         if len(pairs) > len({pair[0] for pair in pairs}) or len(pairs) > len({pair[1] for pair in pairs}):
-            file = one.listed.path.relative_to(folder)
             raise DatasetError(
-                f"Column '{label}' of '{file}' and the folders {shown(sorted(set(classes.values())), 4)} "
-                "tell different classes of the same images.\n"
+                f"Column '{label}' of '{file.relative_to(folder)}' and the folders "
+                f"{shown(sorted(set(classes.values())), 4)} tell different classes of the same images.\n"
                 f'Give `label_column="{label}"`, or take {file.name} away to read the folders.'
             )
 

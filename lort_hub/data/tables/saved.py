@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
 from lort_hub.files import cache_folder
 
@@ -33,6 +35,30 @@ def is_saved_to_disk(folder: Path) -> bool:
     """
     one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     return one or (folder / "dataset_dict.json").is_file()
+
+
+def find_saved(folder: Path) -> Path | None:
+    """Find what `save_to_disk` has written: the folder itself, or one in it that is no split of a set.
+
+    Raises:
+        DatasetError: There are several.
+
+    Example:
+        >>> import tempfile
+        >>> find_saved(Path(tempfile.mkdtemp())) is None
+        True
+    """
+    if is_saved_to_disk(folder):
+        return folder
+    saved = [path for path in sorted(folder.iterdir()) if is_saved_to_disk(path)]
+    if saved and all(split_in_name(path.name) for path in saved):
+        return None
+    if len(saved) > 1:
+        raise DatasetError(
+            f"'{folder}' holds {len(saved)} data sets: {shown([path.name for path in saved])}.\n"
+            f'Give one of them: `dataset="{saved[0]}"`.'
+        )
+    return saved[0] if saved else None
 
 
 def read_saved(folder: Path) -> dict[str, datasets.Dataset]:

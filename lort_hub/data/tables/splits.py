@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold
@@ -34,6 +35,8 @@ _TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} 
 _OF_ANY_SET = {"annotation", "annotations", "data", "image", "images", "info", "label", "labels", "list"}
 _OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "solution", "target", "targets"}
 """Words of a list's name that tell no set."""
+_FOLDS = {"fold", "split"}
+"""Words of sets of the same images, whatever number is beside them."""
 _WORD = r"[A-Z]?[a-z]+|[A-Z]+"
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
@@ -70,6 +73,46 @@ def set_in_name(name: str) -> frozenset[str]:
     return frozenset(words - KIND_OF.keys() - _OF_ANY_SET)
 
 
+def sets_of(paths: Iterable[PurePath]) -> dict[str, list[PurePath]]:
+    """Group files by what their folders and names tell besides splits; those in a row are of one set.
+
+    Example:
+        >>> names = ("ant/train-00000-of-00002.parquet", "ant/test.parquet", "bee_train.parquet")
+        >>> list(sets_of(map(PurePath, names)))
+        ['ant', 'bee']
+        >>> list(sets_of([PurePath("train_28.parquet"), PurePath("train_64.parquet")]))
+        ['28', '64']
+        >>> list(sets_of([PurePath("train_1.parquet"), PurePath("train_2.parquet")]))
+        ['']
+    """
+    paths = list(paths)
+    own = {path: _besides_split(path) for path in paths}
+    numbered: dict[str, dict[str, list[int]]] = {}
+    for name in own.values():
+        numbers = [int(number) for number in re.findall(r"\d+", name)]
+        numbered.setdefault(re.sub(r"\W*_*\d+", "", name), {})[name] = numbers
+    for base, numbers_of in numbered.items():
+        each = [set(column) for column in zip_longest(*numbers_of.values())]
+        differing = [numbers - {None} for numbers in each if len(numbers) > 1]
+        are_in_a_row = all(max(numbers) - min(numbers) < len(numbers) for numbers in differing)
+        if len(numbers_of) > 1 and are_in_a_row and not _FOLDS & {*re.findall(_WORD, base.lower())}:
+            own |= {path: base for path, name in own.items() if name in numbers_of}
+    sets: dict[str, list[PurePath]] = {}
+    for path in paths:
+        sets.setdefault(own[path], []).append(path)
+    return sets
+
+
+def _besides_split(path: PurePath) -> str:
+    """What a path tells besides its split: its folders and name without words of splits and of any set."""
+    stem = re.sub(r"[-_.]\d+[-_]of[-_]\d+.*$", "", path.stem)
+    is_told = split_in_name(stem) or not re.fullmatch(r"[\W\d_]*", stem)
+    parts = (*path.parts[:-1], stem if is_told else "")
+    texts = [re.sub(r"^[\W_]+|[\W_]+$", "", without_split(part)) for part in parts]
+    texts[-1] = re.sub(r"^[^\W\d_]$", "", texts[-1])  # train_a and train_b are parts of one set
+    return "/".join(text for text in texts if {*re.findall(r"[^\W\d_]+|\d+", text.lower())} - _OF_ANY_SET)
+
+
 def split_of_file(path: PurePath) -> str | None:
     """Return the split of a table by its path below the data folder: of its name, else of its folders.
 
@@ -104,8 +147,13 @@ def note_joined(splits: Mapping[str, Sequence[PurePath]]) -> list[str]:
     return [
         f"Joined as the split '{split}': {shown([file.name for file in files])}."
         for split, files in splits.items()
-        if len({_word_of_split(file) for file in files}) > 1
+        if len({_word_of_split(file) for file in files}) > 1 or len(_told_by_name(files)) > 1
     ]
+
+
+def _told_by_name(files: Sequence[PurePath]) -> dict[str, list[PurePath]]:
+    """The sets of the files whose own names tell their split."""
+    return sets_of(file for file in files if split_in_name(stem_of_shard(file.name)))
 
 
 def _word_of_split(path: PurePath) -> str:
