@@ -16,6 +16,7 @@ from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.shards import files_by_split, note_shards
 from lort_hub.data.table_files import folders_below, split_lists, table_files
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
@@ -25,7 +26,6 @@ from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import is_saved_to_disk, read_saved, read_webdataset
 from lort_hub.data.tables.splits import (
-    note_joined,
     set_in_name,
     split_in_name,
     split_of_file,
@@ -98,13 +98,12 @@ def _open_tables(
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
     if encoded:
-        splits = _by_split(encoded, folder, configuration)
+        splits, notes = files_by_split(encoded, folder, configuration, request)
         read = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
-        notes = [note for _, notes in read.values() for note in notes]
-        return Opened({name: rows for name, (rows, _) in read.items()}, note_joined(splits) + notes)
+        notes += [note for _, of_split in read.values() for note in of_split]
+        return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if shards := webdatasets(files, request.label_column):
-        splits = _by_split(shards, folder, configuration)
-        notes = note_joined(splits)
+        splits, notes = files_by_split(shards, folder, configuration, request)
         if left := [file.name for file in files if is_archive(file) and file not in shards]:
             notes.append(f"Archives beside WebDataset shards that were not read: {shown(left)}.")
         return Opened({name: read_shards(of) for name, of in splits.items()}, notes)
@@ -228,6 +227,7 @@ def open_file(file: Path, request: Request) -> Opened:
         splits = {"train": sorted([file, *shards]), **others}
         read = {name: read_tables(files_once(files), request) for name, files in splits.items()}
         notes += [note for _, of_split in read.values() for note in of_split]
+        notes += [note for name, files in splits.items() for note in note_shards(name, files)]
         return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
@@ -241,7 +241,7 @@ def open_file(file: Path, request: Request) -> Opened:
         opened.notes += notes
         return opened
     if webdatasets([file], request.label_column):
-        return Opened({"train": read_webdataset([file])})
+        return Opened({"train": read_webdataset([file])}, note_shards("train", [file]))
     if is_archive(file):
         return open_any(unpack([file]), request)
     if suffix in image_suffixes():
@@ -290,18 +290,3 @@ def script_error(spec: str, script: str) -> DatasetError:
         f'The Hub keeps most of these as parquet: try `dataset="{repo_id}@refs/convert/parquet"`.\n'
         f"Where the files beside {script} are the data themselves, give a copy of the folder without it."
     )
-
-
-def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
-    names = {str(file.relative_to(folder)): file for file in files}
-    below = {f"{configuration.folder}/{name}".strip("/"): file for name, file in names.items()}
-    if (listed := configuration.files(below)) is not None and any(listed.values()):
-        return {split: files_once(below[name] for name in of) for split, of in listed.items() if of}
-    splits: dict[str, list[Path]] = {}
-    for name, file in names.items():
-        splits.setdefault(split_of_file(Path(name)) or "", []).append(file)
-    if set(splits) == {""}:
-        return {"train": files_once(splits[""])}
-    for file in splits.pop("", []):
-        splits.setdefault(stem_of_shard(file.name), []).append(file)
-    return {split: files_once(of) for split, of in splits.items()}
