@@ -173,7 +173,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
     if len(splits) < 2:
-        origin["notes"] += note_unread(lists_of_splits)
+        origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
 
 

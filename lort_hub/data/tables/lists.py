@@ -59,7 +59,7 @@ def read_list(path: Path) -> FileList:
         >>> read_list(file).columns
         {'image': ['0.jpg'], 'label': ['ant']}
     """
-    text, notes = _text(path)
+    text, notes = text_of(path)
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
@@ -157,7 +157,16 @@ def _tell_splits(column: Sequence[str]) -> bool:
     return len(cells) <= MOST_SPLITS and all(split_in_name(cell) or cell == "UNASSIGNED" for cell in cells)
 
 
-def _text(path: Path) -> tuple[str, tuple[str, ...]]:
+def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Read the text of a list, UTF-8, UTF-16 or else Latin-1, and notes of that.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "train.txt"
+        >>> _ = file.write_text("0.jpg", encoding="utf-16")
+        >>> text_of(file)
+        ('0.jpg', ())
+    """
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), ()
