@@ -32,6 +32,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     without_split,
 )
+from lort_hub.data.tables.unnamed import check_pictures_beside
 from lort_hub.errors import DatasetError
 
 RESULTS = frozenset(
@@ -99,20 +100,24 @@ def _open_tables(
     encoded = [file for file in tables if has_images(file, request.image_column)]
     if encoded:
         splits, notes = files_by_split(encoded, folder, configuration, request)
-        read = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
-        notes += [note for _, of_split in read.values() for note in of_split]
-        return Opened({name: rows for name, (rows, _) in read.items()}, notes)
+        parts = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
+        notes += [note for _, of_split in parts.values() for note in of_split]
+        opened = Opened({name: rows for name, (rows, _) in parts.items()}, notes)
+        notes += check_pictures_beside(opened, folder, request)
+        return opened
     if shards := webdatasets(files, request.label_column):
         splits, notes = files_by_split(shards, folder, configuration, request)
         if left := [file.name for file in files if is_archive(file) and file not in shards]:
             notes.append(f"Archives beside WebDataset shards that were not read: {shown(left)}.")
-        return Opened({name: read_shards(of) for name, of in splits.items()}, notes)
+        opened = Opened({name: read_shards(of) for name, of in splits.items()}, notes)
+        notes += check_pictures_beside(opened, folder, request)
+        return opened
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
-    opened = open_lists(lists + tables, folder, request, archives=archives)
-    opened = opened or _open_archives(archives, folder, request)
-    if opened or not tables or ImageFiles([folder]).files:
-        return opened
+    read = open_lists(lists + tables, folder, request, archives=archives)
+    read = read or _open_archives(archives, folder, request)
+    if read or not tables or ImageFiles([folder]).files:
+        return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
 
 
