@@ -9,15 +9,16 @@ from pathlib import Path
 from lort_hub.data.archives import is_archive, unpack, webdatasets
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
 from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
+from lort_hub.data.refusals import nothing_to_read, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import files_by_split, note_shards
-from lort_hub.data.table_files import folders_below, split_lists, table_files
+from lort_hub.data.table_files import split_lists, table_files
 from lort_hub.data.tables.configurations import Configuration, choose_configuration, read_card
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
@@ -33,13 +34,7 @@ from lort_hub.data.tables.splits import (
     without_split,
 )
 from lort_hub.data.tables.unnamed import check_pictures_beside
-from lort_hub.errors import DatasetError
-
-RESULTS = frozenset(
-    ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
-) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
-RESULTS |= {"duplicates.csv", "near_duplicates.csv"}
-"""Tables in an output folder that are written there, and no data."""
+from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -146,7 +141,7 @@ def open_any(folder: Path, request: Request) -> Opened:
         Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[])
     """
     if is_output(str(folder)) and not list_pictures(str(folder)).filled:
-        _refuse_output(folder)
+        refuse_output(folder)
     folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
@@ -158,19 +153,12 @@ def open_any(folder: Path, request: Request) -> Opened:
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
-    reading = read_image_folder(folder, **options)
+    try:
+        reading = read_image_folder(folder, **options)
+    except (NoClassFoldersError, NoSplitError) as error:
+        raise with_files_beside(error, folder, request) from None
     if reading is None:
-        below = sorted({name for _, names in folders_below(folder) for name in names})
-        if lists := [file for file in table_files(folder) if file.suffix.lower() in LISTS]:
-            _refuse_model(folder, below)
-            open_lists(lists, folder, request, only=True)  # says why the first one names no image
-        names = sorted(path.name for path in folder.iterdir())
-        content = f"{shown(names) or 'it is empty'}. {advice_on(below)}".strip()
-        raise DatasetError(
-            f"'{folder}' holds no data set that can be read: {content}\n"
-            "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
-            "or a CSV with a column of image files and one of labels."
-        )
+        raise nothing_to_read(folder, request)
     splits = {reading.train_split: reading.train}
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test
@@ -180,24 +168,6 @@ def open_any(folder: Path, request: Request) -> Opened:
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
-
-
-def _refuse_output(folder: Path) -> None:
-    files = [file for file in table_files(folder) if file.suffix.lower() != ".json"]
-    if all(file.name in RESULTS for file in files):
-        raise DatasetError(
-            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
-            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
-            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
-        )
-
-
-def _refuse_model(folder: Path, names: Sequence[str]) -> None:
-    if weights := next((name for name in names if name.lower().endswith(WEIGHTS)), None):
-        raise DatasetError(
-            f"'{folder}' is the folder of a model: it holds {weights}, and no image.\n"
-            f'Give the images as `dataset`, and this folder as `backbone`: "local-dir:{folder}".'
-        )
 
 
 def open_file(file: Path, request: Request) -> Opened:

@@ -69,8 +69,8 @@ def check_pictures_beside(opened: Opened, folder: Path, request: Request) -> lis
     if not request.train_split and all(kind_of(split) in TESTS for split in opened.splits):
         raise DatasetError(
             f"'{folder}' has its {shown(list(opened.splits))} split in tables, and {folders}: they are not "
-            "read together.\nPut all images into folders, train/CLASS/*.jpg and test/CLASS/*.jpg, or all into "
-            "tables; or give one folder, of which a fifth of each class is then held out."
+            "read together.\nPut all images into folders, train/CLASS/*.jpg and test/CLASS/*.jpg, or all "
+            "into tables; or give one folder, of which a fifth of each class is then held out."
         )
     return [f"{folders} are not read: the images are those of the tables beside them."]
 
