@@ -9,13 +9,14 @@ from pathlib import Path
 from lort_hub.data.copied_files import files_once
 from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.request import Request
+from lort_hub.data.spec import parse_spec
 from lort_hub.data.tables.configurations import Configuration
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.splits import note_joined, split_of_file, stem_of_shard
 from lort_hub.errors import DatasetError
 
-_SHARD = re.compile(r"(.*?)(\d+)([-_]of[-_])(\d{1,6})(?!\d)")
-"""What the shards of a set are called: the same, but for the number before that of all."""
+_SHARD = re.compile(r"(.*?)(\d+)([-_]of[-_])(\d{1,6})(-[0-9a-f]{8,})?([ (].*)?\.\w+")
+"""What the shards of a set are called, maybe with a checksum, and a mark such as (1) where it is a copy."""
 
 
 def files_by_split(
@@ -33,7 +34,8 @@ def files_by_split(
         Files by split, and notes on how they were sorted.
 
     Raises:
-        DatasetError: Shards of the training or the test split are missing.
+        DatasetError: Shards of the training or the test split are missing, and the data set is not one of the
+            Hub, which has no others.
 
     Example:
         >>> files = [Path("d/train-0.parquet"), Path("d/dev.parquet")]
@@ -49,7 +51,7 @@ def files_by_split(
             lost = [file for file in missing if not file.exists()]
             if listed:
                 lost = [file for own in _by_pattern(lost, folder, configuration).values() for file in own]
-            if lost and _is_used(split, splits, request):
+            if lost and _is_used(split, splits, request) and not parse_spec(request.spec).repo_id:
                 raise DatasetError(
                     f"Split '{split}' of '{folder}': {there:,} of {total:,} shards are here, and there is no "
                     f"{shown([file.name for file in lost], 3)}.\n"
@@ -79,7 +81,7 @@ def _incomplete(files: Sequence[Path]) -> Iterator[tuple[int, int, list[Path]]]:
     """How many shards of each set are there, of how many, and those that are not."""
     sets: dict[tuple[str, int], list[tuple[Path, re.Match[str]]]] = {}
     for file in files:
-        if called := _SHARD.match(file.name):
+        if called := _SHARD.fullmatch(file.name):
             sets.setdefault((called[1], int(called[4])), []).append((file, called))
     for (start, total), shards in sets.items():
         numbers = {int(called[2]) for _, called in shards}

@@ -3,10 +3,14 @@
 import io
 import shutil
 import tarfile
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from lort_hub.data.request import Request
+from lort_hub.data.shards import files_by_split, note_shards
+from lort_hub.data.tables.configurations import Configuration
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, encoded, write_parquet
 
 FORMS = Forms()
@@ -147,3 +151,18 @@ def test_shards_are_read(id, tmp_path):
 @pytest.mark.parametrize("id", FORMS.refusals)
 def test_what_is_incomplete_is_refused(id, tmp_path):
     FORMS.check_refused(id, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [("train-00000-of-00002-4ffe1d5c5c9f6a5d", 1), ("train_0_of_2 (1)", 1), ("rated-3-of-5-stars", 0)],
+)
+def test_a_shard_is_told_by_the_end_of_its_name(name, notes):
+    assert len(note_shards("train", [Path(f"{name}.parquet")])) == notes
+
+
+def test_what_the_hub_itself_lacks_is_noted(tmp_path):
+    files = sorted(shards(tmp_path, total=2).iterdir())
+    splits, notes = files_by_split(files, tmp_path, Configuration("default"), Request("org/photos"))
+    assert splits == {"train": files}
+    assert notes == ["Split 'train' is read from 1 of 2 shards, without train-00001-of-00002.parquet."]

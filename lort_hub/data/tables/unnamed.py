@@ -99,12 +99,13 @@ def _beside(named: set[Path]) -> list[str]:
 def _elsewhere(matched: Sequence[MatchedList], named: set[Path]) -> Counter[str]:
     """Number of images in each of the other folders."""
     called = {split_in_name(stem_of_shard(one.listed.path.name)) for one in matched}
-    used = {os.path.realpath(folder) for folder in {file.parent for file in named}}
-    others: Counter[str] = Counter()
+    seen, others = {os.path.realpath(folder) for folder in {file.parent for file in named}}, Counter[str]()
     for images in dict.fromkeys(one.images.listed_by or one.images for one in matched):
-        for path in images.files:
-            root, *folders = images.folders_of(path)
-            is_other = None not in called and images.split_of(path) not in (None, *called)
-            if not is_other and not any(map(is_companion, folders)):
-                others["/".join(folders) or root] += os.path.realpath(os.path.dirname(path)) not in used  # noqa: PTH120
-    return +others
+        for folder, files in Counter(map(os.path.dirname, images.files)).items():
+            root, *inner = images.folders_of(f"{folder}/")
+            is_other = None not in called and images.split_of(f"{folder}/") not in (None, *called)
+            if is_other or any(map(is_companion, inner)) or (real := os.path.realpath(folder)) in seen:
+                continue
+            seen.add(real)
+            others["/".join(inner) or root] += files
+    return others
