@@ -27,6 +27,10 @@ class DatasetError(LortHubError):
     """A data set whose columns, labels or images cannot be used as asked."""
 
 
+class NoClassFoldersError(DatasetError):
+    """Pictures that lie in no class folders, so that folders do not tell their classes."""
+
+
 class NoSplitError(DatasetError):
     """A split that a data set does not have."""
 

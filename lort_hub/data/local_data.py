@@ -8,15 +8,17 @@ from pathlib import Path
 from lort_hub.data.archives import is_archive, unpack, webdatasets
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
 from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
+from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.shards import files_by_split, note_shards
 from lort_hub.data.spec import script_error
-from lort_hub.data.table_files import folders_below, split_lists, table_files
+from lort_hub.data.table_files import split_lists, table_files
 from lort_hub.data.tables.configurations import (
     Configuration,
     choose_configuration,
@@ -30,20 +32,14 @@ from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import find_saved, read_saved, read_webdataset
 from lort_hub.data.tables.splits import (
-    note_joined,
     set_in_name,
     split_in_name,
     split_of_file,
     stem_of_shard,
     without_split,
 )
-from lort_hub.errors import DatasetError
-
-RESULTS = frozenset(
-    ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
-) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
-RESULTS |= {"duplicates.csv", "near_duplicates.csv"}
-"""Tables in an output folder that are written there, and no data."""
+from lort_hub.data.tables.unnamed import check_pictures_beside
+from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -91,22 +87,25 @@ def _open_tables(
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
     if encoded:
-        splits = _by_split(encoded, folder, configuration)
-        read = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
-        notes = [note for _, notes in read.values() for note in notes]
-        return Opened({name: rows for name, (rows, _) in read.items()}, note_joined(splits) + notes)
+        splits, notes = files_by_split(encoded, folder, configuration, request)
+        parts = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
+        notes += [note for _, of_split in parts.values() for note in of_split]
+        opened = Opened({name: rows for name, (rows, _) in parts.items()}, notes)
+        notes += check_pictures_beside(opened, folder, request)
+        return opened
     if shards := webdatasets(files, request.label_column):
-        splits = _by_split(shards, folder, configuration)
-        notes = note_joined(splits)
+        splits, notes = files_by_split(shards, folder, configuration, request)
         if left := [file.name for file in files if is_archive(file) and file not in shards]:
             notes.append(f"Archives beside WebDataset shards that were not read: {shown(left)}.")
-        return Opened({name: read_shards(of) for name, of in splits.items()}, notes)
+        opened = Opened({name: read_shards(of) for name, of in splits.items()}, notes)
+        notes += check_pictures_beside(opened, folder, request)
+        return opened
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
-    opened = open_lists(lists + tables, folder, request, archives=archives)
-    opened = opened or _open_archives(archives, folder, request)
-    if opened or not tables or ImageFiles([folder]).files:
-        return opened
+    read = open_lists(lists + tables, folder, request, archives=archives)
+    read = read or _open_archives(archives, folder, request)
+    if read or not tables or ImageFiles([folder]).files:
+        return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
 
 
@@ -135,7 +134,7 @@ def open_any(folder: Path, request: Request) -> Opened:
         Opened(splits={'train': Dataset(...), 'test': Dataset(...)}, notes=[])
     """
     if is_output(str(folder)) and not list_pictures(str(folder)).filled:
-        _refuse_output(folder)
+        refuse_output(folder)
     folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
@@ -143,25 +142,18 @@ def open_any(folder: Path, request: Request) -> Opened:
     if request.configuration:
         folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
     if request.label_column:
-        _refuse_folders(folder, request.label_column)
+        refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
-    reading = read_image_folder(folder, **options)
+    try:
+        reading = read_image_folder(folder, **options)
+    except (NoClassFoldersError, NoSplitError) as error:
+        raise with_files_beside(error, folder, request) from None
     if reading is None:
-        below = sorted({name for _, names in folders_below(folder) for name in names})
-        if lists := [file for file in table_files(folder) if file.suffix.lower() in LISTS]:
-            _refuse_model(folder, below)
-            open_lists(lists, folder, request, only=True)  # says why the first one names no image
-        names = sorted(path.name for path in folder.iterdir())
-        content = f"{shown(names) or 'it is empty'}. {advice_on(below)}".strip()
-        raise DatasetError(
-            f"'{folder}' holds no data set that can be read: {content}\n"
-            "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
-            "or a CSV with a column of image files and one of labels."
-        )
+        raise nothing_to_read(folder, request)
     splits = {reading.train_split: reading.train}
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test
@@ -169,36 +161,8 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
     if len(splits) < 2:
-        origin["notes"] += note_unread(lists_of_splits)
+        origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
-
-
-def _refuse_folders(folder: Path, label_column: str) -> None:
-    """Refuse class folders where a column was asked for that a list beside them may have."""
-    files = [file for file in table_files(folder) if not is_archive(file)]
-    if files := files or split_lists(folder):
-        raise DatasetError(
-            f"No table in '{folder}' is read that has a column '{label_column}', and folders have none.\n"
-            f'Give the list itself, e.g. `dataset="{files[0]}"`, or leave out `label_column` to read folders.'
-        )
-
-
-def _refuse_output(folder: Path) -> None:
-    files = [file for file in table_files(folder) if file.suffix.lower() != ".json"]
-    if all(file.name in RESULTS for file in files):
-        raise DatasetError(
-            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
-            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
-            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
-        )
-
-
-def _refuse_model(folder: Path, names: Sequence[str]) -> None:
-    if weights := next((name for name in names if name.lower().endswith(WEIGHTS)), None):
-        raise DatasetError(
-            f"'{folder}' is the folder of a model: it holds {weights}, and no image.\n"
-            f'Give the images as `dataset`, and this folder as `backbone`: "local-dir:{folder}".'
-        )
 
 
 def open_file(file: Path, request: Request) -> Opened:
@@ -233,6 +197,7 @@ def open_file(file: Path, request: Request) -> Opened:
         splits = {"train": sorted([file, *shards]), **others}
         read = {name: read_tables(files_once(files), request) for name, files in splits.items()}
         notes += [note for _, of_split in read.values() for note in of_split]
+        notes += [note for name, files in splits.items() for note in note_shards(name, files)]
         return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
@@ -246,7 +211,7 @@ def open_file(file: Path, request: Request) -> Opened:
         opened.notes += notes
         return opened
     if webdatasets([file], request.label_column):
-        return Opened({"train": read_webdataset([file])})
+        return Opened({"train": read_webdataset([file])}, note_shards("train", [file]))
     if is_archive(file):
         return open_any(unpack([file]), request)
     if suffix in image_suffixes():
@@ -280,18 +245,3 @@ def _of_one_set(file: Path, others: dict[str, list[Path]]) -> tuple[dict[str, li
         else []
     )
     return others, notes
-
-
-def _by_split(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
-    names = {str(file.relative_to(folder)): file for file in files}
-    below = {f"{configuration.folder}/{name}".strip("/"): file for name, file in names.items()}
-    if (listed := configuration.files(below)) is not None and any(listed.values()):
-        return {split: files_once(below[name] for name in of) for split, of in listed.items() if of}
-    splits: dict[str, list[Path]] = {}
-    for name, file in names.items():
-        splits.setdefault(split_of_file(Path(name)) or "", []).append(file)
-    if set(splits) == {""}:
-        return {"train": files_once(splits[""])}
-    for file in splits.pop("", []):
-        splits.setdefault(stem_of_shard(file.name), []).append(file)
-    return {split: files_once(of) for split, of in splits.items()}

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import KINDS, TRAINVAL, kind_of
+from lort_hub.data.image_folder.names import KINDS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
+from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
-from lort_hub.data.tables.lists import FileList, read_list
-from lort_hub.data.tables.splits import (
-    rows_of_splits,
-    split_in_name,
-    split_of_file,
-    tells_splits,
-    without_split,
-)
+from lort_hub.data.tables.spelling import find_as_spelt
+from lort_hub.data.tables.splits import rows_of_splits, tells_splits, without_split
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
     import datasets
 
-TEXTS = (".txt", ".lst")
 NEARLY_ALL = 0.9
-"""Share of a list's names that are images of the class folders."""
-
-
-@dataclass(frozen=True)
-class _Names:
-    """Names of images that one file gives to one split, with labels where it has them."""
-
-    file: Path
-    split: str
-    listed: FileList
+"""Share of a list's images that are those of the class folders."""
+MOST = 0.5
+"""Share of a list's names above which those without an image are of files that are missing."""
+MOST_REASONS = 3
+"""Lists of which a note says why they are not read."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +37,77 @@ class _Split:
 
     files: tuple[Path, ...]
     rows: dict[str, list[int]]
+    notes: tuple[str, ...] = ()
 
 
-def may_tell_splits(file: Path) -> bool:
-    """Return whether a file is called as a list of the images of a split.
+@dataclass(frozen=True)
+class _Matched:
+    """Names with their column of files and the row of each in the class folders; -1 where it is none there.
 
-    Example:
-        >>> [may_tell_splits(Path(name)) for name in ("TrainImages.txt", "split_zhou.json", "classes.txt")]
-        [True, True, False]
+    Missing are the names of no image at all.
     """
-    return bool(split_in_name(file.stem)) or "split" in file.stem.lower()
+
+    names: ListedNames
+    column: str
+    rows: list[int]
+    missing: list[str]
+    is_read: bool
+
+    def notes(self) -> list[str]:
+        """How many names are of no image, and how others are written."""
+        count = f"{len(self.missing):,} of {len(self.rows):,} rows of {self.names.file.name}"
+        lost = [f"{count} name no image, such as {self.missing[0]}."] if self.missing else []
+        return [*lost, *self.names.listed.notes]
 
 
-def note_unread(files: Sequence[Path]) -> list[str]:
-    """Name the files that may tell a published split and were not understood, in a note.
+class _ClassFolders:
+    """The images of class folders, found by the names that lists give them."""
+
+    def __init__(self, reading: FolderReading) -> None:
+        import datasets
+
+        cells = reading.train.cast_column("image", datasets.Image(decode=False))["image"][:]
+        self.rows = {cell["path"]: row for row, cell in enumerate(cells)}
+        self.images = ImageFiles([reading.folder])
+
+    def match(self, one: ListedNames) -> _Matched:
+        """Find the rows of a list's names."""
+        listed, column = one.listed, find_file_column(one.listed, self.images, split=one.split)
+        if not column:
+            with suppress(DatasetError):  # of several files that fit: it may list no images
+                listed, column = find_as_spelt(listed, self.images, None, one.split)
+        name, skip = (column.name, column.skip) if column else (next(iter(listed.columns)), 0)
+        cells = listed.columns[name]
+        paths = [self.images.find(cell, one.split, skip) if cell and column else None for cell in cells]
+        rows = [self.rows.get(path, -1) if isinstance(path, str) else -1 for path in paths]
+        found, fitting = sum(row >= 0 for row in rows), sum(path is not None for path in paths)
+        missing = [cell for cell, path in zip(cells, paths, strict=True) if cell and not path]
+        is_read = found > MOST * len(rows) and found >= NEARLY_ALL * fitting
+        return _Matched(replace(one, listed=listed), name, rows, missing, is_read)
+
+
+def note_unread(files: Sequence[Path], reading: FolderReading) -> list[str]:
+    """Name the files that may tell a published split and were not read, in a note, and say why.
+
+    Args:
+        files: The files.
+        reading: What was read of the class folders.
 
     Example:
-        >>> note_unread([Path("train_list.mat")])[0].partition(":")[0]
-        'No published split is read, though one may be in train_list.mat'
+        >>> note_unread([], reading)  # doctest: +SKIP
+        []
     """
     told = [file for file in files if may_tell_splits(file) or file.suffix.lower() not in TEXTS]
-    names = [file.name for file in told if may_tell_splits(file) or any(_read(file, is_train=False))]
+    names = {file: list(read_names(file)) for file in told}
+    names = {file: of for file, of in names.items() if of or may_tell_splits(file)}
+    if not names:
+        return []
+    folders = _ClassFolders(reading)
+    lost = [one for of in names.values() for one in map(folders.match, of) if one.missing and not one.is_read]
     advice = "write it as train.txt and test.txt, with the path of an image in each line."
-    return [f"No published split is read, though one may be in {shortened(names)}: {advice}"] if names else []
+    why = " ".join(one.notes()[0] for one in lost[:MOST_REASONS]) or advice
+    called = shortened([file.name for file in names])
+    return [f"No published split is read, though one may be in {called}: {why}"]
 
 
 def open_published(
@@ -97,7 +132,9 @@ def open_published(
         >>> open_published(Path("/nonexistent"), [], Request("photos")) is None
         True
     """
-    given = [one for number, file in enumerate(files) for one in _read(file, is_train=only and not number)]
+    given = [
+        one for number, file in enumerate(files) for one in read_names(file, is_train=only and not number)
+    ]
     if not given:
         return None
     try:
@@ -117,134 +154,62 @@ def open_published(
     return _in_splits(reading, found[0]) if found else None
 
 
-def _read(file: Path, *, is_train: bool) -> Iterator[_Names]:
-    """What a file may say of splits: nothing where it is no list."""
-    try:
-        if file.name == "train_test_split.txt":
-            yield from _by_numbers(file)
-        elif file.suffix.lower() == ".json":
-            yield from _by_key(file)
-        elif file.suffix.lower() in TEXTS or is_train:
-            listed = _by_line(file, is_bare=is_train)
-            split = "train" if is_train else _split_of(file) or ""
-            if listed and (split or (is_called_labels(file.stem) and "label" in listed.columns)):
-                yield _Names(file, split, listed)
-        else:
-            listed, split = read_list(file), _split_of(file) or ""
-            if split or any(map(tells_splits, listed.columns)):
-                yield _Names(file, split, listed)
-    except (DatasetError, OSError, ValueError):
-        return
-
-
-def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
-    """A line for each image: its name, or its name and a label; None where it may hold more than names."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if lines and not set(lines[0]) & set("./") and any(set(line) & set("./") for line in lines[1:]):
-        lines = lines[1:]  # the name of the column
-    name = lines[0] if lines else ""
-    if not name or (
-        is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
-    ):
-        return None
-    pairs = [line.replace(",", " ").replace("\t", " ").rsplit(maxsplit=1) for line in lines]
-    columns: dict[str, list[str | None]] = {"line": [*lines]}
-    if all(len(pair) == 2 for pair in pairs):
-        columns |= {"file": [pair[0] for pair in pairs], "label": [pair[1] for pair in pairs]}
-    return FileList(file, columns)
-
-
-def _by_key(file: Path) -> Iterator[_Names]:
-    """An object of lists of names, or of lists that begin with one, by split."""
-    content = json.loads(file.read_text(encoding="utf-8-sig"))
-    if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
-        return
-    for key, rows in content.items():
-        names = [row[0] if isinstance(row, list) and row else row for row in rows]
-        if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
-            yield _Names(file, split, FileList(file, {"line": names}))
-
-
-def _by_numbers(file: Path) -> Iterator[_Names]:
-    """The two lists of CUB-200: images.txt with the name of each number, and whether it is trained on."""
-    flags, names = (
-        dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        for path in (file, file.with_name("images.txt"))
-    )
-    for split, wanted in (("train", "1"), ("test", "0")):
-        chosen: list[str | None] = [names[number] for number, flag in flags.items() if flag.strip() == wanted]
-        if chosen:
-            yield _Names(file, split, FileList(file, {"line": chosen}))
-
-
-def _find(given: Sequence[_Names], reading: FolderReading, *, only: bool) -> list[_Split]:
+def _find(given: Sequence[ListedNames], reading: FolderReading, *, only: bool) -> list[_Split]:
     """The published splits, each once."""
-    import datasets
-
-    cells = reading.train.cast_column("image", datasets.Image(decode=False))["image"][:]
-    rows = {cell["path"]: row for row, cell in enumerate(cells)}
-    images, sets = ImageFiles([reading.folder]), dict[tuple[Path, str], list[tuple[_Names, list[int]]]]()
+    folders, sets = _ClassFolders(reading), dict[tuple[Path, str], list[_Matched]]()
     found: list[_Split] = []
-    for one in sorted(given, key=lambda one: one.split != "train"):
-        column = find_file_column(one.listed, images, split=one.split)
-        paths = [
-            images.find(cell, one.split, column.skip) if cell and column else None
-            for cell in one.listed.columns[column.name if column else next(iter(one.listed.columns))]
-        ]
-        chosen = [rows.get(path, -1) if isinstance(path, str) else -1 for path in paths]
-        if not chosen or sum(row >= 0 for row in chosen) < NEARLY_ALL * len(chosen):
+    for one in map(folders.match, sorted(given, key=lambda one: one.split != "train")):
+        names, rows = one.names, one.rows
+        if not one.is_read:
             continue
-        assert column is not None
-        if one.split or one.file.suffix.lower() in TEXTS:
-            _check_labels(one, column.name, chosen, reading.train)
-        if one.split:
-            key = (one.file.parent, without_split(one.file.name))
-            sets.setdefault(key, []).append((one, [row for row in chosen if row >= 0]))
+        if names.split or names.file.suffix.lower() in TEXTS:
+            _check_labels(one, reading.train)
+        if names.split:
+            sets.setdefault((names.file.parent, without_split(names.file.name)), []).append(one)
             continue
-        for name in filter(tells_splits, one.listed.columns):
-            texts = [cell or "" for cell in one.listed.columns[name]]
+        for name in filter(tells_splits, names.listed.columns):
+            texts = [cell or "" for cell in names.listed.columns[name]]
             if told := rows_of_splits(name, texts, "train", is_told=True):
-                parts = {split: [chosen[k] for k in of if chosen[k] >= 0] for split, of in told.items()}
-                found.append(_Split((one.file,), parts))
+                parts = {split: [rows[k] for k in of if rows[k] >= 0] for split, of in told.items()}
+                found.append(_Split((names.file,), parts, tuple(one.notes())))
     for lists in sets.values():
         lists = _without_trainval(lists)
-        parts = {one.split: sorted(of) for one, of in lists}
+        parts = {one.names.split: sorted(row for row in one.rows if row >= 0) for one in lists}
         if "train" in parts and (only or len(parts) > 1):
-            files = dict.fromkeys(
-                one.file for one, _ in sorted(lists, key=lambda pair: pair[0].split != "train")
-            )
-            found.append(_Split(tuple(files), parts))
+            lists.sort(key=lambda one: one.names.split != "train")
+            files = dict.fromkeys(one.names.file for one in lists)
+            notes = dict.fromkeys(note for one in lists for note in one.notes())
+            found.append(_Split(tuple(files), parts, tuple(notes)))
     return [one for k, one in enumerate(found) if all(one.rows != other.rows for other in found[:k])]
 
 
-def _split_of(file: Path) -> str | None:
-    split = split_in_name(file.stem)
-    return split and (TRAINVAL if split_of_file(Path(file.name)) == TRAINVAL else split)
-
-
-def _without_trainval(lists: list[tuple[_Names, list[int]]]) -> list[tuple[_Names, list[int]]]:
+def _without_trainval(lists: list[_Matched]) -> list[_Matched]:
     """The lists of a set, without trainval where train is there, else with it alone for train and val."""
-    splits = {one.split for one, _ in lists}
+    splits = {one.names.split for one in lists}
     if TRAINVAL not in splits:
         return lists
     left_out = TRAINVAL if "train" in splits else "validation"
-    kept = [(one, rows) for one, rows in lists if one.split != left_out]
-    return [(replace(one, split="train") if one.split == TRAINVAL else one, rows) for one, rows in kept]
+    kept = [one for one in lists if one.names.split != left_out]
+    called = {TRAINVAL: "train"}
+    return [
+        replace(one, names=replace(one.names, split=called.get(one.names.split, one.names.split)))
+        for one in kept
+    ]
 
 
-def _check_labels(one: _Names, column: str, rows: Sequence[int], folders: datasets.Dataset) -> None:
+def _check_labels(one: _Matched, folders: datasets.Dataset) -> None:
     """Refuse a list whose labels are others than the class folders."""
-    if column != "file" or "label" not in one.listed.columns:
+    columns = one.names.listed.columns
+    if one.column != "file" or "label" not in columns:
         return
     labels: list[Any] = folders["label"][:]
-    pairs = {
-        (labels[row], label) for row, label in zip(rows, one.listed.columns["label"], strict=True) if row >= 0
-    }
-    is_index = len({label for _, label in pairs}) == len(rows)
+    pairs = {(labels[row], label) for row, label in zip(one.rows, columns["label"], strict=True) if row >= 0}
+    is_index = len({label for _, label in pairs}) == len(one.rows)
     if not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1)):
+        file = one.names.file
         raise DatasetError(
-            f"The labels of {one.file.name} and the class folders tell different classes of the images.\n"
-            f'Give `dataset="{one.file}"` and `image_root` for the labels, or take it away for the folders.'
+            f"The labels of {file.name} and the class folders tell different classes of the images.\n"
+            f'Give `dataset="{file}"` and `image_root` for the labels, or take it away for the folders.'
         )
 
 
@@ -262,7 +227,7 @@ def _in_splits(reading: FolderReading, published: _Split) -> Opened:
     once = {split: list(dict.fromkeys(published.rows[split])) for split in in_order}
     splits = {split: named.select(rows) for split, rows in once.items()}
     lists = shortened([_below(reading.folder, file) for file in published.files])
-    notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}."]
+    notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}.", *published.notes]
     if again := sum(len(published.rows[split]) - len(rows) for split, rows in once.items()):
         notes.append(
             f"{again:,} rows of {lists} name an image that an earlier row names; it is counted once."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lort_hub.data.archives import is_archive
 from lort_hub.data.image_folder.tree import is_output
-from lort_hub.data.published_splits import TEXTS, may_tell_splits
+from lort_hub.data.published_lists import TEXTS, may_tell_splits
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.encoded import TABLES
 from lort_hub.data.tables.lists import LISTS

@@ -215,12 +215,53 @@ def pairs(rows):
 
 read("files-by-class", **HELD_OUT)(lambda folder: json_of(folder, files_by_class) / "labels.json")
 read("pairs", **HELD_OUT)(lambda folder: json_of(folder, pairs, "dataset.json") / "dataset.json")
+
+
+def stylegan(folder, most=8):
+    """A list of pairs with a number for each class, and folders of a few images each, by their number."""
+    rows = []
+    for k, (name, label) in enumerate(write_pictures(folder / "raw", TRAIN)):
+        place = folder / f"{k // most:05}/img{k:08}.png"
+        place.parent.mkdir(exist_ok=True)
+        (folder / "raw" / name).rename(place)
+        rows.append([str(place.relative_to(folder)), NAMES.index(label)])
+    (folder / "raw").rmdir()
+    (folder / "dataset.json").write_text(json.dumps({"labels": rows}))
+    return folder
+
+
+read("stylegan-in-one-folder", **HELD_OUT, names=("0", "1", "2"))(lambda folder: stylegan(folder, 1000))
+read("stylegan-itself", **HELD_OUT, names=("0", "1", "2"))(lambda folder: stylegan(folder) / "dataset.json")
+read("stylegan-column", **HELD_OUT, names=("0", "1", "2"), label_column="label")(stylegan)
+refused(
+    "stylegan", says=r"'dataset.json' and the folders 00000, 00001, 00002 tell different classes.*=\"label\""
+)(stylegan)
 refused("file-of-two-classes", says="gives '.*' the label 'cat', and an earlier row 'ant'.*multi-label")(
     lambda folder: json_of(folder, lambda rows: {**files_by_class(rows), "cat": [rows[0][0]]}) / "labels.json"
 )
 refused("by-class-in-a-folder", says="Where labels.json gives the class of each image, name it itself")(
     lambda folder: json_of(folder, files_by_class)
 )
+refused(
+    "by-fold-in-a-folder",
+    says="lie in one class folder.*not in labels.json either: '.*' is no list of images",
+)(lambda folder: json_of(folder, lambda rows: {"train": [name for name, _ in rows]}))
+refused("of-pandas-in-a-folder", says="The classes are not in labels.json either: '.*' is no list of images")(
+    lambda folder: json_of(
+        folder, lambda rows: {"file": dict(enumerate(rows)), "label": dict.fromkeys(range(24), "ant")}
+    )
+)
+
+
+@refused("lines-in-a-folder", says="The classes are not in labels.json either: Cannot read .* as JSON")
+def lines_of_json(folder):
+    lines = [
+        json.dumps({"file": name, "label": label}) for name, label in write_pictures(folder / "imgs", TRAIN)
+    ]
+    (folder / "labels.json").write_text("\n".join(lines))
+    return folder
+
+
 refused("files-by-fold", says="'.*folds.json' is no list of images")(
     lambda folder: (
         json_of(folder, lambda rows: {"fold0": [rows[0][0]], "fold1": [rows[1][0]]}, "folds.json")

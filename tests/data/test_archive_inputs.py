@@ -104,6 +104,29 @@ def an_archive_of_tables(folder):
     return folder / "photos.zip"
 
 
+TARS = r"Not unpacked: train/ant.tar, train/bee.tar, train/cat.tar; .* unpack them: one folder for each class"
+
+
+@refused("tars-of-classes", says=f"holds no data set that can be read: train. {TARS}")
+def a_tar_for_each_class(folder):
+    class_folders(folder)
+    for inner in sorted((folder / "train").iterdir()):
+        with tarfile.open(inner.with_suffix(".tar"), "w") as archive:
+            archive.add(inner, "")
+        shutil.rmtree(inner)
+    shutil.rmtree(folder / "test")
+    return folder
+
+
+@refused("tars-beside-a-test-split", says=f"No split 'train' .*found: 'val'. {TARS}")
+def a_tar_for_each_class_beside_folders(folder):
+    a_tar_for_each_class(folder)
+    class_folders(folder / "raw")
+    (folder / "raw" / "test").rename(folder / "val")
+    shutil.rmtree(folder / "raw")
+    return folder
+
+
 @pytest.mark.parametrize("id", FORMS.reads)
 def test_archive_is_read(id, tmp_path):
     FORMS.check_read(id, tmp_path / "in")

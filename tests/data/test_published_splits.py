@@ -206,3 +206,58 @@ def test_an_image_that_a_list_names_twice_is_counted_once(tmp_path):
     write(tmp_path / "in" / "test.txt", [f"images/{name}" for name in named["test"]])
     data = check(tmp_path / "in", "train.txt", "test.txt")
     assert any(note.startswith("3 rows of train.txt, test.txt name an image") for note in data.notes)
+
+
+def test_rows_without_an_image_are_counted(tmp_path):
+    named = pictures(tmp_path / "images")
+    write(tmp_path / "train.txt", [*named["train"], "ant/gone.png"])
+    write(tmp_path / "test.txt", named["test"])
+    data = check(tmp_path, "train.txt", "test.txt")
+    assert "1 of 25 rows of train.txt name no image, such as ant/gone.png." in data.notes
+    write(tmp_path / "train.txt", named["train"])
+    write(tmp_path / "test.txt", [*named["test"], *(f"bee/lost{k}.png" for k in range(4))])
+    data = check(tmp_path, "train.txt", "test.txt")
+    assert "4 of 13 rows of test.txt name no image, such as bee/lost0.png." in data.notes
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_rows_without_an_image_are_counted_in_one_file_of_splits(tmp_path, suffix):
+    named = pictures(tmp_path / "images")
+    named["train"] = [*named["train"], "ant/gone.png"]
+    if suffix == "csv":
+        rows = [(name, split) for split, names in named.items() for name in names]
+        write_csv(tmp_path / "splits.csv", rows, ("file", "split"))
+    else:
+        (tmp_path / "splits.json").write_text(json.dumps(named))
+    data = check(tmp_path, f"splits.{suffix}")
+    assert any(
+        "rows of splits" in note and note.endswith("no image, such as ant/gone.png.") for note in data.notes
+    )
+
+
+def test_lists_of_other_images_are_named_with_the_reason(tmp_path):
+    named = pictures(tmp_path / "images")
+    for split, names in named.items():
+        write(tmp_path / f"{split}.txt", [f"{split}/{name}".replace("/", "_") for name in names])
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "published split" in note)
+    assert "24 of 24 rows of train.txt name no image, such as train_ant_train0.png." in note
+    assert "9 of 9 rows of test.txt name no image" in note
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{name},", '"{name}"', '"{name}",{label}', "{name} 1 7", "{jpg}"],
+    ids=["comma", "marks", "marks-and-label", "numbers", "extension"],
+)
+def test_lines_of_lists_in_other_forms(tmp_path, line):
+    for split, names in pictures(tmp_path / "images").items():
+        forms = ({"name": name, "label": name[:3], "jpg": name.replace(".png", ".jpg")} for name in names)
+        write(tmp_path / f"{split}.txt", [line.format(**form) for form in forms])
+    data = check(tmp_path, "train.txt", "test.txt")
+    assert any("with another extension" in note for note in data.notes) == (line == "{jpg}")
+
+
+def test_lists_in_utf_16(tmp_path):
+    for split, names in pictures(tmp_path / "images").items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(names), encoding="utf-16")
+    check(tmp_path, "train.txt", "test.txt")

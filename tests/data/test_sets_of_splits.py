@@ -17,7 +17,7 @@ def lists(folder, **labels):
     return folder
 
 
-@read("subset")
+@read("subset", notes=["6 images lie in other folders than those of small_train.csv, small_test.csv"])
 def the_test_list_of_another_subset(folder):
     lists(folder, small_train=TRAIN, small_test=TEST, large_test=OTHER)
     for path in folder.glob("images/large*"):
@@ -25,7 +25,7 @@ def the_test_list_of_another_subset(folder):
     return folder / "small_train.csv"
 
 
-@read("domain")
+@read("domain", notes=["12 images lie in other folders than those of real_train.csv, real_test.csv"])
 def the_test_list_of_another_domain(folder):
     lists(folder, real_train=TRAIN, real_test=TEST, sketch_test=OTHER, sketch_val=OTHER)
     for path in folder.glob("images/sketch*"):

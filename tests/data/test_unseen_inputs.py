@@ -161,7 +161,7 @@ def a_list_in_a_lone_folder_of_pictures(folder):
     return folder
 
 
-@read("lists-in-a-wrapper")
+@read("lists-in-a-wrapper", notes=["1 images lie in other folders than those of test.csv, train.csv"])
 def lists_below_a_folder_beside_other_pictures(folder):
     class_folders(folder / "data")
     for split in ("train", "test"):

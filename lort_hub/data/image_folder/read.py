@@ -31,7 +31,7 @@ from lort_hub.data.image_folder.tree import (
     list_pictures,
     printable,
 )
-from lort_hub.errors import DatasetError
+from lort_hub.errors import DatasetError, NoClassFoldersError
 
 if TYPE_CHECKING:
     import datasets
@@ -275,7 +275,7 @@ def _refuse_capitals(layout: Layout) -> None:
         )
 
 
-def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> DatasetError:
+def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> NoClassFoldersError:
     inside = f"one class folder, {next(iter(classes))!r}" if len(classes) == 1 else "no class folders"
     files = Counter[str]()
     for kind, count in (kind for one in root.below() for kind in one.passed.items()):
@@ -283,9 +283,6 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
     extension, number = next(iter(files.most_common(1)), ("", 0))
     examples = [name for one in (root, *root.folders) for name in one.examples.values()]
     advice = advice_on(examples)
-    if listing := next((name for name in examples if name.lower().endswith(".json")), None):
-        named = f"Where {listing} gives the class of each image, name it itself as the data set."
-        advice = f"{advice} {named}".strip()
     if extension in ANNOTATIONS and number >= split.total:
         advice = (
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
@@ -294,7 +291,7 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
     problem = (
         f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. {advice}"
     )
-    return DatasetError(
+    return NoClassFoldersError(
         f"{problem.strip()}\nMake it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a "
         "metadata.csv beside the pictures, with the columns file_name and label."
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import unpack
-from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.column_names import LABEL_NAMES
@@ -37,6 +36,7 @@ from lort_hub.data.tables.splits import (
     tells_splits,
 )
 from lort_hub.data.tables.training_lists import check_training_images
+from lort_hub.data.tables.unnamed import note_unnamed
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
 
@@ -109,9 +109,7 @@ def open_lists(
     named: set[Path] = set()
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
-    if unnamed := _unnamed(named):
-        of = shown([one.listed.path.name for one in matched])
-        notes.append(f"{len(unnamed):,} images have no row in {of}, such as {unnamed[0]}.")
+    notes += note_unnamed(matched, named)
     opened = Opened(splits, notes)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
@@ -234,18 +232,6 @@ def _check_apart(file: Path, files: set[Path], files_of: Mapping[Path, set[Path]
                 f"such as {min(same).name}.\n"
                 f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`.'
             )
-
-
-def _unnamed(known: set[Path]) -> list[str]:
-    """Images beside the named ones that no row names."""
-    suffixes = image_suffixes()
-    folders = sorted({file.parent for file in known})
-    beside = (path for folder in folders for path in sorted(folder.iterdir()))
-    return [
-        path.name
-        for path in beside
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path not in known
-    ]
 
 
 def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:

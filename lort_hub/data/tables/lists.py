@@ -17,6 +17,8 @@ from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
+_OF_STYLEGAN = re.compile(r"\d{5}/img\d{8}\.")
+"""What StyleGAN calls images, by their number: the folders hold a thousand each, and are no classes."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class FileList:
         notes: What the user should know of how it was read.
         refusal: Why its labels are no classes of images; empty where they may be.
         header: Its first line, where that was taken for the names of the columns.
-        is_by_class: Whether it is an object of files by class, or pairs: reports of all kinds look so, and it
-            is read where the user names it.
+        is_by_class: Whether it is an object of files by class, or pairs that are not StyleGAN's: reports of
+            all kinds look so, and it is read where the user names it.
     """
 
     path: Path
@@ -59,7 +61,7 @@ def read_list(path: Path) -> FileList:
         >>> read_list(file).columns
         {'image': ['0.jpg'], 'label': ['ant']}
     """
-    text, notes = _text(path)
+    text, notes = text_of(path)
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
@@ -157,7 +159,16 @@ def _tell_splits(column: Sequence[str]) -> bool:
     return len(cells) <= MOST_SPLITS and all(split_in_name(cell) or cell == "UNASSIGNED" for cell in cells)
 
 
-def _text(path: Path) -> tuple[str, tuple[str, ...]]:
+def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Read the text of a list, UTF-8, UTF-16 or else Latin-1, and notes of that.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "train.txt"
+        >>> _ = file.write_text("0.jpg", encoding="utf-16")
+        >>> text_of(file)
+        ('0.jpg', ())
+    """
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), ()
@@ -200,7 +211,7 @@ def _read_json(text: str, path: Path) -> FileList:
     if pairs := _pairs_by_class(content):
         files, labels = zip(*pairs, strict=True)
         columns = {"file": list(files), "label": [_as_text(label) for label in labels]}
-        return FileList(path, columns, is_by_class=True)
+        return FileList(path, columns, is_by_class=not all(map(_OF_STYLEGAN.match, files)))
     raise DatasetError(
         f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
         "of labels by file or of files by class, pairs as `labels`, or COCO's images, categories and "

@@ -99,7 +99,12 @@ def two_pictures_a_row(folder):
 refused("two-paths", says="name images, and not the same: whole_path, cut_path.*image_column")(
     two_pictures_a_row
 )
-read("two-paths-chosen", image_column="whole_path", **HELD_OUT)(two_pictures_a_row)
+read(
+    "two-paths-chosen",
+    image_column="whole_path",
+    notes=["24 images lie in other folders than those of labels.csv, and are not read: cut."],
+    **HELD_OUT,
+)(two_pictures_a_row)
 refused("numbers", says="not the same: row, number.*image_column")(
     lambda folder: numbered(folder, ("row", "number", "label"), lambda k, n, label: (k, n, label))
 )

@@ -1,0 +1,122 @@
+"""Read the lists that may tell a published split of class folders: names of images, and no labels needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.image_folder.names import TRAINVAL, kind_of
+from lort_hub.data.tables.column_names import is_called_labels
+from lort_hub.data.tables.lists import FileList, read_list, text_of
+from lort_hub.data.tables.splits import split_in_name, split_of_file, tells_splits
+from lort_hub.errors import DatasetError
+
+TEXTS = (".txt", ".lst")
+_NUMBERED = re.compile(r"(.+?)([\s,;]+\d+){2,}$")
+"""A line of a name and several numbers, any of which may be the label."""
+
+
+@dataclass(frozen=True)
+class ListedNames:
+    """Names of images that one file gives to one split, with labels where it has them.
+
+    Attributes:
+        file: The file.
+        split: The split; empty where a column tells it.
+        listed: The names, as a list.
+    """
+
+    file: Path
+    split: str
+    listed: FileList
+
+
+def may_tell_splits(file: Path) -> bool:
+    """Return whether a file is called as a list of the images of a split.
+
+    Example:
+        >>> [may_tell_splits(Path(name)) for name in ("TrainImages.txt", "split_zhou.json", "classes.txt")]
+        [True, True, False]
+    """
+    return bool(split_in_name(file.stem)) or "split" in file.stem.lower()
+
+
+def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
+    """Read what a file may say of splits: nothing where it is no list.
+
+    Args:
+        file: The file.
+        is_train: Whether the user named it as the list of the training split.
+
+    Example:
+        >>> list(read_names(Path("/nonexistent/train.txt")))
+        []
+    """
+    try:
+        if file.name == "train_test_split.txt":
+            yield from _by_numbers(file)
+        elif file.suffix.lower() == ".json":
+            yield from _by_key(file)
+        elif file.suffix.lower() in TEXTS or is_train:
+            listed = _by_line(file, is_bare=is_train)
+            split = "train" if is_train else _split_of(file) or ""
+            if listed and (split or (is_called_labels(file.stem) and "label" in listed.columns)):
+                yield ListedNames(file, split, listed)
+        else:
+            listed, split = read_list(file), _split_of(file) or ""
+            if split or any(map(tells_splits, listed.columns)):
+                yield ListedNames(file, split, listed)
+    except (DatasetError, OSError, ValueError):
+        return
+
+
+def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
+    """A line for each image: its name, or its name and a label; None where it may hold more than names."""
+    plain = (line.replace('"', "").strip(" \t,;") for line in text_of(file)[0].splitlines())
+    lines = [line for line in plain if line]
+    if lines and not set(lines[0]) & set("./") and any(set(line) & set("./") for line in lines[1:]):
+        lines = lines[1:]  # the name of the column
+    name = lines[0] if lines else ""
+    if not name or (
+        is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
+    ):
+        return None
+    pairs = [line.replace(",", " ").replace("\t", " ").rsplit(maxsplit=1) for line in lines]
+    columns: dict[str, list[str | None]] = {"line": [*lines]}
+    if several := [match for line in lines if (match := _NUMBERED.match(line))]:
+        columns |= {"file": [match[1] for match in several]} if len(several) == len(lines) else {}
+    elif all(len(pair) == 2 for pair in pairs):
+        columns |= {"file": [pair[0] for pair in pairs], "label": [pair[1] for pair in pairs]}
+    return FileList(file, columns)
+
+
+def _by_key(file: Path) -> Iterator[ListedNames]:
+    """An object of lists of names, or of lists that begin with one, by split."""
+    content = json.loads(text_of(file)[0])
+    if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
+        return
+    for key, rows in content.items():
+        names = [row[0] if isinstance(row, list) and row else row for row in rows]
+        if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
+            yield ListedNames(file, split, FileList(file, {"line": names}))
+
+
+def _by_numbers(file: Path) -> Iterator[ListedNames]:
+    """The two lists of CUB-200: images.txt with the name of each number, and whether it is trained on."""
+    flags, names = (
+        dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        for path in (file, file.with_name("images.txt"))
+    )
+    for split, wanted in (("train", "1"), ("test", "0")):
+        chosen: list[str | None] = [names[number] for number, flag in flags.items() if flag.strip() == wanted]
+        if chosen:
+            yield ListedNames(file, split, FileList(file, {"line": chosen}))
+
+
+def _split_of(file: Path) -> str | None:
+    split = split_in_name(file.stem)
+    return split and (TRAINVAL if split_of_file(Path(file.name)) == TRAINVAL else split)

@@ -1,0 +1,133 @@
+"""Refuse folders that hold no data set, and say what the files in them may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lort_hub.data.archives import is_archive
+from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.request import Request
+from lort_hub.data.table_files import folders_below, split_lists, table_files
+from lort_hub.data.tables.labels import shown
+from lort_hub.data.tables.listed import open_lists
+from lort_hub.data.tables.lists import LISTS
+from lort_hub.errors import DatasetError, NoClassFoldersError
+
+RESULTS = frozenset(
+    ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
+) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
+RESULTS |= {"duplicates.csv", "near_duplicates.csv"}
+"""Tables in an output folder that are written there, and no data."""
+
+
+def refuse_folders(folder: Path, label_column: str) -> None:
+    """Refuse class folders where a column was asked for that a list beside them may have.
+
+    Raises:
+        DatasetError: There is such a list.
+
+    Example:
+        >>> refuse_folders(Path("/nonexistent"), "label")
+    """
+    files = [file for file in table_files(folder) if not is_archive(file)]
+    if files := files or split_lists(folder):
+        raise DatasetError(
+            f"No table in '{folder}' is read that has a column '{label_column}', and folders have none.\n"
+            f'Give the list itself, e.g. `dataset="{files[0]}"`, or leave out `label_column` to read folders.'
+        )
+
+
+def refuse_output(folder: Path) -> None:
+    """Refuse a folder that a recipe wrote, where it holds nothing but that.
+
+    Raises:
+        DatasetError: It does.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "labels.csv").touch()
+        >>> refuse_output(folder)
+    """
+    files = [file for file in table_files(folder) if file.suffix.lower() != ".json"]
+    if all(file.name in RESULTS for file in files):
+        raise DatasetError(
+            f"'{folder}' is an output folder of lort_hub: it holds a model or a report, and no data set.\n"
+            "Give the images as `dataset`; run.json or audit.json in it names those that it was made of.\n"
+            f"To classify images by a model in it: lort-hub predict {folder} IMAGES."
+        )
+
+
+def nothing_to_read(folder: Path, request: Request) -> DatasetError:
+    """Explain what a folder without images and tables holds, and what to do.
+
+    Args:
+        folder: The folder.
+        request: The arguments of `load_long_tailed`.
+
+    Raises:
+        DatasetError: It is the folder of a model, or its list names no image.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> str(nothing_to_read(folder, Request("photos"))).endswith("of image files and one of labels.")
+        True
+    """
+    below = sorted({name for _, names in folders_below(folder) for name in names})
+    files = table_files(folder)
+    if lists := [file for file in files if file.suffix.lower() in LISTS]:
+        _refuse_model(folder, below)
+        open_lists(lists, folder, request, only=True)  # says why the first one names no image
+    names = sorted(path.name for path in folder.iterdir())
+    said = (f"{shown(names) or 'it is empty'}.", advice_on(below), *_of_archives(files, folder))
+    return DatasetError(
+        f"'{folder}' holds no data set that can be read: {' '.join(filter(None, said))}\n"
+        "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
+        "or a CSV with a column of image files and one of labels."
+    )
+
+
+def with_files_beside(error: DatasetError, folder: Path, request: Request) -> DatasetError:
+    """Add to the refusal of a folder of pictures what lists and archives in it are good for.
+
+    Args:
+        error: The refusal: no class folders, or no split.
+        folder: The folder.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> error = DatasetError("The 3 pictures of 'photos' lie in no class folders.")
+        >>> with_files_beside(error, Path("/nonexistent"), request) is error  # doctest: +SKIP
+        True
+    """
+    files = table_files(folder)
+    listing = next((file for file in files if file.suffix.lower() == ".json"), None)
+    said = _of_archives(files, folder)
+    if listing and isinstance(error, NoClassFoldersError):
+        said.append(_of_json(listing, request))
+    problem, *rest = str(error).splitlines()
+    return type(error)("\n".join([" ".join([problem, *said]), *rest]))
+
+
+def _of_json(file: Path, request: Request) -> str:
+    try:
+        open_lists([file], file.parent, request, only=True)
+    except DatasetError as cause:
+        return f"The classes are not in {file.name} either: {' '.join(str(cause).splitlines())}"
+    return f"Where {file.name} gives the class of each image, name it itself as the data set."
+
+
+def _of_archives(files: Sequence[Path], folder: Path) -> list[str]:
+    names = [file.relative_to(folder).as_posix() for file in files if is_archive(file)]
+    advice = "where they hold the images, unpack them: one folder for each class."
+    return [f"Not unpacked: {shown(names, 3)}; {advice}"] if names else []
+
+
+def _refuse_model(folder: Path, names: Sequence[str]) -> None:
+    if weights := next((name for name in names if name.lower().endswith(WEIGHTS)), None):
+        raise DatasetError(
+            f"'{folder}' is the folder of a model: it holds {weights}, and no image.\n"
+            f'Give the images as `dataset`, and this folder as `backbone`: "local-dir:{folder}".'
+        )
