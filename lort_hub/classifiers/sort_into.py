@@ -15,6 +15,7 @@ from PIL import Image
 
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.decoding import Encoded
+from lort_hub.data.image_folder.names import is_heap, kind_of
 from lort_hub.data.image_folder.tree import SYSTEM_FILES, SYSTEM_FOLDERS
 from lort_hub.errors import CheckpointError
 from lort_hub.files import atomic_folder, check_output_dir
@@ -82,6 +83,8 @@ def _folded(name: str) -> str:
 def class_folders(class_names: Sequence[str]) -> tuple[dict[str, str], str]:
     """Name a folder for each class, and one for images that the model is unsure of.
 
+    A class called as a split gets another name, as the folders would not be read as classes.
+
     Args:
         class_names: Names of the classes, no two alike.
 
@@ -91,11 +94,20 @@ def class_folders(class_names: Sequence[str]) -> tuple[dict[str, str], str]:
     Example:
         >>> class_folders(["a/b", "a:b", "a_b", "unsure"])
         ({'a/b': 'a_b_2', 'a:b': 'a_b_3', 'a_b': 'a_b', 'unsure': 'unsure'}, 'unsure_2')
+        >>> class_folders(["bus", "train"])[0]
+        {'bus': 'bus', 'train': 'train_class'}
     """
     taken, folders = DistinctNames(), dict[str, str]()
-    for name in sorted(class_names, key=lambda name: safe_name(name) != name):  # good names stay as they are
-        folders[name] = taken.take(safe_name(name))
+    for name in sorted(
+        class_names, key=lambda name: _class_folder(name) != name
+    ):  # good names stay as they are
+        folders[name] = taken.take(_class_folder(name))
     return {name: folders[name] for name in class_names}, taken.take(UNSURE)
+
+
+def _class_folder(name: str) -> str:
+    safe = safe_name(name)
+    return f"{safe}_class" if kind_of(safe) or is_heap(safe) else safe
 
 
 def renamed_folders(class_names: Sequence[str]) -> list[str]:

@@ -130,7 +130,7 @@ def test_what_was_sorted_is_read_as_a_data_set(tmp_path):
     sort_into(tmp_path / "out", images, [predictions(names, [1.0] * 21)], classes, 0.5)
     reading = read_image_folder(tmp_path / "out")
     labels = reading.train.features["label"].names
-    assert labels == sorted(["ant", "a_b", "train", "test", "hidden", "labels", "unsure"])
+    assert labels == sorted(["ant", "a_b", "train_class", "test_class", "hidden", "labels", "unsure"])
     assert Counter(reading.train["label"]) == dict.fromkeys(range(7), 3)
 
 

@@ -219,8 +219,12 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
 
 
 def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
-    """Training splits among heaps of pictures: beside a test of the same words, or beside no other words."""
+    """Training splits among heaps of pictures: beside a test of the same words, or beside no other words.
+
+    A folder called `train_class` is a class.
+    """
     words = {one.name: beside_split(one.name) for one in folders}
+    folders = [one for one in folders if "class" not in words[one.name]]
     trains = [one for one in folders if longer_kind_of(one.name) == "train"]
     tested = {words[one.name] for one in folders if longer_kind_of(one.name) in TESTS}
     return [one for one in trains if words[one.name] in tested or not any(words.values())]
