@@ -82,6 +82,8 @@ class FitInputs:
         seed: Seed of the order in which SGD visits the samples.
         moments: Cache for the sums, means and covariances of the samples to fit on, and whatever else fits of
             several settings share.
+        cross_entropy: Cache for the heads of cross-entropy of these samples, which balanced softmax shares,
+            by weight decay and tolerance.
     """
 
     training: TrainingSet
@@ -93,6 +95,7 @@ class FitInputs:
     copies: int = 1
     seed: int = 0
     moments: dict[str | float, Any] = field(default_factory=dict)
+    cross_entropy: dict[tuple[float, float], LinearHead] = field(default_factory=dict)
 
     @cached_property
     def matrix(self) -> FeatureMatrix:

@@ -230,7 +230,7 @@ class Validator:
         base = None if self.base_head is None else training.project_head(*self.base_head)
         options: dict[str, Any] = {"base": base, "tolerance": FOLD_TOLERANCE, "seed": self.seed}
         inputs = [
-            FitInputs(training, ~mask, moments=training.fold_moments[self.seed, fold], **options)
+            FitInputs(training, ~mask, cross_entropy=training.cross_entropy[self.seed, fold], **options)
             for fold, mask in enumerate(held_out)
         ]
         if self.base_method and self.base_head is None:

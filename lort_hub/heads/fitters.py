@@ -23,7 +23,7 @@ from lort_hub.heads.rescaling import disalign, learned_weight_scaling, spread_ov
 from lort_hub.heads.solvers.eigenbasis import eigenbasis, ridge_head
 from lort_hub.heads.solvers.lbfgs import Solution, minimise
 from lort_hub.heads.solvers.maxnorm import minimise_max_norm
-from lort_hub.heads.solvers.objective import Settings, objective_of
+from lort_hub.heads.solvers.objective import Objective, Settings, objective_of
 from lort_hub.heads.solvers.sgd import sgd
 
 
@@ -42,14 +42,17 @@ def exact(inputs: FitInputs, settings: Settings) -> LinearHead:
     """
     objective, counts = objective_of(settings), inputs.class_counts
     plain = replace(objective, tau=0.0)  # the bias has no decay, so tau shifts the bias alone
-    key = f"exact {plain} to {inputs.tolerance}"
-    if key not in inputs.moments:
+    key = plain.weight_decay, inputs.tolerance
+    is_shared = plain == Objective(weight_decay=plain.weight_decay)
+    head = inputs.cross_entropy.get(key) if is_shared else None
+    if head is None:
         start = inputs.start
         init = logit_adjusted(start.weight, start.bias, counts, -objective.tau) if start else None
-        inputs.moments[key] = minimise(inputs.problem(plain), init=init, tolerance=inputs.tolerance)
-    solved: Solution = inputs.moments[key]
-    _, bias = logit_adjusted(solved.weight, solved.bias, counts, objective.tau)
-    return _linear(replace(solved, bias=bias))
+        head = _linear(minimise(inputs.problem(plain), init=init, tolerance=inputs.tolerance))
+    if is_shared:
+        inputs.cross_entropy[key] = head
+    _, bias = logit_adjusted(head.weight, head.bias, counts, objective.tau)
+    return replace(head, bias=bias)
 
 
 def closed_form(inputs: FitInputs, settings: Settings) -> LinearHead:

@@ -53,7 +53,7 @@ class TrainingSet:
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
         width: Features before they were reduced.
         directions: Orthonormal directions (width, D) that reduced features are along; None for all.
-        fold_moments: Cache of the fits of each fold, `FitInputs.moments`, by the folds' seed and its number.
+        cross_entropy: Cache of the heads of cross-entropy on each fold, by the folds' seed and its number.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
         basis: Eigenbasis of that covariance, as a cached function of gamma.
 
@@ -103,7 +103,7 @@ class TrainingSet:
         self.sums = class_sums(self.matrix, self.labels, ones, num_classes)
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
-        self.fold_moments: dict[tuple[int, int], dict[Any, Any]] = defaultdict(dict)
+        self.cross_entropy: dict[tuple[int, int], dict[Any, Any]] = defaultdict(dict)
         self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
 

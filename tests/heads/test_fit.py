@@ -196,3 +196,11 @@ def test_choices_among_methods_are_methods_too(as_given):
 def test_what_a_choice_cannot_be_given_is_named(options, message):
     with pytest.raises(ConfigError, match=message):
         fit_head(TrainingSet(torch.eye(2), torch.tensor([0, 1]), 2), **options)
+
+
+@pytest.mark.parametrize("method", ["ce", "balanced-softmax", "maxnorm", "las"])
+def test_a_fit_is_the_same_whatever_was_fitted_on_the_training_set_before(method):
+    training, _ = clusters(seed=3, counts=(60, 20, 6, 30, 10), noise=1.5)
+    first, again = (fit_head(training, method) for _ in range(2))
+    assert first.selection.score == again.selection.score
+    assert first.weight.equal(again.weight)
