@@ -71,7 +71,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     ):
         raise script_error(request.spec, script.name)
     names = [file.relative_to(folder).as_posix() for file in files]
-    if len(sets_by_name(names)) > 1:
+    if request.configuration in sets_by_name(names):
         names = [name for name in names if name.endswith(TABLES)]
         names = [name for name in names if has_images(folder / name, request.image_column)]
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)

@@ -64,7 +64,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
         elif file.suffix.lower() in TEXTS or is_train:
             listed = _by_line(file, is_bare=is_train)
             split = "train" if is_train else _split_of(file) or ""
-            if listed and (split or (is_called_labels(file.stem) and "label" in listed.columns)):
+            if listed and (split or _are_labels(file, listed)):
                 yield ListedNames(file, split, listed)
         else:
             listed, split = read_list(file), _split_of(file) or ""
@@ -115,6 +115,13 @@ def _by_numbers(file: Path) -> Iterator[ListedNames]:
         chosen: list[str | None] = [names[number] for number, flag in flags.items() if flag.strip() == wanted]
         if chosen:
             yield ListedNames(file, split, FileList(file, {"line": chosen}))
+
+
+def _are_labels(file: Path, listed: FileList) -> bool:
+    """Whether a list is called as one of labels and has some; numbers may be counts, but in `labels`."""
+    labels = listed.columns.get("label") or []
+    is_of_labels = "label" in file.stem.lower() or not all((label or "").isdigit() for label in labels)
+    return bool(labels) and is_called_labels(file.stem) and is_of_labels
 
 
 def _split_of(file: Path) -> str | None:

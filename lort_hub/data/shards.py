@@ -10,7 +10,7 @@ from lort_hub.data.copied_files import files_once
 from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.request import Request
 from lort_hub.data.spec import parse_spec
-from lort_hub.data.tables.configurations import Configuration
+from lort_hub.data.tables.configurations import Configuration, sets_by_name
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.splits import note_joined, split_of_file, stem_of_shard
 from lort_hub.errors import DatasetError
@@ -46,6 +46,12 @@ def files_by_split(
     listed = _by_pattern(files, folder, configuration)
     splits = listed or _by_name(files, folder)
     notes = note_joined(splits)
+    sets = [] if listed else list(sets_by_name(file.relative_to(folder).as_posix() for file in files))
+    if len(sets) > 1:
+        notes.append(
+            f"The tables of {shown(sets)} are read as one set: where they are several, "
+            f'`dataset="{request.spec}:{sets[0]}"` reads one.'
+        )
     for split, of in splits.items():
         for there, total, missing in _incomplete(of):
             lost = [file for file in missing if not file.exists()]

@@ -79,12 +79,21 @@ def test_labels_that_are_not_the_folders_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["labels.txt", "list.txt", "annotations.txt", "image_labels.lst"])
 def test_a_list_of_all_labels_that_are_not_the_folders_is_refused(tmp_path, name):
     rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
-    write(tmp_path / name, [f"{file} {k % 2}" for k, (file, _) in enumerate(rows)])
+    write(tmp_path / name, [f"{file} {'ab'[k % 2]}" for k, (file, _) in enumerate(rows)])
     assert f"The labels of {name} and the class folders tell different classes" in refusal(tmp_path)
     says = refusal(tmp_path, label_column="label")
     assert "is read that has a column 'label'" in says
     assert name in says
-    assert load_long_tailed(str(tmp_path / name)).class_names == ("0", "1")
+    assert load_long_tailed(str(tmp_path / name)).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "name", ["image_list.txt", "annotations.txt", "noisy_labels.txt", "labels_quality.txt"]
+)
+def test_a_list_of_counts_or_of_other_labels_leaves_the_folders_as_they_are(tmp_path, name):
+    rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    write(tmp_path / name, [f"{file} {k % 2}" for k, (file, _) in enumerate(rows)])
+    assert load_long_tailed(str(tmp_path)).class_counts.tolist() == [10, 6, 4]
 
 
 @pytest.mark.parametrize("form", ["{file} {label}", "{file}\t{number}", "{label}", "{number} {label}"])

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from lort_hub.data.load import load_long_tailed
 from tests.support.folders import BOTH, TEST, TRAIN, TRAIN_ALONE, Folders, both, check_folder
 from tests.support.images import fill
 
@@ -237,7 +238,18 @@ def pictures_to_test_on_beside_classes(folder):
     (folder / "sample_submission.csv").write_text("id,label\n0,ant\n1,bee\n")
 
 
-HEAPS = ("TEST", "_test", "testset", "test_images", "test_set1", "TestData", "val", "validation", "eval")
+HEAPS = (
+    "TEST",
+    "_test",
+    "testset",
+    "test_images",
+    "test_set1",
+    "TestData",
+    "val",
+    "validation",
+    "eval",
+    "dev",
+)
 HEAPS += ("holdout", "unlabeled", "Unlabelled", "unlabeled_data", "unsorted", "predict", "pred", "submission")
 
 
@@ -291,9 +303,38 @@ def test_splits_of_pictures_beside_another_folder_are_no_classes(tmp_path, names
     )
 
 
-@case("first", {"bus": (3, 1), "tram": (3, 1), "train": (3, 1)}, "'test' is set aside", class_folder="first")
+BUS, ALL_FOUR = {"bus": (3, 1), "tram": (3, 1), "train": (3, 1)}, ("bus", "tram", "train", "test")
+
+
+@case("vehicles", BUS, "Folder 'train' is read as a class.")
 def a_class_called_train_beside_pictures_to_test_on(folder):
-    fill(folder, {"bus": 4, "tram": 4, "train": 4, "test": 4})
+    fill(folder, dict.fromkeys(ALL_FOUR, 4))
+
+
+@case("first", dict.fromkeys(ALL_FOUR, (3, 1)), "Folder 'test' is read as a class.", class_folder="first")
+def classes_called_as_splits_that_are_said_to_be_classes(folder):
+    fill(folder, dict.fromkeys(ALL_FOUR, 4))
+
+
+CLASSES_LIKE_HEAPS = [
+    "Anu Dev Raj Val",
+    "ALA GLY VAL TEST",
+    "ABC-100 DEV-100 DEV-200 EVAL-7",
+    "Test_1 Test_2 Control Blank",
+    "sorted unsorted mixed",
+    "dev设备 test-стол ant bee",
+    "evaluation invoice letter",
+    "steam_train steam_engine steam_test",
+    "dog_training dog_walking dog_testing dog_eating",
+    "training_shoe running_shoe test_shoe",
+    "class_train class_bus class_test",
+]
+
+
+@pytest.mark.parametrize("names", CLASSES_LIKE_HEAPS)
+def test_names_of_classes_that_hold_a_word_of_splits_are_classes(tmp_path, names):
+    fill(tmp_path, dict.fromkeys(names.split(), 4))
+    assert set(load_long_tailed(str(tmp_path)).class_names) == set(names.split())
 
 
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)

@@ -28,8 +28,10 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
-HEAPS = frozenset((*KINDS["test"], *KINDS["validation"], "holdout", "unsorted", "pred")) - {"valid"}
-"""Words of heaps of pictures that are no class; a picture may be valid."""
+HEAPS = frozenset((*KINDS["test"], "validation", "valset", "holdout", "unsorted", "pred"))
+"""Words of heaps of pictures that are no class."""
+_LOWER_HEAPS = frozenset(("val", "dev", "eval"))
+"""More of them, in small letters: with a capital they are names of people or codes."""
 _HEAP = re.compile("unlabel|predict|submission")
 """Beginnings of more such words."""
 _OF_HEAPS = (PICTURES - {"rgb"}) | {"set", "data", "dataset"}
@@ -131,9 +133,35 @@ def is_heap(name: str) -> bool:
         >>> [is_heap(name) for name in ("test-tube", "valid", "images")]
         [False, False, False]
     """
-    words = [word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))]
-    told = [word for word in words if word in HEAPS or _HEAP.match(word)]
-    return bool(told) and {*words} - {*told} <= _OF_HEAPS
+    words = re.findall(_CAMEL, name)
+    told = [one for one in words if one.lower() in HEAPS or one in _LOWER_HEAPS or _HEAP.match(one.lower())]
+    others = {word.lower() for word in words if word not in told}
+    return bool(told) and name.isascii() and others <= _OF_HEAPS
+
+
+def heaps_among(names: Sequence[str]) -> list[str]:
+    """Find the names of heaps of pictures among those of classes, which look otherwise.
+
+    A name with a number is a class beside others with one, one in capitals beside others in capitals, and
+    `unsorted` beside `sorted`.
+
+    Example:
+        >>> heaps_among(["ant", "bee", "test"]), heaps_among(["Test 1", "Test 2", "Control"])
+        (['test'], [])
+        >>> heaps_among(["ALA", "GLY", "TEST"]), heaps_among(["sorted", "unsorted", "mixed"])
+        ([], [])
+    """
+    heaps = [name for name in names if is_heap(name)]
+    rest = [name for name in names if name not in heaps]
+    numbered = [name for name in names if any(map(str.isdigit, name))]
+    folded = set(map(fold, names))
+    return [
+        name
+        for name in heaps
+        if not (name in numbered and len(numbered) > 1)
+        and not (name.isupper() and rest and all(map(str.isupper, rest)))
+        and fold(name).removeprefix("un") not in folded - {fold(name)}
+    ]
 
 
 def beside_split(name: str) -> frozenset[str]:

@@ -288,9 +288,10 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
             "objects out, one class an image."
         )
-    problem = (
-        f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. {advice}"
-    )
+    if any(one.pictures and not kind_of(one.name) for one in root.filled):
+        advice += ' Where all folders here are classes: `class_folder="first"`.'
+    problem = f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. "
+    problem += advice.strip()
     return NoClassFoldersError(
         f"{problem.strip()}\nMake it train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone; or put a "
         "metadata.csv beside the pictures, with the columns file_name and label."

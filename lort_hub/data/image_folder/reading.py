@@ -93,7 +93,7 @@ class FolderReading:
             heaps[row.split] += row.files if row.reason == HEAP else 0
         lines += [
             f"Folder '{name}' is set aside, with {files:,} pictures: it is called as one to test on, or "
-            "without labels. Where it is a class, rename it."
+            'without labels. Where it is a class: `class_folder="first"`.'
             for name, files in heaps.items()
             if files
         ]

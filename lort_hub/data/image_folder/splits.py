@@ -14,7 +14,7 @@ from lort_hub.data.image_folder.names import (
     are_parts,
     beside_split,
     fold,
-    is_heap,
+    heaps_among,
     is_trainval,
     kind_of,
     longer_kind_of,
@@ -26,6 +26,8 @@ from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 TESTS = ("test", "validation")
 """Kinds of splits that a run can be tested on."""
+_OF_PICTURES = frozenset(("query", "gallery", "sample", "samples", "single", "prediction"))
+"""Words of folders of pictures without classes beside those of splits."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def find_layout(
         root: The data folder.
         train_split: Name of the training split, or its path below the data folder; None to find it.
         test_split: The same of the test split.
-        by_capitals: Whether TestData may be a split; else capitals tell no words apart.
+        by_capitals: Whether TestData may be a split, and `test` beside classes no class; else capitals tell
+            no words apart, and folders of pictures are classes whatever they are called.
 
     Raises:
         DatasetError: There is no such split, or several could be it.
@@ -138,13 +141,14 @@ def _search(root: Folder, *, by_capitals: bool) -> Layout:
         _refuse_test_alone(root, node.filled)
         inner = without_companions(node.filled)
         if len(inner) != 1 or not inner[0].filled:
-            return _flat(node)
+            return _flat(node) if by_capitals else Layout(node, "train", is_flat=True)
         node = inner[0]
 
 
 def _flat(node: Folder) -> Layout:
     """The layout without splits: heaps called as no class are set aside where others may be classes."""
-    heaps = [one for one in node.filled if is_heap(one.name) and len(class_folders(one)) < 2]
+    called = heaps_among([one.name for one in node.filled])
+    heaps = [one for one in node.filled if one.name in called and len(class_folders(one)) < 2]
     rest = [one.name for one in node.filled if one not in heaps]
     if (len(rest) < 2 or are_parts(rest)) and not any(fold(name) in PICTURES for name in rest):
         return Layout(node, "train", is_flat=True)
@@ -221,13 +225,16 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
 def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
     """Training splits among heaps of pictures: beside a test of the same words, or beside no other words.
 
-    A folder called `train_class` is a class.
+    Beside several other folders, or one that shares their words (steam engine), they are classes.
     """
     words = {one.name: beside_split(one.name) for one in folders}
-    folders = [one for one in folders if "class" not in words[one.name]]
-    trains = [one for one in folders if longer_kind_of(one.name) == "train"]
-    tested = {words[one.name] for one in folders if longer_kind_of(one.name) in TESTS}
-    return [one for one in trains if words[one.name] in tested or not any(words.values())]
+    kinds = {one.name: longer_kind_of(one.name) for one in folders}
+    others = [one.name for one in folders if not kinds[one.name] and words[one.name] - _OF_PICTURES]
+    shared = frozenset().union(*(words[name] for name in others))
+    trains = [one for one in folders if kinds[one.name] == "train" and not words[one.name] & shared]
+    tested = {words[name] for name, kind in kinds.items() if kind in TESTS}
+    fitting = [one for one in trains if words[one.name] in tested or not any(words.values())]
+    return fitting if len(others) < 2 else []
 
 
 def _without_trainval(trains: list[Folder]) -> list[Folder]:

@@ -20,6 +20,8 @@ LABEL_NAMES = (
 
 _OF_LABELS = {*LABEL_NAMES, "classes", "targets", "categories", "list", "annotation", "annotations", "truth"}
 """Words of the names of files that hold labels."""
+_ANY_LABELS = {"image", "images", "img", "all", "my", "data", "dataset", "ground", "id", "ids", "meta"}
+"""Words beside them that say of no other labels."""
 
 FILE_WORDS = ("image", "img", "picture", "photo", "file")
 """First letters of words in the name of a column that names files."""
@@ -67,10 +69,13 @@ def is_called_labels(stem: str) -> bool:
     """Tell whether a file is called as a list of the labels of images.
 
     Example:
-        >>> [is_called_labels(stem) for stem in ("image_labels", "list", "annotations", "features", "words")]
-        [True, True, True, False, False]
+        >>> [is_called_labels(stem) for stem in ("image_labels", "list", "annotations", "features")]
+        [True, True, True, False]
+        >>> is_called_labels("noisy_labels"), is_called_labels("annotation_quality")
+        (False, False)
     """
-    return bool(_OF_LABELS & set(re.findall("[a-z]+", stem.lower())))
+    words = set(re.findall("[a-z]+", stem.lower()))
+    return bool(words & _OF_LABELS) and words <= _OF_LABELS | _ANY_LABELS
 
 
 def is_likely_label(column: str) -> bool:

@@ -97,7 +97,7 @@ def choose_configuration(
     names = list(names)
     listed = listed or {name: Configuration(name, name) for name in _folders_of_splits(names)}
     by_name = {} if listed else sets_by_name(names)
-    listed = by_name if len(by_name) > 1 or asked in by_name else listed
+    listed = by_name if asked in by_name else listed
     if asked is None and not listed:
         return Configuration("default", features=_features(card, None))
     example = f"{spec}:{next(iter(listed), 'name')}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lort_hub.data.tables.column_names import LIKELY, MAYBE_LABELS, is_called_as_files
+from lort_hub.data.tables.column_names import MAYBE_LABELS, is_called_as_files
 
 if TYPE_CHECKING:
     import datasets
@@ -18,7 +18,8 @@ MAYBE_COARSE = (
 """Usual names of labels that are also those of a rank above them."""
 RANKS = ("kingdom", "phylum", "order", "family", "genus", "species")
 """Ranks of living beings, one of which is called class."""
-_FINER = (*(word for word in LIKELY if word != "name"), "taxon", "(common|vernacular).?name")
+_FINER = re.compile("species|scientific|categor|breed|genus|disease|variety|taxon|(common|vernacular).?name")
+_MAYBE_FINER = {*MAYBE_LABELS, *RANKS} - {"model", "style", "action"}
 
 
 def finer_columns(rows: datasets.Dataset, column: str, others: Sequence[str]) -> list[str]:
@@ -62,8 +63,8 @@ def finer_columns(rows: datasets.Dataset, column: str, others: Sequence[str]) ->
 def _is_called_finer(name: str) -> bool:
     """Whether a column is called as one of classes, and not as one of files or persons."""
     called = name.lower()
-    is_word = any(re.search(word, called) for word in _FINER) or called in (*MAYBE_LABELS, *RANKS, "name")
-    return is_word and not is_called_as_files(name)
+    is_word = _FINER.search(called) or called in _MAYBE_FINER
+    return bool(is_word) and not is_called_as_files(name)
 
 
 def _is_named(rows: datasets.Dataset, name: str) -> bool:

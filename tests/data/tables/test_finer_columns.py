@@ -31,7 +31,7 @@ def above(label, _):
 
 
 FINER = {
-    "class": ("scientificName", "scientific_name", "common_name", "genus", "taxon", "breed", "model", "name"),
+    "class": ("scientificName", "scientific_name", "common_name", "genus", "taxon", "breed", "variety"),
     "species": ("breed", "variety", "disease"),
     "category": ("subcategory",),
 }
@@ -87,6 +87,8 @@ OTHERS = {
     "class-coarser": {"class": own, "family": above, "order": above},
     "class-same": {"class": own, "scientific_name": lambda label, _: f"{label} {label}"},
     "class-numbers": {"class": own, "model": lambda _, row: row // 2},
+    "class-labeler": {"class": own, "label_source": lambda label, row: f"{label}{row % 2}"},
+    "species-pets": {"species": own, "name": lambda label, row: f"{label}{row % 3}"},
     "class-patients": {"class": own, "patient_id": lambda label, row: f"p{label}{row % 3}"},
     "class-persons": {"class": own, "user_name": lambda label, row: f"{label}{row % 3}"},
     "class-each": {"class": own, "common_name": lambda label, row: f"{label}{row}"},
