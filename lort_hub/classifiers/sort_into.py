@@ -98,10 +98,9 @@ def class_folders(class_names: Sequence[str]) -> tuple[dict[str, str], str]:
         {'bus': 'bus', 'train': 'train_class'}
     """
     taken, folders = DistinctNames(), dict[str, str]()
-    for name in sorted(
-        class_names, key=lambda name: _class_folder(name) != name
-    ):  # good names stay as they are
-        folders[name] = taken.take(_class_folder(name))
+    wanted = {name: _class_folder(name) for name in class_names}
+    for name in sorted(class_names, key=lambda name: wanted[name] != name):  # good names stay as they are
+        folders[name] = taken.take(wanted[name])
     return {name: folders[name] for name in class_names}, taken.take(UNSURE)
 
 

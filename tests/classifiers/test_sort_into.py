@@ -134,6 +134,20 @@ def test_what_was_sorted_is_read_as_a_data_set(tmp_path):
     assert Counter(reading.train["label"]) == dict.fromkeys(range(7), 3)
 
 
+@pytest.mark.parametrize(
+    "classes", [["ant", "train", "test"], ["train", "valid"], ["bus", "train", "unlabeled"]]
+)
+def test_classes_called_as_splits_are_read_as_classes_beside_few_others(tmp_path, classes):
+    (tmp_path / "in").mkdir()
+    for k in range(12):
+        noise_image(k).save(tmp_path / "in" / f"{k}.png")
+    images, names = load_unlabelled(str(tmp_path / "in")), [classes[k % len(classes)] for k in range(12)]
+    sort_into(tmp_path / "out", images, [predictions(names, [1.0] * 12)], classes, 0.5)
+    folders, _ = class_folders(classes)
+    reading = read_image_folder(tmp_path / "out")
+    assert reading.train.features["label"].names == sorted(folders.values())
+
+
 def test_images_of_a_table_keep_their_bytes_and_get_names(tmp_path):
     split = split_of(NOISE_PNGS[:3])
     paths = (None, "../x", ".png")

@@ -213,6 +213,8 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
         return heaps[:1]
     # A longer name, as seg_train, may be a class's: it is a split's where those beside it share its classes.
     kinds = {one.name: longer_kind_of(one.name, by_capitals=by_capitals) for one in folders}
+    if are_heaps:
+        kinds |= {one.name: None for one in folders if "class" in beside_split(one.name)}
     trains = [one for one in folders if kinds[one.name] == "train"]
     rest = [one for one in folders if kinds[one.name] != "train"]
     classes = {inner.name for one in trains for inner in class_folders(one)}
@@ -225,10 +227,11 @@ def _training_splits(folders: Sequence[Folder], *, by_capitals: bool) -> list[Fo
 def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
     """Training splits among heaps of pictures: beside a test of the same words, or beside no other words.
 
-    Beside several other folders, or one that shares their words (steam engine), they are classes.
+    Beside several other folders, or one that shares their words (steam engine), they are classes, and so is
+    one called `train_class`.
     """
     words = {one.name: beside_split(one.name) for one in folders}
-    kinds = {one.name: longer_kind_of(one.name) for one in folders}
+    kinds = {name: None if "class" in own else longer_kind_of(name) for name, own in words.items()}
     others = [one.name for one in folders if not kinds[one.name] and words[one.name] - _OF_PICTURES]
     shared = frozenset().union(*(words[name] for name in others))
     trains = [one for one in folders if kinds[one.name] == "train" and not words[one.name] & shared]
