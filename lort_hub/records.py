@@ -132,6 +132,19 @@ class ClassMix(Record):
 
 
 @dataclass(frozen=True)
+class ChosenSettings(Record):
+    """Settings of a method that were chosen on held-out images, to fit its head again by.
+
+    Attributes:
+        settings: Settings of the method, by name.
+        scale: Factor that calibrates the head's logits.
+    """
+
+    settings: dict[str, float]
+    scale: float
+
+
+@dataclass(frozen=True)
 class HeadRecord(Record):
     """A re-trained head: its method, settings and objective.
 
@@ -149,6 +162,8 @@ class HeadRecord(Record):
         scale: Factor in the exported weight and bias that calibrates the head: 1 for the head as solved,
             None before lort_hub recorded it.
         mix: Class mix that its probabilities hold for; None where nobody knows.
+        candidates: Heads that the members of a sum were chosen among, by method; None for other heads, and
+            before lort_hub recorded them.
     """
 
     method: str
@@ -163,6 +178,7 @@ class HeadRecord(Record):
     label_aware: bool = False
     scale: float | None = None
     mix: ClassMix | None = None
+    candidates: dict[str, ChosenSettings] | None = None
 
 
 DEFAULT = " (default)"

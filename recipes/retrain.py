@@ -3,87 +3,33 @@
 lort-hub retrain --backbone resnet50                                        (CIFAR-100-LT, from the Hub)
 lort-hub retrain --backbone local-dir:FOLDER --dataset ./photos             (your images)
 lort-hub retrain --backbone out/stage1 --dataset ./photos --num-processes 4 (on four GPUs)
+lort-hub retrain --backbone out/refitted --dataset ./photos --refit out/head (after train --refit)
 
 From a checkout: accelerate launch recipes/retrain.py ...
 """
 
-from dataclasses import dataclass
-from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag
 from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.push import push_output
+from lort_hub.commands.retraining_arguments import (
+    SETTINGS,
+    RetrainingArguments,
+    check_refit,
+    refit_arguments,
+)
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_results
-from lort_hub.errors import ConfigError
-from lort_hub.evaluation.metrics import class_groups
-from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, check_settings
-from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import environment
-
-SETTINGS = ("delta", "gamma", "weight_decay", "solver")
-EXPORTABLE = (*(name for name, method in METHODS.items() if method.linear), *CHOICES)
-
-
-@dataclass
-class Arguments(FeatureArguments, ModelArguments):
-    """Flags of this recipe."""
-
-    RANGES: ClassVar = {**ModelArguments.RANGES, "views": (0, inf), "bootstrap": (0, inf)}
-
-    method: Literal[EXPORTABLE] | None = flag(
-        None,
-        "Method that re-trains the head; auto adds up heads, best takes one (default: auto; lort where its "
-        "settings are given, or --no-calibrate).",
-    )  # type: ignore[valid-type]
-    delta: float | None = flag(None, "Label smoothing (default: LORT's logit gap, 0.98 at 100 classes).")
-    gamma: float | None = flag(None, "Class-balance exponent (default: chosen on the training images).")
-    weight_decay: float | None = flag(None, "Weight decay (default: chosen on the training images).")
-    solver: Literal["exact", "closed-form", "sgd"] | None = flag(
-        None, "exact, closed-form (its limit, one pass over the features) or SGD (default: the method's)."
-    )
-    views: int = flag(0, "Augmented views of each training image to fit on.")
-    select_by: Literal[SELECT_BY] | None = flag(
-        None, "Score that chooses the settings (default: the method's)."
-    )  # type: ignore[valid-type]
-    calibrate: bool = flag(True, "Scale the logits so that probabilities hold on a balanced test set.")
-    test_prior: str | None = flag(
-        None, "Class mix to make the head for: balanced, train, or a CSV (default: the method's own)."
-    )
-    bootstrap: int = flag(1000, "Resamples of the test images for confidence intervals; 0 for none.")
-    groups: list[int] = flag(
-        [20, 100], "Training images of a class below which it is few-shot, and above which many-shot."
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range before anything is loaded."""
-        super().__post_init__()
-        if self.method is None:
-            self.method = "lort" if self.sets_the_objective() or not self.calibrate else "auto"
-        Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
-        class_groups([], self.groups)
-        given = {name: getattr(self, name) for name in SETTINGS}
-        check_settings(self.method, {**given, "views": self.views or None})
-        if self.method == "auto" and not self.calibrate:
-            raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
-        if not self.calibrate and self.test_prior not in (None, "balanced"):
-            raise ConfigError(
-                "--test-prior needs calibrated log-odds to move.\nLeave out --no-calibrate, or --test-prior."
-            )
-
-    def sets_the_objective(self) -> bool:
-        """Check whether a flag changes the objective of the method, or its solver."""
-        return any(getattr(self, name) is not None for name in SETTINGS) or self.views > 0
 
 
 def main() -> dict[str, Any] | None:
     """Load the backbone and data, extract features, re-train the head, evaluate and write it."""
-    args = parse_arguments(Arguments, description=__doc__, json=True)
+    args = parse_arguments(RetrainingArguments, description=__doc__, json=True)
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from accelerate.utils import set_seed
 
@@ -94,10 +40,13 @@ def main() -> dict[str, Any] | None:
     from lort_hub.heads.choose import fit_by_name
     from lort_hub.heads.class_mix import move, stated_shares
     from lort_hub.heads.fit import fit_head
+    from lort_hub.heads.refit import refit
     from lort_hub.heads.task import RetrainingTask
+    from lort_hub.hub.head_file import read_held_out
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
 
+    args, earlier = refit_arguments(args, args.refit) if args.refit else (args, None)
     accelerator = make_accelerator(args)
     arguments = start_run(args, accelerator)
     if arguments is None:
@@ -113,6 +62,8 @@ def main() -> dict[str, Any] | None:
         data = load_data(accelerator, load_long_tailed, args.dataset, **args.data_options())
     plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
+    if earlier:
+        check_refit(earlier, data.class_names, backbone.num_features)
     if args.test_prior:  # mistakes in a file are found here
         on_first(accelerator, stated_shares, args.test_prior, data.class_names, data.class_counts)
     with phase("save check", log):
@@ -122,16 +73,23 @@ def main() -> dict[str, Any] | None:
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
 
     with phase("features", log):
-        options = {"views": args.views, "seed": args.seed, **args.extraction_options()}
+        options = {
+            "views": args.views,
+            "seed": args.seed,
+            "chooses": not earlier,
+            **args.extraction_options(),
+        }
         task = RetrainingTask.extract(backbone, data, accelerator, shared=True, **options)
     data, training = task.data, task.training
     accelerator.print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
 
     with phase("baseline", log):
         how = {"select_by": args.select_by, "seed": args.seed}
-        baseline = task.cached_baseline(backbone, **how, exact=args.method == "ce")
-    how |= {"baseline": baseline}
-    made_by = {**how, "baseline": baseline.fingerprint()}
+        chosen = (earlier and earlier.head.candidates) or {}
+        exact = args.method == "ce"
+        baseline = task.cached_baseline(backbone, **how, exact=exact, chosen=chosen.get("ce"))
+    made_by = {**how, "baseline": baseline.fingerprint(), "refit": earlier and earlier.head.to_json()}
+    how |= {"baseline": baseline, "chosen": chosen.get("lort")}
     with phase("LORT's head", log):
         lort = task.cached({**made_by, "method": "lort"}, lambda: fit_head(training, "lort", **how))
     with phase("head", log):
@@ -143,7 +101,15 @@ def main() -> dict[str, Any] | None:
         if fit := task.load_head(made_by):
             accelerator.print("the head is in the cache, from a run with the same features and settings")
         else:
-            fit = fit_by_name(training, args.method, **options)
+            if earlier:
+                how = {
+                    "solver": args.solver,
+                    "views": task.views,
+                    "held_out": read_held_out(args.refit / "head"),
+                }
+                fit = refit(training, earlier.head, baseline=baseline, seed=args.seed, **how)
+            else:
+                fit = fit_by_name(training, args.method, **options)
             kept = kept if task.save_head(fit, made_by) else "the features"
         if fit.reason:
             accelerator.print(fit.reason)
@@ -187,4 +153,4 @@ def main() -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    run(main, Arguments)
+    run(main, RetrainingArguments)

@@ -23,6 +23,7 @@ class Choice:
         errors: Standard error of each score's difference to the best one, by name.
         weights: Weight of each member of a sum of heads, by name; empty for a single method.
         tau: Weight of the negative log prior in that sum.
+        scales: Factor that calibrates the logits of each candidate of a sum, by name.
         validation: Source of the held-out predictions, from `Validator.describe_folds`.
     """
 
@@ -33,6 +34,7 @@ class Choice:
     errors: dict[str, float]
     weights: dict[str, float] = field(default_factory=dict)
     tau: float = 0.0
+    scales: dict[str, float] = field(default_factory=dict)
     validation: str = ""
 
     @property

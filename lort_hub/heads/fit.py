@@ -8,16 +8,16 @@ from dataclasses import replace
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
-from lort_hub.heads.base import FitInputs
 from lort_hub.heads.best import fit_best
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import CHOICES, METHODS, SOLVERS, Method, check_settings
-from lort_hub.heads.search import select
-from lort_hub.heads.selected import base_of, fit_calibrated, make_validator
+from lort_hub.heads.search import Selection, select
+from lort_hub.heads.selected import fit_calibrated, make_inputs, make_validator
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import ChosenSettings
 
 BASELINE_TOLERANCE = 1e-4
 """Relative gradient at which the baseline is solved: going on to `TOLERANCE` takes as long again, and next to
@@ -36,6 +36,7 @@ def fit_head(
     views: Sequence[FeatureMatrix] = (),
     select_by: str | None = None,
     calibrate: bool = True,
+    chosen: ChosenSettings | None = None,
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Fit:
@@ -57,6 +58,8 @@ def fit_head(
         select_by: One of `lort_hub.heads.scorers.SCORERS`, to choose settings by; None for the method's own.
         calibrate: Whether to scale the logits to the largest likelihood of held-out samples, in which all
             classes count the same. If no setting is chosen, this needs held-out predictions of its own.
+        chosen: All settings of the method, and the scale of its logits, as an earlier run chose them; None to
+            choose them here.
         tolerance: Relative gradient at which the exact solver stops.
         seed: Seed of the folds and of SGD.
 
@@ -65,7 +68,7 @@ def fit_head(
 
     Raises:
         ConfigError: Unknown method, solver or scorer, a value out of range, or a setting that the method has
-            not; "auto" and "best" choose every setting.
+            not; "auto" and "best" choose every setting, and `chosen` has all.
 
     Example:
         >>> import torch
@@ -84,6 +87,8 @@ def fit_head(
     Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
     definition = _with_solver(method, solver) if solver and method in METHODS else METHODS.get(method)
     check_settings(method, {**options, "solver": solver, "views": len(views) or None})
+    if chosen and (overrides or definition is None):
+        raise ConfigError("`chosen` has every setting of a single method.\nLeave it out, or other settings.")
     if definition is None:
         return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     if not isinstance(training, TrainingSet):
@@ -91,27 +96,33 @@ def fit_head(
     if definition.needs_base and baseline is None:
         baseline = fit_baseline(training, select_by=select_by, seed=seed)
     starts_from = baseline if definition.needs_base or definition.fitter == "sgd" else None
-    is_judged = calibrate or bool(definition.grid.keys() - overrides.keys())
-    validator = make_validator(training, starts_from, select_by, seed, reduced=is_judged)
-    selection = select(validator, definition, overrides)
-    copies = 1
-    if views and definition.fitter != "sgd":  # SGD uses one view per epoch, other solvers all at once
-        labels = training.labels.repeat(len(views) + 1)
-        training = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
-        copies, views = len(views) + 1, ()
-    start = {"base": base_of(baseline), "start": selection.start, "tolerance": tolerance, "seed": seed}
-    inputs = FitInputs(training, views=tuple(views), copies=copies, **start)  # type: ignore[arg-type]
-    return fit_calibrated(method, definition, inputs, selection, validator if calibrate else None)
+    validator = None
+    if chosen:
+        selection = Selection(dict(chosen.settings), "nll", "nothing to choose", None, [])
+    else:
+        is_judged = calibrate or bool(definition.grid.keys() - overrides.keys())
+        validator = make_validator(training, starts_from, select_by, seed, reduced=is_judged)
+        selection = select(validator, definition, overrides)
+    how = {"baseline": baseline, "views": views, "tolerance": tolerance, "seed": seed}
+    inputs = make_inputs(training, definition, selection, **how)  # type: ignore[arg-type]
+    fit = fit_calibrated(method, definition, inputs, selection, validator if calibrate else None)
+    return replace(fit, scale=chosen.scale) if chosen else fit
 
 
 def fit_baseline(
-    training: TrainingSet, *, select_by: str | None = None, seed: int = 0, exact: bool = False
+    training: TrainingSet,
+    *,
+    select_by: str | None = None,
+    chosen: ChosenSettings | None = None,
+    seed: int = 0,
+    exact: bool = False,
 ) -> Fit:
     """Fit cross-entropy, which other heads are compared with and start from.
 
     Args:
         training: Features (N, D) and labels.
         select_by: One of `lort_hub.heads.scorers.SCORERS`; None for the likelihood.
+        chosen: As in `fit_head`.
         seed: Seed of the folds.
         exact: Whether to solve it to `TOLERANCE`, as a head of its own, and not to `BASELINE_TOLERANCE`.
 
@@ -122,7 +133,7 @@ def fit_baseline(
         'ce'
     """
     tolerance = TOLERANCE if exact else BASELINE_TOLERANCE
-    return fit_head(training, "ce", select_by=select_by, tolerance=tolerance, seed=seed)
+    return fit_head(training, "ce", select_by=select_by, chosen=chosen, tolerance=tolerance, seed=seed)
 
 
 def _fit_choice(

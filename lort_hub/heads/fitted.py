@@ -18,7 +18,7 @@ from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.scorers import Predictions
 from lort_hub.heads.search import Selection
 from lort_hub.heads.solvers.objective import Objective, objective_of
-from lort_hub.records import ClassMix
+from lort_hub.records import ChosenSettings, ClassMix
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Fit:
         scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
         shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
         unmoved_scale: The factor before the head was moved; None where it was not moved.
+        candidates: Settings and scale of each head that the members of a sum were chosen among, by method;
+            None for other heads.
         mix: Class mix that its probabilities hold for; None where it was not measured.
         held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
         offset: What the loss of stage 1 added to its logits (K,); None for nothing, and for other methods.
@@ -50,6 +52,7 @@ class Fit:
     held_out: Predictions | None = None
     offset: Tensor | None = None
     unmoved_scale: float | None = None
+    candidates: dict[str, ChosenSettings] | None = None
 
     @property
     def reason(self) -> str | None:
@@ -113,6 +116,7 @@ class Fit:
             "relative_gradient": self.linear.relative_gradient,
             "scale": self.scale,
             "mix": self.mix and self.mix.to_json(),
+            "candidates": {name: one.to_json() for name, one in (self.candidates or {}).items()},
         }
         weight, bias = self.as_solved
         tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
@@ -130,8 +134,9 @@ class Fit:
         choice = Choice.from_dict(values["choice"]) if values["choice"] else None
         mix = ClassMix.from_json(values["mix"]) if values["mix"] else None
         held_out = Predictions(tensors["labels"], tensors["predicted"]) if "labels" in tensors else None
+        candidates = {name: ChosenSettings.from_json(one) for name, one in values["candidates"].items()}
         made = values["method"], values["settings"], selection, choice, values["scale"]
-        return cls(head, *made, mix=mix, held_out=held_out)
+        return cls(head, *made, mix=mix, held_out=held_out, candidates=candidates or None)
 
     def describe(self) -> str:
         """Describe settings, solver and selection in one line."""

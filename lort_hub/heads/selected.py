@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from lort_hub.errors import ConfigError
-from lort_hub.features.matrix import CPU
+from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.base import FitInputs, move_head
 from lort_hub.heads.calibration import calibration_of
 from lort_hub.heads.cross_validation import Validator
@@ -52,6 +54,43 @@ def fit_calibrated(
     return Fit(move_head(head, CPU), name, selection.chosen, chosen_by, scale=scale)
 
 
+def make_inputs(
+    training: TrainingSet,
+    method: Method,
+    selection: Selection,
+    *,
+    baseline: Fit | None,
+    views: Sequence[FeatureMatrix] = (),
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> FitInputs:
+    """Make the inputs of a fit: SGD uses one of the views in each epoch, other solvers all at once.
+
+    Args:
+        training: Features (N, D) and labels.
+        method: The method, or a variant of it with another solver.
+        selection: The chosen settings.
+        baseline: Head that methods start from; None without one.
+        views: Augmented features (N, D).
+        tolerance: Relative gradient at which the exact solver stops.
+        seed: Seed of SGD.
+
+    Example:
+        >>> import torch
+        >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
+        >>> selection = Selection({}, "nll", "nothing to choose", None, [])
+        >>> how = {"baseline": None, "views": [training.matrix]}
+        >>> len(make_inputs(training, METHODS["ce"], selection, **how).labels)
+        4
+    """
+    start = {"base": base_of(baseline), "start": selection.start, "tolerance": tolerance, "seed": seed}
+    if not views or method.fitter == "sgd":
+        return FitInputs(training, views=tuple(views), **start)  # type: ignore[arg-type]
+    labels = training.labels.repeat(len(views) + 1)
+    every = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
+    return FitInputs(every, copies=len(views) + 1, **start)  # type: ignore[arg-type]
+
+
 def fit_selected(
     training: TrainingSet,
     method: str,
@@ -82,8 +121,8 @@ def fit_selected(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    base = base_of(baseline)
-    inputs = FitInputs(training, base=base, start=selection.start, tolerance=tolerance, seed=seed)
+    how = {"baseline": baseline, "tolerance": tolerance, "seed": seed}
+    inputs = make_inputs(training, METHODS[method], selection, **how)  # type: ignore[arg-type]
     return fit_calibrated(method, METHODS[method], inputs, selection, validator)
 
 

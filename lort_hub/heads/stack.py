@@ -27,6 +27,7 @@ from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.solvers.objective import logit_adjustment
 from lort_hub.heads.sum_weights import TAU, choose_members
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import ChosenSettings
 
 UNFAVOURED = {"crt"}
 """Candidates for balanced classes that the prior on the weights does not draw to, so that samples have to ask
@@ -66,7 +67,7 @@ def fit_stack(
     chosen = {fit.method: fit.selection for fit in (baseline, *known) if fit.selection}
     selections = {name: chosen.get(name) or select(validator, METHODS[name]) for name in STACKED}
     fits = {baseline.method: baseline} if baseline.selection else {}
-    choice, scales = choose_weights(validator, selections)
+    choice = choose_weights(validator, selections)
     for name in choice.weights:
         if name not in fits:
             held_out = choice.selections[name].held_out
@@ -75,11 +76,15 @@ def fit_stack(
             fits[name] = fit_selected(
                 training, name, selection, baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
             )
-    members = {name: replace(fits[name], scale=scales[name]) for name in choice.weights}
-    return combine(members, choice, training.class_counts)
+    members = {name: replace(fits[name], scale=choice.scales[name]) for name in choice.weights}
+    candidates = {
+        name: ChosenSettings(selections[name].chosen, scale) for name, scale in choice.scales.items()
+    }
+    fit = combine(members, choice.weights, choice.tau, training.class_counts)
+    return replace(fit, choice=choice, candidates=candidates)
 
 
-def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tuple[Choice, dict[str, float]]:
+def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Choice:
     """Choose the members of a sum of heads and their weights, all predicting the same held-out samples.
 
     Args:
@@ -87,13 +92,13 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
         selections: Settings chosen with this validator for each candidate, by its name in `METHODS`.
 
     Returns:
-        The choice, with the weight of each member on its calibrated logits and of the negative log prior; and
-        the factor that calibrates each candidate's logits, by name.
+        The choice, with the weight of each member on its calibrated logits and of the negative log prior, and
+        the factor that calibrates each candidate's logits.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
         >>> validator = Validator(TrainingSet(x, torch.tensor([0, 0, 1, 1]), num_classes=2))
-        >>> choice, _ = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
+        >>> choice = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
         >>> list(choice.weights)
         ['ncm']
     """
@@ -114,31 +119,33 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> tu
     total -= logit_adjustment(class_counts, tau).to(total)
     scores[STACK] = SCORERS["nll"](_predictions(total, labels, scored, processes))
     how = validator.describe_folds()
-    return Choice(STACK, "nll", kept, scores, {}, weights, tau, validation=how), scales
+    return Choice(STACK, "nll", kept, scores, {}, weights, tau, scales, how)
 
 
-def combine(members: Mapping[str, Fit], choice: Choice, class_counts: Tensor) -> Fit:
+def combine(
+    members: Mapping[str, Fit], weights: Mapping[str, float], tau: float, class_counts: Tensor
+) -> Fit:
     """Add up calibrated linear heads by the chosen weights, and adjust the bias by the log prior.
 
     Args:
         members: Fits of all members, by name.
-        choice: Their weights.
+        weights: Their weights.
+        tau: Weight of the negative log prior.
         class_counts: Training images (K,).
 
     Example:
         >>> one = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {})
-        >>> choice = Choice("stack", "nll", {}, {}, {}, {"ncm": 0.5}, tau=1.0)
-        >>> head = combine({"ncm": one}, choice, torch.tensor([3, 1]))
+        >>> head = combine({"ncm": one}, {"ncm": 0.5}, 1.0, torch.tensor([3, 1]))
         >>> head.weight, (-head.bias).exp()
         (tensor([[0.5000, 0.0000],
                 [0.0000, 0.5000]]), tensor([0.7500, 0.2500]))
     """
     weight, bias = (
-        torch.stack([w * getattr(members[name], part) for name, w in choice.weights.items()]).sum(dim=0)
+        torch.stack([w * getattr(members[name], part) for name, w in weights.items()]).sum(dim=0)
         for part in ("weight", "bias")
     )
-    head = LinearHead(*logit_adjusted(weight, bias, class_counts, choice.tau))
-    return Fit(head, STACK, {**choice.weights, TAU: choice.tau}, choice=choice)
+    head = LinearHead(*logit_adjusted(weight, bias, class_counts, tau))
+    return Fit(head, STACK, {**weights, TAU: tau})
 
 
 def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

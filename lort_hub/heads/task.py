@@ -25,28 +25,33 @@ from lort_hub.heads.fitted import Fit, own_fit
 from lort_hub.heads.methods import STAGE1
 from lort_hub.heads.repetition import repetition_note
 from lort_hub.heads.training_set import TrainingSet
-from lort_hub.records import TrainedOn
+from lort_hub.records import ChosenSettings, TrainedOn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 16
+HEAD_FORMAT = 17
 """Version of `Fit.to_cache` and of how heads are chosen; raise it when one of them changes."""
 
 
-def memorised_note(record: TrainedOn) -> str:
-    """Write the note that a backbone may have been trained on the images at hand.
+def memorised_note(record: TrainedOn, *, surely: bool) -> str:
+    """Write the note that a backbone was trained on the images at hand, or may have been.
 
     Args:
         record: The images that it was trained on.
+        surely: Whether all images at hand are of these.
 
     Example:
-        >>> memorised_note(TrainedOn("cifar100", "train", (0, 1), "f00"))[:45]
+        >>> memorised_note(TrainedOn("cifar100", "train", (0, 1), "f00"), surely=False)[:45]
         "note: the backbone was trained on 'cifar100'."
     """
+    fact = f"the backbone was trained on '{record.dataset}'. If these images are a copy of those, it"
+    if surely:
+        fact = f"the backbone was trained on all of these images ('{record.dataset}'). It"
     return (
-        f"note: the backbone was trained on '{record.dataset}'. If these images are a copy of those, it has "
-        "memorised them, and gamma and weight decay may be over-optimistic for tail classes."
+        f"note: {fact} has memorised them: settings that are chosen on them are too optimistic for tail "
+        "classes, and probabilities far too sure. `refit` takes both from a run on a "
+        "backbone that held images out."
     )
 
 
@@ -84,6 +89,7 @@ class RetrainingTask:
         *,
         views: int = 0,
         shared: bool = False,
+        chooses: bool = True,
         **options: Any,
     ) -> RetrainingTask | None:
         """Extract the features that are not in the cache; every process calls this.
@@ -94,6 +100,8 @@ class RetrainingTask:
             accelerator: Device, precision and processes.
             views: Number of augmented views of each training image.
             shared: Whether all processes fit heads together, each on its share of the training images.
+            chooses: Whether settings are chosen on the training images, which a note warns of where the
+                backbone may have memorised them.
             options: Arguments of `extract_features`: batch_size, num_workers, on_bad_image, seed, folder,
                 dtype.
 
@@ -126,8 +134,9 @@ class RetrainingTask:
         processes = Processes.of(accelerator) if shared else Processes()
         data = data.leave_out(*(store.skipped(processes) for store in stores))
         notes = data.left_out()
-        if backbone.trained_on and train_store.unseen is None:
-            notes.append(memorised_note(backbone.trained_on))
+        unseen = train_store.unseen
+        if chooses and backbone.trained_on and (unseen is None or not unseen.any()):
+            notes.append(memorised_note(backbone.trained_on, surely=unseen is not None))
         device = solving_device(accelerator)
         training = TrainingSet.of(train_store, data.num_classes, processes, device)
         if not data.source["groups"] and (note := repetition_note(training)):
@@ -140,17 +149,18 @@ class RetrainingTask:
 
         Args:
             backbone: The backbone.
-            how: Arguments of `fit_baseline`: select_by, seed, exact.
+            how: Arguments of `fit_baseline`: select_by, chosen, seed, exact.
         """
         return own_fit(backbone, self.data.class_names) or fit_baseline(self.training, **how)
 
-    def cached_baseline(self, backbone: Backbone, **how: Any) -> Fit:
+    def cached_baseline(self, backbone: Backbone, *, chosen: ChosenSettings | None = None, **how: Any) -> Fit:
         """Load the baseline from the feature store, or fit it and save it there.
 
         Cross-entropy takes longer to fit than most heads that are compared with it.
         """
-        made_by = {"backbone_class_names": backbone.class_names, **how}
-        return self.cached(made_by, lambda: self.baseline(backbone, **how))
+        settings = chosen and chosen.to_json()
+        made_by = {"backbone_class_names": backbone.class_names, "chosen": settings, **how}
+        return self.cached(made_by, lambda: self.baseline(backbone, chosen=chosen, **how))
 
     def cached(self, made_by: dict[str, Any], fit: Callable[[], Fit]) -> Fit:
         """Load a linear head from the feature store, or fit it and save it there.

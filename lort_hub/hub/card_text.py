@@ -155,6 +155,11 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
             f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{facts}",
         ]
     lines += _selection_steps(metrics.selection)
+    if run.arguments.get("refit") and run.head.method != STAGE1:
+        lines.append(
+            "3. Its settings and its calibration are those of an earlier run, which chose them on training "
+            "images that its backbone had not seen. Here nothing was chosen, and nothing held out."
+        )
     if metrics.note:
         lines.append(f"\n{metrics.note}")
     if run.data.left_out:

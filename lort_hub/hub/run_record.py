@@ -106,6 +106,7 @@ def head_record(fit: Fit) -> HeadRecord:
         settings=fit.settings,
         scale=fit.scale,
         mix=fit.mix,
+        candidates=fit.candidates,
         **asdict(fit.objective),
     )
 

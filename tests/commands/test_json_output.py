@@ -8,9 +8,9 @@ import pytest
 
 from lort_hub.commands.json_output import print_result
 from lort_hub.commands.parser import parse_arguments
+from lort_hub.commands.retraining_arguments import RetrainingArguments
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError, LortHubError
-from recipes.retrain import Arguments
 from tests.support.hub_server import WRITE, serve
 from tests.support.recipes import SMALL, refused
 from tests.support.recipes import run as run_fork
@@ -53,9 +53,9 @@ def test_an_error_leaves_stdout_empty_and_nan_is_a_bug(capsys, monkeypatch):
 
 
 def test_a_recipe_without_a_result_does_not_know_the_flag():
-    assert not hasattr(parse_arguments(Arguments, ["--json"], json=True), "json")
+    assert not hasattr(parse_arguments(RetrainingArguments, ["--json"], json=True), "json")
     with pytest.raises(ConfigError, match="Unknown argument '--json'"):
-        parse_arguments(Arguments, ["--json"])
+        parse_arguments(RetrainingArguments, ["--json"])
 
 
 def result(recipe, *flags, **options):

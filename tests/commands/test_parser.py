@@ -6,6 +6,7 @@ import pytest
 
 from lort_hub.commands.arguments import RunArguments, flag
 from lort_hub.commands.parser import parse_arguments
+from lort_hub.commands.retraining_arguments import RetrainingArguments
 from lort_hub.errors import ConfigError
 from lort_hub.heads.methods import METHODS
 from tests.support import ROOT
@@ -107,8 +108,7 @@ def test_wrong_command_line_is_exit_code_2(capsys, words, message):
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.linear])
 def test_a_method_whose_head_is_not_exported_is_shown_where_it_is_measured(capsys, method):
-    recipe = recipe_at(ROOT / "recipes" / "retrain.py")
-    code, shown = refused(capsys, lambda: parse_arguments(recipe.Arguments, ["--method", method]))
+    code, shown = refused(capsys, lambda: parse_arguments(RetrainingArguments, ["--method", method]))
     assert code == 2
     assert "not linear, so it cannot be exported" in shown
     assert f"recipes/compare.py --methods {method}" in shown
@@ -178,7 +178,7 @@ def test_every_flag_has_a_help_that_can_be_shown(path, capsys):
 )
 def test_retrain_refuses_what_is_out_of_range(words):
     with pytest.raises(ConfigError, match="expected"):
-        parse_arguments(recipe_at(ROOT / "recipes" / "retrain.py").Arguments, words)
+        parse_arguments(RetrainingArguments, words)
 
 
 def test_a_misspelt_choice_is_one_message_with_a_suggestion():

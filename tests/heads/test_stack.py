@@ -179,7 +179,8 @@ def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked)
     baseline = fit_head(training, "ce")
     assert set(stacked.settings) <= {*STACKED, TAU}
     validator = make_validator(training, baseline, None, 0)
-    _, scales = choose_weights(validator, stacked.choice.selections)
+    scales = choose_weights(validator, stacked.choice.selections).scales
+    assert scales == stacked.choice.scales
     expected = -stacked.settings[TAU] * (training.class_counts / training.class_counts.sum()).log()
     for name, weight in stacked.choice.weights.items():
         selection = stacked.choice.selections[name]
@@ -216,11 +217,11 @@ def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():
     training, _ = clusters(counts=(30, 6, 3), noise=3.0)
     validator = make_validator(training, fit_head(training, "ce"), None, 0)
     selections = {name: select(validator, METHODS[name]) for name in ("ce", "eb-lda", "balanced-softmax")}
-    choice, scales = choose_weights(validator, selections)
+    choice = choose_weights(validator, selections)
     logits = {}
     for name, selection in selections.items():
         z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
-        logits[name] = scales[name] * z
+        logits[name] = choice.scales[name] * z
     chosen, any_of_them = (
         choose_members(logits, labels, training.class_counts, favoured=favoured)
         for favoured in (["eb-lda", "balanced-softmax"], list(selections))
@@ -244,12 +245,12 @@ def test_the_weights_do_not_depend_on_a_class_without_held_out_samples():
     training, _ = clusters(counts=(40, 20, 1), noise=2.0)
     validator = make_validator(training, fit_head(training, "ce"), None, 0)
     selections = {name: select(validator, METHODS[name]) for name in ("ce", "balanced-softmax")}
-    choice, scales = choose_weights(validator, selections)
+    choice = choose_weights(validator, selections)
     logits = {}
     for name, selection in selections.items():
         z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
-        assert scales[name] == calibration_scale(z[:, :2], labels)
-        logits[name] = scales[name] * z[:, :2]
+        assert choice.scales[name] == calibration_scale(z[:, :2], labels)
+        logits[name] = choice.scales[name] * z[:, :2]
     favoured = ["balanced-softmax"]
     assert (choice.weights, choice.tau) == choose_members(
         logits, labels, training.class_counts[:2], favoured=favoured
@@ -272,10 +273,10 @@ def test_all_members_predict_the_same_held_out_samples(problem):
 def test_the_sum_of_a_single_member_is_that_head_and_the_log_prior(problem):
     training, _, _ = problem
     validator = Validator(training)
-    choice, _ = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
+    choice = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
     assert choice.scores[STACK] >= choice.scores["ncm"]
     fit, log_prior = fit_head(training, "ncm"), (training.class_counts / training.class_counts.sum()).log()
-    head = combine({"ncm": fit}, choice, training.class_counts)
+    head = combine({"ncm": fit}, choice.weights, choice.tau, training.class_counts)
     torch.testing.assert_close(head.weight, choice.weights["ncm"] * fit.weight)
     torch.testing.assert_close(head.bias, choice.weights["ncm"] * fit.bias - choice.tau * log_prior)
     assert choice.scores["ncm"] == pytest.approx(

@@ -388,3 +388,37 @@ def test_a_head_is_made_for_a_stated_class_mix(photos, tmp_path):
     assert "Did you mean 'bee'?" in refused.stderr
     refused = retrain(*base, "--test-prior", "train", "--no-calibrate", "--output-dir", tmp_path / "no")
     assert (refused.returncode, "--no-calibrate" in refused.stderr) == (2, True)
+
+
+def test_a_refit_takes_all_choices_from_an_earlier_run(photos, tmp_path):
+    """As after `train --refit`, whose backbone has seen every image."""
+    plan = [
+        {"flags": [*SMALL, "--dataset", photos, "--epochs", "2", "--output-dir", "stage1"]},
+        {"flags": ["--refit", "stage1", "--num-workers", "0", "--output-dir", "whole"]},
+    ]
+    same = ["--dataset", photos, "--num-workers", "0", "--output-dir"]
+    plan += [
+        {"recipe": "retrain.py", "flags": ["--backbone", "stage1", *same, "head"]},
+        {"recipe": "retrain.py", "flags": ["--backbone", "whole", *same, "rosy"]},
+        {"recipe": "retrain.py", "flags": ["--backbone", "whole", "--refit", "head", *same, "out"]},
+    ]
+    moved = ["--backbone", "whole", "--refit", "head", "--test-prior", "train", *same, "moved"]
+    plan.append({"recipe": "retrain.py", "flags": moved})
+    done = serve(plan, tmp_path)
+    assert [step["code"] for step in done] == [0] * len(plan), done
+    warned = ["trained on all of these images" in " ".join(step["said"].split()) for step in done[2:]]
+    assert warned == [False, True, False, False]
+    assert "--refit takes both from a run" in " ".join(done[3]["said"].split())
+    head, out = (json.loads((tmp_path / name / "run.json").read_text())["head"] for name in ("head", "out"))
+    assert out["settings"] == head["settings"]
+    assert out["mix"] == head["mix"]
+    held_out = [(tmp_path / name / "head" / "held_out.safetensors").read_bytes() for name in ("head", "out")]
+    assert held_out[0] == held_out[1]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["others"].keys() == {"lort"}
+    card = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert "those of an earlier run, which chose them on training images that its backbone had not" in card
+    assert "3. Its settings and its calibration" in card
+    assert "moved to the class mix `train`" in (tmp_path / "moved" / "README.md").read_text()
+    [again] = serve([{"recipe": "retrain.py", "flags": ["--refit", "moved", *same, "no"]}], tmp_path)
+    assert again["code"] == 2
+    assert "error: --refit moved was moved to the class mix 'train'" in again["said"]
