@@ -61,7 +61,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
             yield from _by_numbers(file)
         elif file.suffix.lower() == ".json":
             yield from _by_key(file)
-        elif file.suffix.lower() in TEXTS or is_train:
+        elif file.suffix.lower() in TEXTS or is_train or _has_one_column(file):
             listed = _by_line(file, is_bare=is_train)
             split = "train" if is_train else _split_of(file) or ""
             if listed and (split or _are_labels(file, listed)):
@@ -72,6 +72,12 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
                 yield ListedNames(file, split, listed)
     except (DatasetError, OSError, ValueError):
         return
+
+
+def _has_one_column(file: Path) -> bool:
+    """Tell whether a table has names alone: each line one cell."""
+    is_table = file.suffix.lower() in (".csv", ".tsv")
+    return is_table and not set(text_of(file)[0].replace(",\n", "\n")) & set(",;\t|")
 
 
 def _by_line(file: Path, *, is_bare: bool) -> FileList | None:

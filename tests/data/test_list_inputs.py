@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lort_hub.data.dataset import BadImageError
@@ -263,3 +264,38 @@ def test_file_of_another_folder_is_not_taken_for_a_missing_one(tmp_path):
     ]
     assert str(tmp_path / "imgs" / "ant" / "0.png") in paths
     assert str(tmp_path / "imgs" / "cat" / "0.png") not in paths
+
+
+def objects(folder):
+    """Rows of the pictures of both splits, by split."""
+    rows = {"train": write_pictures(folder, TRAIN, "{row}.png")}
+    rows["test"] = write_pictures(folder, TEST, "t{row}.png")
+    return {split: [{"file": n, "label": k} for n, k in pairs] for split, pairs in rows.items()}
+
+
+def check_both_splits(spec):
+    data = load_long_tailed(str(spec))
+    assert data.class_names == tuple(NAMES)
+    assert data.class_counts.tolist() == np.bincount(TRAIN).tolist()
+    assert np.bincount(data.test.labels).tolist() == np.bincount(TEST).tolist()
+
+
+def test_lines_of_json_in_json_files(tmp_path):
+    for split, rows in objects(tmp_path).items():
+        lines = "\n".join(json.dumps(row) for row in rows)
+        (tmp_path / f"{split}.json").write_text(lines + "\n")
+    check_both_splits(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("training", "val")])
+def test_a_json_file_of_a_list_of_rows_for_each_split(tmp_path, names):
+    rows = dict(zip(names, objects(tmp_path).values(), strict=True))
+    (tmp_path / "annotations.json").write_text(json.dumps(rows))
+    check_both_splits(tmp_path)
+    check_both_splits(tmp_path / "annotations.json")
+
+
+def test_a_json_file_of_splits_one_of_which_is_empty(tmp_path):
+    (tmp_path / "annotations.json").write_text(json.dumps({**objects(tmp_path), "test": []}))
+    data = load_long_tailed(str(tmp_path))
+    assert (data.class_counts + np.bincount(data.test.labels)).tolist() == np.bincount(TRAIN).tolist()

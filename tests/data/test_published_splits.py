@@ -170,6 +170,13 @@ def test_tables_of_file_names_alone(tmp_path):
     check(tmp_path, "train.csv", "test.csv")
 
 
+@pytest.mark.parametrize("header", [[], ["path"]])
+def test_tables_of_one_column(tmp_path, header):
+    for split, names in pictures(tmp_path / "Images").items():
+        write(tmp_path / f"{split}.csv", [*header, *names])
+    check(tmp_path, "train.csv", "test.csv")
+
+
 @pytest.mark.parametrize("label", [None, "bird"])
 def test_a_column_of_splits(tmp_path, label):
     rows = [(name, name[:3], split) for split, names in pictures(tmp_path).items() for name in names]

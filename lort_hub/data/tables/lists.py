@@ -48,8 +48,8 @@ def read_list(path: Path) -> FileList:
 
     Args:
         path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
-            with a list of objects, a label for each file, the files of each class, pairs as `labels`, or
-            COCO's annotations, or .txt with a file and a label a line.
+            with a list of objects, or one for each split, a label for each file, the files of each class,
+            pairs as `labels`, or COCO's annotations, or .txt with a file and a label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -65,9 +65,10 @@ def read_list(path: Path) -> FileList:
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
-    if path.suffix.lower() == ".json":
+    kind = path.suffix.lower()
+    if kind == ".json" and not _are_objects(lines):
         return _read_json(text, path)
-    if path.suffix.lower() == ".jsonl":
+    if kind in (".json", ".jsonl"):
         return FileList(path, _columns([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
     cells, titles = read_cells(text, path)
     has_names = not any(map(is_file_name, cells[0]))
@@ -180,6 +181,11 @@ def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
         )
 
 
+def _are_objects(lines: Sequence[str]) -> bool:
+    """Tell whether the lines are objects of one line each, as many programs write them into .json too."""
+    return len(lines) > 1 and all(line.strip()[0] == "{" and line.strip()[-1] == "}" for line in lines)
+
+
 def _object(line: str, number: int, path: Path) -> dict[str, Any]:
     try:
         row = json.loads(line)
@@ -196,15 +202,15 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str | None]]:
 
 
 def _read_json(text: str, path: Path) -> FileList:
-    """A list of objects, an object of labels by file or of files by class, pairs, or COCO's annotations."""
+    """A list of objects, or one a split, labels by file, files by class, pairs, or COCO's annotations."""
     try:
         content = json.loads(text)
         if is_coco(content):
             return FileList(path, *read_coco(content, path.name))
     except (ValueError, KeyError, TypeError) as cause:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
-    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
-        return FileList(path, _columns(content))
+    if rows := _rows(content):
+        return FileList(path, _columns(rows))
     if isinstance(content, dict) and content and all(map(is_file_name, content)):
         columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
         return FileList(path, columns)
@@ -214,9 +220,20 @@ def _read_json(text: str, path: Path) -> FileList:
         return FileList(path, columns, is_by_class=not all(map(_OF_STYLEGAN.match, files)))
     raise DatasetError(
         f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
-        "of labels by file or of files by class, pairs as `labels`, or COCO's images, categories and "
-        "annotations."
+        "of labels by file or of files by class, pairs as `labels`, such a list for each split, or COCO's "
+        "images, categories and annotations."
     )
+
+
+def _rows(content: Any) -> list[dict[str, Any]]:
+    """Objects of a list, or of a list for each split, which is a column then; none of other content."""
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return content
+    if not isinstance(content, dict) or not all(map(split_in_name, content)):
+        return []
+    if not all(isinstance(rows, list) and len(_rows(rows)) == len(rows) for rows in content.values()):
+        return []
+    return [{**row, "split": name} for name, rows in content.items() for row in rows]
 
 
 def _pairs_by_class(content: Any) -> list[tuple[str, Any]]:
