@@ -98,6 +98,7 @@ def _start(args: RunArguments) -> dict[str, Any] | None:
         backbone=args.backbone,
         group_file=arguments.get("group_file"),
         test_prior=arguments.get("test_prior"),
+        refit=arguments.get("refit"),
     )
     return arguments
 

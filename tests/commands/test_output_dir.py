@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.command_line import LORT_HUB_COMMAND
 from lort_hub.commands.output_dir import check_output_dir, is_finished, kept_on_failure, start_run
+from lort_hub.commands.retraining_arguments import RetrainingArguments
+from lort_hub.commands.training_arguments import TrainingArguments
 from lort_hub.errors import CheckpointError
 from tests.support.files import fill
 
@@ -48,6 +50,14 @@ def test_what_a_run_reads_is_never_overwritten(tmp_path, name, inner):  # q1, q3
     ):
         start_run(arguments, accelerator)
     assert (out / "photos/train/ant/0.jpg").exists()
+
+
+@pytest.mark.parametrize("kind", [TrainingArguments, RetrainingArguments])
+def test_the_run_that_is_fitted_again_is_never_overwritten(tmp_path, kind):
+    fill(tmp_path, {"out/run.json": "{}"})
+    given = {"output_dir": tmp_path / "out", "refit": tmp_path / "out", "dataset": "digits"}
+    with pytest.raises(CheckpointError, match="--refit .* which --overwrite would replace"):
+        start_run(kind(**given, overwrite=True), Accelerator(cpu=True))
 
 
 def test_finished_run_is_recognised_by_its_arguments(tmp_path):
