@@ -162,8 +162,8 @@ class HeadRecord(Record):
         scale: Factor in the exported weight and bias that calibrates the head: 1 for the head as solved,
             None before lort_hub recorded it.
         mix: Class mix that its probabilities hold for; None where nobody knows.
-        candidates: Heads that the members of a sum were chosen among, by method; None for other heads, and
-            before lort_hub recorded them.
+        candidates: Other heads that were chosen on the same held-out images, by method: those that a sum was
+            chosen among, or that the head is compared with; None before lort_hub recorded them.
     """
 
     method: str

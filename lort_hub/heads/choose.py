@@ -12,6 +12,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import CHOICES
 from lort_hub.heads.stack import fit_stack
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.records import ChosenSettings
 
 
 def fit_by_name(
@@ -56,5 +57,8 @@ def fit_by_name(
         fit = fit_head(training, name, baseline=baseline, **options)  # type: ignore[arg-type]
     if not calibrate:
         return fit
+    if fit.candidates is None:
+        beside = {head.method: ChosenSettings(head.settings, head.scale) for head in known if head.selection}
+        fit = replace(fit, candidates=beside or None)
     solver = None if name in CHOICES else given.get("solver")
     return measure_mix(training, fit, baseline, solver=solver, seed=seed)  # type: ignore[arg-type]

@@ -34,8 +34,8 @@ class Fit:
         scale: Factor that calibrates the head's logits; 1 leaves the head as solved.
         shift: Added to the calibrated bias (K,) to move the head to a class mix; None where it was not moved.
         unmoved_scale: The factor before the head was moved; None where it was not moved.
-        candidates: Settings and scale of each head that the members of a sum were chosen among, by method;
-            None for other heads.
+        candidates: Settings and scale of other heads that were chosen on the same samples, by method:
+            those that a sum was chosen among, or that a head is compared with; None where there are none.
         mix: Class mix that its probabilities hold for; None where it was not measured.
         held_out: Decisions on held-out training samples, as if all classes were equally likely; None as well.
         offset: What the loss of stage 1 added to its logits (K,); None for nothing, and for other methods.

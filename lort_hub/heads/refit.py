@@ -61,9 +61,8 @@ def refit(
             if name in weights
         }
         fit = combine(members, weights, earlier.settings[TAU], training.class_counts)
-        fit = replace(fit, candidates=earlier.candidates)
     else:
         chosen = ChosenSettings(earlier.settings, earlier.scale or 1.0)
         how |= {"chosen": chosen, "solver": solver, "views": views}
         fit = fit_head(training, earlier.method, **how)  # type: ignore[arg-type]
-    return replace(fit, mix=earlier.mix, held_out=held_out)
+    return replace(fit, mix=earlier.mix, held_out=held_out, candidates=earlier.candidates)

@@ -100,7 +100,7 @@ def test_settings_are_those_of_the_run_or_given_not_both(problem):
             fit_head(training, name, baseline=baseline, chosen=chosen, **given)
 
 
-def test_a_sum_records_the_settings_of_its_candidates_and_other_heads_none(problem):
+def test_a_head_records_the_settings_of_those_that_were_chosen_with_it(problem):
     training, baseline = problem
     fit = fit_by_name(training, "auto", known=[baseline], settings={})
     record = recorded(fit)
@@ -108,4 +108,6 @@ def test_a_sum_records_the_settings_of_its_candidates_and_other_heads_none(probl
     for name, chosen in record.candidates.items():
         assert chosen.settings == fit.choice.selections[name].chosen
         assert chosen.scale == fit.choice.scales[name]
-    assert recorded(fit_by_name(training, "best", known=[baseline], settings={})).candidates is None
+    for name in ("best", "ncm"):
+        beside = recorded(fit_by_name(training, name, known=[baseline], settings={})).candidates
+        assert beside == {"ce": ChosenSettings(baseline.settings, baseline.scale)}
