@@ -157,8 +157,8 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
     lines += _selection_steps(metrics.selection)
     if run.arguments.get("refit") and run.head.method != STAGE1:
         lines.append(
-            "3. Its settings and its calibration are those of an earlier run, which chose them on training "
-            "images that its backbone had not seen. Here nothing was chosen, and nothing held out."
+            "3. Its settings and its calibration are those of an earlier run, which chose them on held-out "
+            "training images. Here nothing was chosen, and nothing held out."
         )
     if metrics.note:
         lines.append(f"\n{metrics.note}")
@@ -193,10 +193,10 @@ def _training_steps(name: str, metrics: MetricsRecord, run: RunRecord) -> list[s
     lines = [f"1. Architecture {name}, {start}.", f"2. {_trained(settings)}"]
     if run.backbone.trained_on:
         held_out = sum(run.data.class_counts) - len(run.backbone.trained_on.rows)
-        lines.append(
-            f"3. {held_out} training images were kept out, for choices in stage 2; "
-            f"{_published_epoch(metrics.history or (), settings.patience)}."
-        )
+        kept_out = f"{held_out} training images were kept out, for choices in stage 2"
+        if not held_out:
+            kept_out = "No training image was kept out, so stage 2 has to take its choices from another run"
+        lines.append(f"3. {kept_out}; {_published_epoch(metrics.history or (), settings.patience)}.")
     return lines
 
 

@@ -416,7 +416,8 @@ def test_a_refit_takes_all_choices_from_an_earlier_run(photos, tmp_path):
     assert held_out[0] == held_out[1]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["others"].keys() == {"lort"}
     card = " ".join((tmp_path / "out" / "README.md").read_text().split())
-    assert "those of an earlier run, which chose them on training images that its backbone had not" in card
+    assert "those of an earlier run, which chose them on held-out training images" in card
+    assert "No training image was kept out, so stage 2 has" in (tmp_path / "whole" / "README.md").read_text()
     assert "3. Its settings and its calibration" in card
     assert "moved to the class mix `train`" in (tmp_path / "moved" / "README.md").read_text()
     [again] = serve([{"recipe": "retrain.py", "flags": ["--refit", "moved", *same, "no"]}], tmp_path)
