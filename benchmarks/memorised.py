@@ -49,7 +49,8 @@ def main() -> None:
             head = fit_by_name(honest, method, known=[own], settings={})
             score(f"{method}, a tenth held out", head)
             score(f"{method}, chosen anew", fit_by_name(whole, method, known=[own], settings={}))
-            score(f"{method}, refit", refit(whole, head_record(head), baseline=own))
+            before = head_record(head), honest.class_counts.tolist()
+            score(f"{method}, refit", refit(whole, *before, baseline=own))
     print("| head | balanced accuracy | ECE | NLL |\n| --- | --- | --- | --- |")
     for name, scores in rows.items():
         mean = torch.tensor(scores).mean(dim=0).tolist()

@@ -15,12 +15,7 @@ from lort_hub.commands.command_line import recorded_command, with_flags
 from lort_hub.commands.output_dir import check_model, describe_inputs, kept_on_failure, start_run
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.push import push_output
-from lort_hub.commands.retraining_arguments import (
-    SETTINGS,
-    RetrainingArguments,
-    check_refit,
-    refit_arguments,
-)
+from lort_hub.commands.retraining_arguments import SETTINGS, RetrainingArguments, refit_arguments
 from lort_hub.commands.runtime import make_accelerator, phase, run, start_log
 from lort_hub.commands.together import in_turns, load_data, on_first
 from lort_hub.commands.tracking import track_results
@@ -42,6 +37,7 @@ def main() -> dict[str, Any] | None:
     from lort_hub.heads.fit import fit_head
     from lort_hub.heads.refit import refit
     from lort_hub.heads.task import RetrainingTask
+    from lort_hub.hub.earlier_run import check_earlier_run
     from lort_hub.hub.head_file import read_held_out
     from lort_hub.hub.output import save_output
     from lort_hub.hub.upload import check_push
@@ -63,7 +59,7 @@ def main() -> dict[str, Any] | None:
     plan = f"{describe_inputs(backbone, data)}; {args.method} into {args.output_dir}"
     accelerator.print(plan, *with_flags(data.notes, vars(args)), sep="\n")
     if earlier:
-        check_refit(earlier, data.class_names, backbone.num_features)
+        on_first(accelerator, check_earlier_run, earlier, backbone, data.class_names)
     if args.test_prior:  # mistakes in a file are found here
         on_first(accelerator, stated_shares, args.test_prior, data.class_names, data.class_counts)
     with phase("save check", log):
@@ -102,12 +98,10 @@ def main() -> dict[str, Any] | None:
             accelerator.print("the head is in the cache, from a run with the same features and settings")
         else:
             if earlier:
-                how = {
-                    "solver": args.solver,
-                    "views": task.views,
-                    "held_out": read_held_out(args.refit / "head"),
-                }
-                fit = refit(training, earlier.head, baseline=baseline, seed=args.seed, **how)
+                how = {"solver": args.solver, "views": task.views, "seed": args.seed}
+                held_out = read_held_out(args.refit / "head")
+                before = earlier.head, earlier.data.class_counts
+                fit = refit(training, *before, baseline=baseline, held_out=held_out, **how)
             else:
                 fit = fit_by_name(training, args.method, **options)
             kept = kept if task.save_head(fit, made_by) else "the features"

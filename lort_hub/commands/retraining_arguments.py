@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from lort_hub.commands.arguments import FeatureArguments, ModelArguments, flag
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.evaluation.metrics import class_groups
-from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STACK, STAGE1, check_settings
+from lort_hub.heads.methods import CHOICES, METHODS, SELECT_BY, STAGE1, check_settings
 from lort_hub.heads.solvers.objective import Objective
 from lort_hub.records import RunRecord
 
@@ -72,8 +71,9 @@ class RetrainingArguments(FeatureArguments, ModelArguments):
             self.method = "lort" if self.sets_the_objective() or not self.calibrate else "auto"
         Objective(delta=self.delta or 0.0, gamma=self.gamma or 0.0, weight_decay=self.weight_decay or 0.0)
         class_groups(np.zeros(0), tuple(self.groups))  # type: ignore[arg-type]
-        given = {name: getattr(self, name) for name in SETTINGS}
-        check_settings(self.method, {**given, "views": self.views or None})
+        if not self.refit:
+            given = {name: getattr(self, name) for name in SETTINGS}
+            check_settings(self.method, {**given, "views": self.views or None})
         if self.method == "auto" and not self.calibrate:
             raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
         if not self.calibrate and self.test_prior not in (None, "balanced"):
@@ -106,7 +106,7 @@ def refit_arguments(now: RetrainingArguments, folder: Path) -> tuple[RetrainingA
     """
     try:
         earlier = RunRecord.read(folder / "run.json")
-    except (OSError, CheckpointError) as cause:
+    except (OSError, ValueError, CheckpointError) as cause:
         raise ConfigError(
             f"--refit {folder} is not the output folder of a finished retrain.py: {cause}\n"
             "Run retrain on a backbone that held images out, then give its --output-dir here."
@@ -119,7 +119,12 @@ def refit_arguments(now: RetrainingArguments, folder: Path) -> tuple[RetrainingA
             f"{', '.join(given)} beside --refit, which takes all settings of the head in {folder}.\n"
             "Leave them out."
         )
-    if head.mix is None or (head.method == STACK and not head.candidates):
+    if not earlier.arguments:
+        raise ConfigError(
+            f"--refit {folder} was made in Python: there is no record of its solver and its views.\n"
+            "Give the output folder of a run of retrain.py, or call `lort_hub.heads.refit.refit`."
+        )
+    if head.mix is None or not head.candidates:
         raise ConfigError(
             f"--refit {folder} does not record all of its settings: its head is not calibrated, or it is of "
             "an older version.\nRun retrain again, without --no-calibrate."
@@ -129,36 +134,5 @@ def refit_arguments(now: RetrainingArguments, folder: Path) -> tuple[RetrainingA
             f"--refit {folder} was moved to the class mix '{head.mix.name}'.\n"
             "Run it without --test-prior, and give --test-prior beside --refit."
         )
-    before = earlier.arguments
-    method = before.get("method", head.method)
-    return replace(now, method=method, solver=before.get("solver"), views=before.get("views", 0)), earlier
-
-
-def check_refit(earlier: RunRecord, class_names: Sequence[str], num_features: int) -> None:
-    """Check that the head of an earlier run is one for the classes and the features at hand.
-
-    Args:
-        earlier: Record of the earlier run.
-        class_names: Names of the K classes.
-        num_features: Size D of a feature vector.
-
-    Raises:
-        ConfigError: It is not.
-
-    Example:
-        >>> check_refit(RunRecord.read(Path("out/head/run.json")), ["cat", "dog"], 64)  # doctest: +SKIP
-    """
-    if tuple(class_names) != earlier.class_names:
-        differ = [f"'{name}' is new" for name in class_names if name not in earlier.class_names]
-        differ += [f"'{name}' is missing" for name in earlier.class_names if name not in class_names]
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise ConfigError(
-            f"--refit is of other classes: {', '.join(differ[:3]) or 'their order differs'}{more}.\n"
-            "Leave --refit out: settings for other classes have to be chosen anew."
-        )
-    width = earlier.backbone.num_features
-    if width != num_features:
-        raise ConfigError(
-            f"--refit is of a backbone with {width} features, got one with {num_features}.\n"
-            "Leave --refit out: settings for another backbone have to be chosen anew."
-        )
+    before = {name: earlier.arguments[name] for name in ("method", "solver", "views")}
+    return replace(now, **before), earlier

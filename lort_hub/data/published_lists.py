@@ -75,9 +75,12 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
 
 
 def _has_one_column(file: Path) -> bool:
-    """Tell whether a table has names alone: each line one cell."""
-    is_table = file.suffix.lower() in (".csv", ".tsv")
-    return is_table and not set(text_of(file)[0].replace(",\n", "\n")) & set(",;\t|")
+    """Tell whether a table has names alone: one cell a line, none of them twice, and not numbers."""
+    if file.suffix.lower() not in (".csv", ".tsv"):
+        return False
+    cells = [cell for line in text_of(file)[0].splitlines() if (cell := line.strip(' ,"'))]
+    are_names = len(set(cells)) == len(cells) and not any(re.fullmatch(r"[\d.+-]*", cell) for cell in cells)
+    return are_names and not any(set(cell) & set(",;\t|") for cell in cells)
 
 
 def _by_line(file: Path, *, is_bare: bool) -> FileList | None:

@@ -119,6 +119,32 @@ def _held_out_logits(
     return total, labels, validator.scored_classes
 
 
+def carry_mix(mix: ClassMix, before: Tensor, now: Tensor) -> ClassMix:
+    """Carry a measured class mix over to other training samples: it is the same power of their mix.
+
+    Args:
+        mix: Class mix of a head, from `measure_mix`.
+        before: Training samples (K,) of that head.
+        now: Training samples (K,) of one that is fitted alike.
+
+    Example:
+        >>> mix = ClassMix(AS_MADE, (0.75, 0.25))
+        >>> carry_mix(mix, torch.tensor([9, 3]), torch.tensor([8, 2])).shares
+        (0.8, 0.2)
+    """
+    log_counts, log_shares, wanted = (
+        (values - values.mean())
+        for values in (
+            before.double().clamp_min(1).log(),
+            torch.tensor(mix.shares).double().log(),
+            now.double().clamp_min(1).log(),
+        )
+    )
+    spread = float(log_counts @ log_counts)
+    power = float(log_counts @ log_shares) / spread if spread else 0.0
+    return replace(mix, shares=tuple((power * wanted).softmax(dim=0).tolist()))
+
+
 def move(fit: Fit, name: str, shares: Tensor) -> Fit:
     """Adjust the bias of a head to a class mix: its probabilities then hold where classes are that frequent.
 

@@ -86,9 +86,10 @@ def fit_head(
         )
     Objective(delta=delta or 0.0, gamma=gamma or 0.0, weight_decay=weight_decay or 0.0)  # checks their ranges
     definition = _with_solver(method, solver) if solver and method in METHODS else METHODS.get(method)
-    check_settings(method, {**options, "solver": solver, "views": len(views) or None})
     if chosen and (overrides or definition is None):
         raise ConfigError("`chosen` has every setting of a single method.\nLeave it out, or other settings.")
+    if not chosen:
+        check_settings(method, {**options, "solver": solver, "views": len(views) or None})
     if definition is None:
         return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     if not isinstance(training, TrainingSet):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from lort_hub.features.matrix import FeatureMatrix
-from lort_hub.heads.fit import fit_head
+from lort_hub.heads.class_mix import carry_mix
+from lort_hub.heads.fit import BASELINE_TOLERANCE, fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import STACK
 from lort_hub.heads.scorers import Predictions
-from lort_hub.heads.stack import MEMBER_TOLERANCE, combine
+from lort_hub.heads.stack import combine
 from lort_hub.heads.sum_weights import TAU
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import ChosenSettings, HeadRecord
@@ -18,7 +21,8 @@ from lort_hub.records import ChosenSettings, HeadRecord
 
 def refit(
     training: TrainingSet,
-    earlier: HeadRecord,
+    head: HeadRecord,
+    class_counts: Sequence[int],
     *,
     baseline: Fit,
     solver: str | None = None,
@@ -33,7 +37,8 @@ def refit(
 
     Args:
         training: Features (N, D) and labels.
-        earlier: Record of the earlier head, not moved to a class mix. A sum needs its `candidates`.
+        head: Record of the earlier head, which was not moved to a class mix.
+        class_counts: Training samples (K,) that it was fitted on.
         baseline: Head that methods start from.
         solver: The solver that `fit_head` was given, if any.
         views: Augmented features (N, D), as many as the earlier head had.
@@ -44,25 +49,25 @@ def refit(
         The head, with the class mix and the held-out decisions of the earlier one.
 
     Example:
-        >>> import torch
         >>> training = TrainingSet(torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4), num_classes=2)
         >>> objective = {"delta": 0, "gamma": 0, "tau": 0, "weight_decay": 0}
-        >>> earlier = HeadRecord("ncm", "", 0, None, {}, **objective, scale=2.0)
-        >>> refit(training, earlier, baseline=fit_head(training, "ce")).weight
+        >>> head = HeadRecord("ncm", "", 0, None, {}, **objective, scale=2.0)
+        >>> refit(training, head, [9, 9], baseline=fit_head(training, "ce")).weight
         tensor([[2., 0.],
                 [0., 2.]])
     """
     how = {"baseline": baseline, "seed": seed}
-    if earlier.method == STACK and earlier.candidates:
-        weights = {name: weight for name, weight in earlier.settings.items() if name != TAU}
+    if head.method == STACK and head.candidates:
+        weights = {name: weight for name, weight in head.settings.items() if name != TAU}
+        how |= {"tolerance": BASELINE_TOLERANCE}
         members = {
-            name: fit_head(training, name, chosen=chosen, tolerance=MEMBER_TOLERANCE, **how)  # type: ignore[arg-type]
-            for name, chosen in earlier.candidates.items()
-            if name in weights
+            name: fit_head(training, name, chosen=head.candidates[name], **how)  # type: ignore[arg-type]
+            for name in weights
         }
-        fit = combine(members, weights, earlier.settings[TAU], training.class_counts)
+        fit = combine(members, weights, head.settings[TAU], training.class_counts)
     else:
-        chosen = ChosenSettings(earlier.settings, earlier.scale or 1.0)
+        chosen = ChosenSettings(head.settings, head.scale or 1.0)
         how |= {"chosen": chosen, "solver": solver, "views": views}
-        fit = fit_head(training, earlier.method, **how)  # type: ignore[arg-type]
-    return replace(fit, mix=earlier.mix, held_out=held_out, candidates=earlier.candidates)
+        fit = fit_head(training, head.method, **how)  # type: ignore[arg-type]
+    mix = head.mix and carry_mix(head.mix, torch.tensor(class_counts), training.class_counts)
+    return replace(fit, mix=mix, held_out=held_out, candidates=head.candidates)

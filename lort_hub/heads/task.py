@@ -30,7 +30,7 @@ from lort_hub.records import ChosenSettings, TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 17
+HEAD_FORMAT = 18
 """Version of `Fit.to_cache` and of how heads are chosen; raise it when one of them changes."""
 
 
@@ -50,8 +50,8 @@ def memorised_note(record: TrainedOn, *, surely: bool) -> str:
         fact = f"the backbone was trained on all of these images ('{record.dataset}'). It"
     return (
         f"note: {fact} has memorised them: settings that are chosen on them are too optimistic for tail "
-        "classes, and probabilities far too sure. `refit` takes both from a run on a "
-        "backbone that held images out."
+        "classes, and probabilities far too sure. retrain's `refit` takes both from a run "
+        "on a backbone that held images out."
     )
 
 

@@ -9,7 +9,7 @@ from lort_hub.evaluation.arrays import Array, to_array
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.evaluation.report_page import Answers, Facts, how_to_repeat, render_report
 from lort_hub.evaluation.tables import Table
-from lort_hub.heads.methods import STACK
+from lort_hub.heads.methods import STACK, STAGE1
 from lort_hub.hub.card_text import source_name
 from lort_hub.hub.run_record import decided_mix
 from lort_hub.records import ClassMix, RunRecord
@@ -71,6 +71,8 @@ def _chosen(metrics: MetricsRecord, run: RunRecord) -> Facts:
         rows.append(
             ("settings chosen by", f"{selection.by}, among {len(selection.candidates)}, {selection.how}")
         )
+    if run.arguments.get("refit") and head.method != STAGE1:
+        rows.append(("chosen", "by an earlier run, on held-out training images; nothing was chosen here"))
     rows.append(_mix(run))
     if metrics.baseline and run.baseline:
         rows.append(("compared with", f"{run.baseline.name}: {run.baseline.note}"))

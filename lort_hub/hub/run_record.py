@@ -21,7 +21,7 @@ from lort_hub.records import DEFAULT, BackboneRecord, BaselineRecord, HeadRecord
 SUMMARIES = {STACK: "a weighted sum of calibrated heads"} | {n: m.summary for n, m in METHODS.items()}
 BASELINES = {
     **{name: f"{method.summary} on the same features" for name, method in METHODS.items()},
-    "ce": "cross-entropy on the same features, its weight decay chosen by cross-validation",
+    "ce": "cross-entropy on the same features, its weight decay chosen on held-out training images",
     STAGE1: "the head the backbone came with",
 }
 LEAST_SKEW = 0.4

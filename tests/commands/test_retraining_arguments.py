@@ -4,12 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lort_hub.commands.retraining_arguments import (
-    SETTLED,
-    RetrainingArguments,
-    check_refit,
-    refit_arguments,
-)
+from lort_hub.commands.retraining_arguments import SETTLED, RetrainingArguments, refit_arguments
 from lort_hub.errors import ConfigError
 from lort_hub.records import ChosenSettings, ClassMix, RunRecord
 
@@ -51,6 +46,20 @@ def test_a_refit_refuses_what_its_run_has_settled(finished, name):
         refit_arguments(now, finished())
 
 
+def test_a_refit_of_a_run_with_given_settings_and_a_solver_is_taken(finished):
+    given = {"method": "ce", "delta": 0.9, "weight_decay": 0.1, "solver": "closed-form"}
+    arguments, _ = refit_arguments(RetrainingArguments(refit=Path("x")), finished(given, method="ce"))
+    assert (arguments.method, arguments.solver, arguments.delta) == ("ce", "closed-form", None)
+
+
+def test_a_refit_of_a_head_made_in_python_is_refused(finished):
+    folder = finished()
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "arguments": {}}))
+    with pytest.raises(ConfigError, match="was made in Python"):
+        refit_arguments(RetrainingArguments(), folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -65,24 +74,10 @@ def test_a_refit_of_a_head_that_lacks_something_says_what_to_do(finished, change
 
 
 def test_a_refit_needs_the_folder_of_a_finished_retrain(tmp_path):
-    (tmp_path / "run.json").write_text('{"arguments": {}}')
-    for folder in (tmp_path / "none", tmp_path):
-        with pytest.raises(ConfigError, match="not the output folder of a finished retrain.py"):
-            refit_arguments(RetrainingArguments(), folder)
+    for content in ('{"arguments": {}}', '{"arguments": {', ""):
+        (tmp_path / "run.json").write_text(content)
+        for folder in (tmp_path / "none", tmp_path):
+            with pytest.raises(ConfigError, match="not the output folder of a finished retrain.py"):
+                refit_arguments(RetrainingArguments(), folder)
     with pytest.raises(ConfigError, match="is of train.py"):
         refit_arguments(RetrainingArguments(), STAGE1)
-
-
-def test_a_refit_is_for_the_same_classes_and_as_many_features(finished):
-    earlier = RunRecord.read(finished() / "run.json")
-    names = list(earlier.class_names)
-    check_refit(earlier, names, 64)
-    for other, message in (
-        (["zebra", *names[1:]], f"'zebra' is new, '{names[0]}' is missing"),
-        (names[4:], "is missing and 1 more"),
-        (names[::-1], "their order differs"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            check_refit(earlier, other, 64)
-    with pytest.raises(ConfigError, match="backbone with 64 features, got one with 512"):
-        check_refit(earlier, names, 512)

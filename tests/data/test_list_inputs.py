@@ -8,6 +8,7 @@ import pytest
 
 from lort_hub.data.dataset import BadImageError
 from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
 from tests.support.tables import (
     NAMES,
     TEST,
@@ -299,3 +300,29 @@ def test_a_json_file_of_splits_one_of_which_is_empty(tmp_path):
     (tmp_path / "annotations.json").write_text(json.dumps({**objects(tmp_path), "test": []}))
     data = load_long_tailed(str(tmp_path))
     assert (data.class_counts + np.bincount(data.test.labels)).tolist() == np.bincount(TRAIN).tolist()
+
+
+def test_json_lists_of_splits_of_which_one_holds_another(tmp_path):
+    rows = objects(tmp_path)
+    (tmp_path / "annotations.json").write_text(json.dumps({**rows, "trainval": rows["train"]}))
+    check_both_splits(tmp_path)
+
+
+def test_a_split_that_the_rows_of_a_json_list_name_themselves_goes_first(tmp_path):
+    rows = objects(tmp_path)
+    whole = [{**row, "split": split} for split, some in rows.items() for row in some]
+    (tmp_path / "annotations.json").write_text(json.dumps({"train": whole}))
+    check_both_splits(tmp_path)
+    (tmp_path / "annotations.json").write_text(json.dumps({"train": [{**whole[0], "split": "x"}]}))
+    with pytest.raises(DatasetError, match="no list of images"):
+        load_long_tailed(str(tmp_path))
+
+
+def test_a_json_file_of_one_row(tmp_path):
+    write_pictures(tmp_path, TRAIN, "{row}.png")
+    [(name, label)] = write_pictures(tmp_path, TEST[:1], "t{row}.png")
+    lines = [json.dumps({"file": f"{k}.png", "label": NAMES[y]}) for k, y in enumerate(TRAIN)]
+    (tmp_path / "train.json").write_text("\n".join(lines))
+    (tmp_path / "test.json").write_text(json.dumps({"file": name, "label": label}))
+    data = load_long_tailed(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (len(TRAIN), 1)

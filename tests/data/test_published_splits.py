@@ -170,6 +170,17 @@ def test_tables_of_file_names_alone(tmp_path):
     check(tmp_path, "train.csv", "test.csv")
 
 
+@pytest.mark.parametrize("cells", [["0", "1", "2"], ["0", "1", "2"] * 4, ["ant", "bee", "ant"]])
+def test_tables_of_one_column_of_labels_or_counts_are_no_split(tmp_path, cells):
+    """Images are called by numbers too, so that each number is one's name."""
+    write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    for name in ("y_train.csv", "test_counts.csv"):
+        write(tmp_path / name, ["label", *cells])
+    data = load_long_tailed(str(tmp_path))
+    assert (data.class_counts + np.bincount(data.test.labels)).tolist() == np.bincount(TRAIN).tolist()
+    assert not any("in the splits of" in note for note in data.notes)
+
+
 @pytest.mark.parametrize("header", [[], ["path"]])
 def test_tables_of_one_column(tmp_path, header):
     for split, names in pictures(tmp_path / "Images").items():

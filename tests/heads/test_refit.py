@@ -26,21 +26,22 @@ def problem():
     return training, fit_baseline(training)
 
 
-def recorded(fit):
-    """The record of a head as another run reads it."""
-    return HeadRecord.from_json(head_record(fit).to_json())
+def recorded(fit, training):
+    """The record of a head as another run reads it, and the samples of each class."""
+    return HeadRecord.from_json(head_record(fit).to_json()), training.class_counts.tolist()
 
 
 @pytest.mark.parametrize("name", [*LINEAR, *CHOICES])
 def test_a_refit_on_the_same_features_is_the_head(problem, name):
     training, baseline = problem
     fit = fit_by_name(training, name, known=[baseline], settings={})
-    again = refit(training, recorded(fit), baseline=baseline, held_out=fit.held_out)
+    again = refit(training, *recorded(fit, training), baseline=baseline, held_out=fit.held_out)
     for part in ("weight", "bias"):
         found, expected = getattr(again, part), getattr(fit, part)
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
     assert (again.method, again.settings, again.scale) == (fit.method, fit.settings, fit.scale)
-    assert again.mix == fit.mix
+    assert again.mix.shares == pytest.approx(fit.mix.shares, rel=1e-6)
+    assert again.mix.scale == fit.mix.scale
     assert again.held_out is fit.held_out
     assert again.selection is None
     assert again.choice is None
@@ -63,7 +64,7 @@ def test_on_memorised_features_a_refit_is_as_sure_as_it_may_be_and_a_new_choice_
     baseline = fit_baseline(honest)
     fit = fit_by_name(honest, name, known=[baseline], settings={})
     whole = TrainingSet(memorised, labels, 3)
-    again = refit(whole, recorded(fit), baseline=baseline)
+    again = refit(whole, *recorded(fit, honest), baseline=baseline)
     anew = fit_by_name(whole, name, known=[fit_baseline(whole)], settings={})
     tested = torch.arange(3).repeat(1000)
     x = features(tested, 2.0)
@@ -83,9 +84,10 @@ def test_a_refit_has_the_solver_and_the_views_of_its_run(problem, solver, number
     ]
     given = {"solver": solver, "weight_decay": 0.01, "gamma": 1.0}
     fit = fit_by_name(training, "lort", known=[baseline], settings=given, views=views)
-    again = refit(training, recorded(fit), baseline=baseline, solver=solver, views=views)
+    earlier = recorded(fit, training)
+    again = refit(training, *earlier, baseline=baseline, solver=solver, views=views)
     torch.testing.assert_close(again.weight, fit.weight, rtol=1e-4, atol=1e-6)
-    without = refit(training, recorded(fit), baseline=baseline, solver=solver)
+    without = refit(training, *earlier, baseline=baseline, solver=solver)
     assert number == 0 or not torch.allclose(without.weight, fit.weight, rtol=1e-2)
 
 
@@ -103,11 +105,41 @@ def test_settings_are_those_of_the_run_or_given_not_both(problem):
 def test_a_head_records_the_settings_of_those_that_were_chosen_with_it(problem):
     training, baseline = problem
     fit = fit_by_name(training, "auto", known=[baseline], settings={})
-    record = recorded(fit)
+    record, _ = recorded(fit, training)
     assert record.candidates.keys() == fit.choice.scores.keys() - {"stack"}
     for name, chosen in record.candidates.items():
         assert chosen.settings == fit.choice.selections[name].chosen
         assert chosen.scale == fit.choice.scales[name]
     for name in ("best", "ncm"):
-        beside = recorded(fit_by_name(training, name, known=[baseline], settings={})).candidates
-        assert beside == {"ce": ChosenSettings(baseline.settings, baseline.scale)}
+        beside = fit_by_name(training, name, known=[baseline], settings={})
+        assert recorded(beside, training)[0].candidates == {
+            "ce": ChosenSettings(baseline.settings, baseline.scale)
+        }
+
+
+@pytest.mark.parametrize(("name", "power"), [("ce", 1.0), ("auto", 0.0)])
+def test_a_refit_on_other_counts_holds_the_same_power_of_their_mix(problem, name, power):
+    """A head that decides for the training mix, and one for equal classes, are moved from there."""
+    training, baseline = problem
+    fit = fit_by_name(training, name, known=[baseline], settings={})
+    other, _ = clusters(counts=(30, 40, 50), dim=6, noise=2.0)
+    again = refit(other, *recorded(fit, training), baseline=fit_baseline(other))
+    logs = (counts.double().log() for counts in (training.class_counts, other.class_counts))
+    spreads = [log - log.mean() for log in logs]
+    powers = [
+        float(
+            (log - log.mean()) @ torch.tensor(mix.shares).double().log() / (log - log.mean()).square().sum()
+        )
+        for log, mix in zip(spreads, (fit.mix, again.mix), strict=True)
+    ]
+    assert powers[1] == pytest.approx(powers[0], abs=1e-6)
+    assert powers[0] == pytest.approx(power, abs=0.4)
+
+
+def test_settings_of_a_run_that_are_no_point_of_its_method_s_grid_are_taken(problem):
+    """As of `--method ce --delta 0.9 --weight-decay 0.1 --solver closed-form`."""
+    training, baseline = problem
+    given = {"delta": 0.9, "weight_decay": 0.1, "solver": "closed-form"}
+    fit = fit_by_name(training, "ce", known=[baseline], settings=given)
+    again = refit(training, *recorded(fit, training), baseline=baseline, solver="closed-form")
+    torch.testing.assert_close(again.weight, fit.weight)

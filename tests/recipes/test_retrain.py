@@ -423,3 +423,26 @@ def test_a_refit_takes_all_choices_from_an_earlier_run(photos, tmp_path):
     [again] = serve([{"recipe": "retrain.py", "flags": ["--refit", "moved", *same, "no"]}], tmp_path)
     assert again["code"] == 2
     assert "error: --refit moved was moved to the class mix 'train'" in again["said"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--method", "lort", "--solver", "sgd", "--views", "1"]])
+def test_all_rows_of_a_refit_are_of_the_recorded_settings(photos, tmp_path, flags):
+    """Scales that are tripled in the record show in the probabilities, and in no decision."""
+    same = ["--backbone", timm_folder(tmp_path / "b"), "--dataset", photos, "--output-dir"]
+    first, again = tmp_path / "first", tmp_path / "again"
+    done = retrain(*same, first, *flags)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((first / "run.json").read_text())
+    for chosen in record["head"]["candidates"].values():
+        chosen["scale"] *= 3
+    record["head"]["scale"] *= 1 if record["head"]["method"] == "stack" else 3
+    (first / "run.json").write_text(json.dumps(record))
+    done = retrain(*same, again, "--refit", first)
+    assert done.returncode == 0, done.stderr
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (first, again)]
+    rows = [{"baseline": one["baseline"], **one["others"], "test": one["test"]} for one in metrics]
+    assert rows[0].keys() == rows[1].keys()
+    for name, report in rows[0].items():
+        assert rows[1][name]["nll"] != pytest.approx(report["nll"], rel=0.01), name
+        assert flags == [] or rows[1][name]["accuracy"] == report["accuracy"], name
+    assert metrics[1]["selection"] is None

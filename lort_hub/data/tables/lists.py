@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lort_hub.data.image_folder.names import are_parts
+from lort_hub.data.image_folder.names import are_parts, is_trainval
 from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
@@ -229,11 +229,24 @@ def _rows(content: Any) -> list[dict[str, Any]]:
     """Objects of a list, or of a list for each split, which is a column then; none of other content."""
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return content
+    if _is_row(content):
+        return [content]
     if not isinstance(content, dict) or not all(map(split_in_name, content)):
         return []
-    if not all(isinstance(rows, list) and len(_rows(rows)) == len(rows) for rows in content.values()):
+    lists = {name: rows for name, rows in content.items() if not ("train" in content and is_trainval(name))}
+    if not all(isinstance(rows, list) and len(_rows(rows)) == len(rows) for rows in lists.values()):
         return []
-    return [{**row, "split": name} for name, rows in content.items() for row in rows]
+    rows = [{"split": name, **row} for name, rows in lists.items() for row in rows]
+    return rows if all(split_in_name(str(row["split"])) for row in rows) else []
+
+
+def _is_row(content: Any) -> bool:
+    """Tell whether an object is the only row of a list: a cell in each column, one of them a file."""
+    if not isinstance(content, dict) or len(content) < 2 or any(map(is_file_name, content)):
+        return False
+    cells = content.values()
+    one_each = not any(isinstance(cell, list | dict) for cell in cells)
+    return one_each and any(isinstance(cell, str) and is_file_name(cell) for cell in cells)
 
 
 def _pairs_by_class(content: Any) -> list[tuple[str, Any]]:
