@@ -120,7 +120,7 @@ def _held_out_logits(
 
 
 def carry_mix(mix: ClassMix, before: Tensor, now: Tensor) -> ClassMix:
-    """Carry a measured class mix over to other training samples: it is the same power of their mix.
+    """Convert a measured class mix to that of a head fitted alike on other samples: the same power of theirs.
 
     Args:
         mix: Class mix of a head, from `measure_mix`.
