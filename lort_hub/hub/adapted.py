@@ -49,8 +49,8 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         return ClassMix(AS_MADE, (1 / number,) * number)
     raise CheckpointError(
         f"'{source}' does not say which class mix its probabilities hold for: its head is not calibrated, or "
-        "was made by an older lort_hub.\nRe-train the head calibrated, as `retrain` does by default, "
-        "and adapt that model."
+        "was made by an older lort_hub, or in Python without `lort_hub.heads.class_mix.measure_mix`.\n"
+        "Re-train the head calibrated, as `retrain` does by default, and adapt that model."
     )
 
 
