@@ -9,11 +9,11 @@ import torch
 
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.class_mix import carry_mix
-from lort_hub.heads.fit import BASELINE_TOLERANCE, fit_head
+from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import STACK
 from lort_hub.heads.scorers import Predictions
-from lort_hub.heads.stack import combine
+from lort_hub.heads.stack import MEMBER_TOLERANCE, combine
 from lort_hub.heads.sum_weights import TAU
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import ChosenSettings, HeadRecord
@@ -59,7 +59,7 @@ def refit(
     how = {"baseline": baseline, "seed": seed}
     if head.method == STACK and head.candidates:
         weights = {name: weight for name, weight in head.settings.items() if name != TAU}
-        how |= {"tolerance": BASELINE_TOLERANCE}
+        how |= {"tolerance": MEMBER_TOLERANCE}
         members = {
             name: fit_head(training, name, chosen=head.candidates[name], **how)  # type: ignore[arg-type]
             for name in weights
