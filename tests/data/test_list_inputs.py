@@ -304,7 +304,9 @@ def test_a_json_file_of_splits_one_of_which_is_empty(tmp_path):
 
 def test_json_lists_of_splits_of_which_one_holds_another(tmp_path):
     rows = objects(tmp_path)
-    (tmp_path / "annotations.json").write_text(json.dumps({**rows, "trainval": rows["train"]}))
+    rows["val"] = [{"file": n, "label": k} for n, k in write_pictures(tmp_path, TEST, "v{row}.png")]
+    rows["trainval"] = rows["train"] + rows["val"]
+    (tmp_path / "annotations.json").write_text(json.dumps(rows))
     check_both_splits(tmp_path)
 
 

@@ -172,8 +172,10 @@ def test_tables_of_file_names_alone(tmp_path):
 
 @pytest.mark.parametrize("cells", [["0", "1", "2"], ["0", "1", "2"] * 4, ["ant", "bee", "ant"]])
 def test_tables_of_one_column_of_labels_or_counts_are_no_split(tmp_path, cells):
-    """Images are called by numbers too, so that each number is one's name."""
-    write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    """Images are called by numbers and by classes too, so that each cell is one's name."""
+    written = [tmp_path / name for name, _ in write_pictures(tmp_path, TRAIN, "{label}/{row}.png")]
+    for folder in {path.parent for path in written}:
+        min(folder.iterdir()).rename(folder / f"{folder.name}.png")
     for name in ("y_train.csv", "test_counts.csv"):
         write(tmp_path / name, ["label", *cells])
     data = load_long_tailed(str(tmp_path))
