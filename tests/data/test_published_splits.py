@@ -170,14 +170,14 @@ def test_tables_of_file_names_alone(tmp_path):
     check(tmp_path, "train.csv", "test.csv")
 
 
-@pytest.mark.parametrize("cells", [["0", "1", "2"], ["0", "1", "2"] * 4, ["ant", "bee", "ant"]])
+@pytest.mark.parametrize("cells", [("012", "345"), ("012" * 4, "345" * 4), (["ant", "bee"] * 2, ["cat"] * 2)])
 def test_tables_of_one_column_of_labels_or_counts_are_no_split(tmp_path, cells):
     """Images are called by numbers and by classes too, so that each cell is one's name."""
     written = [tmp_path / name for name, _ in write_pictures(tmp_path, TRAIN, "{label}/{row}.png")]
     for folder in {path.parent for path in written}:
         min(folder.iterdir()).rename(folder / f"{folder.name}.png")
-    for name in ("y_train.csv", "test_counts.csv"):
-        write(tmp_path / name, ["label", *cells])
+    for name, column in zip(("y_train.csv", "y_test.csv"), cells, strict=True):
+        write(tmp_path / name, ["label", *column])
     data = load_long_tailed(str(tmp_path))
     assert (data.class_counts + np.bincount(data.test.labels)).tolist() == np.bincount(TRAIN).tolist()
     assert not any("in the splits of" in note for note in data.notes)
