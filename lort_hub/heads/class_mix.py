@@ -119,6 +119,23 @@ def _held_out_logits(
     return total, labels, validator.scored_classes
 
 
+def mix_power(mix: ClassMix, class_counts: Tensor) -> float:
+    """Find the power of the training mix that a class mix is, by least squares; 0 where classes are alike.
+
+    Args:
+        mix: Class mix.
+        class_counts: Training samples (K,).
+
+    Example:
+        >>> round(mix_power(ClassMix(AS_MADE, (0.75, 0.25)), torch.tensor([9, 3])), 3)
+        1.0
+    """
+    log_counts = class_counts.double().clamp_min(1).log()
+    spread = log_counts - log_counts.mean()
+    square = float(spread @ spread)
+    return float(spread @ torch.tensor(mix.shares).double().log()) / square if square else 0.0
+
+
 def carry_mix(mix: ClassMix, before: Tensor, now: Tensor) -> ClassMix:
     """Convert a measured class mix to that of a head fitted alike on other samples: the same power of theirs.
 
@@ -133,17 +150,8 @@ def carry_mix(mix: ClassMix, before: Tensor, now: Tensor) -> ClassMix:
         >>> [round(share, 3) for share in shares]
         [0.8, 0.2]
     """
-    log_counts, log_shares, wanted = (
-        (values - values.mean())
-        for values in (
-            before.double().clamp_min(1).log(),
-            torch.tensor(mix.shares).double().log(),
-            now.double().clamp_min(1).log(),
-        )
-    )
-    spread = float(log_counts @ log_counts)
-    power = float(log_counts @ log_shares) / spread if spread else 0.0
-    return replace(mix, shares=tuple((power * wanted).softmax(dim=0).tolist()))
+    power = mix_power(mix, before)
+    return replace(mix, shares=tuple((power * now.double().clamp_min(1).log()).softmax(dim=0).tolist()))
 
 
 def move(fit: Fit, name: str, shares: Tensor) -> Fit:

@@ -51,7 +51,7 @@ def check_earlier_run(earlier: RunRecord, backbone: Backbone, class_names: Seque
     has_own = own_head(backbone, class_names) is not None
     if has_own != (name == STAGE1):
         own = "the backbone's own head", "cross-entropy on its features"
-        then, here = own if has_own is False else own[::-1]
+        here, then = own if has_own else own[::-1]
         raise ConfigError(f"The run of `refit` starts its heads from {then}, this one from {here}.\n{ANEW}")
     _check_honest(earlier)
 

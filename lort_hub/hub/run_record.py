@@ -8,12 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.data.dataset import LongTailedData
 from lort_hub.data_record import DataRecord
 from lort_hub.download import license_of
 from lort_hub.evaluation.report import Confused, MetricsRecord, SelectionRecord
+from lort_hub.heads.class_mix import mix_power
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STAGE1, Mix, class_mix
 from lort_hub.records import DEFAULT, BackboneRecord, BaselineRecord, HeadRecord, RunRecord
@@ -171,8 +173,7 @@ def decided_mix(head: HeadRecord, class_counts: Sequence[int]) -> Mix:
     log_counts = np.log(np.maximum(class_counts, 1))
     if head.mix is None or np.ptp(log_counts) < LEAST_SKEW:
         return class_mix(head.method, head.settings)
-    spread = log_counts - log_counts.mean()
-    power = float(spread @ np.log(head.mix.shares) / (spread @ spread))
+    power = mix_power(head.mix, torch.tensor(class_counts))
     return "training" if power > 0.5 else "inverse" if power < -0.5 else "balanced"
 
 
