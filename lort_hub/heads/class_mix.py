@@ -150,6 +150,8 @@ def carry_mix(mix: ClassMix, before: Tensor, now: Tensor) -> ClassMix:
         >>> [round(share, 3) for share in shares]
         [0.8, 0.2]
     """
+    if before.equal(now):
+        return mix
     power = mix_power(mix, before)
     return replace(mix, shares=tuple((power * now.double().clamp_min(1).log()).softmax(dim=0).tolist()))
 
