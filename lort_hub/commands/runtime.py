@@ -225,7 +225,7 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know no letters but ASCII's
     names = {field.name for field in fields(arguments)} if arguments else set()
     try:
-        with _lost_processes():
+        with _disconnected(), _lost_processes():
             yield
     except ConfigError as error:
         _exit(2, as_flags(str(error), names))
@@ -259,6 +259,27 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
         )
     finally:
         gc.freeze()
+
+
+@contextmanager
+def _disconnected() -> Iterator[None]:
+    """Leave the other processes at the end, unless one is lost or this one stopped in the midst of a step."""
+    try:
+        yield
+    except ProcessLostError:
+        raise
+    except (LortHubError, OSError):
+        _disconnect()
+        raise
+    else:
+        _disconnect()
+
+
+def _disconnect() -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1" and "torch" in sys.modules:
+        from lort_hub.features.distributed import disconnect
+
+        disconnect()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lort_hub.commands.arguments import RunArguments
 from lort_hub.commands.runtime import join_processes, make_accelerator, phase, run, use_idle_cores
 from lort_hub.errors import ConfigError, LortHubError
 from lort_hub.run_log import RunLog
+from tests.support.fork_server import ranks, run_forks
 from tests.support.recipes import refused
 
 
@@ -63,6 +65,37 @@ def test_interrupt_is_130_and_our_own_bugs_keep_their_traceback(capsys):
     for bug in (KeyError("x"), RuntimeError("x"), FileNotFoundError(errno.ENOENT, "x")):
         with pytest.raises(type(bug)):
             run(lambda bug=bug: (_ for _ in ()).throw(bug))
+
+
+ENDING = """
+import os, sys
+from lort_hub.commands.runtime import join_processes, run
+from lort_hub.commands.together import on_first
+from lort_hub.errors import DatasetError
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+def main():
+    assert on_first(join_processes(), min, 1, 2) == 1 and threads() > before
+    if sys.argv[1:]:
+        raise DatasetError("refused")
+
+before = threads()
+try:
+    run(main)
+finally:
+    print(threads() - before, "threads")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to count threads in")
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["refuse"], 1)])
+def test_processes_leave_each_other_before_python_ends(words, code):
+    """A thread of gloo that is left holds a tensor at times, and then aborts the process."""
+    jobs = [{"code": ENDING, "argv": ["ending", *words], "environment": rank} for rank in ranks(2)]
+    for ended in run_forks(*jobs):
+        assert (ended.returncode, ended.stdout.strip()) == (code, "0 threads"), ended.said
 
 
 def test_output_that_nobody_reads_any_more_ends_a_run_with_one_message():
