@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -268,7 +269,8 @@ def _disconnected() -> Iterator[None]:
         yield
     except ProcessLostError:
         raise
-    except (LortHubError, OSError):
+    except (LortHubError, OSError) as error:
+        traceback.clear_frames(error.__traceback__)  # they refer to the processes
         _disconnect()
         raise
     else:

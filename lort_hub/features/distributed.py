@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import re
@@ -167,6 +168,7 @@ def disconnect() -> None:
         >>> disconnect()
     """
     _connect.cache_clear()
+    gc.collect()  # of training sets, which refer to the processes and to themselves
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
