@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import TRAINVAL, kind_of
+from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
 from lort_hub.data.tables.splits import split_in_name, split_of_file, tells_splits
@@ -94,24 +95,36 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
         is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
     ):
         return None
-    pairs = [line.replace(",", " ").replace("\t", " ").rsplit(maxsplit=1) for line in lines]
+    pairs = [re.sub(r"[,;\t]", " ", line).rsplit(maxsplit=1) for line in lines]
     columns: dict[str, list[str | None]] = {"line": [*lines]}
     if several := [match for line in lines if (match := _NUMBERED.match(line))]:
         columns |= {"file": [match[1] for match in several]} if len(several) == len(lines) else {}
     elif all(len(pair) == 2 for pair in pairs):
-        columns |= {"file": [pair[0] for pair in pairs], "label": [pair[1] for pair in pairs]}
+        firsts, lasts = ([pair[k] for pair in pairs] for k in (0, 1))
+        names = ("first", "last") if _are_labels_first(firsts, lasts) else ("file", "label")
+        columns |= {names[0]: [*firsts], names[1]: [*lasts]}
     return FileList(file, columns)
 
 
+def _are_labels_first(firsts: Sequence[str], lasts: Sequence[str]) -> bool:
+    """Whether lines may be a label and then a file: else a blank is in the name of a file, or its folder."""
+    are_texts = len(set(firsts)) > 1 and not any(set(first) & set("/\\") for first in firsts)
+    are_files = all(is_file_name(last) or "/" in last for last in lasts)
+    return are_texts and are_files and not any(map(is_file_name, firsts))
+
+
 def _by_key(file: Path) -> Iterator[ListedNames]:
-    """An object of lists of names, or of lists that begin with one, by split."""
+    """An object of lists of names, or of lists that begin with one and end with its label, by split."""
     content = json.loads(text_of(file)[0])
     if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
         return
     for key, rows in content.items():
         names = [row[0] if isinstance(row, list) and row else row for row in rows]
         if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
-            yield ListedNames(file, split, FileList(file, {"line": names}))
+            columns: dict[str, list[str | None]] = {"file": names}
+            if all(isinstance(row, list) and len(row) > 1 for row in rows):
+                columns["label"] = [str(row[-1]) for row in rows]
+            yield ListedNames(file, split, FileList(file, columns))
 
 
 def _by_numbers(file: Path) -> Iterator[ListedNames]:

@@ -76,6 +76,9 @@ class _ClassFolders:
         if not column:
             with suppress(DatasetError):  # of several files that fit: it may list no images
                 listed, column = find_as_spelt(listed, self.images, None, one.split)
+        if column and column.skip and "last" in listed.columns:  # the label is no folder
+            last = find_file_column(listed, self.images, "last", one.split)
+            column = last if last and last.skip < column.skip else column
         name, skip = (column.name, column.skip) if column else (next(iter(listed.columns)), 0)
         cells = listed.columns[name]
         paths = [self.images.find(cell, one.split, skip) if cell and column else None for cell in cells]
@@ -162,7 +165,11 @@ def _find(given: Sequence[ListedNames], reading: FolderReading, *, only: bool) -
         names, rows = one.names, one.rows
         if not one.is_read:
             continue
+        if only and one.column == "last":
+            return []  # a list of labels, which the user named
         if names.split or names.file.suffix.lower() in TEXTS:
+            if only and _tells_other_classes(one, reading.train):
+                return []
             _check_labels(one, reading.train)
         if names.split:
             sets.setdefault((names.file.parent, without_split(names.file.name)), []).append(one)
@@ -197,15 +204,21 @@ def _without_trainval(lists: list[_Matched]) -> list[_Matched]:
     ]
 
 
+def _tells_other_classes(one: _Matched, folders: datasets.Dataset) -> bool:
+    """Whether a list's labels are others than the class folders."""
+    beside = {"file": "label", "last": "first", "first": "last"}.get(one.column, "")
+    told = one.names.listed.columns.get(beside)
+    if not told:
+        return False
+    labels: list[Any] = folders["label"][:]
+    pairs = {(labels[row], label) for row, label in zip(one.rows, told, strict=True) if row >= 0}
+    is_index = len({label for _, label in pairs}) == len(one.rows)
+    return not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1))
+
+
 def _check_labels(one: _Matched, folders: datasets.Dataset) -> None:
     """Refuse a list whose labels are others than the class folders."""
-    columns = one.names.listed.columns
-    if one.column != "file" or "label" not in columns:
-        return
-    labels: list[Any] = folders["label"][:]
-    pairs = {(labels[row], label) for row, label in zip(one.rows, columns["label"], strict=True) if row >= 0}
-    is_index = len({label for _, label in pairs}) == len(one.rows)
-    if not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1)):
+    if _tells_other_classes(one, folders):
         file = one.names.file
         raise DatasetError(
             f"The labels of {file.name} and the class folders tell different classes of the images.\n"

@@ -76,6 +76,56 @@ def test_labels_that_are_not_the_folders_are_refused(tmp_path):
     assert "tell different classes" in refusal(tmp_path)
 
 
+def sites(folder):
+    """Pictures in two folders that are no classes; their paths with labels."""
+    rows = write_pictures(folder / "all", TRAIN, "{row}.png")
+    for k, (name, _) in enumerate(rows):
+        path = folder / "ab"[k % 2] / name
+        path.parent.mkdir(exist_ok=True)
+        (folder / "all" / name).rename(path)
+    (folder / "all").rmdir()
+    return [(f"{'ab'[k % 2]}/{name}", label) for k, (name, label) in enumerate(rows)]
+
+
+LABEL_FIRST = ["{label} {path}", "{label},{path}", "{label};{path}", "{number} {name}", "{number}\t{stem}"]
+
+
+def form_rows(form, rows):
+    for path, label in rows:
+        names = {"name": path[2:], "stem": path.removesuffix(".png"), "number": NAMES.index(label)}
+        yield form.format(path=path, label=label, **names)
+
+
+@pytest.mark.parametrize("form", [*LABEL_FIRST, "{path};{label}"])
+def test_labels_before_or_behind_files_that_are_not_the_folders_are_refused(tmp_path, form):
+    rows = sites(tmp_path)
+    for split, of in (("train", rows[::3] + rows[1::3]), ("test", rows[2::3])):
+        write(tmp_path / f"{split}.txt", form_rows(form, of))
+    assert "The labels of train.txt and the class folders tell different classes" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+@pytest.mark.parametrize("form", LABEL_FIRST)
+def test_a_given_list_whose_labels_come_before_the_files_tells_the_classes(tmp_path, form, suffix):
+    form = form.replace(" ", "," if suffix == ".csv" else " ")
+    write(tmp_path / f"all{suffix}", form_rows(form, sites(tmp_path)))
+    data = load_long_tailed(str(tmp_path / f"all{suffix}"))
+    assert (data.class_counts + np.bincount(data.test.labels)).tolist() == [12, 7, 5]
+    assert [class_of(data.train.image(k)) for k in range(len(data.train))] == data.train.labels.tolist()
+
+
+def test_a_given_table_whose_last_column_names_the_files_tells_the_classes(tmp_path):
+    rows = [(label, k, path[2:]) for k, (path, label) in enumerate(sites(tmp_path))]
+    write_csv(tmp_path / "all.csv", rows, ("Class", "x", "image"))
+    assert load_long_tailed(str(tmp_path / "all.csv")).class_names == tuple(NAMES)
+
+
+def test_a_given_list_of_names_with_blanks_has_no_labels(tmp_path):
+    names = write_pictures(tmp_path, TRAIN, "{label} bear/{label} {row}.png")
+    write(tmp_path / "all.txt", [name for name, _ in names])
+    assert load_long_tailed(str(tmp_path / "all.txt")).class_names == ("ant bear", "bee bear", "cat bear")
+
+
 @pytest.mark.parametrize("name", ["labels.txt", "list.txt", "annotations.txt", "image_labels.lst"])
 def test_a_list_of_all_labels_that_are_not_the_folders_is_refused(tmp_path, name):
     rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
@@ -160,6 +210,27 @@ def test_a_json_file_of_splits(tmp_path):
     (tmp_path / "split_zhou_Insects.json").write_text(json.dumps(rows))
     check(tmp_path, "split_zhou_Insects.json")
     check(tmp_path / "split_zhou_Insects.json", "split_zhou_Insects.json")
+
+
+def test_a_json_file_of_splits_whose_labels_are_not_the_folders(tmp_path):
+    rows = [[path, NAMES.index(label), label] for path, label in sites(tmp_path)]
+    file = tmp_path / "split_zhou_Insects.json"
+    file.write_text(json.dumps({"train": rows[::3] + rows[1::3], "val": [], "test": rows[2::3]}))
+    assert "tell different classes" in refusal(tmp_path)
+    data = load_long_tailed(str(file))
+    assert data.class_names == tuple(NAMES)
+    assert data.class_counts.tolist() == [8, 5, 3]
+    assert np.bincount(data.test.labels).tolist() == [4, 2, 2]
+
+
+def test_a_json_file_of_splits_of_one_heap_of_pictures(tmp_path):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    file = tmp_path / "split_zhou_Insects.json"
+    file.write_text(json.dumps({"train": rows[::3] + rows[1::3], "test": rows[2::3]}))
+    assert "Where split_zhou_Insects.json gives the class of each image, name it itself" in refusal(tmp_path)
+    data = load_long_tailed(str(file))
+    assert data.class_counts.tolist() == [8, 5, 3]
+    assert np.bincount(data.test.labels).tolist() == [4, 2, 2]
 
 
 def test_tables_of_file_names_alone(tmp_path):
