@@ -14,6 +14,7 @@ from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
 from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.table_files import split_lists
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.spelling import find_as_spelt
@@ -111,6 +112,35 @@ def note_unread(files: Sequence[Path], reading: FolderReading) -> list[str]:
     why = " ".join(one.notes()[0] for one in lost[:MOST_REASONS]) or advice
     called = shortened([file.name for file in names])
     return [f"No published split is read, though one may be in {called}: {why}"]
+
+
+def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[str]:
+    """Name the texts that may tell a published split of the images that a list names, in a note.
+
+    Args:
+        source: The list, or the data folder.
+        rows: The rows of the list.
+        image: Its column of images.
+
+    Example:
+        >>> note_lists_beside(Path("labels.csv"), rows, "image")  # doctest: +SKIP
+        []
+    """
+    cells = [] if getattr(rows.features[image], "decode", True) else rows[image][:]
+    known = {Path(cell["path"]).stem for cell in cells if cell and cell["bytes"] is None}
+    folder = source if source.is_dir() else source.parent
+    files = split_lists(folder) if known and source.exists() else []
+    files = [file for file in files if file.suffix.lower() in TEXTS and file != source]
+    splits: dict[Path, str] = {}
+    for one in [one for file in files for one in read_names(file)]:
+        columns = one.listed.columns.values()
+        shares = (sum(Path(cell or "").stem in known for cell in column) / len(column) for column in columns)
+        splits |= {one.file: one.split} if max(shares) > MOST else {}
+    if not {*splits.values()} - {"train", TRAINVAL}:
+        return []
+    called = shortened([file.name for file in splits])
+    advice = "write it into the list as a column 'split', with train and test."
+    return [f"No published split is read, though one may be in {called}: {advice}"]
 
 
 def open_published(

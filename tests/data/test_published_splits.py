@@ -361,3 +361,23 @@ def test_lists_in_utf_16(tmp_path):
     for split, names in pictures(tmp_path / "images").items():
         (tmp_path / f"{split}.txt").write_text("\n".join(names), encoding="utf-16")
     check(tmp_path, "train.txt", "test.txt")
+
+
+@pytest.mark.parametrize("given", [".", "labels.csv"])
+def test_lists_of_splits_beside_a_list_of_labels_are_named(tmp_path, given):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "train_val_list.txt", [name for name, _ in rows[::2]])
+    write(tmp_path / "test_list.txt", [name for name, _ in rows[1::2]])
+    write(tmp_path / "test_notes.txt", ["no image"])
+    data = load_long_tailed(str(tmp_path / given))
+    assert data.class_counts.tolist() == [10, 6, 4]
+    (note,) = (note for note in data.notes if "published split" in note)
+    assert "one may be in test_list.txt: write it into the list as a column 'split'" in note
+
+
+def test_a_list_of_the_training_images_beside_a_list_of_labels_is_no_split(tmp_path):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "train.txt", [name for name, _ in rows])
+    assert not any("published split" in note for note in load_long_tailed(str(tmp_path)).notes)
