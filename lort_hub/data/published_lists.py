@@ -13,7 +13,7 @@ from lort_hub.data.image_folder.names import TRAINVAL, kind_of
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
-from lort_hub.data.tables.splits import split_in_name, split_of_file, tells_splits
+from lort_hub.data.tables.splits import may_be_splits, split_in_name, split_of_file, tells_splits
 from lort_hub.errors import DatasetError
 
 TEXTS = (".txt", ".lst")
@@ -34,6 +34,19 @@ class ListedNames:
     file: Path
     split: str
     listed: FileList
+
+
+def columns_of_splits(listed: FileList) -> list[str]:
+    """List the columns called as those of splits, else those called as sets that hold the word of a split.
+
+    Example:
+        >>> cells = {"file": ["0.jpg", "1.jpg"], "subset": ["train", "test"], "set": ["north", "south"]}
+        >>> columns_of_splits(FileList(Path("a.csv"), cells))
+        ['subset']
+    """
+    texts = {name: [cell or "" for cell in cells] for name, cells in listed.columns.items()}
+    sure = [name for name in texts if tells_splits(name)]
+    return sure or [name for name, cells in texts.items() if may_be_splits(name, cells)]
 
 
 def may_tell_splits(file: Path) -> bool:
@@ -69,7 +82,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
                 yield ListedNames(file, split, listed)
         else:
             listed, split = read_list(file), _split_of(file) or ""
-            if split or any(map(tells_splits, listed.columns)):
+            if split or columns_of_splits(listed):
                 yield ListedNames(file, split, listed)
     except (DatasetError, OSError, ValueError):
         return

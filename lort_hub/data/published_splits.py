@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lort_hub.data.image_folder.names import KINDS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
-from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
+from lort_hub.data.published_lists import TEXTS, ListedNames, columns_of_splits, may_tell_splits, read_names
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.table_files import split_lists
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.spelling import find_as_spelt
-from lort_hub.data.tables.splits import rows_of_splits, tells_splits, without_split
+from lort_hub.data.tables.splits import rows_of_splits, without_split
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _find(given: Sequence[ListedNames], reading: FolderReading, *, only: bool) -
         if names.split:
             sets.setdefault((names.file.parent, without_split(names.file.name)), []).append(one)
             continue
-        for name in filter(tells_splits, names.listed.columns):
+        for name in columns_of_splits(names.listed):
             texts = [cell or "" for cell in names.listed.columns[name]]
             if told := rows_of_splits(name, texts, "train", is_told=True):
                 parts = {split: [rows[k] for k in of if rows[k] >= 0] for split, of in told.items()}

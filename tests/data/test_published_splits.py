@@ -272,6 +272,17 @@ def test_a_column_of_splits(tmp_path, label):
     assert not any("a table beside class folders" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("column", ["subset", "Phase", "dataset"])
+def test_a_column_called_as_one_of_sets(tmp_path, column):
+    rows = [(name, split, "ab"[len(name) % 2]) for split, of in pictures(tmp_path).items() for name in of]
+    write_csv(tmp_path / "metadata.csv", rows, ("file", column, "usage"))
+    check(tmp_path, "metadata.csv")
+    rows = [(*row, ("train", "val")[k % 2]) for k, row in enumerate(rows)]
+    write_csv(tmp_path / "metadata.csv", rows, ("file", column, "usage", "split"))
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "in the splits of" in note)
+    assert note == "Class folders in the splits of metadata.csv: train, validation."
+
+
 def test_a_column_of_splits_by_number_is_named(tmp_path):
     rows = [(name, int(split == "test")) for split, names in pictures(tmp_path).items() for name in names]
     write_csv(tmp_path / "metadata.csv", rows, ("file", "split"))
