@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import is_archive
 from lort_hub.data.formats import WEIGHTS, advice_on
@@ -16,6 +17,9 @@ from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError, NoClassFoldersError
+
+if TYPE_CHECKING:
+    import datasets
 
 RESULTS = frozenset(
     ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
@@ -129,11 +133,20 @@ def _of_texts(folder: Path, request: Request) -> list[str]:
     texts = [file for file in split_lists(folder) if file.suffix.lower() in TEXTS]
     for file in sorted(texts, key=lambda file: split_in_name(file.stem) != "train"):
         with suppress(DatasetError):
-            open_lists([file], folder, request, only=True)
+            opened = open_lists([file], folder, request, only=True)
+            if opened is None or any(map(_are_signs, opened.splits.values())):
+                continue
             root = f' with `image_root="{folder}"`' if file.parent != folder else ""
             name = file.relative_to(folder).as_posix()
             return [f"Where {name} gives the class of each image, name it itself as the data set{root}."]
     return []
+
+
+def _are_signs(rows: datasets.Dataset) -> bool:
+    """Whether a list says of each image whether it is of one class, with 1 and -1, as VOC's do."""
+    names = [name for name, kind in rows.features.items() if type(kind).__name__ != "Image"]
+    values = {str(value) for name in names for value in rows[name][:]}
+    return {"-1", "1"} <= values <= {"-1", "0", "1"}
 
 
 def _of_archives(files: Sequence[Path], folder: Path) -> list[str]:

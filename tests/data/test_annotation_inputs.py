@@ -371,6 +371,17 @@ def texts_of_flat_splits(folder):
     return folder
 
 
+@refused("signs-of-each-class", says="lie in one class folder[^M]*Make it train/CLASS")
+def texts_of_signs(folder):
+    rows = write_pictures(folder / "JPEGImages", TRAIN)
+    (folder / "Main").mkdir()
+    for split, of in (("train", rows[::2]), ("val", rows[1::2])):
+        for one in NAMES:
+            lines = [f"{name.removesuffix('.png')} {'1' if label == one else '-1'}" for name, label in of]
+            (folder / f"Main/{one}_{split}.txt").write_text("\n".join(lines))
+    return folder
+
+
 refused("p41-xlsx", says="labels.xlsx is not read: save the sheet with the labels as CSV")(
     lambda folder: unread(folder, "labels.xlsx")
 )
