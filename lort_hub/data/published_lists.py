@@ -108,22 +108,29 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
         is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
     ):
         return None
-    pairs = [re.sub(r"[,;\t]", " ", line).rsplit(maxsplit=1) for line in lines]
+    mark = r"[,;\t]" if all(set(line) & set(",;\t") for line in lines) else r"[\s,;]"
+    pairs = [re.split(rf"\s*{mark}\s*(?!.*{mark})", line, maxsplit=1) for line in lines]
     columns: dict[str, list[str | None]] = {"line": [*lines]}
     if several := [match for line in lines if (match := _NUMBERED.match(line))]:
         columns |= {"file": [match[1] for match in several]} if len(several) == len(lines) else {}
     elif all(len(pair) == 2 for pair in pairs):
         firsts, lasts = ([pair[k] for pair in pairs] for k in (0, 1))
-        names = ("first", "last") if _are_labels_first(firsts, lasts) else ("file", "label")
-        columns |= {names[0]: [*firsts], names[1]: [*lasts]}
+        labels = _labels_before(firsts, lasts)
+        columns |= (
+            {"first": [*labels], "last": [*lasts]} if labels else {"file": [*firsts], "label": [*lasts]}
+        )
     return FileList(file, columns)
 
 
-def _are_labels_first(firsts: Sequence[str], lasts: Sequence[str]) -> bool:
-    """Whether lines may be a label and then a file: else a blank is in the name of a file, or its folder."""
-    are_texts = len(set(firsts)) > 1 and not any(set(first) & set("/\\") for first in firsts)
-    are_files = all(is_file_name(last) or "/" in last for last in lasts)
-    return are_texts and are_files and not any(map(is_file_name, firsts))
+def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]:
+    """Labels that come before files; none where names hold blanks or commas, or rows are numbered."""
+    if any(is_file_name(first) or set(first) & set("/\\") for first in firsts):
+        return []
+    if not all(is_file_name(last) or "/" in last for last in lasts):
+        return []
+    cells = zip(*(re.split(r"[\s,;]+", first) for first in firsts), strict=False)
+    columns = [firsts, *reversed(list(cells))]
+    return next((column for column in columns if 1 < len(set(column)) < len(column)), [])
 
 
 def _by_key(file: Path) -> Iterator[ListedNames]:

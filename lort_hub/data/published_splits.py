@@ -79,7 +79,7 @@ class _ClassFolders:
                 listed, column = find_as_spelt(listed, self.images, None, one.split)
         if column and column.skip and "last" in listed.columns:  # the label is no folder
             last = find_file_column(listed, self.images, "last", one.split)
-            column = last if last and last.skip < column.skip else column
+            column = last if last and last.skip <= column.skip else column
         name, skip = (column.name, column.skip) if column else (next(iter(listed.columns)), 0)
         cells = listed.columns[name]
         paths = [self.images.find(cell, one.split, skip) if cell and column else None for cell in cells]
@@ -195,11 +195,9 @@ def _find(given: Sequence[ListedNames], reading: FolderReading, *, only: bool) -
         names, rows = one.names, one.rows
         if not one.is_read:
             continue
-        if only and one.column == "last":
-            return []  # a list of labels, which the user named
         if names.split or names.file.suffix.lower() in TEXTS:
             if only and _tells_other_classes(one, reading.train):
-                return []
+                return []  # the user named a list of labels
             _check_labels(one, reading.train)
         if names.split:
             sets.setdefault((names.file.parent, without_split(names.file.name)), []).append(one)

@@ -88,12 +88,13 @@ def sites(folder):
 
 
 LABEL_FIRST = ["{label} {path}", "{label},{path}", "{label};{path}", "{number} {name}", "{number}\t{stem}"]
+LABEL_FIRST += [r"{label},D:\my photos\{windows}", "{number} /home/me/{path}", "{row},{label},{path}"]
 
 
 def form_rows(form, rows):
-    for path, label in rows:
-        names = {"name": path[2:], "stem": path.removesuffix(".png"), "number": NAMES.index(label)}
-        yield form.format(path=path, label=label, **names)
+    for row, (path, label) in enumerate(rows):
+        names = {"name": path[2:], "stem": path.removesuffix(".png"), "windows": path.replace("/", "\\")}
+        yield form.format(path=path, label=label, row=row, number=NAMES.index(label), **names)
 
 
 @pytest.mark.parametrize("form", [*LABEL_FIRST, "{path};{label}"])
@@ -107,7 +108,7 @@ def test_labels_before_or_behind_files_that_are_not_the_folders_are_refused(tmp_
 @pytest.mark.parametrize("suffix", [".txt", ".csv"])
 @pytest.mark.parametrize("form", LABEL_FIRST)
 def test_a_given_list_whose_labels_come_before_the_files_tells_the_classes(tmp_path, form, suffix):
-    form = form.replace(" ", "," if suffix == ".csv" else " ")
+    form = form.replace("} ", "}," if suffix == ".csv" else "} ")
     write(tmp_path / f"all{suffix}", form_rows(form, sites(tmp_path)))
     data = load_long_tailed(str(tmp_path / f"all{suffix}"))
     assert (data.class_counts + np.bincount(data.test.labels)).tolist() == [12, 7, 5]
@@ -118,6 +119,13 @@ def test_a_given_table_whose_last_column_names_the_files_tells_the_classes(tmp_p
     rows = [(label, k, path[2:]) for k, (path, label) in enumerate(sites(tmp_path))]
     write_csv(tmp_path / "all.csv", rows, ("Class", "x", "image"))
     assert load_long_tailed(str(tmp_path / "all.csv")).class_names == tuple(NAMES)
+
+
+def test_numbers_of_rows_before_the_files_are_no_labels(tmp_path):
+    for split, names in pictures(tmp_path).items():
+        write(tmp_path / f"{split}.txt", [f"{row} {name}" for row, name in enumerate(names)])
+    check(tmp_path, "train.txt", "test.txt")
+    check(tmp_path / "train.txt", "train.txt", "test.txt")
 
 
 def test_a_given_list_of_names_with_blanks_has_no_labels(tmp_path):
