@@ -44,7 +44,8 @@ def decode(encoded: Encoded | None) -> Image.Image:
     if is_empty(encoded):
         raise ValueError("the cell is empty")
     register_heif()
-    return to_rgb(datasets.Image().decode_example(encoded))
+    with datasets.Image().decode_example(encoded) as image:  # a file of several frames stays open else
+        return to_rgb(image)
 
 
 def is_empty(encoded: Encoded | None) -> bool:

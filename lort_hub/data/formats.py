@@ -9,10 +9,12 @@ SHEETS = (".xlsx", ".xls", ".ods")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec")
 PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4")
 VIDEOS = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+SCANS = (".dcm", ".dicom", ".nii", ".nii.gz", ".nrrd", ".mha", ".svs", ".ndpi", ".czi", ".nd2")
 PAGES = (".pdf", ".doc", ".docx", ".ppt", ".pptx")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".onnx", "pytorch_model.bin")
 ADVICE = {
     SHEETS: "save the sheet with the labels as CSV",
+    SCANS: "write it as images that Pillow opens, such as PNG",
     PACKED: "unpack it",
     VIDEOS: "write its frames as images, train/CLASS/CLIP_0.jpg",
     PAGES: "write its pictures as images, train/CLASS/0.png",

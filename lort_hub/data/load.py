@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightness_note
+from lort_hub.data.frames import frames_note
 from lort_hub.data.groups import Grouping, name_groups, note_alike_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
@@ -127,8 +128,7 @@ def load_long_tailed(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
     _check_classes(train, test, names)
-    if note := brightness_note(train):
-        notes.append(note)
+    notes += filter(None, (brightness_note(train), frames_note(train)))
     if on_duplicate == "drop":
         train = _without_copies(train, test, notes)
     duplicates = list_duplicates(train, test, origin["dataset"])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import TRAINVAL, kind_of
+from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
-from lort_hub.data.tables.splits import split_in_name, split_of_file, tells_splits
+from lort_hub.data.tables.splits import may_be_splits, split_in_name, split_of_file, tells_splits
 from lort_hub.errors import DatasetError
 
 TEXTS = (".txt", ".lst")
@@ -33,6 +34,19 @@ class ListedNames:
     file: Path
     split: str
     listed: FileList
+
+
+def columns_of_splits(listed: FileList) -> list[str]:
+    """List the columns called as those of splits, else those called as sets that hold the word of a split.
+
+    Example:
+        >>> cells = {"file": ["0.jpg", "1.jpg"], "subset": ["train", "test"], "set": ["north", "south"]}
+        >>> columns_of_splits(FileList(Path("a.csv"), cells))
+        ['subset']
+    """
+    texts = {name: [cell or "" for cell in cells] for name, cells in listed.columns.items()}
+    sure = [name for name in texts if tells_splits(name)]
+    return sure or [name for name, cells in texts.items() if may_be_splits(name, cells)]
 
 
 def may_tell_splits(file: Path) -> bool:
@@ -68,7 +82,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
                 yield ListedNames(file, split, listed)
         else:
             listed, split = read_list(file), _split_of(file) or ""
-            if split or any(map(tells_splits, listed.columns)):
+            if split or columns_of_splits(listed):
                 yield ListedNames(file, split, listed)
     except (DatasetError, OSError, ValueError):
         return
@@ -94,24 +108,43 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
         is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
     ):
         return None
-    pairs = [line.replace(",", " ").replace("\t", " ").rsplit(maxsplit=1) for line in lines]
+    mark = r"[,;\t]" if all(set(line) & set(",;\t") for line in lines) else r"[\s,;]"
+    pairs = [re.split(rf"\s*{mark}\s*(?!.*{mark})", line, maxsplit=1) for line in lines]
     columns: dict[str, list[str | None]] = {"line": [*lines]}
     if several := [match for line in lines if (match := _NUMBERED.match(line))]:
         columns |= {"file": [match[1] for match in several]} if len(several) == len(lines) else {}
     elif all(len(pair) == 2 for pair in pairs):
-        columns |= {"file": [pair[0] for pair in pairs], "label": [pair[1] for pair in pairs]}
+        firsts, lasts = ([pair[k] for pair in pairs] for k in (0, 1))
+        labels = _labels_before(firsts, lasts)
+        columns |= (
+            {"first": [*labels], "last": [*lasts]} if labels else {"file": [*firsts], "label": [*lasts]}
+        )
     return FileList(file, columns)
 
 
+def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]:
+    """Labels that come before files; none where names hold blanks or commas, or rows are numbered."""
+    if any(is_file_name(first) or set(first) & set("/\\") for first in firsts):
+        return []
+    if not all(is_file_name(last) or "/" in last for last in lasts):
+        return []
+    cells = zip(*(re.split(r"[\s,;]+", first) for first in firsts), strict=False)
+    columns = [firsts, *reversed(list(cells))]
+    return next((column for column in columns if 1 < len(set(column)) < len(column)), [])
+
+
 def _by_key(file: Path) -> Iterator[ListedNames]:
-    """An object of lists of names, or of lists that begin with one, by split."""
+    """An object of lists of names, or of lists that begin with one and end with its label, by split."""
     content = json.loads(text_of(file)[0])
     if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
         return
     for key, rows in content.items():
         names = [row[0] if isinstance(row, list) and row else row for row in rows]
         if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
-            yield ListedNames(file, split, FileList(file, {"line": names}))
+            columns: dict[str, list[str | None]] = {"file": names}
+            if all(isinstance(row, list) and len(row) > 1 for row in rows):
+                columns["label"] = [str(row[-1]) for row in rows]
+            yield ListedNames(file, split, FileList(file, columns))
 
 
 def _by_numbers(file: Path) -> Iterator[ListedNames]:

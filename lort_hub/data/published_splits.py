@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from lort_hub.data.image_folder.names import KINDS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
-from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
+from lort_hub.data.published_lists import TEXTS, ListedNames, columns_of_splits, may_tell_splits, read_names
 from lort_hub.data.request import Opened, Request
+from lort_hub.data.table_files import split_lists
 from lort_hub.data.tables.file_columns import find_file_column
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.spelling import find_as_spelt
-from lort_hub.data.tables.splits import rows_of_splits, tells_splits, without_split
+from lort_hub.data.tables.splits import rows_of_splits, without_split
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class _ClassFolders:
         if not column:
             with suppress(DatasetError):  # of several files that fit: it may list no images
                 listed, column = find_as_spelt(listed, self.images, None, one.split)
+        if column and column.skip and "last" in listed.columns:  # the label is no folder
+            last = find_file_column(listed, self.images, "last", one.split)
+            column = last if last and last.skip <= column.skip else column
         name, skip = (column.name, column.skip) if column else (next(iter(listed.columns)), 0)
         cells = listed.columns[name]
         paths = [self.images.find(cell, one.split, skip) if cell and column else None for cell in cells]
@@ -108,6 +112,35 @@ def note_unread(files: Sequence[Path], reading: FolderReading) -> list[str]:
     why = " ".join(one.notes()[0] for one in lost[:MOST_REASONS]) or advice
     called = shortened([file.name for file in names])
     return [f"No published split is read, though one may be in {called}: {why}"]
+
+
+def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[str]:
+    """Name the texts that may tell a published split of the images that a list names, in a note.
+
+    Args:
+        source: The list, or the data folder.
+        rows: The rows of the list.
+        image: Its column of images.
+
+    Example:
+        >>> note_lists_beside(Path("labels.csv"), rows, "image")  # doctest: +SKIP
+        []
+    """
+    cells = [] if getattr(rows.features[image], "decode", True) else rows[image][:]
+    known = {Path(cell["path"]).stem for cell in cells if cell and cell["bytes"] is None}
+    folder = source if source.is_dir() else source.parent
+    files = split_lists(folder) if known and source.exists() else []
+    files = [file for file in files if file.suffix.lower() in TEXTS and file != source]
+    splits: dict[Path, str] = {}
+    for one in [one for file in files for one in read_names(file)]:
+        columns = one.listed.columns.values()
+        shares = (sum(Path(cell or "").stem in known for cell in column) / len(column) for column in columns)
+        splits |= {one.file: one.split} if max(shares) > MOST else {}
+    if not {*splits.values()} - {"train", TRAINVAL}:
+        return []
+    called = shortened([file.name for file in splits])
+    advice = "write it into the list as a column 'split', with train and test."
+    return [f"No published split is read, though one may be in {called}: {advice}"]
 
 
 def open_published(
@@ -163,11 +196,13 @@ def _find(given: Sequence[ListedNames], reading: FolderReading, *, only: bool) -
         if not one.is_read:
             continue
         if names.split or names.file.suffix.lower() in TEXTS:
+            if only and _tells_other_classes(one, reading.train):
+                return []  # the user named a list of labels
             _check_labels(one, reading.train)
         if names.split:
             sets.setdefault((names.file.parent, without_split(names.file.name)), []).append(one)
             continue
-        for name in filter(tells_splits, names.listed.columns):
+        for name in columns_of_splits(names.listed):
             texts = [cell or "" for cell in names.listed.columns[name]]
             if told := rows_of_splits(name, texts, "train", is_told=True):
                 parts = {split: [rows[k] for k in of if rows[k] >= 0] for split, of in told.items()}
@@ -197,15 +232,21 @@ def _without_trainval(lists: list[_Matched]) -> list[_Matched]:
     ]
 
 
+def _tells_other_classes(one: _Matched, folders: datasets.Dataset) -> bool:
+    """Whether a list's labels are others than the class folders."""
+    beside = {"file": "label", "last": "first", "first": "last"}.get(one.column, "")
+    told = one.names.listed.columns.get(beside)
+    if not told:
+        return False
+    labels: list[Any] = folders["label"][:]
+    pairs = {(labels[row], label) for row, label in zip(one.rows, told, strict=True) if row >= 0}
+    is_index = len({label for _, label in pairs}) == len(one.rows)
+    return not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1))
+
+
 def _check_labels(one: _Matched, folders: datasets.Dataset) -> None:
     """Refuse a list whose labels are others than the class folders."""
-    columns = one.names.listed.columns
-    if one.column != "file" or "label" not in columns:
-        return
-    labels: list[Any] = folders["label"][:]
-    pairs = {(labels[row], label) for row, label in zip(one.rows, columns["label"], strict=True) if row >= 0}
-    is_index = len({label for _, label in pairs}) == len(one.rows)
-    if not is_index and len(pairs) > min(len({pair[k] for pair in pairs}) for k in (0, 1)):
+    if _tells_other_classes(one, folders):
         file = one.names.file
         raise DatasetError(
             f"The labels of {file.name} and the class folders tell different classes of the images.\n"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import is_archive
 from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.published_lists import TEXTS
 from lort_hub.data.request import Request
 from lort_hub.data.table_files import folders_below, split_lists, table_files
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
+from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError, NoClassFoldersError
+
+if TYPE_CHECKING:
+    import datasets
 
 RESULTS = frozenset(
     ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
@@ -107,6 +114,8 @@ def with_files_beside(error: DatasetError, folder: Path, request: Request) -> Da
     said = _of_archives(files, folder)
     if listing and isinstance(error, NoClassFoldersError):
         said.append(_of_json(listing, request))
+    elif isinstance(error, NoClassFoldersError):
+        said += _of_texts(folder, request)
     problem, *rest = str(error).splitlines()
     return type(error)("\n".join([" ".join([problem, *said]), *rest]))
 
@@ -117,6 +126,27 @@ def _of_json(file: Path, request: Request) -> str:
     except DatasetError as cause:
         return f"The classes are not in {file.name} either: {' '.join(str(cause).splitlines())}"
     return f"Where {file.name} gives the class of each image, name it itself as the data set."
+
+
+def _of_texts(folder: Path, request: Request) -> list[str]:
+    """What the first text that names images of the folder and something of each is good for."""
+    texts = [file for file in split_lists(folder) if file.suffix.lower() in TEXTS]
+    for file in sorted(texts, key=lambda file: split_in_name(file.stem) != "train"):
+        with suppress(DatasetError):
+            opened = open_lists([file], folder, request, only=True)
+            if opened is None or any(map(_are_signs, opened.splits.values())):
+                continue
+            root = f' with `image_root="{folder}"`' if file.parent != folder else ""
+            name = file.relative_to(folder).as_posix()
+            return [f"Where {name} gives the class of each image, name it itself as the data set{root}."]
+    return []
+
+
+def _are_signs(rows: datasets.Dataset) -> bool:
+    """Whether a list says of each image whether it is of one class, with 1 and -1, as VOC's do."""
+    names = [name for name, kind in rows.features.items() if type(kind).__name__ != "Image"]
+    values = {str(value) for name in names for value in rows[name][:]}
+    return {"-1", "1"} <= values <= {"-1", "0", "1"}
 
 
 def _of_archives(files: Sequence[Path], folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import TRAINVAL, fold, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
+from lort_hub.data.published_splits import note_lists_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import LABEL_NAMES
@@ -81,6 +82,8 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
         test_name = _choose(request.test_split, opened, "test_split") or _labelled(
             opened, train_name, columns[1], request
         )
+        if test_name is None and request.train_split is None:
+            opened.notes += note_lists_beside(Path(spec.source), train, columns[0])
     else:
         test_name = opened.chosen[1]
     if test_name == train_name:

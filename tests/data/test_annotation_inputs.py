@@ -337,6 +337,51 @@ def unread(folder, name, content=b""):
     return folder
 
 
+def given_in_text(folder, cell):
+    folder.mkdir()
+    write_csv(folder / "train.csv", [(cell, label) for label in TRAIN], ("pixels", "label"))
+    return folder
+
+
+refused("pixels-in-a-cell", says="holds many numbers in a cell of 'pixels': are they pixels?")(
+    lambda folder: given_in_text(folder, " ".join(map(str, range(48))))
+)
+refused("base64-in-a-list", says="'pixels' of .* holds images as base64 text.*Write each as a file")(
+    lambda folder: given_in_text(folder, "iVBORw0KGgoAAAANSUhEUg==")
+)
+
+
+@refused("scans", says="0.dcm is not read: write it as images that Pillow opens, such as PNG")
+def scans(folder):
+    folder.mkdir()
+    for row in range(len(TRAIN)):
+        (folder / f"{row}.dcm").write_bytes(b"DICM")
+    write_csv(folder / "train.csv", list(enumerate(TRAIN)), ("patientId", "Target"))
+    return folder
+
+
+@refused(
+    "texts-elsewhere", says='Where meta/train.txt gives the class of each image.*`image_root="/.*Make it'
+)
+def texts_of_flat_splits(folder):
+    for split, labels in (("train", TRAIN), ("val", TEST)):
+        rows = write_pictures(folder / split, labels)
+        (folder / "meta").mkdir(exist_ok=True)
+        (folder / f"meta/{split}.txt").write_text("\n".join(" ".join(row) for row in rows))
+    return folder
+
+
+@refused("signs-of-each-class", says="lie in one class folder[^M]*Make it train/CLASS")
+def texts_of_signs(folder):
+    rows = write_pictures(folder / "JPEGImages", TRAIN)
+    (folder / "Main").mkdir()
+    for split, of in (("train", rows[::2]), ("val", rows[1::2])):
+        for one in NAMES:
+            lines = [f"{name.removesuffix('.png')} {'1' if label == one else '-1'}" for name, label in of]
+            (folder / f"Main/{one}_{split}.txt").write_text("\n".join(lines))
+    return folder
+
+
 refused("p41-xlsx", says="labels.xlsx is not read: save the sheet with the labels as CSV")(
     lambda folder: unread(folder, "labels.xlsx")
 )

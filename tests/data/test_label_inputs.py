@@ -52,7 +52,13 @@ refused("labels-and-other-names", says="could be the label: label, label_name")(
 
 @pytest.mark.parametrize(
     ("columns", "example"),
-    [(("sex", "dx"), "dx"), (("user", "scientific_name"), "scientific_name"), (("site", "sex"), "site")],
+    [
+        (("sex", "dx"), "dx"),
+        (("user", "scientific_name"), "scientific_name"),
+        (("site", "sex"), "site"),
+        (("sex", "choice"), "choice"),
+        (("year", "stage"), "stage"),
+    ],
 )
 def test_the_example_is_the_likeliest_column(columns, example):
     values = {name: ["a", "a", "b", "b", "ab"[at]] * 2 for at, name in enumerate(columns)}
@@ -100,6 +106,24 @@ refused("objects-named", says="'objects' holds {\"category\": .*one of: label", 
     lambda folder: objects(folder, label="")
 )
 read("objects-beside-labels", **HELD_OUT)(lambda folder: objects(folder, label=""))
+
+
+@refused("objects-of-regions", says="'region_attributes' holds {\"class\": .*expected class labels")
+def regions(folder):
+    """As an annotator of regions writes them: a constant number of them for each picture."""
+    rows = write_pictures(folder / "im", TRAIN)
+    cells = [(name, 1, 0, '{"name": "rect"}', json.dumps({"class": label})) for name, label in rows]
+    header = ("filename", "region_count", "region_id", "region_shape_attributes", "region_attributes")
+    write_csv(folder / "regions.csv", cells, header)
+    return folder
+
+
+@refused("shares", says="ant, bee, cat hold fractions, such as 0.8.*'label'.*idxmax")
+def shares(folder):
+    rows = write_pictures(folder / "im", TRAIN)
+    cells = [(name, *(0.8 if label == one else 0.1 for one in NAMES)) for name, label in rows]
+    write_csv(folder / "votes.csv", cells, ("image", *NAMES))
+    return folder
 
 
 @pytest.mark.parametrize("id", FORMS.reads)

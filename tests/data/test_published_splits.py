@@ -76,6 +76,64 @@ def test_labels_that_are_not_the_folders_are_refused(tmp_path):
     assert "tell different classes" in refusal(tmp_path)
 
 
+def sites(folder):
+    """Pictures in two folders that are no classes; their paths with labels."""
+    rows = write_pictures(folder / "all", TRAIN, "{row}.png")
+    for k, (name, _) in enumerate(rows):
+        path = folder / "ab"[k % 2] / name
+        path.parent.mkdir(exist_ok=True)
+        (folder / "all" / name).rename(path)
+    (folder / "all").rmdir()
+    return [(f"{'ab'[k % 2]}/{name}", label) for k, (name, label) in enumerate(rows)]
+
+
+LABEL_FIRST = ["{label} {path}", "{label},{path}", "{label};{path}", "{number} {name}", "{number}\t{stem}"]
+LABEL_FIRST += [r"{label},D:\my photos\{windows}", "{number} /home/me/{path}", "{row},{label},{path}"]
+
+
+def form_rows(form, rows):
+    for row, (path, label) in enumerate(rows):
+        names = {"name": path[2:], "stem": path.removesuffix(".png"), "windows": path.replace("/", "\\")}
+        yield form.format(path=path, label=label, row=row, number=NAMES.index(label), **names)
+
+
+@pytest.mark.parametrize("form", [*LABEL_FIRST, "{path};{label}"])
+def test_labels_before_or_behind_files_that_are_not_the_folders_are_refused(tmp_path, form):
+    rows = sites(tmp_path)
+    for split, of in (("train", rows[::3] + rows[1::3]), ("test", rows[2::3])):
+        write(tmp_path / f"{split}.txt", form_rows(form, of))
+    assert "The labels of train.txt and the class folders tell different classes" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+@pytest.mark.parametrize("form", LABEL_FIRST)
+def test_a_given_list_whose_labels_come_before_the_files_tells_the_classes(tmp_path, form, suffix):
+    form = form.replace("} ", "}," if suffix == ".csv" else "} ")
+    write(tmp_path / f"all{suffix}", form_rows(form, sites(tmp_path)))
+    data = load_long_tailed(str(tmp_path / f"all{suffix}"))
+    assert (data.class_counts + np.bincount(data.test.labels)).tolist() == [12, 7, 5]
+    assert [class_of(data.train.image(k)) for k in range(len(data.train))] == data.train.labels.tolist()
+
+
+def test_a_given_table_whose_last_column_names_the_files_tells_the_classes(tmp_path):
+    rows = [(label, k, path[2:]) for k, (path, label) in enumerate(sites(tmp_path))]
+    write_csv(tmp_path / "all.csv", rows, ("Class", "x", "image"))
+    assert load_long_tailed(str(tmp_path / "all.csv")).class_names == tuple(NAMES)
+
+
+def test_numbers_of_rows_before_the_files_are_no_labels(tmp_path):
+    for split, names in pictures(tmp_path).items():
+        write(tmp_path / f"{split}.txt", [f"{row} {name}" for row, name in enumerate(names)])
+    check(tmp_path, "train.txt", "test.txt")
+    check(tmp_path / "train.txt", "train.txt", "test.txt")
+
+
+def test_a_given_list_of_names_with_blanks_has_no_labels(tmp_path):
+    names = write_pictures(tmp_path, TRAIN, "{label} bear/{label} {row}.png")
+    write(tmp_path / "all.txt", [name for name, _ in names])
+    assert load_long_tailed(str(tmp_path / "all.txt")).class_names == ("ant bear", "bee bear", "cat bear")
+
+
 @pytest.mark.parametrize("name", ["labels.txt", "list.txt", "annotations.txt", "image_labels.lst"])
 def test_a_list_of_all_labels_that_are_not_the_folders_is_refused(tmp_path, name):
     rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
@@ -162,6 +220,27 @@ def test_a_json_file_of_splits(tmp_path):
     check(tmp_path / "split_zhou_Insects.json", "split_zhou_Insects.json")
 
 
+def test_a_json_file_of_splits_whose_labels_are_not_the_folders(tmp_path):
+    rows = [[path, NAMES.index(label), label] for path, label in sites(tmp_path)]
+    file = tmp_path / "split_zhou_Insects.json"
+    file.write_text(json.dumps({"train": rows[::3] + rows[1::3], "val": [], "test": rows[2::3]}))
+    assert "tell different classes" in refusal(tmp_path)
+    data = load_long_tailed(str(file))
+    assert data.class_names == tuple(NAMES)
+    assert data.class_counts.tolist() == [8, 5, 3]
+    assert np.bincount(data.test.labels).tolist() == [4, 2, 2]
+
+
+def test_a_json_file_of_splits_of_one_heap_of_pictures(tmp_path):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    file = tmp_path / "split_zhou_Insects.json"
+    file.write_text(json.dumps({"train": rows[::3] + rows[1::3], "test": rows[2::3]}))
+    assert "Where split_zhou_Insects.json gives the class of each image, name it itself" in refusal(tmp_path)
+    data = load_long_tailed(str(file))
+    assert data.class_counts.tolist() == [8, 5, 3]
+    assert np.bincount(data.test.labels).tolist() == [4, 2, 2]
+
+
 def test_tables_of_file_names_alone(tmp_path):
     for split, names in pictures(tmp_path / "images").items():
         write_csv(
@@ -199,6 +278,17 @@ def test_a_column_of_splits(tmp_path, label):
     write_csv(tmp_path / "metadata.csv", rows, header)
     data = check(tmp_path, "metadata.csv")
     assert not any("a table beside class folders" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("column", ["subset", "Phase", "dataset"])
+def test_a_column_called_as_one_of_sets(tmp_path, column):
+    rows = [(name, split, "ab"[len(name) % 2]) for split, of in pictures(tmp_path).items() for name in of]
+    write_csv(tmp_path / "metadata.csv", rows, ("file", column, "usage"))
+    check(tmp_path, "metadata.csv")
+    rows = [(*row, ("train", "val")[k % 2]) for k, row in enumerate(rows)]
+    write_csv(tmp_path / "metadata.csv", rows, ("file", column, "usage", "split"))
+    (note,) = (note for note in load_long_tailed(str(tmp_path)).notes if "in the splits of" in note)
+    assert note == "Class folders in the splits of metadata.csv: train, validation."
 
 
 def test_a_column_of_splits_by_number_is_named(tmp_path):
@@ -290,3 +380,23 @@ def test_lists_in_utf_16(tmp_path):
     for split, names in pictures(tmp_path / "images").items():
         (tmp_path / f"{split}.txt").write_text("\n".join(names), encoding="utf-16")
     check(tmp_path, "train.txt", "test.txt")
+
+
+@pytest.mark.parametrize("given", [".", "labels.csv"])
+def test_lists_of_splits_beside_a_list_of_labels_are_named(tmp_path, given):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "train_val_list.txt", [name for name, _ in rows[::2]])
+    write(tmp_path / "test_list.txt", [name for name, _ in rows[1::2]])
+    write(tmp_path / "test_notes.txt", ["no image"])
+    data = load_long_tailed(str(tmp_path / given))
+    assert data.class_counts.tolist() == [10, 6, 4]
+    (note,) = (note for note in data.notes if "published split" in note)
+    assert "one may be in test_list.txt: write it into the list as a column 'split'" in note
+
+
+def test_a_list_of_the_training_images_beside_a_list_of_labels_is_no_split(tmp_path):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "train.txt", [name for name, _ in rows])
+    assert not any("published split" in note for note in load_long_tailed(str(tmp_path)).notes)

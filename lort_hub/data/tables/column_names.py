@@ -34,7 +34,7 @@ LIKELY = (
 """Words in the names of columns, the likeliest to hold classes first."""
 MAYBE_LABELS = frozenset(
     ("y", "cls", "gt", "ground_truth", "grade", "type", "kind", "tag", "annotation", "finding", "outcome")
-) | {"action", "animal", "crop", "make", "model", "style"}
+) | {"action", "choice", "animal", "crop", "make", "model", "style"}
 """Whole names of columns that hold classes where no other column does."""
 
 _OF_FILE = re.compile(
@@ -184,6 +184,7 @@ def several_fit(candidates: Sequence[str], kind: str, argument: str, likeliest: 
 
 
 def _likeliest(candidates: Sequence[str]) -> str:
-    """The column whose name says most that it holds classes; the first where none does."""
+    """The column whose name says most that it holds classes; else the first that does not describe files."""
     said = [name for word in LIKELY for name in candidates if re.search(word, name.lower())]
-    return (said or list(candidates))[0]
+    said += [name for name in candidates if name.lower() in MAYBE_LABELS]
+    return next(iter([*said, *(name for name in candidates if not describes_files(name)), *candidates]))

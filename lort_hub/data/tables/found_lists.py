@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
+from lort_hub.data.formats import advice_on
 from lort_hub.data.request import Request
+from lort_hub.data.table_files import folders_below
+from lort_hub.data.tables.columns import BASE64
 from lort_hub.data.tables.file_columns import find_file_column, header_is_row
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.labels import shown
@@ -16,6 +20,9 @@ from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.spelling import find_as_spelt, with_files_as_spelt
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
+
+_PIXELS = re.compile(r"\d+( \d+){40,}")
+"""A cell of the pixels of an image."""
 
 
 def roots_of(asked: Path | None, folder: Path) -> list[Path]:
@@ -108,9 +115,17 @@ def nothing_found(listed: FileList, root: Path) -> DatasetError:
             f"Column '{urls[0]}' of '{listed.path}' holds web addresses, such as {names[urls[0]][:60]}.\n"
             "Download the images first; a list then names their files."
         )
-    if len(names) > 50 and not likely:
+    if encoded := [name for name, cell in names.items() if cell.startswith(BASE64)]:
         return DatasetError(
-            f"'{listed.path}' has {len(names)} columns and none of files: are they pixels?\n"
+            f"Column '{encoded[0]}' of '{listed.path}' holds images as base64 text.\n"
+            "Write each as a file, base64.b64decode(text), and a list of them."
+        )
+    pixels = [name for name, cell in names.items() if _PIXELS.fullmatch(cell)]
+    if pixels or (len(names) > 50 and not likely):
+        held = f"has {len(names)} columns and none of files"
+        held = f"holds many numbers in a cell of '{pixels[0]}'" if pixels else held
+        return DatasetError(
+            f"'{listed.path}' {held}: are they pixels?\n"
             "Write each image as a file (PIL.Image.fromarray(array).save('0.png')) and a list of them."
         )
     file = f"'{listed.path}'"
@@ -119,8 +134,9 @@ def nothing_found(listed: FileList, root: Path) -> DatasetError:
         such = f"names files such as '{names[likely[0]]}', none of which is below '{root}'"
         problem = f"Column '{likely[0]}' of {file} {such}"
     first = next(iter(ImageFiles([root]).files), None)
-    there = f" Images there have names such as '{Path(first).name}'." if first else ""
+    below = [] if first else sorted(name for _, names in folders_below(root) for name in names)
+    there = f" Images there have names such as '{Path(first).name}'." if first else f" {advice_on(below)}"
     return DatasetError(
-        f"{problem}.{there}\n"
+        f"{problem}.{there}".rstrip() + "\n"
         f"Its columns: {shown(list(names))}. Name the folder of the images with `image_root`."
     )

@@ -80,9 +80,12 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         if finer := finer_columns(rows, settled, [name for name in named + plain if name != settled]):
             raise several_fit([settled, *finer], "label", "label_column", finer[-1])
         return settled
-    flags = [name for name in plain if _is_flag(rows, name)]
-    candidates = [name for name in plain if _repeats(rows, name)]
-    candidates = [name for name in candidates if not _is_constant(rows, name)] or candidates
+    flags = [name for name in plain if _is_flag(rows, name) and not _is_constant(rows, name)]
+    repeated = [name for name in plain if _repeats(rows, name)]
+    varied = [name for name in repeated if not _is_constant(rows, name)]
+    if not varied and any(_object_in(rows, name) for name in kinds):
+        raise DatasetError(_no_label(rows, plain))
+    candidates = varied or repeated
     if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
         raise DatasetError(_one_hot(rows, flags))
     if not candidates:
@@ -178,9 +181,11 @@ def _repeats(rows: datasets.Dataset, column: str) -> bool:
     if is_list(rows.features[column]):
         return True
     values = _values(rows, column)
-    if any(isinstance(value, float) and not value.is_integer() for value in values):
-        return False
-    return len(set(values)) <= MOST_CLASSES * max(len(values), 4)
+    return not _has_fractions(values) and len(set(values)) <= MOST_CLASSES * max(len(values), 4)
+
+
+def _has_fractions(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, float) and not value.is_integer() for value in values)
 
 
 def _is_constant(rows: datasets.Dataset, column: str) -> bool:
@@ -212,11 +217,20 @@ def _description(columns: Sequence[str]) -> str:
 def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
     others = [name for name in rows.column_names if name not in plain]
     objects = {name: text for name in others if (text := _object_in(rows, name))}
+    objects = {name: text for name, text in objects.items() if not _is_constant(rows, name)} or objects
     if other := next((name for name in others if name.lower() in LABEL_NAMES or name in objects), None):
         held = objects.get(other) or getattr(rows.features[other], "dtype", rows.features[other])
         return (
             f"Column '{other}' holds {held}, expected class labels, numbers or texts.\n"
             "Write the names of the classes into it, or name another column with `label_column`."
+        )
+    fractions = [name for name in plain if _has_fractions(_values(rows, name))]
+    if len(fractions) > 1 and fractions == list(plain):
+        return (
+            f"No label column found among: {', '.join(rows.column_names)}.\n"
+            f"{shown(fractions)} hold fractions, such as {_values(rows, fractions[0])[0]}.\n"
+            "Write the class of each image into a column 'label'; of shares of classes, pandas' "
+            "idxmax(axis=1) finds the largest."
         )
     if plain:
         counts = ", ".join(f"'{name}' has {len(set(map(str, _values(rows, name))))}" for name in plain[:5])

@@ -19,8 +19,16 @@ EXCEL_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM
 MAYBE_NO_VALUES = ("NA", "N/A", "n/a", "None", "null", "NULL", *EXCEL_ERRORS)
 """Texts that stand for no value, or are the name of a class."""
 
-BLANKS = ("-", "--", "?", ".", "nil", "n.a.", "(blank)", "tbd")
+BLANKS = frozenset(
+    ("-", "--", "?", ".", "nil", "n.a.", "(blank)", "tbd", "missing", "no label", "not labeled", "unlabeled")
+) | {"unlabelled", "not labelled", "unannotated", "not annotated", "unknown", "unidentified", "unspecified"}
 """Texts, in any capitals, that may be no value, and beside numbers a sign."""
+
+FAR_OFF = (255, 999, 9999, 65535)
+"""Numbers that stand for no value where all others are far below."""
+
+CONFIDENCES = ("confidence", "present", "is_present", "presence", "verified", "is_verified")
+"""Columns whose 0 says that an image does not show what its label says."""
 
 
 def check_single(names: Sequence[str], column: str) -> None:
@@ -80,14 +88,17 @@ def _are_paths(parts_of: Mapping[str, Sequence[str]]) -> bool:
     return len(lengths) == 1 and len(places) == len({part for part, _ in places})
 
 
-def _note_minus_one(values: Sequence[float | None]) -> list[str]:
-    """Say that -1 is a class, where no other number is negative and it is not one of two or three signs."""
-    present = {value for value in values if value is not None}
-    if min(present, default=0) != -1 or present in ({-1, 1}, {-1, 0, 1}):
-        return []
+def _note_numbers(values: Sequence[float | None]) -> list[str]:
+    """Say that the one negative number, or 255 and the like far above the others, is a class."""
+    present = sorted({value for value in values if value is not None})
+    negative = [value for value in present if value < 0]
+    signs = negative if len(negative) == 1 and present not in ([-1, 1], [-1, 0, 1]) else []
+    is_far_off = len(present) > 2 and present[-1] in FAR_OFF and 2 * present[-2] < present[-1]
+    signs += present[-1:] if is_far_off else []
     return [
-        f"'-1' is read as a class, of {sum(value == -1 for value in values):,} rows: leave them out where it "
-        "means no label."
+        f"'{value:g}' is read as a class, of {values.count(value):,} rows: leave them out where it means no "
+        "label."
+        for value in signs
     ]
 
 
@@ -108,7 +119,8 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
     """
     kind = getattr(rows.features[column], "dtype", "")
     if kind not in ("string", "large_string"):
-        return _note_minus_one(rows[column][:]) if kind.startswith(("int", "float")) else []
+        numbers = rows[column][:] if kind.startswith(("int", "float")) else []
+        return _note_numbers(numbers) + _note_absent(rows, column)
     counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
     notes = [
         f"'{text}' is read as a class, of {counts[text]:,} rows: leave them out where it means no label."
@@ -122,7 +134,40 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
         "rows: leave them out where it means both."
         for text in several[:3]
     ]
-    return notes + _note_beginnings([text for text in counts if text not in several], set(counts))
+    notes += _note_beginnings([text for text in counts if text not in several], set(counts))
+    return notes + _note_lists(list(counts)) + _note_absent(rows, column)
+
+
+def _note_lists(names: Sequence[str]) -> list[str]:
+    """Say that most names with a comma share their parts, now first and now last, as lists of labels do."""
+    parts_of = {
+        name: [part.strip() for part in name.split(",")] for name in names if name.strip(",").count(",")
+    }
+    places: dict[str, set[int]] = {}
+    for parts in parts_of.values():
+        for at, part in enumerate(parts):
+            places.setdefault(part, set()).add(at)
+    mixed = [name for name, parts in parts_of.items() if any(len(places[part]) > 1 for part in parts)]
+    if len(mixed) < 2 or 2 * len(mixed) <= len(parts_of):
+        return []
+    return [
+        f"{len(mixed):,} classes with a comma share what they list, such as '{mixed[0]}' and '{mixed[1]}': "
+        "leave them out where they mean several labels."
+    ]
+
+
+def _note_absent(rows: datasets.Dataset, column: str) -> list[str]:
+    """Say how many rows a column beside the labels may call wrong."""
+    notes = []
+    for name in (name for name in rows.column_names if name.lower() in CONFIDENCES and name != column):
+        cells = [str(cell).lower() for cell in rows[name][:]]
+        absent = sum(cell in ("0", "0.0", "false", "no") for cell in cells)
+        if 0 < absent < len(cells):
+            notes.append(
+                f"Column '{name}' says 0 or no in {absent:,} of {len(cells):,} rows, which are read like the "
+                "others: leave them out where it says that the label is wrong."
+            )
+    return notes
 
 
 def _note_beginnings(names: Sequence[str], known: set[str]) -> list[str]:

@@ -9,16 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lort_hub.data.image_folder.names import are_parts, is_trainval
 from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
+from lort_hub.data.tables.json_lists import columns_of, columns_of_json
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
-_OF_STYLEGAN = re.compile(r"\d{5}/img\d{8}\.")
-"""What StyleGAN calls images, by their number: the folders hold a thousand each, and are no classes."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class FileList:
         notes: What the user should know of how it was read.
         refusal: Why its labels are no classes of images; empty where they may be.
         header: Its first line, where that was taken for the names of the columns.
-        is_by_class: Whether it is an object of files by class, or pairs that are not StyleGAN's: reports of
-            all kinds look so, and it is read where the user names it.
+        is_by_class: Whether it is an object of files by class, pairs that are not StyleGAN's, or lists of
+            lists: reports of all kinds look so, and it is read where the user names it.
     """
 
     path: Path
@@ -48,8 +46,9 @@ def read_list(path: Path) -> FileList:
 
     Args:
         path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
-            with a list of objects, or one for each split, a label for each file, the files of each class,
-            pairs as `labels`, or COCO's annotations, or .txt with a file and a label a line.
+            with a list of objects, or one for each split, also of lists that begin with the file and end with
+            its label, a label for each file, the files of each class, pairs as `labels`, or COCO's
+            annotations, or .txt with a file and a label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -69,7 +68,7 @@ def read_list(path: Path) -> FileList:
     if kind == ".json" and not _are_objects(lines):
         return _read_json(text, path)
     if kind in (".json", ".jsonl"):
-        return FileList(path, _columns([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
+        return FileList(path, columns_of([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
     cells, titles = read_cells(text, path)
     has_names = not any(map(is_file_name, cells[0]))
     names = _distinct(cells[0]) if has_names else _positions(cells)
@@ -196,81 +195,15 @@ def _object(line: str, number: int, path: Path) -> dict[str, Any]:
     return row
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str | None]]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [_as_text(row.get(name)) for row in rows] for name in names}
-
-
 def _read_json(text: str, path: Path) -> FileList:
-    """A list of objects, or one a split, labels by file, files by class, pairs, or COCO's annotations."""
     try:
         content = json.loads(text)
         if is_coco(content):
             return FileList(path, *read_coco(content, path.name))
     except (ValueError, KeyError, TypeError) as cause:
         raise DatasetError(f"Cannot read '{path}' as JSON: {type(cause).__name__}: {cause}.") from cause
-    if rows := _rows(content):
-        return FileList(path, _columns(rows))
-    if isinstance(content, dict) and content and all(map(is_file_name, content)):
-        columns = {"file": list(content), "label": [_as_text(value) for value in content.values()]}
-        return FileList(path, columns)
-    if pairs := _pairs_by_class(content):
-        files, labels = zip(*pairs, strict=True)
-        columns = {"file": list(files), "label": [_as_text(label) for label in labels]}
-        return FileList(path, columns, is_by_class=not all(map(_OF_STYLEGAN.match, files)))
-    raise DatasetError(
-        f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
-        "of labels by file or of files by class, pairs as `labels`, such a list for each split, or COCO's "
-        "images, categories and annotations."
-    )
-
-
-def _rows(content: Any) -> list[dict[str, Any]]:
-    """Objects of a list, or of a list for each split, which is a column then; none of other content."""
-    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
-        return content
-    if _is_row(content):
-        return [content]
-    if not isinstance(content, dict) or not all(map(split_in_name, content)):
-        return []
-    lists = {name: rows for name, rows in content.items() if not ("train" in content and is_trainval(name))}
-    if not all(isinstance(rows, list) and len(_rows(rows)) == len(rows) for rows in lists.values()):
-        return []
-    rows = [{"split": name, **row} for name, rows in lists.items() for row in rows]
-    return rows if all(split_in_name(str(row["split"])) for row in rows) else []
-
-
-def _is_row(content: Any) -> bool:
-    """Tell whether an object is the only row of a list: a cell in each column, one of them a file."""
-    if not isinstance(content, dict) or len(content) < 2 or any(map(is_file_name, content)):
-        return False
-    cells = content.values()
-    one_each = not any(isinstance(cell, list | dict) for cell in cells)
-    return one_each and any(isinstance(cell, str) and is_file_name(cell) for cell in cells)
-
-
-def _pairs_by_class(content: Any) -> list[tuple[str, Any]]:
-    """Files and labels of an object of files by class, or of pairs as `labels`; none of other content."""
-    if not isinstance(content, dict) or not content:
-        return []
-    if all(map(_are_files, content.values())):
-        is_told = not are_parts(list(content)) and not all(map(split_in_name, content))
-        return [(file, label) for label, files in content.items() for file in files] if is_told else []
-    pairs = content.get("labels")
-    if isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        return [(file, label) for file, label in pairs] if _are_files([pair[0] for pair in pairs]) else []
-    return []
-
-
-def _are_files(values: Any) -> bool:
-    """Tell whether a value is a list of names of image files."""
-    return isinstance(values, list) and all(isinstance(one, str) and is_file_name(one) for one in values)
-
-
-def _as_text(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return None if value is None else str(value).strip() or None
+    columns, is_by_class = columns_of_json(content, path)
+    return FileList(path, columns, is_by_class=is_by_class)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

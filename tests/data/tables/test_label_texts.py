@@ -1,8 +1,10 @@
 """Texts that are no name of one class: missing labels, and several labels in one."""
 
+import datasets
 import pytest
 
 from lort_hub.data.load import load_long_tailed
+from lort_hub.data.tables.label_texts import note_doubtful_names
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -154,3 +156,49 @@ def test_labels_are_read(id, tmp_path):
 @pytest.mark.parametrize("id", FORMS.refusals)
 def test_labels_are_refused_with_the_reason(id, tmp_path):
     FORMS.check_refused(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("labels", "sign"),
+    [
+        ([0, 1, 2, -100, -100], "-100"),
+        ([0, 1, 2, 3, -1], "-1"),
+        ([0, 1, 255], "255"),
+        ([0.0, 1.0, 999.0], "999"),
+        ([-2, -1, 0], ""),
+        ([0, 255], ""),
+        ([*range(256)], ""),
+        ([0, 200, 255], ""),
+    ],
+)
+def test_numbers_that_stand_for_no_label_are_noted(labels, sign):
+    rows = datasets.Dataset.from_dict({"label": labels})
+    notes = note_doubtful_names(rows, "label")
+    assert [note.split(" is ")[0] for note in notes] == [f"'{sign}'"] * bool(sign)
+    assert all(f"of {labels.count(float(sign))} rows" in note for note in notes)
+
+
+@pytest.mark.parametrize("word", ["unlabeled", "Unknown", "no label"])
+def test_words_that_stand_for_no_label_are_noted(word):
+    (note,) = note_doubtful_names(datasets.Dataset.from_dict({"label": ["ant", word, "bee", word]}), "label")
+    assert note.startswith(f"'{word}' is read as a class, of 2 rows")
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["ant, bee", "bee, cat", "ant, cat"], 2),
+        (["bear, black", "bear, brown", "cat, black"], 0),
+        (["tench, Tinca tinca", "goldfish, Carassius auratus"], 0),
+    ],
+)
+def test_lists_of_labels_without_any_alone_are_noted(names, count):
+    notes = note_doubtful_names(datasets.Dataset.from_dict({"tags": names}), "tags")
+    assert [note.split(" classes with a comma")[0] for note in notes] == [str(count)] * bool(count)
+
+
+@pytest.mark.parametrize("flags", [[1, 0, 1, 0], ["true", "false", "true", "false"], [1.0, 0.0, 1.0, 0.0]])
+def test_labels_that_a_column_calls_wrong_are_counted(flags):
+    columns = {"LabelName": ["ant", "bee"] * 2, "Confidence": flags, "verified": [1] * 4}
+    (note,) = note_doubtful_names(datasets.Dataset.from_dict(columns), "LabelName")
+    assert note.startswith("Column 'Confidence' says 0 or no in 2 of 4 rows")
