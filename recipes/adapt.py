@@ -70,6 +70,12 @@ def main() -> dict[str, Any]:
     mix = mix_of(record, args.model)
     folder = find_classifier(args.model)
     held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
+    if args.estimator == "bbse" and held_out and not len(held_out.labels):
+        raise CheckpointError(
+            f"No training image of '{args.model}' was held out, as no class had two: its confusion matrix is "
+            "not known.\n"
+            "Use --estimator em, or re-train the head on more images."
+        )
     if args.estimator == "bbse" and held_out is None:
         raise CheckpointError(
             f"'{args.model}' has no held_out.safetensors, from which the confusion matrix is computed.\n"

@@ -76,7 +76,7 @@ class RetrainingArguments(FeatureArguments, ModelArguments):
             check_settings(self.method, {**given, "views": self.views or None})
         if self.method == "auto" and not self.calibrate:
             raise ConfigError("--method auto adds up calibrated heads.\nLeave out --no-calibrate.")
-        if not self.calibrate and self.test_prior not in (None, "balanced"):
+        if not self.calibrate and self.test_prior is not None:
             raise ConfigError(
                 "--test-prior needs calibrated log-odds to move.\nLeave out --no-calibrate, or --test-prior."
             )

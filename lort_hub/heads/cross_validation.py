@@ -99,6 +99,8 @@ class Validator:
         if self._unseen is not None:
             images = f"the {self.training.num_unseen} images held out of the backbone's training"
             return images + (f" (without {torn})" if torn else "") + self._describe_scoring(scored)
+        if int(self.training.class_counts.max()) == 1:
+            return "none could be, as every class has a single image"
         if self.training.groups is not None:
             text += ", groups kept together"
         if self.training.held_out is not None:

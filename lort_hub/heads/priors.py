@@ -30,6 +30,9 @@ HELD_NUMBERS = 2**25
 """Largest number of sample weights (256 MiB) that resamples hold at a time."""
 EXPONENTS = tuple(step / 40 for step in range(-80, 81))
 """Exponents of the training mix to look for the centre of an estimate among."""
+EXPONENT_SCALE = 0.5
+"""Scale of the Cauchy density about 0, equal classes, that exponents have before any sample is seen: a few
+samples fit a steep mix, and the steeper the rarer their classes are."""
 SPREADS = (0.0, *(0.02 * 10 ** (step / 10) for step in range(45)))
 """Standard deviations of shares about the centre, over its own shares, to look for theirs among."""
 
@@ -220,10 +223,16 @@ def _powers(class_counts: Tensor) -> Tensor:
     return (torch.tensor(EXPONENTS).double()[:, None] * log_counts).softmax(dim=1)
 
 
+def _exponent_losses() -> Tensor:
+    """Compute the negative log density (M,) of each exponent before any sample is seen, up to a constant."""
+    return (torch.tensor(EXPONENTS).double() / EXPONENT_SCALE).square().log1p()
+
+
 def _likeliest_power(likelihoods: Tensor, class_counts: Tensor) -> Tensor:
     """Find the likeliest mix (K,) of samples that is a power of the training mix."""
     mixes = _powers(class_counts)
-    return mixes[(mixes @ likelihoods.T).clamp_min(TINY).log().sum(dim=1).argmax()]
+    fits = (mixes @ likelihoods.T).clamp_min(TINY).log().sum(dim=1)
+    return mixes[(fits - _exponent_losses()).argmax()]
 
 
 def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Tensor) -> tuple[Tensor, float]:
@@ -231,17 +240,19 @@ def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Te
 
     Shares of classes lie about the centre, a power of the training mix, by one of `SPREADS` of themselves.
     Those of predictions are then normal, with the variance of that, of the samples and of the `held` (K,)
-    ones that each row of the confusion matrix was counted from. The likeliest power and spread are taken.
+    ones that each row of the confusion matrix was counted from. The likeliest power and spread are taken,
+    each with the density of Cauchy that it has before.
     """
     samples, mixes, squares = counts.sum(), _powers(class_counts), confusion.square()
     expected, spread = mixes @ confusion, mixes.square() @ squares
     of_rows = (mixes.square() / (held + 2)) @ (confusion - squares)  # the variance of a Dirichlet's
     noise = (expected * (1 - expected) / samples + of_rows).clamp_min(TINY)
-    away = (counts / samples - expected).square()
+    away, exponents = (counts / samples - expected).square(), _exponent_losses()
 
     def loss(width: float) -> Tensor:
         variance = noise + width**2 * spread
-        return (away / variance + variance.log()).sum(dim=1)
+        fits = (away / variance + variance.log()).sum(dim=1) / 2
+        return fits + exponents + math.log1p(width**2)
 
     number, power = divmod(int(torch.stack([loss(width) for width in SPREADS]).argmin()), len(mixes))
     total = noise[power].sum()

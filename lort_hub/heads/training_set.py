@@ -58,7 +58,7 @@ class TrainingSet:
         basis: Eigenbasis of that covariance, as a cached function of gamma.
 
     Raises:
-        FeatureError: The features are not finite, or a class has no sample.
+        FeatureError: The features are not finite, a class has no sample, or the labels are no numbers from 0.
 
     Example:
         >>> training = TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2)
@@ -79,6 +79,7 @@ class TrainingSet:
         """Check features (N, D), labels, held-out samples and groups (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
         self.processes, self.device = self.matrix.processes, self.matrix.device
+        labels = _whole_numbers(labels)
         self.labels, self.directions = labels.to(self.device), directions
         self.width = self.matrix.dim if directions is None else len(directions)
         if len(self.matrix) != len(labels):
@@ -129,7 +130,9 @@ class TrainingSet:
         else:
             matrix, labels = FeatureMatrix.of(features.x), features.y
             unseen, groups = features.unseen, features.groups
-        return cls(matrix.to(device), labels, num_classes or int(labels.max()) + 1, unseen, groups)
+        return cls(
+            matrix.to(device), labels, num_classes or int(_whole_numbers(labels).max()) + 1, unseen, groups
+        )
 
     def _are_alone(self, groups: Tensor) -> bool:
         """Check whether each sample of all processes is a group of its own."""
@@ -254,6 +257,18 @@ class TrainingSet:
         self.processes.all_reduce(sizes)
         own: Tensor = values.split(sizes.tolist())[self.processes.index]
         return own.to(self.device)
+
+
+def _whole_numbers(labels: Tensor) -> Tensor:
+    """Convert labels (N,) of any integer type to int64, which sums and indices need; refuse what are none."""
+    if labels.is_floating_point() or labels.dtype == torch.bool or (labels < 0).any():
+        kind = str(labels.dtype).removeprefix("torch.")
+        least = f", {labels.min().item()} the least" if labels.numel() else ""
+        raise FeatureError(
+            f"The labels are {kind}{least}; expected whole numbers from 0.\n"
+            "Number the classes 0, 1, ...: `labels.long()` where they are numbered so already."
+        )
+    return labels.long()
 
 
 def _largest_class_size(counts: Tensor, max_samples: int) -> int:

@@ -252,7 +252,7 @@ def _facts(head: HeadRecord, class_counts: Sequence[int]) -> str:
     """Say what class mix a head decides for, what it took to know, and what its logits are."""
     if head.scale is None:
         return ""
-    counts = head.method not in METHODS or METHODS[head.method].needs_counts
+    counts = head.method not in METHODS or METHODS[head.method].needs_counts or head.settings.get("gamma")
     mix = {
         "training": "It decides for the class mix of the training images",
         "balanced": "It decides for classes that are equally likely",

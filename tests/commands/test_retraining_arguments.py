@@ -38,6 +38,12 @@ def test_a_refit_takes_the_method_the_solver_and_the_views_and_leaves_the_rest(f
     assert refit_arguments(RetrainingArguments(), finished())[0].method == "auto"
 
 
+@pytest.mark.parametrize("mix", ["balanced", "train", "mix.csv"])
+def test_no_class_mix_is_taken_that_a_head_without_calibration_would_not_be_moved_to(mix):
+    with pytest.raises(ConfigError, match="needs calibrated log-odds to move"):
+        RetrainingArguments(method="ce", calibrate=False, test_prior=mix)
+
+
 @pytest.mark.parametrize("name", SETTLED)
 def test_a_refit_refuses_what_its_run_has_settled(finished, name):
     now = RetrainingArguments()

@@ -3,10 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import cauchy, halfcauchy, norm
 
 from lort_hub.errors import ConfigError
 from lort_hub.heads.priors import (
+    EXPONENT_SCALE,
     EXPONENTS,
     SPREADS,
     confusion_of,
@@ -211,6 +212,7 @@ def test_the_centre_is_the_likeliest_power_where_shares_spread_about_it(seed):
         for width in SPREADS:
             variance = noise + sum((width * mix[k] * confusion[k]) ** 2 for k in range(4))
             likelihood = norm.logpdf(observed, mean, np.sqrt(variance)).sum()
+            likelihood += cauchy.logpdf(power, scale=EXPONENT_SCALE) + halfcauchy.logpdf(width)
             tried = (likelihood, mix, min(0.95, noise.sum() / variance.sum()))
             best = max(best, tried, key=lambda each: each[0])
     assert centre.numpy() == pytest.approx(best[1], abs=1e-6)
@@ -222,6 +224,23 @@ def test_one_image_tells_next_to_nothing(estimator):
     found = estimate_of(estimator, sample(0, 1)[0], held_out(1, 200), EQUAL)
     assert found.shares.numpy() == pytest.approx(0.25, abs=0.15)
     assert ((found.high - found.low) > 0.9).all()
+
+
+@pytest.mark.parametrize("estimator", ["em", "bbse"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_few_images_of_equal_classes_cost_next_to_no_accuracy(estimator, number):
+    log_likelihoods, labels = sample(99, 4000, shares=torch.full((4,), 0.25))
+
+    def accuracy(shares):
+        decisions = (log_likelihoods + shares.log()).argmax(dim=1)
+        return float((decisions == labels).double().mean())
+
+    adapted = []
+    for seed in range(20):
+        few = sample(seed, number, shares=torch.full((4,), 0.25))[0]
+        found = estimate_of(estimator, few, held_out(100 + seed, 100), COUNTS)
+        adapted.append(accuracy(found.shares))
+    assert np.mean(adapted) > accuracy(torch.full((4,), 0.25)) - 0.045
 
 
 @pytest.mark.parametrize("estimator", ["em", "bbse"])

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 import lort_hub.heads.training_set
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import FitInputs
 from lort_hub.heads.cross_validation import SCORERS, Validator, predict_leave_one_out
 from lort_hub.heads.fit import fit_head
@@ -31,6 +31,25 @@ def scored(training, numbers, monkeypatch):
     monkeypatch.setattr(lort_hub.heads.training_set, "SCORING_NUMBERS", numbers)
     mask = TrainingSet(training.matrix, training.labels, 5).scoring_mask
     return torch.bincount(training.labels[mask], minlength=5).tolist(), mask
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integer_type_are_the_same(training, kind):
+    other = TrainingSet(training.matrix, training.labels.to(kind), 5)
+    assert other.labels.equal(training.labels)
+    assert fit_head(other, "ncm").weight.equal(fit_head(training, "ncm").weight)
+
+
+def test_labels_that_are_no_whole_numbers_from_0_are_refused(training):
+    wrong = (training.labels.double(), training.labels > 0, training.labels - 1)
+    for labels, said in zip(wrong, ("float64", "bool", "int64, -1 the least"), strict=True):
+        with pytest.raises(FeatureError, match=f"labels are {said}.*\n.*labels.long"):
+            TrainingSet(training.matrix, labels, 5)
+
+
+def test_where_no_image_can_be_held_out_it_is_said():
+    single = Validator(TrainingSet(torch.eye(3), torch.arange(3), 3))
+    assert single.describe_folds() == "none could be, as every class has a single image"
 
 
 def test_scored_are_as_many_of_each_class_as_fit(training, monkeypatch):

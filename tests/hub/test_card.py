@@ -421,6 +421,8 @@ def test_the_card_says_what_the_head_decides_for_and_what_its_logits_are(run_and
     run["head"].update(method="ce", settings={}, scale=1.0)
     card = render(metrics, run)
     assert "mix of the training images, is not told the class counts; its logits are as solved." in card
+    run["head"].update(settings={"gamma": 0.5})
+    assert "is told the class counts; its logits are as solved." in render(metrics, run)
 
 
 def test_both_cards_show_a_calibrated_head_as_solved_too(run_and_metrics):

@@ -15,7 +15,9 @@ from lort_hub.evaluation.heads import evaluate_fit
 from lort_hub.features.extract import extract_features
 from lort_hub.heads.class_mix import measure_mix
 from lort_hub.heads.fit import fit_head
+from lort_hub.heads.scorers import Predictions
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.output import save_output
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
@@ -102,6 +104,11 @@ def test_a_head_whose_class_mix_nobody_knows_is_refused(folders, tmp_path):
     refused = adapt(root, root / "out", *flags)
     (tmp_path / "away").rename(root / "out" / "head" / "held_out.safetensors")
     assert "has no held_out.safetensors" in refused.stderr
+    shutil.copytree(root / "out", tmp_path / "single")
+    none = torch.zeros(0, dtype=torch.long)
+    write_held_out(tmp_path / "single" / "head", Predictions(none, none))
+    refused = adapt(root, tmp_path / "single", *flags)
+    assert "was held out, as no class had two" in refused.stderr
     assert not (tmp_path / "no").exists()
 
 
