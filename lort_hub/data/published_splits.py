@@ -126,11 +126,12 @@ def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[
         >>> note_lists_beside(Path("labels.csv"), rows, "image")  # doctest: +SKIP
         []
     """
-    cells = [] if getattr(rows.features[image], "decode", True) else rows[image][:]
-    known = {Path(cell["path"]).stem for cell in cells if cell and cell["bytes"] is None}
-    folder = source if source.is_dir() else source.parent
-    files = split_lists(folder) if known and source.exists() else []
+    if getattr(rows.features[image], "decode", True) or not source.exists():
+        return []
+    files = split_lists(source if source.is_dir() else source.parent)
     files = [file for file in files if file.suffix.lower() in TEXTS and file != source]
+    cells = rows[image][:] if files else []
+    known = {Path(cell["path"]).stem for cell in cells if cell and cell["bytes"] is None}
     splits: dict[Path, str] = {}
     for one in [one for file in files for one in read_names(file)]:
         columns = one.listed.columns.values()
