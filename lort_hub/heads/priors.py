@@ -238,25 +238,25 @@ def _likeliest_power(likelihoods: Tensor, class_counts: Tensor) -> Tensor:
 def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Tensor) -> tuple[Tensor, float]:
     """Fit the prior on the mix to counts (K,) of predictions: its centre (K,), and the share of noise.
 
-    Shares of classes lie about the centre, a power of the training mix, by one of `SPREADS` of themselves.
-    Those of predictions are then normal, with the variance of that, of the samples and of the `held` (K,)
-    ones that each row of the confusion matrix was counted from. The likeliest power and spread are taken,
-    each with the density of Cauchy that it has before.
+    The centre is the power of the training mix that makes the counts likeliest, with the density that powers
+    have before. Shares of classes lie about it by one of `SPREADS` of themselves. Those of predictions are
+    then normal, with the variance of that, of the samples and of the `held` (K,) ones that each row of the
+    confusion matrix was counted from. The likeliest spread is taken, with the density of Cauchy before.
     """
     samples, mixes, squares = counts.sum(), _powers(class_counts), confusion.square()
-    expected, spread = mixes @ confusion, mixes.square() @ squares
-    of_rows = (mixes.square() / (held + 2)) @ (confusion - squares)  # the variance of a Dirichlet's
+    fits = (mixes @ confusion).clamp_min(TINY).log() @ counts
+    mix = mixes[(fits - _exponent_losses()).argmax()]
+    expected, spread = mix @ confusion, mix.square() @ squares
+    of_rows = (mix.square() / (held + 2)) @ (confusion - squares)  # the variance of a Dirichlet's
     noise = (expected * (1 - expected) / samples + of_rows).clamp_min(TINY)
-    away, exponents = (counts / samples - expected).square(), _exponent_losses()
+    away = (counts / samples - expected).square()
 
     def loss(width: float) -> Tensor:
         variance = noise + width**2 * spread
-        fits = (away / variance + variance.log()).sum(dim=1) / 2
-        return fits + exponents + math.log1p(width**2)
+        return (away / variance + variance.log()).sum() / 2 + math.log1p(width**2)
 
-    number, power = divmod(int(torch.stack([loss(width) for width in SPREADS]).argmin()), len(mixes))
-    total = noise[power].sum()
-    return mixes[power], float(total / (total + SPREADS[number] ** 2 * spread[power].sum()))
+    width = SPREADS[int(torch.stack([loss(width) for width in SPREADS]).argmin())]
+    return mix, float(noise.sum() / (noise.sum() + width**2 * spread.sum()))
 
 
 def _strength(noise_share: float, samples: int, num_classes: int) -> float:
