@@ -10,8 +10,8 @@ from PIL import Image
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.decoding import Encoded, is_empty, register_heif
 
-ONE_PICTURE = ("MPO", "ICO", "ICNS", "HEIF", "AVIF")
-"""Formats whose further frames are previews or other sizes of the first."""
+ONE_PICTURE = ("MPO", "ICO", "ICNS", "HEIF", "AVIF", "PSD")
+"""Formats whose further frames are previews, layers or other sizes of the first."""
 
 
 def frames_note(split: ImageSplit, *, sample: int = 16) -> str | None:

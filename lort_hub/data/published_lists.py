@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import TRAINVAL, kind_of
+from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
@@ -37,7 +38,7 @@ class ListedNames:
 
 
 def columns_of_splits(listed: FileList) -> list[str]:
-    """List the columns called as those of splits, else those called as sets that hold the word of a split.
+    """List the columns called as those of splits, else the first called as one of sets that holds such words.
 
     Example:
         >>> cells = {"file": ["0.jpg", "1.jpg"], "subset": ["train", "test"], "set": ["north", "south"]}
@@ -46,7 +47,15 @@ def columns_of_splits(listed: FileList) -> list[str]:
     """
     texts = {name: [cell or "" for cell in cells] for name, cells in listed.columns.items()}
     sure = [name for name in texts if tells_splits(name)]
-    return sure or [name for name, cells in texts.items() if may_be_splits(name, cells)]
+    return (
+        sure
+        or [name for name, cells in texts.items() if may_be_splits(name, cells) and _are_kinds(cells)][:1]
+    )
+
+
+def _are_kinds(cells: Sequence[str]) -> bool:
+    """Tell whether what holds the word of a split is that word alone, and no 'train station'."""
+    return all(kind_of(cell) or is_trainval(cell) for cell in set(cells) if split_in_name(cell))
 
 
 def may_tell_splits(file: Path) -> bool:
@@ -108,18 +117,28 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
         is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
     ):
         return None
-    mark = r"[,;\t]" if all(set(line) & set(",;\t") for line in lines) else r"[\s,;]"
-    pairs = [re.split(rf"\s*{mark}\s*(?!.*{mark})", line, maxsplit=1) for line in lines]
+    pairs = _split_lines(lines)
     columns: dict[str, list[str | None]] = {"line": [*lines]}
     if several := [match for line in lines if (match := _NUMBERED.match(line))]:
         columns |= {"file": [match[1] for match in several]} if len(several) == len(lines) else {}
-    elif all(len(pair) == 2 for pair in pairs):
+    elif pairs:
         firsts, lasts = ([pair[k] for pair in pairs] for k in (0, 1))
         labels = _labels_before(firsts, lasts)
         columns |= (
             {"first": [*labels], "last": [*lasts]} if labels else {"file": [*firsts], "label": [*lasts]}
         )
     return FileList(file, columns)
+
+
+def _split_lines(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Split lines at their last mark, at commas where files stand beside them; none where one has no mark."""
+    for marks in (r";\t", ",", r"\s,;"):
+        matches = [re.fullmatch(rf"(.*)[{marks}](.*)", line) for line in lines]
+        pairs = [(match[1].rstrip(" ,;\t"), match[2].strip()) for match in matches if match]
+        are_files = any(all(is_file_name(pair[k]) for pair in pairs) for k in (0, 1))
+        if len(pairs) == len(lines) and (marks != "," or are_files):
+            return pairs
+    return []
 
 
 def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]:
@@ -142,9 +161,15 @@ def _by_key(file: Path) -> Iterator[ListedNames]:
         names = [row[0] if isinstance(row, list) and row else row for row in rows]
         if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
             columns: dict[str, list[str | None]] = {"file": names}
-            if all(isinstance(row, list) and len(row) > 1 for row in rows):
-                columns["label"] = [str(row[-1]) for row in rows]
+            labels = [str(row[-1]) for row in rows if isinstance(row, list) and _ends_with_label(row)]
+            if len(labels) == len(rows) and len(set(labels)) > 1:
+                columns["label"] = [*labels]
             yield ListedNames(file, split, FileList(file, columns))
+
+
+def _ends_with_label(row: Sequence[Any]) -> bool:
+    """Tell whether a list is a file and its label, or a file, the number of its class and the name."""
+    return len(row) == 2 or (len(row) == 3 and isinstance(row[2], str))
 
 
 def _by_numbers(file: Path) -> Iterator[ListedNames]:

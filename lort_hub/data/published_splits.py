@@ -128,8 +128,8 @@ def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[
     """
     if getattr(rows.features[image], "decode", True) or not source.exists():
         return []
-    files = split_lists(source if source.is_dir() else source.parent)
-    files = [file for file in files if file.suffix.lower() in TEXTS and file != source]
+    files = split_lists(source) if source.is_dir() else [*filter(may_tell_splits, source.parent.iterdir())]
+    files = sorted(file for file in files if file.suffix.lower() in TEXTS and file != source)
     cells = rows[image][:] if files else []
     known = {Path(cell["path"]).stem for cell in cells if cell and cell["bytes"] is None}
     splits: dict[Path, str] = {}
@@ -137,7 +137,7 @@ def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[
         columns = one.listed.columns.values()
         shares = (sum(Path(cell or "").stem in known for cell in column) / len(column) for column in columns)
         splits |= {one.file: one.split} if max(shares) > MOST else {}
-    if not {*splits.values()} - {"train", TRAINVAL}:
+    if not {*splits.values()} - {"", "train", TRAINVAL}:
         return []
     called = shortened([file.name for file in splits])
     advice = "write it into the list as a column 'split', with train and test."

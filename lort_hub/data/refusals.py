@@ -21,6 +21,8 @@ from lort_hub.errors import DatasetError, NoClassFoldersError
 if TYPE_CHECKING:
     import datasets
 
+MOST_TRIED = 3
+"""Texts that a refusal tries to read: each takes a look at all images."""
 RESULTS = frozenset(
     ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
 ) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
@@ -131,7 +133,8 @@ def _of_json(file: Path, request: Request) -> str:
 def _of_texts(folder: Path, request: Request) -> list[str]:
     """What the first text that names images of the folder and something of each is good for."""
     texts = [file for file in split_lists(folder) if file.suffix.lower() in TEXTS]
-    for file in sorted(texts, key=lambda file: split_in_name(file.stem) != "train"):
+    texts.sort(key=lambda file: split_in_name(file.stem) != "train")
+    for file in texts[:MOST_TRIED]:
         with suppress(DatasetError):
             opened = open_lists([file], folder, request, only=True)
             if opened is None or any(map(_are_signs, opened.splits.values())):

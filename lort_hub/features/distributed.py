@@ -170,7 +170,8 @@ def disconnect() -> None:
     _connect.cache_clear()
     gc.collect()  # of training sets, which refer to the processes and to themselves
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        with suppress(RuntimeError):  # what the run has to say is said
+            torch.distributed.destroy_process_group()
 
 
 def _probe_connections() -> None:

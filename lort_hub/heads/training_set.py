@@ -261,7 +261,8 @@ class TrainingSet:
 
 def _whole_numbers(labels: Tensor) -> Tensor:
     """Convert labels (N,) of any integer type to int64, which sums and indices need; refuse what are none."""
-    if labels.is_floating_point() or labels.dtype == torch.bool or (labels < 0).any():
+    is_whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if not is_whole or (labels.long() < 0).any():
         kind = str(labels.dtype).removeprefix("torch.")
         least = f", {labels.min().item()} the least" if labels.numel() else ""
         raise FeatureError(

@@ -400,3 +400,59 @@ def test_a_list_of_the_training_images_beside_a_list_of_labels_is_no_split(tmp_p
     write_csv(tmp_path / "labels.csv", rows)
     write(tmp_path / "train.txt", [name for name, _ in rows])
     assert not any("published split" in note for note in load_long_tailed(str(tmp_path)).notes)
+
+
+def test_commas_in_the_names_of_classes_do_not_end_the_files_of_a_list(tmp_path):
+    for split, of in LABELS.items():
+        rows = write_pictures(tmp_path, of, f"{{label}}, the/{split}{{row}}.png")
+        write(tmp_path / f"{split}.txt", [f"{name} {NAMES.index(label)}" for name, label in rows])
+    data = load_long_tailed(str(tmp_path), test_split="test")
+    assert data.class_counts.tolist() == [12, 7, 5]
+    assert np.bincount(data.test.labels).tolist() == np.bincount(LABELS["test"]).tolist()
+
+
+def test_a_long_line_is_read_in_no_time(tmp_path):
+    """In time that grows with its length: with its square this takes minutes."""
+    write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    write(tmp_path / "train.txt", [" ".join(["7"] * 300_000)])
+    data = load_long_tailed(str(tmp_path))
+    assert len(data.train) + len(data.test) == len(TRAIN)
+
+
+def test_of_two_columns_called_as_sets_the_first_is_read(tmp_path):
+    rows = [
+        (name, split, ("train", "val")[len(name) % 2])
+        for split, of in pictures(tmp_path).items()
+        for name in of
+    ]
+    write_csv(tmp_path / "meta.csv", rows, ("file", "phase", "subset"))
+    check(tmp_path, "meta.csv")
+
+
+@pytest.mark.parametrize("words", [("train station", "test field"), ("pre-test", "post-test")])
+def test_words_that_only_hold_that_of_a_split_are_none(tmp_path, words):
+    rows = write_pictures(tmp_path, TRAIN, "{label}/{row}.png")
+    write_csv(
+        tmp_path / "meta.csv", [(name, words[k % 2]) for k, (name, _) in enumerate(rows)], ("file", "phase")
+    )
+    data = load_long_tailed(str(tmp_path))
+    assert len(data.train) + len(data.test) == len(TRAIN)
+    assert not any("splits of" in note or "published split" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("row", ["{path} {label} {size}", "{path} -1"])
+def test_cells_that_are_no_labels_in_a_json_file_of_splits(tmp_path, row):
+    rows = {}
+    for split, paths in pictures(tmp_path).items():
+        texts = (row.format(path=path, label=path[:3], size=640 + k) for k, path in enumerate(paths))
+        rows[split] = [[int(cell) if cell[-1].isdigit() else cell for cell in text.split()] for text in texts]
+    (tmp_path / "split.json").write_text(json.dumps(rows))
+    check(tmp_path, "split.json")
+
+
+def test_a_text_of_the_labels_that_a_list_has_is_no_split(tmp_path):
+    rows = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "labels.txt", [f"{name} {label}" for name, label in rows])
+    data = load_long_tailed(str(tmp_path / "labels.csv"))
+    assert not any("published split" in note for note in data.notes)

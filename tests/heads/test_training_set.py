@@ -33,7 +33,7 @@ def scored(training, numbers, monkeypatch):
     return torch.bincount(training.labels[mask], minlength=5).tolist(), mask
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint64])
 def test_labels_of_any_integer_type_are_the_same(training, kind):
     other = TrainingSet(training.matrix, training.labels.to(kind), 5)
     assert other.labels.equal(training.labels)

@@ -119,7 +119,7 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
     """
     kind = getattr(rows.features[column], "dtype", "")
     if kind not in ("string", "large_string"):
-        numbers = rows[column][:] if kind.startswith(("int", "float")) else []
+        numbers = rows[column][:] if kind.startswith(("int", "uint", "float")) else []
         return _note_numbers(numbers) + _note_absent(rows, column)
     counts = Counter(str(value).strip() for value in rows[column][:] if value is not None)
     notes = [

@@ -1,6 +1,7 @@
 """Texts that are no name of one class: missing labels, and several labels in one."""
 
 import datasets
+import numpy as np
 import pytest
 
 from lort_hub.data.load import load_long_tailed
@@ -176,6 +177,11 @@ def test_numbers_that_stand_for_no_label_are_noted(labels, sign):
     notes = note_doubtful_names(rows, "label")
     assert [note.split(" is ")[0] for note in notes] == [f"'{sign}'"] * bool(sign)
     assert all(f"of {labels.count(float(sign))} rows" in note for note in notes)
+
+
+def test_numbers_of_pixels_have_that_note_too():
+    rows = datasets.Dataset.from_dict({"label": np.array([0, 1, 2, 255], np.uint8)})
+    assert note_doubtful_names(rows, "label")[0].startswith("'255' is read as a class")
 
 
 @pytest.mark.parametrize("word", ["unlabeled", "Unknown", "no label"])
