@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
+from lort_hub.data.tables.json_lists import ends_with_label
 from lort_hub.data.tables.lists import FileList, read_list, text_of
 from lort_hub.data.tables.splits import may_be_splits, split_in_name, split_of_file, tells_splits
 from lort_hub.errors import DatasetError
@@ -161,15 +161,10 @@ def _by_key(file: Path) -> Iterator[ListedNames]:
         names = [row[0] if isinstance(row, list) and row else row for row in rows]
         if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
             columns: dict[str, list[str | None]] = {"file": names}
-            labels = [str(row[-1]) for row in rows if isinstance(row, list) and _ends_with_label(row)]
+            labels = [str(row[-1]) for row in rows if ends_with_label(row)]
             if len(labels) == len(rows) and len(set(labels)) > 1:
                 columns["label"] = [*labels]
             yield ListedNames(file, split, FileList(file, columns))
-
-
-def _ends_with_label(row: Sequence[Any]) -> bool:
-    """Tell whether a list is a file and its label, or a file, the number of its class and the name."""
-    return len(row) == 2 or (len(row) == 3 and isinstance(row[2], str))
 
 
 def _by_numbers(file: Path) -> Iterator[ListedNames]:

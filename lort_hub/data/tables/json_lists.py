@@ -82,10 +82,20 @@ def _rows(content: Any) -> list[dict[str, Any]]:
 
 def _by_name(rows: Any) -> Any:
     """Lists that begin with a file and end with its label as objects; other content as it is."""
-    are_lists = isinstance(rows, list) and all(isinstance(row, list) and len(row) > 1 for row in rows)
+    are_lists = isinstance(rows, list) and all(map(ends_with_label, rows))
     if are_lists and _are_files([row[0] for row in rows]):
         return [{"file": row[0], "label": row[-1]} for row in rows]
     return rows
+
+
+def ends_with_label(row: Any) -> bool:
+    """Tell whether a row is a file and its label, or a file, the number of its class and the name.
+
+    Example:
+        >>> [ends_with_label(row) for row in (["0.jpg", "ant"], ["0.jpg", 0, "ant"], ["0.jpg", "ant", 640])]
+        [True, True, False]
+    """
+    return isinstance(row, list) and (len(row) == 2 or (len(row) == 3 and isinstance(row[2], str)))
 
 
 def _is_row(content: Any) -> bool:
