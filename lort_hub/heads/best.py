@@ -7,8 +7,8 @@ from dataclasses import replace
 from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitted import Fit
-from lort_hub.heads.methods import BEST_OF, METHODS
-from lort_hub.heads.scorers import SCORERS, standard_error
+from lort_hub.heads.methods import BEST_OF, METHODS, Method
+from lort_hub.heads.scorers import SCORERS, Predictions, standard_error
 from lort_hub.heads.search import Selection, select
 from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.training_set import TrainingSet
@@ -71,7 +71,7 @@ def choose_method(validator: Validator, selections: dict[str, Selection]) -> Cho
     # Leave-one-out fits on more samples than a fold does, so methods are compared on the folds alone.
     scorer = validator.select_by or "nll"
     predictions = {
-        name: selection.held_out or next(validator.cross_validate(METHODS[name], [selection.chosen]))
+        name: selection.held_out or _on_folds(validator, METHODS[name], selection)
         for name, selection in selections.items()
     }
     scores = {name: SCORERS[scorer](held_out) for name, held_out in predictions.items()}
@@ -82,3 +82,7 @@ def choose_method(validator: Validator, selections: dict[str, Selection]) -> Cho
     method = next(name for name in selections if scores[best] - scores[name] <= errors[name])
     how = validator.describe_folds()
     return Choice(method, scorer, selections, scores, errors, validation=how)
+
+
+def _on_folds(validator: Validator, method: Method, selection: Selection) -> Predictions:
+    return next(validator.of(method).cross_validate(method, [selection.chosen]))

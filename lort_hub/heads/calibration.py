@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lort_hub.heads.base import Head, LinearHead
-from lort_hub.heads.cross_validation import LEAST_RIDGE, Validator
+from lort_hub.heads.cross_validation import Validator
+from lort_hub.heads.leave_one_out import LEAST_RIDGE
 from lort_hub.heads.methods import Method
 from lort_hub.heads.search import Selection
 from lort_hub.heads.solvers.eigenbasis import ridge_head
@@ -37,7 +38,7 @@ def calibration_of(validator: Validator, method: Method, selection: Selection, h
         >>> calibration_of(validator, ncm, select(validator, ncm), head) < 0.1  # nothing to be sure of
         True
     """
-    held_out = selection.held_out
+    validator, held_out = validator.of(method), selection.held_out
     if held_out is None or held_out.scale is None:
         held_out = next(validator.predict(method, [selection.chosen], likelihood=True))
     scale = 1.0 if held_out.scale is None else held_out.scale

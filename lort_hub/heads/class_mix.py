@@ -108,7 +108,8 @@ def _held_out_logits(
     validator = make_validator(training, baseline if from_base else None, None, seed)
     total = labels = torch.zeros(())
     for name, selection in members.items():
-        logits, labels = validator.held_out_logits(fold_heads_of(validator, methods[name], selection))
+        own = validator.of(methods[name])
+        logits, labels = own.held_out_logits(fold_heads_of(own, methods[name], selection))
         factor = fit.scale
         if fit.method == STACK:
             scored = among(validator.scored_classes, logits, labels)

@@ -33,6 +33,8 @@ EXPONENTS = tuple(step / 40 for step in range(-80, 81))
 EXPONENT_SCALE = 0.5
 """Scale of the Cauchy density about 0, equal classes, that exponents have before any sample is seen: a few
 samples fit a steep mix, and the steeper the rarer their classes are."""
+PARTS = 10
+"""Parts of the classes, the rarest to the most frequent, whose predictions tell the exponent."""
 SPREADS = (0.0, *(0.02 * 10 ** (step / 10) for step in range(45)))
 """Standard deviations of shares about the centre, over its own shares, to look for theirs among."""
 
@@ -223,6 +225,12 @@ def _powers(class_counts: Tensor) -> Tensor:
     return (torch.tensor(EXPONENTS).double()[:, None] * log_counts).softmax(dim=1)
 
 
+def _parts(class_counts: Tensor) -> Tensor:
+    """Divide the classes by their training samples into `PARTS` of the same size: 1 in the part's column."""
+    num_classes, rank = len(class_counts), class_counts.argsort(stable=True).argsort()
+    return torch.nn.functional.one_hot(rank * PARTS // num_classes, PARTS).double()
+
+
 def _exponent_losses() -> Tensor:
     """Compute the negative log density (M,) of each exponent before any sample is seen, up to a constant."""
     return (torch.tensor(EXPONENTS).double() / EXPONENT_SCALE).square().log1p()
@@ -238,13 +246,15 @@ def _likeliest_power(likelihoods: Tensor, class_counts: Tensor) -> Tensor:
 def _fit_prior(confusion: Tensor, held: Tensor, counts: Tensor, class_counts: Tensor) -> tuple[Tensor, float]:
     """Fit the prior on the mix to counts (K,) of predictions: its centre (K,), and the share of noise.
 
-    The centre is the power of the training mix that makes the counts likeliest, with the density that powers
-    have before. Shares of classes lie about it by one of `SPREADS` of themselves. Those of predictions are
+    The centre is the power of the training mix that makes the counts of `PARTS` likeliest, with the density
+    that powers have before: those of single classes would draw the exponent to 0, as the rows of rare classes
+    are noise. Shares of classes lie about it by one of `SPREADS` of themselves. Those of predictions are
     then normal, with the variance of that, of the samples and of the `held` (K,) ones that each row of the
     confusion matrix was counted from. The likeliest spread is taken, with the density of Cauchy before.
     """
     samples, mixes, squares = counts.sum(), _powers(class_counts), confusion.square()
-    fits = (mixes @ confusion).clamp_min(TINY).log() @ counts
+    parts = _parts(class_counts)
+    fits = (mixes @ (confusion @ parts)).clamp_min(TINY).log() @ (counts @ parts)
     mix = mixes[(fits - _exponent_losses()).argmax()]
     expected, spread = mix @ confusion, mix.square() @ squares
     of_rows = (mix.square() / (held + 2)) @ (confusion - squares)  # the variance of a Dirichlet's

@@ -71,7 +71,7 @@ def fit_stack(
     for name in choice.weights:
         if name not in fits:
             held_out = choice.selections[name].held_out
-            start = validator.mean_head(held_out) if held_out else None
+            start = validator.of(METHODS[name]).mean_head(held_out) if held_out else None
             selection = replace(selections[name], start=start)
             fits[name] = fit_selected(
                 training, name, selection, baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
@@ -107,8 +107,9 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
     class_counts = validator.training.class_counts[scored.cpu()]
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
-        fold_heads = fold_heads_of(validator, METHODS[name], selection)
-        logits[name], labels = among(scored, *validator.held_out_logits(fold_heads))
+        own = validator.of(METHODS[name])
+        fold_heads = fold_heads_of(own, METHODS[name], selection)
+        logits[name], labels = among(scored, *own.held_out_logits(fold_heads))
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
         held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)

@@ -53,6 +53,7 @@ class TrainingSet:
         sums: Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64.
         width: Features before they were reduced.
         directions: Orthonormal directions (width, D) that reduced features are along; None for all.
+        whole: The training set before its features were reduced.
         cross_entropy: Cache of the heads of cross-entropy on each fold, by the folds' seed and its number.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
         basis: Eigenbasis of that covariance, as a cached function of gamma.
@@ -75,12 +76,13 @@ class TrainingSet:
         groups: Tensor | None = None,
         *,
         directions: Tensor | None = None,
+        whole: TrainingSet | None = None,
     ) -> None:
         """Check features (N, D), labels, held-out samples and groups (N,), in one pass over the features."""
         self.matrix = FeatureMatrix.of(x) if isinstance(x, Tensor) else x
         self.processes, self.device = self.matrix.processes, self.matrix.device
         labels = _whole_numbers(labels)
-        self.labels, self.directions = labels.to(self.device), directions
+        self.labels, self.directions, self.whole = labels.to(self.device), directions, whole or self
         self.width = self.matrix.dim if directions is None else len(directions)
         if len(self.matrix) != len(labels):
             raise FeatureError(f"Got {len(self.matrix)} feature vectors for {len(labels)} labels.")
@@ -94,12 +96,12 @@ class TrainingSet:
             )
         self.groups = None if groups is None or self._are_alone(groups) else groups.to(self.device)
         self._told_held_out = held_out
-        whole = None if held_out is None else self._without_seen_groups(held_out.to(self.device))
-        self.num_unseen = self._count(whole)
+        unseen = None if held_out is None else self._without_seen_groups(held_out.to(self.device))
+        self.num_unseen = self._count(unseen)
         self.num_torn = self._count(held_out) - self.num_unseen
         if self.num_unseen == int(self.class_counts.sum()):
-            whole, self.num_unseen = None, 0
-        self.held_out = whole
+            unseen, self.num_unseen = None, 0
+        self.held_out = unseen
         ones = torch.ones(len(labels), device=self.device)
         self.sums = class_sums(self.matrix, self.labels, ones, num_classes)
         if not self.sums.isfinite().all():
@@ -187,9 +189,8 @@ class TrainingSet:
         is_apart = beside.norm() > 1e-6 * basis.mean.norm()  # not rounding alone, which may lie anywhere
         directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1) if is_apart else vectors
         matrix = self.matrix.project(directions).load(LOADED_NUMBERS)
-        return TrainingSet(
-            matrix, self.labels, self.num_classes, self._told_held_out, self.groups, directions=directions
-        )
+        told = self._told_held_out, self.groups
+        return TrainingSet(matrix, self.labels, self.num_classes, *told, directions=directions, whole=self)
 
     def project_head(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Convert a head (K, width), (K,) to one (K, D), (K,) of the reduced features, where they are."""

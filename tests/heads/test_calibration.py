@@ -3,9 +3,10 @@ import torch
 
 from lort_hub.heads.best import fit_best
 from lort_hub.heads.calibration import calibration_of
-from lort_hub.heads.cross_validation import LEAST_RIDGE, Validator, predict_leave_one_out
+from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitted import Fit
+from lort_hub.heads.leave_one_out import LEAST_RIDGE, predict_leave_one_out
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import calibration_scale
 from lort_hub.heads.search import select

@@ -8,9 +8,10 @@ from sklearn.linear_model import Ridge
 import lort_hub.heads.training_set
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import FitInputs
-from lort_hub.heads.cross_validation import SCORERS, Validator, predict_leave_one_out
+from lort_hub.heads.cross_validation import SCORERS, Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import closed_form, exact, fit_method
+from lort_hub.heads.leave_one_out import predict_leave_one_out
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.search import setting_paths
 from lort_hub.heads.solvers.eigenbasis import class_sums

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from lort_hub.errors import FeatureError
 from lort_hub.features.matrix import CPU, FeatureMatrix
-from lort_hub.heads.cross_validation import LEAST_RIDGE
+from lort_hub.heads.leave_one_out import LEAST_RIDGE
 from lort_hub.heads.solvers.eigenbasis import leave_group_out, leave_one_out, ridge_head
 from lort_hub.heads.solvers.lbfgs import minimise
 from lort_hub.heads.solvers.objective import Objective
