@@ -11,13 +11,15 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from lort_hub.errors import ConfigError
-from lort_hub.heads import cross_validation
+from lort_hub.heads import cross_validation, training_set
 from lort_hub.heads.base import FitInputs
 from lort_hub.heads.choose import fit_by_name
-from lort_hub.heads.cross_validation import Validator, predict_leave_one_out
+from lort_hub.heads.class_mix import measure_mix
+from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.folds import FOLDS, stratified_folds
+from lort_hub.heads.leave_one_out import predict_leave_one_out
 from lort_hub.heads.methods import METHODS
 from lort_hub.heads.scorers import SCORERS, calibration_scale, log_likelihoods
 from lort_hub.heads.search import setting_paths
@@ -458,3 +460,20 @@ def test_a_single_group_leaves_nothing_to_judge_by_but_a_head(name):
     assert len(next(Validator(training).predict(METHODS["lort"], path)).labels) == 0
     assert fit.logits(training.x).isfinite().all()
     assert fit.selection is None or fit.selection.score == 0.0
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_over_smoothed_heads_are_judged_as_they_are_exported_with_all_features(held, monkeypatch):
+    made, _ = clusters(counts=(60, 30, 12), dim=40, noise=2.0)
+
+    def judged(least_width):
+        monkeypatch.setattr(training_set, "MIN_WIDTH", least_width)
+        monkeypatch.setattr(training_set, "KEPT_DIRECTIONS", 3)
+        monkeypatch.setattr(training_set, "KEPT_VARIANCE", 0.5)
+        unseen = every_fourth(made) if held else None
+        training = TrainingSet(made.x, made.labels, 3, unseen)
+        assert (training.reduced.matrix.dim < 30) == (least_width == 1)
+        fit = measure_mix(training, fit_head(training, "lort"))
+        return fit.settings, fit.scale, fit.mix, fit.held_out.predicted.tolist()
+
+    assert judged(1) == judged(1000)

@@ -222,6 +222,27 @@ def test_the_centre_is_the_likeliest_power_where_shares_spread_about_it(seed):
     assert found.strength == pytest.approx(75 * weight / (1 - weight))
 
 
+@pytest.mark.parametrize("power", [-0.8, 0.0, 0.8])
+def test_noise_in_the_rows_of_rare_classes_does_not_draw_the_power_to_equal_classes(power):
+    """A head that is right about 4 of 10, known from 500 held-out images of a class down to 5."""
+    random, num_classes = np.random.default_rng(0), 100
+    counts = (500 * 100 ** -torch.linspace(0, 1, num_classes)).round().long()
+    mix = (power * counts.double().log()).softmax(dim=0).numpy()
+
+    def predictions(labels):
+        right = random.random(len(labels)) < 0.4
+        return torch.from_numpy(np.where(right, labels, random.integers(num_classes, size=len(labels))))
+
+    found = []
+    for _ in range(5):
+        labels = counts.argsort(descending=True).repeat_interleave(counts)
+        known = Predictions(labels, predictions(labels.numpy()))
+        predicted = predictions(random.choice(num_classes, 2500, p=mix))
+        centre = estimate_bbse(predicted, known, counts, strength=1e12, resamples=0).shares
+        found.append(np.polyfit(counts.double().log(), centre.log(), 1)[0])
+    assert np.mean(found) == pytest.approx(power, abs=0.1)
+
+
 @pytest.mark.parametrize("estimator", ["em", "bbse"])
 def test_one_image_of_the_rarest_of_many_classes_is_no_inverse_of_the_training_mix(estimator):
     counts = (500 * 100 ** -torch.linspace(0, 1, 20)).round().long()
