@@ -16,12 +16,13 @@ from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.shards import files_by_split, note_shards
+from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
 from lort_hub.data.tables.configurations import (
     Configuration,
     choose_configuration,
+    note_other_splits,
     read_card,
     sets_by_name,
 )
@@ -39,7 +40,7 @@ from lort_hub.data.tables.splits import (
     without_split,
 )
 from lort_hub.data.tables.unnamed import check_pictures_beside
-from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
+from lort_hub.errors import DatasetError
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -102,7 +103,9 @@ def _open_tables(
         return opened
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
-    read = open_lists(lists + tables, folder, request, archives=archives)
+    splits = by_pattern(lists + tables, folder, configuration)
+    by_card = {file: split for split, of in splits.items() for file in of}
+    read = open_lists([*by_card] or lists + tables, folder, request, archives=archives, by_card=by_card)
     read = read or _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:
         return read
@@ -139,8 +142,8 @@ def open_any(folder: Path, request: Request) -> Opened:
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
         return opened
-    if request.configuration:
-        folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
+    folder /= configuration.folder
     if request.label_column:
         refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
@@ -150,7 +153,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     try:
         reading = read_image_folder(folder, **options)
-    except (NoClassFoldersError, NoSplitError) as error:
+    except DatasetError as error:
         raise with_files_beside(error, folder, request) from None
     if reading is None:
         raise nothing_to_read(folder, request)
@@ -160,6 +163,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin = reading.origin()
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    origin["notes"] += note_other_splits(configuration, splits, reading.folder)
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))

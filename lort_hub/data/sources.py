@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.names import TRAINVAL, fold, kind_of
+from lort_hub.data.image_folder.names import is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_splits import note_lists_beside
@@ -173,7 +173,7 @@ def _one_row_each(
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    kinds = TEST_SPLITS[:1] if fold(train) == TRAINVAL else TEST_SPLITS  # trainval holds the validation split
+    kinds = TEST_SPLITS[:1] if is_trainval(train) else TEST_SPLITS  # trainval holds the validation split
     names = [name for kind in kinds for name in opened.splits if kind_of(name) == kind != kind_of(train)]
     for name in names or _longer_named(opened, train, kinds):
         rows = with_label(opened.splits[name], label)

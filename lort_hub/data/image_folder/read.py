@@ -288,7 +288,7 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
             "objects out, one class an image."
         )
-    if any(one.pictures and not kind_of(one.name) for one in root.filled):
+    if len(root.filled) > 1 and any(one.pictures and not kind_of(one.name) for one in root.filled):
         advice += ' Where all folders here are classes: `class_folder="first"`.'
     problem = f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. "
     problem += advice.strip()

@@ -53,8 +53,9 @@ NOT_DECODED = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS", "IPTC", "
 """Formats that Pillow recognises but does not decode by itself."""
 SYSTEM_FILES = frozenset([".ds_store", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"])
 SYSTEM_FOLDERS = frozenset(
-    ["__macosx", ".ipynb_checkpoints", ".git", ".cache", "@eadir", "__pycache__", "$recycle.bin"]
-)
+    ("__macosx", ".ipynb_checkpoints", ".git", ".cache", "__pycache__", "lost+found", "$recycle.bin")
+) | {"recycler", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"}
+"""Folders of systems, their programs and network disks, in small letters."""
 
 NO_IMAGE = "no image"
 HIDDEN = "hidden"
@@ -212,6 +213,16 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
     if extension in HEIF:
         return HEIF_NOT_OPENED
     return NOT_OPENED if extension in PICTURE_TYPES else NO_IMAGE
+
+
+def is_no_data(folder: str) -> bool:
+    """Tell by its name whether a folder is hidden or one of the system, and holds no data.
+
+    Example:
+        >>> is_no_data(".cache"), is_no_data("$RECYCLE.BIN"), is_no_data("recycle")
+        (True, True, False)
+    """
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 
 
 def is_picture(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -141,6 +141,45 @@ def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
             patterns = {split: tuple(of) for split, of in splits.items()}
             found[name or "default"] = Configuration(name or "default", patterns=patterns)
     return found
+
+
+def note_other_splits(
+    configuration: Configuration, splits: Mapping[str, datasets.Dataset], folder: Path
+) -> list[str]:
+    """Say how many pictures of class folders README.md lists for another split than their folders tell.
+
+    Args:
+        configuration: What README.md says of its files.
+        splits: The rows of each split, by their folders.
+        folder: The folder of the configuration.
+
+    Example:
+        >>> note_other_splits(Configuration("default"), {}, Path("photos"))
+        []
+    """
+    if configuration.patterns is None:
+        return []
+    read = {
+        f"{configuration.folder}/{Path(cell['path']).relative_to(folder)}".strip("/"): split
+        for split, rows in splits.items()
+        for cell in _undecoded(rows)
+    }
+    listed = (configuration.files(read) or {}).items()
+    kinds = {name: kind_of(split) or split for split, names in listed for name in names}
+    others = [name for name, split in read.items() if kinds.get(name) != (kind_of(split) or split)]
+    if not kinds or not others:
+        return []
+    return [
+        f"README.md sorts {len(others):,} of the {len(read):,} pictures otherwise than their folders, which "
+        f"tell the splits, such as {others[0]}."
+    ]
+
+
+def _undecoded(rows: datasets.Dataset) -> list[Any]:
+    import datasets
+
+    cells: list[Any] = rows.cast_column("image", datasets.Image(decode=False))["image"][:]
+    return cells
 
 
 def _is_default(entry: Any) -> bool:

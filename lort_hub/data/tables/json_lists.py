@@ -25,8 +25,22 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> Columns:
         >>> columns_of([{"file": "0.jpg", "label": 1}, {"file": "1.jpg"}])
         {'file': ['0.jpg', '1.jpg'], 'label': ['1', None]}
     """
+    rows = [_with_class_name(row) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
+
+
+def _with_class_name(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a SageMaker manifest with the name of its class in place of its number."""
+    if "source-ref" not in row:
+        return row
+    told = {name.removesuffix("-metadata"): cell for name, cell in row.items() if name.endswith("-metadata")}
+    names = {
+        job: cell["class-name"]
+        for job, cell in told.items()
+        if isinstance(cell, dict) and "class-name" in cell
+    }
+    return {name: cell for name, cell in row.items() if not name.endswith("-metadata")} | names
 
 
 def columns_of_json(content: Any, path: Path) -> tuple[Columns, bool]:

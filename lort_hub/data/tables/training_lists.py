@@ -1,13 +1,21 @@
-"""Refuse training lists whose names fit the images of another split, which are numbered alike."""
+"""Refuse training lists whose names fit images of another split, or that are of one class each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.image_files import parts_of
+from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList
-from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, stem_of_shard, tells_splits
+from lort_hub.data.tables.splits import (
+    kinds_of_cells,
+    set_in_name,
+    split_in_name,
+    stem_of_shard,
+    tells_splits,
+)
 from lort_hub.errors import DatasetError
 
 TESTS = ("test", "validation")
@@ -43,6 +51,33 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
             f"{one.listed.path.name} names images to train on, and '{name}' is there only among those of "
             f"another split: {path}.\n"
             "Unpack the training images, or, where these are meant, name their folder with `image_root`."
+        )
+
+
+def check_one_class_each(matched: Sequence[MatchedList]) -> None:
+    """Refuse lists of one split that are called as classes may be, and have no column called as labels are.
+
+    Args:
+        matched: The lists.
+
+    Raises:
+        DatasetError: There are such lists.
+
+    Example:
+        >>> check_one_class_each([])
+    """
+    for split in dict.fromkeys(one.split for one in matched):
+        own = [one for one in matched if one.split == split]
+        names = [one.listed.path.name for one in own]
+        words = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(name)))) for name in names}
+        others = {name for one in own for name in one.listed.columns if name != one.column.name}
+        if len(own) < 2 or len(words - {frozenset()}) < len(own) or any(map(may_be_called_label, others)):
+            continue
+        raise DatasetError(
+            f"{shown(names, 4)} may be lists of one class each: no column is called as labels are.\n"
+            "Where their names are the classes, write one list of them all, with a column 'label'.\n"
+            f"Where a column holds the labels ({shown(sorted(others), 4)}), name it: "
+            f'`label_column="{min(others)}"`.'
         )
 
 
