@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-SHEETS = (".xlsx", ".xls", ".ods")
-ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec")
-PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4")
+SHEETS = (".xlsx", ".xls", ".ods", ".sqlite", ".sqlite3", ".accdb")
+ARRAYS = (
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec"),
+    *("data_batch_1", "data_batch_1.bin", "batches.meta", "-ubyte"),
+)
+PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4", ".001", ".z01")
 VIDEOS = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 SCANS = (".dcm", ".dicom", ".nii", ".nii.gz", ".nrrd", ".mha", ".svs", ".ndpi", ".czi", ".nd2")
 PAGES = (".pdf", ".doc", ".docx", ".ppt", ".pptx")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.images import fill
-from tests.support.tables import TEST, TRAIN, Forms, class_folders, write_csv, write_pictures
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, class_folders, write_csv, write_pictures
 
 FORMS = Forms()
 read, refused = FORMS.read, FORMS.refused
@@ -175,6 +175,107 @@ def annotations_of_cvat(folder):
     write_pictures(folder / "images", TRAIN)
     write(folder / "annotations.xml", ["<annotations></annotations>"])
     return folder
+
+
+@refused("label-studio", says="Label Studio's JSON of annotations.*Export CSV or JSON-MIN")
+def annotations_of_label_studio(folder):
+    rows = [
+        {
+            "data": {"image": f"/data/upload/{file}"},
+            "annotations": [{"result": [{"value": {"choices": [label]}}]}],
+        }
+        for file, label in write_pictures(folder / "images", TRAIN)
+    ]
+    write(folder / "project-1.json", [json.dumps(rows)])
+    return folder
+
+
+@read("fiftyone", **HELD_OUT)
+def labels_of_fiftyone(folder):
+    rows = write_pictures(folder / "data", TRAIN)
+    labels = {file.removesuffix(".png"): NAMES.index(label) for file, label in rows}
+    write(folder / "labels.json", [json.dumps({"classes": NAMES, "labels": labels})])
+    return folder / "labels.json"
+
+
+@read(
+    "ecotaxa",
+    notes=["types of the columns, below their names in ecotaxa_export.tsv, are left out"],
+    **HELD_OUT,
+)
+def a_line_of_types_below_the_names(folder):
+    rows = [(k, *row) for k, row in enumerate(write_pictures(folder, TRAIN))]
+    header = ("object_id", "img_file_name", "object_annotation_category")
+    write_csv(folder / "ecotaxa_export.tsv", [("[t]", "[t]", "[t]"), *rows], header=header, delimiter="\t")
+    return folder
+
+
+# JSON
+
+
+JSON_FORMS = {
+    "by-file": lambda rows: {file: {"label": label, "width": 12} for file, label in rows},
+    "in-an-object": lambda rows: {"version": 1, "data": [{"file": f, "label": label} for f, label in rows]},
+    "columns": lambda rows: dict(zip(("file", "label"), map(list, zip(*rows, strict=True)), strict=True)),
+    "pandas": lambda rows: {
+        name: {str(row): cell for row, cell in enumerate(cells)}
+        for name, cells in zip(("file", "label"), zip(*rows, strict=True), strict=True)
+    },
+}
+
+
+def json_in(form):
+    def build(folder):
+        rows = write_pictures(folder / "images", TRAIN)
+        write(folder / "labels.json", [json.dumps(JSON_FORMS[form](rows))])
+        return folder / "labels.json"
+
+    return build
+
+
+for form in JSON_FORMS:
+    read(f"json-{form}", **HELD_OUT)(json_in(form))
+
+
+# Texts
+
+
+@read("utf-16-without-mark", **HELD_OUT)
+def utf_16_without_its_mark(folder):
+    write_csv(folder / "labels.csv", write_pictures(folder / "images", TRAIN), encoding="utf-16-le")
+    return folder
+
+
+@read("footer", notes=["2 of 26 rows of labels.csv name no file and are left out."], **HELD_OUT)
+def lines_below_the_rows(folder):
+    write_csv(folder / "labels.csv", write_pictures(folder / "images", TRAIN))
+    with (folder / "labels.csv").open("a") as file:
+        file.write("Total: 24 images\n# made by hand\n")
+    return folder
+
+
+@refused("numpy-one-hot", says=r"several labels a row: row 0 has \['1', '0', '0'\]")
+def one_hot_labels_as_numpy_writes_them(folder):
+    rows = write_pictures(folder / "images", TRAIN)
+    flags = {"ant": "[1 0 0]", "bee": "[0 1 0]", "cat": "[0 0 1]"}
+    write_csv(folder / "labels.csv", [(file, flags[label]) for file, label in rows])
+    return folder
+
+
+def one_hot(yes, no):
+    def build(folder):
+        rows = write_pictures(folder / "images", TRAIN)
+        flags = [(file, *(yes if label == name else no for name in NAMES)) for file, label in rows]
+        write_csv(folder / "labels.csv", flags, header=("file", *NAMES))
+        return folder
+
+    return build
+
+
+for yes, no in (("yes", "no"), ("True", "False"), ("x", "")):
+    refused(f"one-hot-{yes}", says="The label is spread over 3 one-hot columns: ant, bee, cat")(
+        one_hot(yes, no)
+    )
 
 
 # Splits as README.md tells them

@@ -65,6 +65,7 @@ READ_ELSEWHERE = "link to a folder that is read elsewhere"
 OUTPUT_FOLDER = "output folder of lort_hub"
 NOT_OPENED = "a picture that Pillow cannot open"
 HEIF_NOT_OPENED = f"{NOT_OPENED}: {HEIC_PACKAGE}"
+DICOM_NOT_OPENED = f"{NOT_OPENED}: DICOM, to be written as PNG"
 
 
 class Passed(NamedTuple):
@@ -212,7 +213,17 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
     extension = extension_of(entry.name)
     if extension in HEIF:
         return HEIF_NOT_OPENED
+    if not extension.strip(".0123456789") and _is_dicom(entry.path):
+        return DICOM_NOT_OPENED
     return NOT_OPENED if extension in PICTURE_TYPES else NO_IMAGE
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def is_no_data(folder: str) -> bool:

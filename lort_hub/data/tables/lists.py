@@ -81,7 +81,11 @@ def read_list(path: Path) -> FileList:
         *(f"Column '{names[k]}' of {path.name} holds boxes; their words are read." for k in boxes),
     )
     header = tuple(cells[0]) if has_names else ()
-    if again := len(cells) - len(rows) - has_names:
+    again = len(cells) - len(rows) - has_names
+    if has_names and rows and all(re.fullmatch(r"\[\w+\]", cell) for cell in rows[0]):
+        rows = rows[1:]
+        titles = (*titles, f"The types of the columns, below their names in {path.name}, are left out.")
+    if again:
         titles = (
             *titles,
             f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.",
@@ -173,6 +177,8 @@ def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), ()
+    if b"\0" in data[:2]:  # UTF-16 without the mark that says so
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le", errors="replace"), ()
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
