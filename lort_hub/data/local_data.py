@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import is_archive, unpack, webdatasets
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
@@ -19,6 +20,8 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
+from lort_hub.data.tables.column_names import may_be_called_label
+from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
     Configuration,
     choose_configuration,
@@ -39,8 +42,12 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     without_split,
 )
+from lort_hub.data.tables.training_lists import refuse_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
 from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -91,6 +98,9 @@ def _open_tables(
         splits, notes = files_by_split(encoded, folder, configuration, request)
         parts = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
         notes += [note for _, of_split in parts.values() for note in of_split]
+        if not request.label_column:
+            for name, (rows, _) in parts.items():
+                _check_told(splits[name], rows, folder)
         opened = Opened({name: rows for name, (rows, _) in parts.items()}, notes)
         notes += check_pictures_beside(opened, folder, request)
         return opened
@@ -110,6 +120,19 @@ def _open_tables(
     if read or not tables or ImageFiles([folder]).files:
         return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
+
+
+def _check_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> None:
+    """Refuse tables whose names, or folders such as label=ant, may tell the classes, where no column does."""
+    columns = [name for name, kind in rows.features.items() if not holds_bytes(kind)]
+    refuse_one_class_each([file.name for file in files], columns)
+    parts = {part for file in files for part in file.relative_to(folder).parts[:-1] if "=" in part}
+    lost = sorted(part for part in parts if part.split("=")[0] not in columns and not split_in_name(part))
+    if lost and not any(map(may_be_called_label, columns)):
+        raise DatasetError(
+            f"The folders {shown(lost, 3)} of '{folder}' tell a column that its tables do not have.\n"
+            "Write it into them: pandas.read_parquet(folder).to_parquet('train.parquet')."
+        )
 
 
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:

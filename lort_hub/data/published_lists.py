@@ -66,7 +66,7 @@ def may_tell_splits(file: Path) -> bool:
         >>> [may_tell_splits(Path(name)) for name in ("TrainImages.txt", "split_zhou.json", "classes.txt")]
         [True, True, False]
     """
-    return bool(split_in_name(file.stem)) or "split" in file.stem.lower()
+    return bool(split_in_name(file.stem)) or any(word in file.stem.lower() for word in ("split", "partition"))
 
 
 def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:

@@ -134,6 +134,7 @@ def _of_json(file: Path, request: Request) -> str:
 def _of_texts(folder: Path, request: Request) -> list[str]:
     """What the first text that names images of the folder and something of each is good for."""
     texts = [file for file in split_lists(folder) if file.suffix.lower() in TEXTS]
+    texts = [file for file in texts if "partition" not in file.stem.lower()]
     texts.sort(key=lambda file: (not is_called_labels(file.stem), split_in_name(file.stem) != "train"))
     for file in texts[:MOST_TRIED]:
         with suppress(DatasetError):

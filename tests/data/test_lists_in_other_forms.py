@@ -123,10 +123,28 @@ def lists_of_keys_and_a_list_of_labels_in_numbered_folders(folder):
     return folder
 
 
+def celeba(folder):
+    """Labels in one list, and the number of each image's split in another."""
+    rows = write_pictures(folder / "images", TRAIN)
+    write(folder / "identity_CelebA.txt", [f"{file} {NAMES.index(label)}" for file, label in rows])
+    write(folder / "list_eval_partition.txt", [f"{file} {k % 3}" for k, (file, _) in enumerate(rows)])
+    return folder
+
+
+@read("partition", names=("0", "1", "2"), **HELD_OUT)
+def a_list_of_partitions_is_no_list_of_test_images(folder):
+    return celeba(folder) / "identity_CelebA.txt"
+
+
+@refused("partition-folder", says=r"lie in one class folder, 'images', expected two or more\.\n")
+def a_list_of_partitions_gives_no_classes(folder):
+    return celeba(folder)
+
+
 # Lists of one class each
 
 
-@refused("list-of-each-class", says="ants.csv, bees.csv, cats.csv may be lists of one class each")
+@refused("list-of-each-class", says="ants.csv, bees.csv, cats.csv may be of one class each")
 def lists_of_one_class_each(folder):
     for label, name in enumerate(("ants", "bees", "cats")):
         files = write_pictures(folder / "images", [label] * 4, f"{name}{{row}}.png")

@@ -38,6 +38,8 @@ _OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "so
 _FOLDS = {"fold", "split"}
 """Words of sets of the same images, whatever number is beside them."""
 _WORD = r"[A-Z]?[a-z]+|[A-Z]+"
+_PARTITION = re.compile(r"eval(uation)?_?(partition|status)", re.IGNORECASE)
+"""What CelebA and DeepFashion call the splits of their images."""
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
 
@@ -49,8 +51,9 @@ def split_in_name(name: str) -> str | None:
         ('train', 'test', None)
         >>> split_in_name("train_val_list"), split_in_name("train_val_split")
         ('train', None)
+        >>> split_in_name("list_eval_partition")  # which tells all splits
     """
-    words = re.findall(_WORD, with_trainval(name))
+    words = re.findall(_WORD, _PARTITION.sub("", with_trainval(name)))
     kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from lort_hub.data.tables.column_names import may_be_called_label
@@ -68,17 +68,32 @@ def check_one_class_each(matched: Sequence[MatchedList]) -> None:
     """
     for split in dict.fromkeys(one.split for one in matched):
         own = [one for one in matched if one.split == split]
-        names = [one.listed.path.name for one in own]
-        words = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(name)))) for name in names}
         others = {name for one in own for name in one.listed.columns if name != one.column.name}
-        if len(own) < 2 or len(words - {frozenset()}) < len(own) or any(map(may_be_called_label, others)):
-            continue
-        raise DatasetError(
-            f"{shown(names, 4)} may be lists of one class each: no column is called as labels are.\n"
-            "Where their names are the classes, write one list of them all, with a column 'label'.\n"
-            f"Where a column holds the labels ({shown(sorted(others), 4)}), name it: "
-            f'`label_column="{min(others)}"`.'
-        )
+        refuse_one_class_each([one.listed.path.name for one in own], others)
+
+
+def refuse_one_class_each(files: Sequence[str], columns: Collection[str]) -> None:
+    """Refuse files of one split that are called as classes may be, where no column is called as labels are.
+
+    Args:
+        files: Their names.
+        columns: Their columns, without those of images.
+
+    Raises:
+        DatasetError: They are called so.
+
+    Example:
+        >>> refuse_one_class_each(["ants.csv", "bees.csv"], ["diagnosis"])
+        >>> refuse_one_class_each(["part-1.csv", "part-2.csv"], ["sex"])
+    """
+    words = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(name)))) for name in files}
+    if len(files) < 2 or len(words - {frozenset()}) < len(files) or any(map(may_be_called_label, columns)):
+        return
+    raise DatasetError(
+        f"{shown(files, 4)} may be of one class each: no column is called as labels are.\n"
+        "Where their names are the classes, write one table of them all, with a column 'label'.\n"
+        f"Where a column holds the labels ({shown(sorted(columns), 4)}), name it with `label_column`."
+    )
 
 
 def _tells_splits(one: MatchedList) -> bool:
