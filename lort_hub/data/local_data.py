@@ -167,6 +167,11 @@ def open_any(folder: Path, request: Request) -> Opened:
         return opened
     configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
     folder /= configuration.folder
+    if not folder.is_dir():
+        raise DatasetError(
+            f"README.md names a folder as its `data_dir` that is not there: '{folder}'.\n"
+            "Download it, or take the line out of README.md to read the other folders."
+        )
     if request.label_column:
         refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []

@@ -327,6 +327,24 @@ def other_splits_than_those_of_the_folders(folder):
     return card(folder, "  data_files:", "  - split: train\n    path: '**'")
 
 
+@refused("card-lost-folder", says="README.md names a folder as its `data_dir` that is not there: '.*photos'")
+def a_folder_of_readme_that_is_not_there(folder):
+    class_folders(folder)
+    return card(folder, "  data_dir: photos")
+
+
+@read("card-mapping")
+def splits_of_readme_as_an_object(folder):
+    for name, labels in (("one", TRAIN), ("two", TEST)):
+        write_csv(folder / f"{name}.csv", write_pictures(folder / "images", labels, name + "{row}.png"))
+    return card(folder, "  data_files:", "    train: one.csv", "    test: two.csv")
+
+
+@read("card-number", notes=["no image  README.md"])
+def files_of_readme_that_are_none(folder):
+    return card(class_folders(folder), "  data_files: 7")
+
+
 # Folders of systems
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -190,24 +190,24 @@ def _configuration(entry: Any) -> Configuration | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
         return None
     folder, files = entry.get("data_dir") or "", entry.get("data_files")
-    if isinstance(files, str) or (
-        isinstance(files, list) and not any(isinstance(one, dict) for one in files)
-    ):
-        files = [{"split": "train", "path": files}]
+    if isinstance(files, dict):
+        files = [{"split": split, "path": path} for split, path in files.items()]
+    elif not any(isinstance(one, dict) for one in _listed(files)):
+        files = [{"split": "train", "path": files}] if _listed(files) else []
     patterns = {
         item["split"]: tuple(_below(folder, path) for path in _listed(item["path"]))
-        for item in files or []
+        for item in _listed(files)
         if isinstance(item, dict) and "split" in item and "path" in item
     }
     return Configuration(entry["config_name"], str(folder).strip("./"), patterns or None)
 
 
-def _listed(value: Any) -> Sequence[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
 def _below(folder: str, path: str) -> str:
-    return str(PurePosixPath(str(folder).strip("./")) / path)
+    return str(PurePosixPath(str(folder).strip("./")) / str(path))
 
 
 def _features(card: dict[str, Any], name: str | None) -> datasets.Features | None:

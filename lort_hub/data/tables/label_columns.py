@@ -11,6 +11,7 @@ from lort_hub.data.tables.column_names import (
     check_exists,
     choose_one,
     describes_files,
+    may_be_called_label,
     several_fit,
 )
 from lort_hub.data.tables.finer_columns import finer_columns
@@ -91,7 +92,9 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         raise DatasetError(_no_label(rows, plain))
     candidates = varied or repeated
     each = {sum(row) for row in zip(*flags.values(), strict=True)}
-    if len(flags) > 1 and (each == {1} or set(candidates) <= set(flags)):
+    others = set(candidates) - set(flags)
+    is_spread = len(flags) > 2 and each == {1} and not any(map(may_be_called_label, others))
+    if is_spread or (len(flags) > 1 and not others):
         raise DatasetError(_one_hot([*flags], each))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))

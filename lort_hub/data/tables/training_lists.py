@@ -68,8 +68,9 @@ def check_one_class_each(matched: Sequence[MatchedList]) -> None:
     """
     for split in dict.fromkeys(one.split for one in matched):
         own = [one for one in matched if one.split == split]
-        others = {name for one in own for name in one.listed.columns if name != one.column.name}
-        refuse_one_class_each([one.listed.path.name for one in own], others)
+        columns = {frozenset(one.listed.columns) - {one.column.name} for one in own}
+        if len(columns) == 1:
+            refuse_one_class_each([one.listed.path.name for one in own], columns.pop())
 
 
 def refuse_one_class_each(files: Sequence[str], columns: Collection[str]) -> None:
@@ -86,7 +87,8 @@ def refuse_one_class_each(files: Sequence[str], columns: Collection[str]) -> Non
         >>> refuse_one_class_each(["ants.csv", "bees.csv"], ["diagnosis"])
         >>> refuse_one_class_each(["part-1.csv", "part-2.csv"], ["sex"])
     """
-    words = {frozenset(filter(str.isalpha, set_in_name(stem_of_shard(name)))) for name in files}
+    own = ({word for word in set_in_name(stem_of_shard(name)) if len(word) > 1} for name in files)
+    words = {frozenset(filter(str.isalpha, one)) for one in own}
     if len(files) < 2 or len(words - {frozenset()}) < len(files) or any(map(may_be_called_label, columns)):
         return
     raise DatasetError(
