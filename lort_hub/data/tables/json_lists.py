@@ -151,20 +151,17 @@ def _name_of(label: Any, names: Sequence[Any]) -> Any:
 
 def _inner_rows(content: Any) -> list[dict[str, Any]]:
     """Rows of an object with one list of objects, or with the cells of each column, as pandas writes them."""
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or any(map(split_in_name, content)):
         return []
     lists = [rows for rows in content.values() if isinstance(rows, list)]
     if len(lists) == 1 and lists[0] and all(isinstance(row, dict) for row in lists[0]):
         return lists[0]
     cells = [[*column.values()] if isinstance(column, dict) else column for column in content.values()]
-    if (
-        len(cells) < 2
-        or not all(isinstance(column, list) for column in cells)
-        or not any(map(_are_files, cells))
-    ):
+    if not all(isinstance(column, list) for column in cells) or len(set(map(len, cells))) != 1:
         return []
-    are_even = len(set(map(len, cells))) == 1
-    return [dict(zip(content, row, strict=True)) for row in zip(*cells, strict=True)] if are_even else []
+    of_files = sum(map(_are_files, cells))
+    rows = zip(*cells, strict=True) if 0 < of_files < len(cells) else []
+    return [dict(zip(content, row, strict=True)) for row in rows]
 
 
 def _are_files(values: Any) -> bool:
