@@ -264,6 +264,13 @@ def utf_16_without_its_mark(folder):
     return folder
 
 
+@read("long-cells", **HELD_OUT)
+def cells_longer_than_csv_takes_by_itself(folder):
+    rows = [(*row, "1 2 " * 50_000) for row in write_pictures(folder / "images", TRAIN)]
+    write_csv(folder / "labels.csv", rows, header=("file", "label", "outline"))
+    return folder
+
+
 @read("footer", notes=["2 of 26 rows of labels.csv name no file and are left out."], **HELD_OUT)
 def lines_below_the_rows(folder):
     write_csv(folder / "labels.csv", write_pictures(folder / "images", TRAIN))

@@ -104,6 +104,8 @@ def with_trainval(name: str) -> str:
         >>> with_trainval("train_val_list"), with_trainval("ImagesTrainAndVal"), with_trainval("train_valley")
         ('trainval_list', 'ImagesTrainval', 'train_valley')
     """
+    if "val" not in name.lower():  # as most of a million files are
+        return name
     return _TRAINVAL.sub(lambda word: TRAINVAL.capitalize() if word[0][0].isupper() else TRAINVAL, name)
 
 

@@ -53,7 +53,9 @@ def split_in_name(name: str) -> str | None:
         ('train', None)
         >>> split_in_name("list_eval_partition")  # which tells all splits
     """
-    words = re.findall(_WORD, _PARTITION.sub("", with_trainval(name)))
+    if "val" in name.lower():
+        name = _PARTITION.sub("", with_trainval(name))
+    words = re.findall(_WORD, name)
     kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 
