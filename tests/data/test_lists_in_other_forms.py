@@ -63,6 +63,14 @@ def lists_of_train_val_and_test(folder):
     return folder
 
 
+@read("trainval-beside-train", notes=[*BY_LISTS, "no image  lists/trainval.txt"])
+def a_list_that_is_not_read_is_the_one_named(folder):
+    names = class_folders_of_both(folder)
+    for split, of in {**names, "trainval": names["train"]}.items():
+        write(folder / f"lists/{split}.txt", of)
+    return folder
+
+
 @read("trainval-tables")
 def tables_of_train_val_and_test(folder):
     for split, labels, name in (("train_val", TRAIN, "a{row}.png"), ("test", TEST, "b{row}.png")):
