@@ -199,7 +199,8 @@ def _one_hot(flags: Sequence[str], each: Collection[int]) -> str:
     if each == {1}:
         return (
             f"The label is spread over {len(flags)} one-hot columns: {shown(flags)}.\n"
-            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1).'
+            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1), or, '
+            'where they say yes, (table[[...]] == "yes").idxmax(axis=1).'
         )
     return (
         f"Columns {shown(flags)} say yes or no, and a row has {min(each)} to {max(each)} of them set: "
