@@ -192,6 +192,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_list_inputs.py": "lists of image files",
     "tests/data/test_list_lines.py": "lines of lists",
     "tests/data/test_list_rows.py": "images that several rows or lists name",
+    "tests/data/test_lists_in_other_forms.py": "lists, manifests and cards",
     "tests/data/test_picture_inputs.py": "pictures",
     "tests/data/test_lists_and_folders.py": "lists of labels beside folders",
     "tests/data/test_lists_read_as_before.py": "all kinds of lists",

@@ -232,8 +232,9 @@ def _content_key(archive: Path) -> str:
 
 
 def _damaged(archive: Path, cause: object) -> DatasetError:
+    reason = str(cause).partition("\n")[0].rstrip(":")
     return DatasetError(
-        f"Cannot unpack '{archive}': {cause}.\nDownload or pack it again, or unpack it and give the folder."
+        f"Cannot unpack '{archive}': {reason}.\nDownload or pack it again, or unpack it and give the folder."
     )
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-SHEETS = (".xlsx", ".xls", ".ods")
-ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec")
-PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4")
+SHEETS = (".xlsx", ".xls", ".ods", ".sqlite", ".sqlite3", ".accdb")
+ARRAYS = (
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec"),
+    *("data_batch_1", "data_batch_1.bin", "batches.meta", "-ubyte"),
+)
+PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4", ".001", ".z01")
 VIDEOS = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 SCANS = (".dcm", ".dicom", ".nii", ".nii.gz", ".nrrd", ".mha", ".svs", ".ndpi", ".czi", ".nd2")
 PAGES = (".pdf", ".doc", ".docx", ".ppt", ".pptx")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".onnx", "pytorch_model.bin")
+MARKUP = (".xml", ".pbtxt")
 ADVICE = {
     SHEETS: "save the sheet with the labels as CSV",
     SCANS: "write it as images that Pillow opens, such as PNG",
@@ -19,6 +23,7 @@ ADVICE = {
     VIDEOS: "write its frames as images, train/CLASS/CLIP_0.jpg",
     PAGES: "write its pictures as images, train/CLASS/0.png",
     WEIGHTS: "a model is no data set; give the images that it shall be trained on",
+    MARKUP: "export class folders, as CVAT's form ImageNet has them, or write a CSV of files and labels",
     ARRAYS: "write its images as files, train/CLASS/0.png, or its labels as a CSV of files and labels",
 }
 

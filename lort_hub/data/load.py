@@ -113,7 +113,7 @@ def load_long_tailed(
         train, test = hold_out(_numbered([train], [train_rows], grouping, origin, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
-                f"Split '{train.name}' has one image a class and there is no test split to measure on.\n"
+                f"Split '{train.name}' has one image a class, or copies of one, and there is no test split.\n"
                 "Add a test split (a 'test' folder or test.parquet), or name one with `test_split`."
             )
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"

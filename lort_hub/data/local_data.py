@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import is_archive, unpack, webdatasets
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
@@ -16,12 +17,15 @@ from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.shards import files_by_split, note_shards
+from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
+from lort_hub.data.tables.column_names import may_be_called_label
+from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
     Configuration,
     choose_configuration,
+    note_other_splits,
     read_card,
     sets_by_name,
 )
@@ -38,8 +42,12 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     without_split,
 )
+from lort_hub.data.tables.training_lists import refuse_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
-from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
+from lort_hub.errors import DatasetError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def open_folder(folder: Path, request: Request) -> Opened | None:
@@ -90,6 +98,9 @@ def _open_tables(
         splits, notes = files_by_split(encoded, folder, configuration, request)
         parts = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
         notes += [note for _, of_split in parts.values() for note in of_split]
+        if not request.label_column:
+            for name, (rows, _) in parts.items():
+                _check_told(splits[name], rows, folder)
         opened = Opened({name: rows for name, (rows, _) in parts.items()}, notes)
         notes += check_pictures_beside(opened, folder, request)
         return opened
@@ -102,11 +113,26 @@ def _open_tables(
         return opened
     lists = [file for file in files if file.suffix.lower() in LISTS]
     archives = [file for file in files if is_archive(file) and file.parent == folder]
-    read = open_lists(lists + tables, folder, request, archives=archives)
+    splits = by_pattern(lists + tables, folder, configuration)
+    by_card = {file: split for split, of in splits.items() for file in of}
+    read = open_lists([*by_card] or lists + tables, folder, request, archives=archives, by_card=by_card)
     read = read or _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:
         return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
+
+
+def _check_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> None:
+    """Refuse tables whose names, or folders such as label=ant, may tell the classes, where no column does."""
+    columns = [name for name, kind in rows.features.items() if not holds_bytes(kind)]
+    refuse_one_class_each([file.name for file in files], columns)
+    parts = {part for file in files for part in file.relative_to(folder).parts[:-1] if "=" in part}
+    lost = sorted(part for part in parts if part.split("=")[0] not in columns and not split_in_name(part))
+    if lost and not any(map(may_be_called_label, columns)):
+        raise DatasetError(
+            f"The folders {shown(lost, 3)} of '{folder}' tell a column that its tables do not have.\n"
+            "Write it into them: pandas.read_parquet(folder).to_parquet('train.parquet')."
+        )
 
 
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
@@ -139,8 +165,13 @@ def open_any(folder: Path, request: Request) -> Opened:
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
         return opened
-    if request.configuration:
-        folder /= choose_configuration(read_card(folder), [], request.configuration, request.spec).folder
+    configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
+    folder /= configuration.folder
+    if not folder.is_dir():
+        raise DatasetError(
+            f"README.md names a folder as its `data_dir` that is not there: '{folder}'.\n"
+            "Download it, or take the line out of README.md to read the other folders."
+        )
     if request.label_column:
         refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
@@ -150,7 +181,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
     try:
         reading = read_image_folder(folder, **options)
-    except (NoClassFoldersError, NoSplitError) as error:
+    except DatasetError as error:
         raise with_files_beside(error, folder, request) from None
     if reading is None:
         raise nothing_to_read(folder, request)
@@ -160,6 +191,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin = reading.origin()
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    origin["notes"] += note_other_splits(configuration, splits, reading.folder)
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))

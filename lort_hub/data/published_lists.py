@@ -13,6 +13,7 @@ from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.json_lists import ends_with_label
+from lort_hub.data.tables.label_texts import may_be_codes
 from lort_hub.data.tables.lists import FileList, read_list, text_of
 from lort_hub.data.tables.splits import may_be_splits, split_in_name, split_of_file, tells_splits
 from lort_hub.errors import DatasetError
@@ -65,7 +66,7 @@ def may_tell_splits(file: Path) -> bool:
         >>> [may_tell_splits(Path(name)) for name in ("TrainImages.txt", "split_zhou.json", "classes.txt")]
         [True, True, False]
     """
-    return bool(split_in_name(file.stem)) or "split" in file.stem.lower()
+    return bool(split_in_name(file.stem)) or any(word in file.stem.lower() for word in ("split", "partition"))
 
 
 def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
@@ -149,7 +150,7 @@ def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]
         return []
     cells = zip(*(re.split(r"[\s,;]+", first) for first in firsts), strict=False)
     columns = [firsts, *reversed(list(cells))]
-    return next((column for column in columns if 1 < len(set(column)) < len(column)), [])
+    return next(filter(may_be_codes, columns), [])
 
 
 def _by_key(file: Path) -> Iterator[ListedNames]:

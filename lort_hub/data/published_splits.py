@@ -276,19 +276,25 @@ def _in_splits(reading: FolderReading, published: _Split) -> Opened:
         )
     if left := len(named) - len(listed):
         notes.append(f"{left:,} images of the class folders are in no split of {lists}, and are left out.")
-    used = Counter(file.suffix.lower() for file in published.files)
-    origin = replace(reading, left_out=_without(reading.left_out, used)).origin()
+    origin = replace(reading, left_out=_without(reading, published.files)).origin()
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
     return Opened(splits, [*notes, *origin["notes"]], record)
 
 
-def _without(left_out: Sequence[LeftOut], used: Counter[str]) -> tuple[LeftOut, ...]:
-    """What was not read, without the lists that were, by their extensions."""
+def _without(reading: FolderReading, lists: Sequence[Path]) -> tuple[LeftOut, ...]:
+    """What was not read, without the lists that were: as many fewer of their extensions."""
+    used, names = (
+        Counter(file.suffix.lower() for file in lists),
+        {_below(reading.folder, one) for one in lists},
+    )
     rest = []
-    for row in left_out:
+    for row in reading.left_out:
         read = min(row.files, used[row.extension])
         used[row.extension] -= read
-        rest += [row._replace(files=row.files - read)] if read < row.files else []
+        alike = reading.folder.rglob(f"*{row.extension}") if row.example in names else ()
+        others = sorted(path.relative_to(reading.folder).as_posix() for path in alike)
+        example = next((name for name in others if name not in names), row.example)
+        rest += [row._replace(files=row.files - read, example=example)] if read < row.files else []
     return tuple(rest)
 
 

@@ -12,11 +12,12 @@ from lort_hub.data.formats import WEIGHTS, advice_on
 from lort_hub.data.published_lists import TEXTS
 from lort_hub.data.request import Request
 from lort_hub.data.table_files import folders_below, split_lists, table_files
+from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
-from lort_hub.errors import DatasetError, NoClassFoldersError
+from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
 
 if TYPE_CHECKING:
     import datasets
@@ -102,7 +103,7 @@ def with_files_beside(error: DatasetError, folder: Path, request: Request) -> Da
     """Add to the refusal of a folder of pictures what lists and archives in it are good for.
 
     Args:
-        error: The refusal: no class folders, or no split.
+        error: The refusal: no class folders, no split, or folders that can be read in two ways.
         folder: The folder.
         request: The arguments of `load_long_tailed`.
 
@@ -113,10 +114,10 @@ def with_files_beside(error: DatasetError, folder: Path, request: Request) -> Da
     """
     files = table_files(folder)
     listing = next((file for file in files if file.suffix.lower() == ".json"), None)
-    said = _of_archives(files, folder)
+    said = _of_archives(files, folder) if isinstance(error, NoClassFoldersError | NoSplitError) else []
     if listing and isinstance(error, NoClassFoldersError):
         said.append(_of_json(listing, request))
-    elif isinstance(error, NoClassFoldersError):
+    elif not isinstance(error, NoSplitError):
         said += _of_texts(folder, request)
     problem, *rest = str(error).splitlines()
     return type(error)("\n".join([" ".join([problem, *said]), *rest]))
@@ -133,7 +134,8 @@ def _of_json(file: Path, request: Request) -> str:
 def _of_texts(folder: Path, request: Request) -> list[str]:
     """What the first text that names images of the folder and something of each is good for."""
     texts = [file for file in split_lists(folder) if file.suffix.lower() in TEXTS]
-    texts.sort(key=lambda file: split_in_name(file.stem) != "train")
+    texts = [file for file in texts if "partition" not in file.stem.lower()]
+    texts.sort(key=lambda file: (not is_called_labels(file.stem), split_in_name(file.stem) != "train"))
     for file in texts[:MOST_TRIED]:
         with suppress(DatasetError):
             opened = open_lists([file], folder, request, only=True)

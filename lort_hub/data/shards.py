@@ -43,7 +43,7 @@ def files_by_split(
         >>> {split: [file.name for file in of] for split, of in splits.items()}
         {'train': ['train-0.parquet'], 'validation': ['dev.parquet']}
     """
-    listed = _by_pattern(files, folder, configuration)
+    listed = by_pattern(files, folder, configuration)
     splits = listed or _by_name(files, folder)
     notes = note_joined(splits)
     sets = [] if listed else list(sets_by_name(file.relative_to(folder).as_posix() for file in files))
@@ -56,7 +56,7 @@ def files_by_split(
         for there, total, missing in _incomplete(of):
             lost = [file for file in missing if not file.exists()]
             if listed:
-                lost = [file for own in _by_pattern(lost, folder, configuration).values() for file in own]
+                lost = [file for own in by_pattern(lost, folder, configuration).values() for file in own]
             if lost and _is_used(split, splits, request) and not parse_spec(request.spec).repo_id:
                 raise DatasetError(
                     f"Split '{split}' of '{folder}': {there:,} of {total:,} shards are here, and there is no "
@@ -111,8 +111,18 @@ def _is_used(split: str, splits: Mapping[str, Sequence[Path]], request: Request)
     return len(splits) == 1 or split in used or (kind_of(split) or "") in map(kind_of, used)
 
 
-def _by_pattern(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
-    """Files by split as README.md lists them; none where it lists none that are there."""
+def by_pattern(files: Sequence[Path], folder: Path, configuration: Configuration) -> dict[str, list[Path]]:
+    """Sort files into splits as README.md lists them; none where it lists none that are there.
+
+    Args:
+        files: The files.
+        folder: The folder of the configuration.
+        configuration: What README.md says of its files.
+
+    Example:
+        >>> by_pattern([Path("d/a.csv")], Path("d"), Configuration("d", patterns={"train": ("a.*",)}))
+        {'train': [PosixPath('d/a.csv')]}
+    """
     below = {f"{configuration.folder}/{file.relative_to(folder)}".strip("/"): file for file in files}
     listed = configuration.files(below) or {}
     return {split: files_once(below[name] for name in of) for split, of in listed.items() if of}

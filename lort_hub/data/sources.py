@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.names import TRAINVAL, fold, kind_of
+from lort_hub.data.image_folder.names import is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_splits import note_lists_beside
@@ -173,11 +173,11 @@ def _one_row_each(
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    kinds = TEST_SPLITS[:1] if fold(train) == TRAINVAL else TEST_SPLITS  # trainval holds the validation split
+    kinds = TEST_SPLITS[:1] if is_trainval(train) else TEST_SPLITS  # trainval holds the validation split
     names = [name for kind in kinds for name in opened.splits if kind_of(name) == kind != kind_of(train)]
     for name in names or _longer_named(opened, train, kinds):
         rows = with_label(opened.splits[name], label)
-        if label in rows.column_names and not code_labels(rows, label).none_known:
+        if label in rows.column_names and not _none_known(rows, opened.splits[train], label):
             return name
         opened.notes += check_labels_elsewhere(rows, opened.splits[train], label, name)
         opened.notes.append(f"The {len(rows):,} images of '{name}' have no labels and are set aside.")
@@ -185,6 +185,12 @@ def _labelled(opened: Opened, train: str, label: str, request: Request) -> str |
     if others := [] if asked else [name for name in opened.splits if name not in (*names, train)]:
         opened.notes.append(f"Splits that are not read: {', '.join(others)}. Name one with `test_split`.")
     return None
+
+
+def _none_known(rows: datasets.Dataset, train: datasets.Dataset, label: str) -> bool:
+    """Whether no row has a label: all are empty, or a -1 that is no class of the training split."""
+    labels = code_labels(rows, label)
+    return labels.none_known or (labels.names == ("-1",) and "-1" not in code_labels(train, label).names)
 
 
 def _longer_named(opened: Opened, train: str, kinds: Sequence[str]) -> list[str]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lort_hub.data.archives import is_archive
-from lort_hub.data.image_folder.tree import is_output
+from lort_hub.data.image_folder.tree import is_no_data, is_output
 from lort_hub.data.published_lists import TEXTS, may_tell_splits
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.encoded import TABLES
-from lort_hub.data.tables.lists import LISTS
+from lort_hub.data.tables.lists import LISTS, TABLE_LISTS
 
 DEPTH = 4
 """Folders below the data folder in which tables are looked for."""
@@ -37,7 +37,7 @@ def table_files(folder: Path) -> list[Path]:
     found = []
     for here, names in folders_below(folder):
         many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
-        kinds = (*TABLES, *LISTS[:3], *([] if many else [".json"]))
+        kinds = (*TABLES, *TABLE_LISTS, *([] if many else [".json"]))
         files = [here / name for name in names]
         found += [file for file in files if file.suffix.lower() in kinds or is_archive(file)]
     return found
@@ -60,7 +60,7 @@ def split_lists(folder: Path) -> list[Path]:
     for here, names in folders_below(folder):
         files = [here / name for name in names if Path(name).suffix.lower() in (*LISTS, ".mat")]
         called = [file for file in files if may_tell_splits(file)]
-        found += [file for file in files if file.suffix.lower() in LISTS[:3] and file not in called]
+        found += [file for file in files if file.suffix.lower() in TABLE_LISTS and file not in called]
         found += called if len(called) <= MOST_LISTS else []
         labels = [file for file in files if file.suffix.lower() in TEXTS and is_called_labels(file.stem)]
         found += [file for file in labels if file not in called] if len(labels) <= MOST_LISTS else []
@@ -89,5 +89,5 @@ def folders_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not is_no_data(name))
         yield here, sorted(name for name in names if not name.startswith("."))

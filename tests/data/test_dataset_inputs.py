@@ -317,6 +317,37 @@ def a_table_without_rows(folder):
     return folder
 
 
+@refused("table-of-each-class", says="ants.parquet, bees.parquet may be of one class each: no column is")
+def tables_of_one_class_each(folder):
+    for label, name in enumerate(("ants", "bees")):
+        table = pa.table({"image": cells([label] * 4), "view": ["left", "right"] * 2})
+        folder.mkdir(exist_ok=True)
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+@refused("hive", says=r"folders label=ant, label=bee of .* tell a column that its tables do not have.*pandas")
+def folders_that_tell_a_column(folder):
+    for label, name in enumerate(("ant", "bee")):
+        (folder / f"label={name}").mkdir(parents=True)
+        table = pa.table({"image": cells([label] * 4), "view": ["left", "right"] * 2})
+        pq.write_table(table, folder / f"label={name}/0.parquet")
+    return folder
+
+
+@read(
+    "minus-one",
+    counts=(10, 6, 4),
+    tested=(2, 1, 1),
+    names=("0", "1", "2"),
+    notes=["images of 'test' have no labels"],
+)
+def numbers_of_minus_one(folder):
+    write_plain(folder / "train.parquet", cells(TRAIN), TRAIN)
+    write_plain(folder / "test.parquet", cells(TEST), [-1] * len(TEST))
+    return folder
+
+
 @refused("p36-same", says="'test' is named as the training split and", train_split="test", test_split="test")
 def one_split_for_both(folder):
     return both(folder, write_parquet)

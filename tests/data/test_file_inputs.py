@@ -254,6 +254,27 @@ def more_class_names_of_all_kinds(folder):
     fill(folder, dict.fromkeys(names, 4))
 
 
+@case("scans", r"12 \.dcm: a picture that Pillow cannot open\.\n0\.dcm is not read: write it as images that")
+def scans_alone(folder):
+    for name in TRAIN:
+        (folder / name).mkdir()
+        for k in range(4):
+            (folder / name / f"{k}.dcm").write_bytes(bytes(132))
+
+
+@case("scans", "12 without extension: a picture that Pillow cannot open: DICOM, to be written as PNG")
+def scans_without_an_extension(folder):
+    for name in TRAIN:
+        (folder / name).mkdir()
+        for k in range(4):
+            (folder / name / f"IM{k}").write_bytes(bytes(128) + b"DICM")
+
+
+@case("abroad", "`train_split` '\u8bad\u7ec3\u96c6'")
+def splits_in_another_language(folder):
+    both(folder, "\u8bad\u7ec3\u96c6", "\u6d4b\u8bd5\u96c6")
+
+
 @case("empty", "Expected train.parquet")
 def empty_folder(folder):
     pass

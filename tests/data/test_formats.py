@@ -57,6 +57,9 @@ FOLDERS = {
     "videos": (("ant/x.mp4", "bee/y.mp4"), "x.mp4 is not read: write its frames as images"),
     "pages": (("ant/x.pdf", "bee/y.pdf"), "x.pdf is not read: write its pictures as images"),
     "text": (("README.md",), r"README.md\.\nExpected train.parquet and test.parquet, an image folder"),
+    "cifar": (("cifar-10/data_batch_1",), "data_batch_1 is not read: write its images as files"),
+    "mnist": (("raw/t10k-labels-idx1-ubyte",), "t10k-labels-idx1-ubyte is not read: write its images"),
+    "parts": (("photos.zip.001",), "photos.zip.001 is not read: unpack it"),
     "array-below": (("data/x.mat",), "x.mat is not read: write its images as files"),
     "weights": (("x.pt",), "x.pt is not read: a model is no data set"),
 }

@@ -394,7 +394,9 @@ def test_lists_of_splits_beside_a_list_of_labels_are_named(tmp_path, given):
     data = load_long_tailed(str(tmp_path / given))
     assert data.class_counts.tolist() == [10, 6, 4]
     (note,) = (note for note in data.notes if "published split" in note)
-    assert "one may be in test_list.txt: write it into the list as a column 'split'" in note
+    assert (
+        "one may be in test_list.txt, train_val_list.txt: write it into the list as a column 'split'" in note
+    )
 
 
 def test_a_list_of_the_training_images_beside_a_list_of_labels_is_no_split(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Literal
 
 from lort_hub.data.image_folder.names import PICTURES, fold, is_companion, kind_of, names_of, quoted
@@ -114,9 +115,10 @@ def _refuse_two_readings(name: str, folders: Sequence[Folder], read: Mapping[str
             "Expected the split first, then the class: train/CLASS and test/CLASS (links will do)."
         )
     if all({leaf.name for leaf in leaves} == names for leaves in inside.values()):
+        largest = max(folders, key=attrgetter("total"))
         raise DatasetError(
             f"The folders of '{name}', {first}, each hold the same folders: {last}.\n"
-            f"Where they are splits, name them: `train_split` {folders[0].name!r}, and `test_split` if one "
+            f"Where they are splits, name them: `train_split` {largest.name!r}, and `test_split` if one "
             'of them is it. Where they are the classes: `class_folder="first"`.'
         )
     raise DatasetError(

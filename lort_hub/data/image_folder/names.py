@@ -25,6 +25,9 @@ COMPANIONS = frozenset(
 _MASK = re.compile(r"(.+)_(mask|seg|gt)(_\d+)?", re.IGNORECASE)
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """Words of a name, also where capitals alone tell them apart."""
+_TRAINVAL = re.compile(
+    r"((?<![a-z])|(?=T))(?i:train(ing)?[\W_]*(and[\W_]*)?val(id|idation)?)(?![a-z])(?![\W_]*split)"
+)
 _LABELLED = ({"labeled", "unlabeled"}, {"labelled", "unlabelled"})
 EXTRA = frozenset(("extra", "additional", "unlabeled", "unlabelled"))
 """Names of heaps of more pictures beside a training and a test split."""
@@ -88,10 +91,22 @@ def kind_of(name: str) -> str | None:
     """Find the kind of split of a folder's name: "train", "test", "validation", or None.
 
     Example:
-        >>> kind_of("Training"), kind_of("test-tube")
-        ('train', None)
+        >>> kind_of("Training"), kind_of("test-tube"), kind_of("train_val")
+        ('train', None, 'train')
     """
-    return KIND_OF.get(fold(name))
+    return KIND_OF.get(fold(with_trainval(name)))
+
+
+def with_trainval(name: str) -> str:
+    """Write the training and the validation split together as one word in a name.
+
+    Example:
+        >>> with_trainval("train_val_list"), with_trainval("ImagesTrainAndVal"), with_trainval("train_valley")
+        ('trainval_list', 'ImagesTrainval', 'train_valley')
+    """
+    if "val" not in name.lower():  # as most of a million files are
+        return name
+    return _TRAINVAL.sub(lambda word: TRAINVAL.capitalize() if word[0][0].isupper() else TRAINVAL, name)
 
 
 def is_trainval(name: str) -> bool:
@@ -118,7 +133,7 @@ def longer_kind_of(name: str, *, by_capitals: bool = True) -> str | None:
         ('test', None, 'train')
         >>> longer_kind_of("TestData", by_capitals=False)
     """
-    whole = re.sub(TRAINVAL, TRAINVAL, unicodedata.normalize("NFKC", name), flags=re.IGNORECASE)
+    whole = with_trainval(unicodedata.normalize("NFKC", name))
     cut = {word.lower() for word in re.findall(_CAMEL, whole)} if by_capitals else _words(name)
     kinds = {KIND_OF[word] for word in cut if word in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
@@ -171,7 +186,8 @@ def beside_split(name: str) -> frozenset[str]:
         >>> sorted(beside_split("bounding_box_train")), sorted(beside_split("TestImages2"))
         (['bounding', 'box'], [])
     """
-    words = {word.lower() for word in re.findall(_CAMEL, unicodedata.normalize("NFKC", name))}
+    whole = with_trainval(unicodedata.normalize("NFKC", name))
+    words = {word.lower() for word in re.findall(_CAMEL, whole)}
     return frozenset(words - KIND_OF.keys() - _OF_HEAPS)
 
 
@@ -204,7 +220,7 @@ def names_alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def _words(name: str) -> set[str]:
-    return {word for word in re.split(r"[^a-z]+", fold(name)) if word}
+    return {word for word in re.split(r"[^a-z]+", fold(with_trainval(name))) if word}
 
 
 def names_of(folders: Iterable[Folder]) -> str:

@@ -247,16 +247,21 @@ def _check_test_classes(
 
 def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
     """Refuse a folder of pictures none of which can be opened; any other may hold a table."""
-    kinds = Counter[tuple[str, str]]()
+    kinds, names = Counter[tuple[str, str]](), list[str]()
     for one in root.below():
         for kind, files in one.passed.items():
             if kind.reason.startswith(NOT_OPENED):
                 kinds[kind.extension, kind.reason] += files
+                names.append(one.examples[kind])
     if kinds and not has_table:
         descriptions = [
-            f"{files} {extension}: {reason}" for (extension, reason), files in kinds.most_common()
+            f"{files} {extension or 'without extension'}: {reason}"
+            for (extension, reason), files in kinds.most_common()
         ]
-        raise DatasetError(f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.")
+        raise DatasetError(
+            f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.\n"
+            + (advice_on(names) or "Write them as images that Pillow opens, such as PNG.")
+        )
 
 
 def _refuse_capitals(layout: Layout) -> None:
@@ -288,7 +293,7 @@ def _no_class_folders(root: Folder, split: Folder, classes: Collection[str]) -> 
             f"The {number:,} {extension} files look like annotations of objects, which are not read: cut the "
             "objects out, one class an image."
         )
-    if any(one.pictures and not kind_of(one.name) for one in root.filled):
+    if len(root.filled) > 1 and any(one.pictures and not kind_of(one.name) for one in root.filled):
         advice += ' Where all folders here are classes: `class_folder="first"`.'
     problem = f"The {split.total:,} pictures of '{split.name}' lie in {inside}, expected two or more. "
     problem += advice.strip()

@@ -53,8 +53,9 @@ NOT_DECODED = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS", "IPTC", "
 """Formats that Pillow recognises but does not decode by itself."""
 SYSTEM_FILES = frozenset([".ds_store", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"])
 SYSTEM_FOLDERS = frozenset(
-    ["__macosx", ".ipynb_checkpoints", ".git", ".cache", "@eadir", "__pycache__", "$recycle.bin"]
-)
+    ("__macosx", ".ipynb_checkpoints", ".git", ".cache", "__pycache__", "lost+found", "$recycle.bin")
+) | {"recycler", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"}
+"""Folders of systems, their programs and network disks, in small letters."""
 
 NO_IMAGE = "no image"
 HIDDEN = "hidden"
@@ -64,6 +65,7 @@ READ_ELSEWHERE = "link to a folder that is read elsewhere"
 OUTPUT_FOLDER = "output folder of lort_hub"
 NOT_OPENED = "a picture that Pillow cannot open"
 HEIF_NOT_OPENED = f"{NOT_OPENED}: {HEIC_PACKAGE}"
+DICOM_NOT_OPENED = f"{NOT_OPENED}: DICOM, to be written as PNG"
 
 
 class Passed(NamedTuple):
@@ -211,7 +213,27 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
     extension = extension_of(entry.name)
     if extension in HEIF:
         return HEIF_NOT_OPENED
+    if not extension.strip(".0123456789") and _is_dicom(entry.path):
+        return DICOM_NOT_OPENED
     return NOT_OPENED if extension in PICTURE_TYPES else NO_IMAGE
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_no_data(folder: str) -> bool:
+    """Tell by its name whether a folder is hidden or one of the system, and holds no data.
+
+    Example:
+        >>> is_no_data(".cache"), is_no_data("$RECYCLE.BIN"), is_no_data("recycle")
+        (True, True, False)
+    """
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 
 
 def is_picture(path: str) -> bool:

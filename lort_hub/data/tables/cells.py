@@ -109,6 +109,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _separated(text: str, separator: str, path: Path) -> list[list[str]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # cells hold outlines and whole images
     try:
         cells = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         return [[cell.strip() for cell in row] for row in cells if any(row)]

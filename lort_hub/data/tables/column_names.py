@@ -21,6 +21,7 @@ LABEL_NAMES = (
 _OF_LABELS = {*LABEL_NAMES, "classes", "targets", "categories", "list", "annotation", "annotations", "truth"}
 """Words of the names of files that hold labels."""
 _ANY_LABELS = {"image", "images", "img", "all", "my", "data", "dataset", "ground", "id", "ids", "meta"}
+_ANY_LABELS |= {"clean", "kv", "true"}
 """Words beside them that say of no other labels."""
 
 FILE_WORDS = ("image", "img", "picture", "photo", "file")

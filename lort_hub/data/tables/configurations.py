@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -143,6 +143,45 @@ def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
     return found
 
 
+def note_other_splits(
+    configuration: Configuration, splits: Mapping[str, datasets.Dataset], folder: Path
+) -> list[str]:
+    """Say how many pictures of class folders README.md lists for another split than their folders tell.
+
+    Args:
+        configuration: What README.md says of its files.
+        splits: The rows of each split, by their folders.
+        folder: The folder of the configuration.
+
+    Example:
+        >>> note_other_splits(Configuration("default"), {}, Path("photos"))
+        []
+    """
+    if configuration.patterns is None:
+        return []
+    read = {
+        f"{configuration.folder}/{Path(cell['path']).relative_to(folder)}".strip("/"): split
+        for split, rows in splits.items()
+        for cell in _undecoded(rows)
+    }
+    listed = (configuration.files(read) or {}).items()
+    kinds = {name: kind_of(split) or split for split, names in listed for name in names}
+    others = [name for name, split in read.items() if kinds.get(name) != (kind_of(split) or split)]
+    if not kinds or not others:
+        return []
+    return [
+        f"README.md sorts {len(others):,} of the {len(read):,} pictures otherwise than their folders, which "
+        f"tell the splits, such as {others[0]}."
+    ]
+
+
+def _undecoded(rows: datasets.Dataset) -> list[Any]:
+    import datasets
+
+    cells: list[Any] = rows.cast_column("image", datasets.Image(decode=False))["image"][:]
+    return cells
+
+
 def _is_default(entry: Any) -> bool:
     return isinstance(entry, dict) and (entry.get("default") is True or entry.get("config_name") == "default")
 
@@ -151,24 +190,24 @@ def _configuration(entry: Any) -> Configuration | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
         return None
     folder, files = entry.get("data_dir") or "", entry.get("data_files")
-    if isinstance(files, str) or (
-        isinstance(files, list) and not any(isinstance(one, dict) for one in files)
-    ):
-        files = [{"split": "train", "path": files}]
+    if isinstance(files, dict):
+        files = [{"split": split, "path": path} for split, path in files.items()]
+    elif not any(isinstance(one, dict) for one in _listed(files)):
+        files = [{"split": "train", "path": files}] if _listed(files) else []
     patterns = {
         item["split"]: tuple(_below(folder, path) for path in _listed(item["path"]))
-        for item in files or []
+        for item in _listed(files)
         if isinstance(item, dict) and "split" in item and "path" in item
     }
     return Configuration(entry["config_name"], str(folder).strip("./"), patterns or None)
 
 
-def _listed(value: Any) -> Sequence[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
 def _below(folder: str, path: str) -> str:
-    return str(PurePosixPath(str(folder).strip("./")) / path)
+    return str(PurePosixPath(str(folder).strip("./")) / str(path))
 
 
 def _features(card: dict[str, Any], name: str | None) -> datasets.Features | None:

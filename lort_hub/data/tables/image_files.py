@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.tree import is_no_data
 from lort_hub.data.tables.lists import FileList, typed
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
@@ -75,7 +76,7 @@ class ImageFiles:
                     folders.clear()
                     continue
                 seen.add(real)
-                folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+                folders[:] = sorted(name for name in folders if not is_no_data(name))
                 for name in sorted(names):
                     if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):  # noqa: PTH122
                         paths[f"{folder}/{name}"] = None

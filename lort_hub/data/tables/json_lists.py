@@ -25,12 +25,26 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> Columns:
         >>> columns_of([{"file": "0.jpg", "label": 1}, {"file": "1.jpg"}])
         {'file': ['0.jpg', '1.jpg'], 'label': ['1', None]}
     """
+    rows = [_with_class_name(row) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
 
 
+def _with_class_name(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a SageMaker manifest with the name of its class in place of its number."""
+    if "source-ref" not in row:
+        return row
+    told = {name.removesuffix("-metadata"): cell for name, cell in row.items() if name.endswith("-metadata")}
+    names = {
+        job: cell["class-name"]
+        for job, cell in told.items()
+        if isinstance(cell, dict) and "class-name" in cell
+    }
+    return {name: cell for name, cell in row.items() if not name.endswith("-metadata")} | names
+
+
 def columns_of_json(content: Any, path: Path) -> tuple[Columns, bool]:
-    """Read a list of objects, or rows of each split, labels by file, files by class, or pairs.
+    """Read a list of objects, or rows of each split, labels by file, files by class, columns, or pairs.
 
     Args:
         content: Parsed JSON.
@@ -38,7 +52,7 @@ def columns_of_json(content: Any, path: Path) -> tuple[Columns, bool]:
 
     Returns:
         The columns, and whether the file may be a report, or tell the splits of class folders alone: lists of
-        lists, files by class, or pairs that are not StyleGAN's.
+        lists, files by class, columns, a list in an object, or pairs that are not StyleGAN's.
 
     Raises:
         DatasetError: It is none of these.
@@ -51,13 +65,22 @@ def columns_of_json(content: Any, path: Path) -> tuple[Columns, bool]:
     """
     named = {key: _by_name(rows) for key, rows in content.items()} if isinstance(content, dict) else content
     if rows := _rows(named):
+        if {"annotations", "data"} <= rows[0].keys():
+            raise DatasetError(
+                f"'{path}' is Label Studio's JSON of annotations, which is not read.\n"
+                "Export CSV or JSON-MIN: both have a row for each image, and its label in a column."
+            )
         return columns_of(rows), named != content
     if isinstance(content, dict) and content and all(map(is_file_name, content)):
+        if all(isinstance(row, dict) for row in content.values()):
+            return columns_of([{"file": name, **row} for name, row in content.items()]), False
         return {"file": list(content), "label": [_as_text(value) for value in content.values()]}, False
     if pairs := _pairs_by_class(content):
         files, labels = zip(*pairs, strict=True)
         columns = {"file": list(files), "label": [_as_text(label) for label in labels]}
         return columns, not all(map(_OF_STYLEGAN.match, files))
+    if rows := _inner_rows(content):
+        return columns_of(rows), True
     raise DatasetError(
         f"'{path}' is no list of images.\nExpected a list of objects with a file and a label each, an object "
         "of labels by file or of files by class, pairs as `labels`, such a list for each split, or COCO's "
@@ -114,10 +137,31 @@ def _pairs_by_class(content: Any) -> list[tuple[str, Any]]:
     if all(map(_are_files, content.values())):
         is_told = not are_parts(list(content)) and not all(map(split_in_name, content))
         return [(file, label) for label, files in content.items() for file in files] if is_told else []
-    pairs = content.get("labels")
+    pairs, names = content.get("labels"), content.get("classes")
+    if isinstance(pairs, dict) and isinstance(names, list):  # as FiftyOne writes them
+        return [(file, _name_of(label, names)) for file, label in pairs.items()]
     if isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         return [(file, label) for file, label in pairs] if _are_files([pair[0] for pair in pairs]) else []
     return []
+
+
+def _name_of(label: Any, names: Sequence[Any]) -> Any:
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+
+
+def _inner_rows(content: Any) -> list[dict[str, Any]]:
+    """Rows of an object with one list of objects, or with the cells of each column, as pandas writes them."""
+    if not isinstance(content, dict) or any(map(split_in_name, content)):
+        return []
+    lists = [rows for rows in content.values() if isinstance(rows, list)]
+    if len(lists) == 1 and lists[0] and all(isinstance(row, dict) for row in lists[0]):
+        return lists[0]
+    cells = [[*column.values()] if isinstance(column, dict) else column for column in content.values()]
+    if not all(isinstance(column, list) for column in cells) or len(set(map(len, cells))) != 1:
+        return []
+    of_files = sum(map(_are_files, cells))
+    rows = zip(*cells, strict=True) if 0 < of_files < len(cells) else []
+    return [dict(zip(content, row, strict=True)) for row in rows]
 
 
 def _are_files(values: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.tables.column_names import (
@@ -11,6 +11,7 @@ from lort_hub.data.tables.column_names import (
     check_exists,
     choose_one,
     describes_files,
+    may_be_called_label,
     several_fit,
 )
 from lort_hub.data.tables.finer_columns import finer_columns
@@ -29,6 +30,10 @@ LABELS = ("label", "labels")
 PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "double")
 MOST_CLASSES = 0.5
 """Classes per row above which a column of another name is not taken for the label."""
+_FLAGS = dict.fromkeys(("1", "1.0", "true", "yes", "y", "x"), 1) | dict.fromkeys(
+    ("0", "0.0", "false", "no", "n", ""), 0
+)
+"""What cells say with 1 and 0, in small letters."""
 
 
 def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> str:
@@ -80,14 +85,17 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         if finer := finer_columns(rows, settled, [name for name in named + plain if name != settled]):
             raise several_fit([settled, *finer], "label", "label_column", finer[-1])
         return settled
-    flags = [name for name in plain if _is_flag(rows, name) and not _is_constant(rows, name)]
+    flags = {name: cells for name in plain if (cells := _flags_in(rows, name))}
     repeated = [name for name in plain if _repeats(rows, name)]
     varied = [name for name in repeated if not _is_constant(rows, name)]
     if not varied and any(_object_in(rows, name) for name in kinds):
         raise DatasetError(_no_label(rows, plain))
     candidates = varied or repeated
-    if len(flags) > 1 and (_flags_a_row(rows, flags) == {1} or set(candidates) <= set(flags)):
-        raise DatasetError(_one_hot(rows, flags))
+    each = {sum(row) for row in zip(*flags.values(), strict=True)}
+    others = set(candidates) - set(flags)
+    is_spread = len(flags) > 2 and each == {1} and not any(map(may_be_called_label, others))
+    if is_spread or (len(flags) > 1 and not others):
+        raise DatasetError(_one_hot([*flags], each))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))
     if all(map(describes_files, candidates)):
@@ -163,17 +171,12 @@ def _values(rows: datasets.Dataset, column: str) -> list[Any]:
     return [value for value in values if value is not None]
 
 
-def _is_flag(rows: datasets.Dataset, column: str) -> bool:
-    """Whether a column holds nothing but 0 and 1."""
-    values = set(_values(rows, column)) if not is_list(rows.features[column]) else set()
-    return bool(values) and values <= {0, 1}
-
-
-def _flags_a_row(rows: datasets.Dataset, flags: Sequence[str]) -> set[int]:
-    """How many of some columns of 0 and 1 a row may have set."""
-    return {
-        int(sum(value or 0 for value in row)) for row in zip(*(rows[name][:] for name in flags), strict=True)
-    }
+def _flags_in(rows: datasets.Dataset, column: str) -> list[int]:
+    """The cells of a column as 0 and 1, where they say yes or no and both are there; none of any other."""
+    if is_list(rows.features[column]):
+        return []
+    flags = [_FLAGS.get("" if value is None else str(value).strip().lower(), -1) for value in rows[column][:]]
+    return flags if set(flags) == {0, 1} else []
 
 
 def _repeats(rows: datasets.Dataset, column: str) -> bool:
@@ -192,17 +195,17 @@ def _is_constant(rows: datasets.Dataset, column: str) -> bool:
     return not is_list(rows.features[column]) and len(set(_values(rows, column))) < 2
 
 
-def _one_hot(rows: datasets.Dataset, flags: Sequence[str]) -> str:
-    each = _flags_a_row(rows, flags)
+def _one_hot(flags: Sequence[str], each: Collection[int]) -> str:
     if each == {1}:
         return (
             f"The label is spread over {len(flags)} one-hot columns: {shown(flags)}.\n"
-            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1).'
+            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1), or, '
+            'where they say yes, (table[[...]] == "yes").idxmax(axis=1).'
         )
     return (
-        f"Columns {shown(flags)} hold 0 or 1, and a row has {min(each)} to {max(each)} of them set: several "
-        "labels an image.\nExpected one class per image; multi-label data are not read. Write a column "
-        "'label', or name one with `label_column`."
+        f"Columns {shown(flags)} say yes or no, and a row has {min(each)} to {max(each)} of them set: "
+        "several labels an image.\nExpected one class per image; multi-label data are not read. Write a "
+        "column 'label', or name one with `label_column`."
     )
 
 

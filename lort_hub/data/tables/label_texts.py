@@ -31,6 +31,27 @@ CONFIDENCES = ("confidence", "present", "is_present", "presence", "verified", "i
 """Columns whose 0 says that an image does not show what its label says."""
 
 
+def may_be_codes(cells: Sequence[str]) -> bool:
+    """Tell whether what stands before files may be their labels, and no ids or sizes.
+
+    Labels repeat; where they are numbers, they begin at 0 or 1 and are not mostly skipped.
+
+    Args:
+        cells: A cell of each row.
+
+    Example:
+        >>> may_be_codes(["1", "2", "1"]), may_be_codes(["ant", "bee", "ant"])
+        (True, True)
+        >>> may_be_codes(["640", "480", "640"]), may_be_codes(["0", "1", "2"])
+        (False, False)
+    """
+    values = set(cells)
+    if not 1 < len(values) < len(cells):
+        return False
+    numbers = [int(value) for value in values if re.fullmatch(r"\d{1,9}", value)]
+    return len(numbers) < len(values) or (min(numbers) <= 1 and max(numbers) <= 2 * len(numbers))
+
+
 def check_single(names: Sequence[str], column: str) -> None:
     """Refuse texts of several labels, such as "ant|bee" beside "ant", or "0 25" beside "0".
 
@@ -45,9 +66,11 @@ def check_single(names: Sequence[str], column: str) -> None:
         >>> check_single(["insect;ant", "insect;bee"], "label")
     """
     known = set(names)
-    for separator in "|;,+ " if _are_numbers(names) else "|;,+":
+    for separator in "|;,+ ":
         parts_of = {name: [part.strip() for part in name.split(separator)] for name in names}
         several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
+        if separator == " " and not _are_numbers(names):
+            several = _lists_of_classes(several, known)
         shared = _shared(several, known) if separator in "|;" and not _are_paths(parts_of) else set()
         shared = known if separator == " " else shared
         for name, parts in several.items():
@@ -62,6 +85,12 @@ def check_single(names: Sequence[str], column: str) -> None:
                     f"Where '{name}' is a class of its own, as a hybrid is, write it without "
                     f"'{separator}': '{_joined(parts)}'."
                 )
+
+
+def _lists_of_classes(several: Mapping[str, list[str]], known: set[str]) -> dict[str, list[str]]:
+    """Names whose words are classes each, where most are so: "sea lion" alone is one class."""
+    joined = {name: parts for name, parts in several.items() if set(parts) <= known}
+    return joined if len(joined) > 2 and 2 * len(joined) > len(several) else {}
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
@@ -127,15 +156,22 @@ def note_doubtful_names(rows: datasets.Dataset, column: str) -> list[str]:
         for text in sorted(counts)
         if text in MAYBE_NO_VALUES or text.lower() in BLANKS
     ]
-    parts_of = {text: [part for part in re.split(r"[\s/&_-]+", text) if part != "and"] for text in counts}
-    several = [text for text, parts in parts_of.items() if len(parts) > 1 and counts.keys() >= set(parts)]
+    ways = {
+        text: [[part for part in re.split(marks, text) if part != "and"] for marks in (r"[\s/&_-]+", r"\s+")]
+        for text in counts
+    }
+    parts_of = {
+        text: next((parts for parts in both if len(parts) > 1 and counts.keys() >= set(parts)), [])
+        for text, both in ways.items()
+    }
+    several = [text for text, parts in parts_of.items() if parts]
     notes += [
         f"'{text}' is read as a class beside {' and '.join(map(repr, parts_of[text]))}, of {counts[text]:,} "
         "rows: leave them out where it means both."
         for text in several[:3]
     ]
     notes += _note_beginnings([text for text in counts if text not in several], set(counts))
-    return notes + _note_lists(list(counts)) + _note_absent(rows, column)
+    return notes + _note_lists(list(counts)) + _note_tags(list(counts)) + _note_absent(rows, column)
 
 
 def _note_lists(names: Sequence[str]) -> list[str]:
@@ -153,6 +189,18 @@ def _note_lists(names: Sequence[str]) -> list[str]:
     return [
         f"{len(mixed):,} classes with a comma share what they list, such as '{mixed[0]}' and '{mixed[1]}': "
         "leave them out where they mean several labels."
+    ]
+
+
+def _note_tags(names: Sequence[str]) -> list[str]:
+    """Say that names of one word and more are made of half as many words as there are names, as tags are."""
+    several = [name.split() for name in names if " " in name]
+    words = {word for parts in several for word in parts}
+    if len(set(map(len, several))) < 2 or 2 * len(words) > len(several):
+        return []
+    return [
+        f"{len(several):,} classes are made of {len(words):,} words, such as '{' '.join(several[0])}' and "
+        f"'{' '.join(several[-1])}': leave them out where they mean several labels."
     ]
 
 

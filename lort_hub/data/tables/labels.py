@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -104,9 +105,11 @@ def _unwrapped(values: list[Any], column: str) -> list[Any]:
 
 
 def _as_list(value: Any) -> list[Any] | None:
-    """The list that a text spells, as JSON and pandas write it; None where it is another text."""
+    """The list that a text spells, as JSON, pandas and NumPy write it; None where it is another text."""
     if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
         return None
+    if re.fullmatch(r"\[[\d.]+(\s+[\d.]+)+\s*\]", value):
+        return value[1:-1].split()
     try:
         found = ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -35,7 +35,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     tells_splits,
 )
-from lort_hub.data.tables.training_lists import check_training_images
+from lort_hub.data.tables.training_lists import check_one_class_each, check_training_images
 from lort_hub.data.tables.unnamed import note_unnamed
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
@@ -51,6 +51,7 @@ def open_lists(
     *,
     archives: Sequence[Path] = (),
     only: bool = False,
+    by_card: Mapping[Path, str] | None = None,
 ) -> Opened | None:
     """Open lists of image files as the splits of a data set.
 
@@ -60,6 +61,7 @@ def open_lists(
         request: The arguments of `load_long_tailed`.
         archives: Archives that hold the images where no folder does.
         only: Whether the user named the first list itself, so that class folders say nothing.
+        by_card: Split of each list where README.md tells it.
 
     Returns:
         Its rows; None where no list names images, or where class folders tell the classes.
@@ -71,7 +73,7 @@ def open_lists(
         >>> open_lists([], Path("/nonexistent"), Request("photos")) is None
         True
     """
-    lists, notes = _read(files, folder, only=only)
+    lists, notes = _read(files, folder, by_card or {}, only=only)
     roots = roots_of(request.image_root, folder)
     matched = find_files(lists, roots, request, only=only)
     if not matched and archives:
@@ -99,6 +101,8 @@ def open_lists(
     check_splits_beside(matched)
     if not (only and request.image_root):
         check_training_images(matched)
+    if not request.label_column:
+        check_one_class_each(matched)
     notes += _unmatched(lists, matched)
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):
@@ -139,7 +143,9 @@ def _several_sets(matched: Sequence[MatchedList]) -> list[str]:
     return notes
 
 
-def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tuple[FileList, str]], list[str]]:
+def _read(
+    files: Sequence[Path], folder: Path, by_card: Mapping[Path, str], *, only: bool
+) -> tuple[list[tuple[FileList, str]], list[str]]:
     """Read lists with their splits, without those that are none."""
     lists, notes = [], []
     for number, file in enumerate(files):
@@ -158,7 +164,7 @@ def _read(files: Sequence[Path], folder: Path, *, only: bool) -> tuple[list[tupl
             continue
         if listed.is_by_class and not only:
             continue
-        split = "train" if named else split_of_file(file.relative_to(folder)) or ""
+        split = by_card.get(file) or ("train" if named else split_of_file(file.relative_to(folder)) or "")
         lists.append((listed, split))
         notes += listed.notes
     return lists, notes

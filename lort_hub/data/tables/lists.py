@@ -12,11 +12,12 @@ from typing import Any
 from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.json_lists import columns_of, columns_of_json
-from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
+from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES, may_be_codes
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
 
-LISTS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".lst")
+TABLE_LISTS = (".csv", ".tsv", ".jsonl", ".manifest")
+LISTS = (*TABLE_LISTS, ".json", ".txt", ".lst")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ def read_list(path: Path) -> FileList:
     r"""Read a list: its delimiter is the one of its first line, its encoding UTF-8, else Latin-1.
 
     Args:
-        path: A .csv or .tsv file with or without names of the columns, .jsonl with an object a line, .json
-            with a list of objects, or one for each split, also of lists that begin with the file and end with
-            its label, a label for each file, the files of each class, pairs as `labels`, or COCO's
-            annotations, or .txt with a file and a label a line.
+        path: A .csv or .tsv file with or without names of the columns, .jsonl or SageMaker's .manifest with
+            an object a line, .json with a list of objects, or one for each split, also of lists that begin
+            with the file and end with its label, a label for each file, the files of each class, pairs as
+            `labels`, or COCO's annotations, or .txt with a file and a label a line.
 
     Raises:
         DatasetError: It is empty or no list.
@@ -67,7 +68,7 @@ def read_list(path: Path) -> FileList:
     kind = path.suffix.lower()
     if kind == ".json" and not _are_objects(lines):
         return _read_json(text, path)
-    if kind in (".json", ".jsonl"):
+    if kind in (".json", ".jsonl", ".manifest"):
         return FileList(path, columns_of([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
     cells, titles = read_cells(text, path)
     has_names = not any(map(is_file_name, cells[0]))
@@ -80,7 +81,11 @@ def read_list(path: Path) -> FileList:
         *(f"Column '{names[k]}' of {path.name} holds boxes; their words are read." for k in boxes),
     )
     header = tuple(cells[0]) if has_names else ()
-    if again := len(cells) - len(rows) - has_names:
+    again = len(cells) - len(rows) - has_names
+    if has_names and rows and all(re.fullmatch(r"\[\w+\]", cell) for cell in rows[0]):
+        rows = rows[1:]
+        titles = (*titles, f"The types of the columns, below their names in {path.name}, are left out.")
+    if again:
         titles = (
             *titles,
             f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.",
@@ -136,7 +141,7 @@ def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[s
         file = counts.index(max(counts))
     others = [k for k, column in enumerate(columns) if k != file and any(column)]
     split = next((k for k in others if len(others) > 1 and _tell_splits(columns[k])), None)
-    others = [k for k in others if k != split]
+    others = [k for k in others if k != split and (k > file or may_be_codes(columns[k]))]
     varied = [k for k in others if len(set(columns[k])) > 1] or others
     names = [k for k in varied if not all(re.fullmatch(r"-?[\d.]*", cell) for cell in columns[k])]
     if varied and _number_the_same([columns[k] for k in varied]):
@@ -172,6 +177,8 @@ def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), ()
+    if b"\0" in data[:2]:  # UTF-16 without the mark that says so
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le", errors="replace"), ()
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:

@@ -30,7 +30,7 @@ class MatchedList:
 
 
 def without_nameless_rows(one: MatchedList) -> MatchedList:
-    """Leave out the rows of a list that name no file, such as one of totals, with a note.
+    """Leave out the rows of a list that name no file, such as one of totals or below all others, with a note.
 
     Example:
         >>> listed = FileList(Path("a.csv"), {"file": ["0.jpg", None], "label": ["ant", "24"]})
@@ -39,7 +39,15 @@ def without_nameless_rows(one: MatchedList) -> MatchedList:
         ({'file': ['0.jpg'], 'label': ['ant']}, ('1 of 2 rows of a.csv name no file and are left out.',))
     """
     files = _files_of(one)
-    kept = [row for row, name in enumerate(files) if name]
+    others = [cells for name, cells in one.listed.columns.items() if name != one.column.name]
+    alone = {row for row in range(len(files)) if not any(cells[row] for cells in others)}
+    if 2 * len(alone) > len(files):
+        alone = set()
+    kept = [
+        row
+        for row, name in enumerate(files)
+        if name and not (row in alone and one.images.find(name, one.split, one.column.skip) is None)
+    ]
     if len(kept) == len(files):
         return one
     columns = {name: [cells[row] for row in kept] for name, cells in one.listed.columns.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold, with_trainval
 from lort_hub.data.tables.column_names import LABEL_NAMES
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
@@ -38,6 +38,8 @@ _OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "so
 _FOLDS = {"fold", "split"}
 """Words of sets of the same images, whatever number is beside them."""
 _WORD = r"[A-Z]?[a-z]+|[A-Z]+"
+_PARTITION = re.compile(r"eval(uation)?_?(partition|status)", re.IGNORECASE)
+"""What CelebA and DeepFashion call the splits of their images."""
 _SHARD = re.compile(r"[-_.]\d+[-_]of[-_]\d+$")
 
 
@@ -47,8 +49,14 @@ def split_in_name(name: str) -> str | None:
     Example:
         >>> split_in_name("train_labels"), split_in_name("testImages"), split_in_name("train_test_split")
         ('train', 'test', None)
+        >>> split_in_name("train_val_list"), split_in_name("train_val_split")
+        ('train', None)
+        >>> split_in_name("list_eval_partition")  # which tells all splits
     """
-    kinds = {KIND_OF[word.lower()] for word in re.findall(_WORD, name) if word.lower() in KIND_OF}
+    if "val" in name.lower():
+        name = _PARTITION.sub("", with_trainval(name))
+    words = re.findall(_WORD, name)
+    kinds = {KIND_OF[word.lower()] for word in words if word.lower() in KIND_OF}
     return kinds.pop() if len(kinds) == 1 else None
 
 
@@ -59,7 +67,7 @@ def without_split(name: str) -> str:
         >>> without_split("small_train.csv"), without_split("small_test.csv"), without_split("TestImages.txt")
         ('small_.csv', 'small_.csv', 'Images.txt')
     """
-    return re.sub(_WORD, lambda word: "" if word[0].lower() in KIND_OF else word[0], name)
+    return re.sub(_WORD, lambda word: "" if word[0].lower() in KIND_OF else word[0], with_trainval(name))
 
 
 def set_in_name(name: str) -> frozenset[str]:
@@ -69,7 +77,7 @@ def set_in_name(name: str) -> frozenset[str]:
         >>> sorted(set_in_name("small_train_1")), sorted(set_in_name("testLabels"))
         (['1', 'small'], [])
     """
-    words = {word.lower() for word in re.findall(rf"{_WORD}|\d+", name)}
+    words = {word.lower() for word in re.findall(rf"{_WORD}|\d+", with_trainval(name))}
     return frozenset(words - KIND_OF.keys() - _OF_ANY_SET)
 
 
@@ -159,7 +167,7 @@ def _told_by_name(files: Sequence[PurePath]) -> dict[str, list[PurePath]]:
 def _word_of_split(path: PurePath) -> str:
     """The word that a file's name, or else one of its folders, tells its split by."""
     parts = (stem_of_shard(path.name), *reversed(path.parts[:-1]))
-    words = (word.lower() for part in parts for word in re.findall(_WORD, part))
+    words = (word.lower() for part in parts for word in re.findall(_WORD, with_trainval(part)))
     return next((word for word in words if word in KIND_OF), "")
 
 

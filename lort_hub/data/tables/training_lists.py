@@ -1,13 +1,21 @@
-"""Refuse training lists whose names fit the images of another split, which are numbered alike."""
+"""Refuse training lists whose names fit images of another split, or that are of one class each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.image_files import parts_of
+from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList
-from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, stem_of_shard, tells_splits
+from lort_hub.data.tables.splits import (
+    kinds_of_cells,
+    set_in_name,
+    split_in_name,
+    stem_of_shard,
+    tells_splits,
+)
 from lort_hub.errors import DatasetError
 
 TESTS = ("test", "validation")
@@ -44,6 +52,50 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
             f"another split: {path}.\n"
             "Unpack the training images, or, where these are meant, name their folder with `image_root`."
         )
+
+
+def check_one_class_each(matched: Sequence[MatchedList]) -> None:
+    """Refuse lists of one split that are called as classes may be, and have no column called as labels are.
+
+    Args:
+        matched: The lists.
+
+    Raises:
+        DatasetError: There are such lists.
+
+    Example:
+        >>> check_one_class_each([])
+    """
+    for split in dict.fromkeys(one.split for one in matched):
+        own = [one for one in matched if one.split == split]
+        columns = {frozenset(one.listed.columns) - {one.column.name} for one in own}
+        if len(columns) == 1:
+            refuse_one_class_each([one.listed.path.name for one in own], columns.pop())
+
+
+def refuse_one_class_each(files: Sequence[str], columns: Collection[str]) -> None:
+    """Refuse files of one split that are called as classes may be, where no column is called as labels are.
+
+    Args:
+        files: Their names.
+        columns: Their columns, without those of images.
+
+    Raises:
+        DatasetError: They are called so.
+
+    Example:
+        >>> refuse_one_class_each(["ants.csv", "bees.csv"], ["diagnosis"])
+        >>> refuse_one_class_each(["part-1.csv", "part-2.csv"], ["sex"])
+    """
+    own = ({word for word in set_in_name(stem_of_shard(name)) if len(word) > 1} for name in files)
+    words = {frozenset(filter(str.isalpha, one)) for one in own}
+    if len(files) < 2 or len(words - {frozenset()}) < len(files) or any(map(may_be_called_label, columns)):
+        return
+    raise DatasetError(
+        f"{shown(files, 4)} may be of one class each: no column is called as labels are.\n"
+        "Where their names are the classes, write one table of them all, with a column 'label'.\n"
+        f"Where a column holds the labels ({shown(sorted(columns), 4)}), name it with `label_column`."
+    )
 
 
 def _tells_splits(one: MatchedList) -> bool:

@@ -14,7 +14,6 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList
-from lort_hub.data.tables.splits import split_in_name, stem_of_shard
 from lort_hub.data.tables.training_lists import TESTS
 from lort_hub.errors import DatasetError
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def note_unnamed(matched: Sequence[MatchedList], named: set[Path]) -> list[str]:
     """Say how many images no row names, in notes.
 
-    Folders of masks are not meant, nor those of another split than the lists are called as.
+    Folders of masks are not meant.
 
     Args:
         matched: The lists.
@@ -98,13 +97,11 @@ def _beside(named: set[Path]) -> list[str]:
 
 def _elsewhere(matched: Sequence[MatchedList], named: set[Path]) -> Counter[str]:
     """Number of images in each of the other folders."""
-    called = {split_in_name(stem_of_shard(one.listed.path.name)) for one in matched}
     seen, others = {os.path.realpath(folder) for folder in {file.parent for file in named}}, Counter[str]()
     for images in dict.fromkeys(one.images.listed_by or one.images for one in matched):
         for folder, files in Counter(map(os.path.dirname, images.files)).items():
             root, *inner = images.folders_of(f"{folder}/")
-            is_other = None not in called and images.split_of(f"{folder}/") not in (None, *called)
-            if is_other or any(map(is_companion, inner)) or (real := os.path.realpath(folder)) in seen:
+            if any(map(is_companion, inner)) or (real := os.path.realpath(folder)) in seen:
                 continue
             seen.add(real)
             others["/".join(inner) or root] += files

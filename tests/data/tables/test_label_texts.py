@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lort_hub.data.load import load_long_tailed
-from lort_hub.data.tables.label_texts import note_doubtful_names
+from lort_hub.data.tables.label_texts import check_single, note_doubtful_names
+from lort_hub.errors import DatasetError
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -208,3 +209,38 @@ def test_labels_that_a_column_calls_wrong_are_counted(flags):
     columns = {"LabelName": ["ant", "bee"] * 2, "Confidence": flags, "verified": [1] * 4}
     (note,) = note_doubtful_names(datasets.Dataset.from_dict(columns), "LabelName")
     assert note.startswith("Column 'Confidence' says 0 or no in 2 of 4 rows")
+
+
+TAGS = [
+    "clear primary",
+    "clear primary water",
+    "primary water",
+    "clear water",
+    "water primary road",
+    "clear road",
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["scab", "frog_eye_spot", "scab frog_eye_spot"],
+            "'scab frog_eye_spot' is read as a class beside 'scab'",
+        ),
+        ([*TAGS, "road clear", "primary road"], "8 classes are made of 4 words, such as 'clear primary'"),
+        (["red circle", "red square", "blue circle", "blue square", "blue star", "red star"], ""),
+        (["black bear", "polar bear", "great white", "white tern", "little blue heron"], ""),
+    ],
+)
+def test_tags_with_blanks_are_noted(names, said):
+    notes = note_doubtful_names(datasets.Dataset.from_dict({"tags": names}), "tags")
+    assert len(notes) == bool(said)
+    assert all(note.startswith(said) for note in notes)
+
+
+def test_most_names_of_two_classes_are_lists_of_them_and_a_few_are_not():
+    check_single(["sea", "lion", "sea lion", "great white"], "label")
+    check_single(["black", "bear", "black bear", "sun bear", "polar bear", "brown bear"], "label")
+    with pytest.raises(DatasetError, match="several labels a row: 'ant bee', where ant and bee are classes"):
+        check_single(["ant", "bee", "cat", "ant bee", "bee cat", "ant cat"], "label")

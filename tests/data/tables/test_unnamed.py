@@ -27,9 +27,9 @@ def read(id, note, *names, **options):
 read("site", "labels.csv, and are not read: siteB.", "siteA", ["siteB"], below="siteA", is_bare=True)
 read("more", "labels.csv, and are not read: more.", "images", ["more"])
 read("years", "labels.csv, and are not read: 2024, 2025.", "2023", ["2024", "2025"])
-read("split", "labels.csv, and are not read: test.", "train", ["test"], is_bare=True)
+read("split", "labels.csv, and are not read: test_set.", "train", ["test_set"], is_bare=True)
 read("masks", "", "images", ["masks", "lung masks"])
-read("another-split", "", "train_images", ["test_images"], name="train.csv")
+read("tests", "train.csv, and are not read: test_set.", "train", ["test_set"], name="train.csv")
 read("another-heap", "train.csv, and are not read: extra.", "train_images", ["extra"], name="train.csv")
 
 

@@ -44,7 +44,7 @@ read("agrees", **HELD_OUT)(lambda folder: attributes(folder, kind=lambda _, labe
 read("likely", notes=["column 'diagnosis' of metadata.csv, and not the folders"], **OF_SEX)(
     lambda folder: attributes(folder, diagnosis=sex)
 )
-refused("flags", says="hold 0 or 1, and a row has 0 to 2 of them set")(
+refused("flags", says="say yes or no, and a row has 0 to 2 of them set")(
     lambda folder: attributes(folder, red=lambda k, _: k % 2, big=lambda k, _: k % 3 % 2)
 )
 
