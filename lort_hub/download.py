@@ -1,4 +1,4 @@
-"""Download models from the Hugging Face Hub: all files of one commit, safetensors only, no long waits."""
+"""Download models and data sets of one commit from the Hugging Face Hub, without long waits."""
 
 from __future__ import annotations
 

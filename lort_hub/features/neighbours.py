@@ -1,4 +1,4 @@
-"""Find the nearest neighbours of features exactly, block by block, and tell whether features repeat."""
+"""Find the nearest neighbours of features exactly, block by block."""
 
 from __future__ import annotations
 

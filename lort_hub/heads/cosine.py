@@ -43,13 +43,6 @@ class CosineHead:
         """Compute logits (N, K) of features (N, D)."""
         return self.scale * (F.normalize(x) @ self.weight.T)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return a linear head (K, D), (K,) that ranks the classes equally, but has other probabilities.
-
-        Its logits are those of the cosine head times ||x|| / scale.
-        """
-        return self.weight, self.weight.new_zeros(len(self.weight))
-
 
 def ldam_margins(class_counts: Tensor, margin: float) -> Tensor:
     """Compute LDAM's margins m_k = margin (n_min / n_k)^(1/4) (K,), float64 (arXiv 1906.07413).

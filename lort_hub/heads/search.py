@@ -1,4 +1,4 @@
-"""Choose a method's settings, and the method, by scores of held-out training samples."""
+"""Choose the settings of a method by scores of held-out training samples."""
 
 from __future__ import annotations
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.heads.base import FitInputs, move_head
@@ -17,16 +15,6 @@ from lort_hub.heads.methods import METHODS, STAGE1, Method
 from lort_hub.heads.search import Selection, path_to
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
 from lort_hub.heads.training_set import TrainingSet
-
-
-def base_of(baseline: Fit | None) -> tuple[Tensor, Tensor] | None:
-    """Return the head (K, D), (K,) that methods start from; None without one.
-
-    Example:
-        >>> base_of(None) is None
-        True
-    """
-    return baseline.base if baseline else None
 
 
 def fit_calibrated(
@@ -83,7 +71,8 @@ def make_inputs(
         >>> len(make_inputs(training, METHODS["ce"], selection, **how).labels)
         4
     """
-    start = {"base": base_of(baseline), "start": selection.start, "tolerance": tolerance, "seed": seed}
+    base = baseline and baseline.base
+    start = {"base": base, "start": selection.start, "tolerance": tolerance, "seed": seed}
     if not views or method.fitter == "sgd":
         return FitInputs(training, views=tuple(views), **start)  # type: ignore[arg-type]
     labels = training.labels.repeat(len(views) + 1)
@@ -151,7 +140,7 @@ def make_validator(
     if baseline is None:
         return Validator(training, select_by=select_by, seed=seed)
     if baseline.method == STAGE1:
-        return Validator(training, base_head=base_of(baseline), select_by=select_by, seed=seed)
+        return Validator(training, base_head=baseline.base, select_by=select_by, seed=seed)
     if baseline.method not in METHODS or not METHODS[baseline.method].linear:
         raise ConfigError(
             f"`baseline` is a head of '{baseline.method}', which cannot be fitted anew on every fold.\n"

@@ -1,4 +1,4 @@
-"""Read, write and recognise the two files of a head: config.json and model.safetensors."""
+"""Read, write and recognise a head: config.json, model.safetensors and the held-out decisions."""
 
 from __future__ import annotations
 
