@@ -27,6 +27,8 @@ REPORT_COLUMNS = {
     "nll": "NLL",
 }
 GROUPS = ("many", "medium", "few")
+BEFORE_MOVE = ", before it was moved"
+"""Ending of the name of a head whose numbers are not those of the class mix that it was moved to."""
 COMPARISON_COLUMNS = {
     "balanced_accuracy": "balanced",
     "many": "many",
@@ -93,6 +95,8 @@ def results_table(reports: Mapping[str, Report | Scores], title: str = "head") -
 def scale_table(reports: Mapping[str, Report | Scores]) -> str:
     """Render a Markdown table of what depends on the logits' scale: as solved and calibrated; empty if equal.
 
+    Both are of the head before it was moved to a class mix, where it was.
+
     Args:
         reports: Report of each head, by its name.
 
@@ -112,7 +116,8 @@ def scale_table(reports: Mapping[str, Report | Scores]) -> str:
             if numbers:
                 spread = (numbers.logits_magnitude, numbers.regularized_std)
                 cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
-                rows.append([escape(name), logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
+                head = f"{escape(name)}{BEFORE_MOVE if report.mix else ''}"
+                rows.append([head, logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
     return aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
 
 

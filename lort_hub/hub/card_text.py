@@ -82,8 +82,13 @@ def calibration_note(config: HeadConfig) -> str:
         >>> calibration_note(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
         'Expected calibration error 4.9 %.'
     """
-    ece, head = config.scores.ece, config.head
+    ece, head, mix = config.scores.ece, config.head, config.scores.mix
     note = f"Expected calibration error {100 * ece:.1f} %."
+    if mix:
+        note = (
+            f"Expected calibration error of the moved head {100 * ece:.1f} % on the test images as they are, "
+            f"{100 * mix.ece:.1f} % at {escape(mix.name)}."
+        )
     if head.delta > 0.5 and head.scale in (None, 1.0) and ece > 0.1:
         note += (
             " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
@@ -97,13 +102,13 @@ def mix_note(mix: ClassMix | None, class_names: Sequence[str]) -> str:
 
     Example:
         >>> mix_note(ClassMix("train", (0.9, 0.1)), ["cat", "dog"])
-        'The head was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
+        'The new head alone was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
     """
     if mix is None or not mix.is_moved:
         return ""
     order = sorted(range(len(class_names)), key=lambda k: -mix.shares[k])[:5]
     largest = ", ".join(f"{escape(class_names[k])} {100 * mix.shares[k]:.1f} %" for k in order)
-    return f"The head was moved to the class mix {code(mix.name)} (largest shares: {largest})."
+    return f"The new head alone was moved to the class mix {code(mix.name)} (largest shares: {largest})."
 
 
 @dataclass(frozen=True)

@@ -448,6 +448,22 @@ def test_both_cards_show_a_calibrated_head_as_solved_too(run_and_metrics):
         ]
 
 
+def test_a_moved_head_says_of_each_number_whether_it_is_of_the_head_before(run_and_metrics):
+    run, metrics = run_and_metrics
+    shares = [0.55, *[0.05] * 9]
+    run["head"].update(method="lort", mix={"name": "street.csv", "shares": shares, "scale": 1.0})
+    scale = {"logits_magnitude": 1.0, "regularized_std": 0.1, "weight_norm": 1.0}
+    solved, calibrated = {"nll": 2.0, "ece": 0.5, **scale}, {"nll": 1.0, "ece": 0.25, **scale}
+    moved = {"name": "street.csv", "accuracy": 0.75, "nll": 0.5, "ece": 0.125}
+    metrics["test"].update(ece=0.375, as_solved=solved, calibrated=calibrated, mix=moved)
+    metrics["baseline"].update(as_solved=solved, calibrated=calibrated)
+    card = render(metrics, run)
+    assert "The new head alone was moved to the class mix `street.csv`" in card
+    assert "of the moved head 37.5 % on the test images as they are, 12.5 % at street.csv." in card
+    after = [line for line in card.splitlines() if "| calibrated | 25.0 " in line]
+    assert [line.split("|")[1].strip() for line in after] == ["ce", "lort, before it was moved"]
+
+
 def test_hardest_classes_are_named_worst_first(run_and_metrics):
     run, metrics = run_and_metrics
     metrics["test"]["per_class_accuracy"] = [1.0, 0.5, None, 0.25, 0.75, 0.9, 0.9, 0.8, 1.0, 1.0]
