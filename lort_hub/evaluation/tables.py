@@ -12,6 +12,7 @@ from lort_hub.evaluation.arrays import to_array
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.report import Number, Report, ResultRow, Scores
 from lort_hub.evaluation.significance import Array, shifted_accuracy
+from lort_hub.heads.methods import shown_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -233,7 +234,7 @@ def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str,
         cells = [_mean_cell([getattr(row, name) for row in own], name) for name in COMPARISON_COLUMNS]
         p_values = (column.get(method) for column in tests.values())
         cells += ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in p_values]
-        lines.append((method, *cells, "; ".join(dict.fromkeys(_settings(row.chosen) for row in own))))
+        lines.append((method, *cells, "; ".join(dict.fromkeys(_settings(row) for row in own))))
     return Table(("method", *COMPARISON_COLUMNS.values(), *tests, "chosen"), tuple(lines))
 
 
@@ -296,9 +297,9 @@ def _mean_cell(values: Sequence[Number], name: str) -> str:
     return text if len(numbers) == 1 else f"{text} ± {scale * np.std(numbers, ddof=1):{form}}"
 
 
-def _settings(chosen: Mapping[str, Any]) -> str:
+def _settings(row: ResultRow) -> str:
+    method = row.chosen.get("method", row.method)
     return ", ".join(
         f"{name} {value if isinstance(value, str) else f'{value:.3g}'}"
-        for name, value in chosen.items()
-        if value not in (0, False)
+        for name, value in shown_settings(method, row.chosen).items()
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STACK, STAGE1
+from lort_hub.heads.methods import METHODS, STACK, STAGE1, shown_settings
 from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.run_record import decided_mix
 from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
@@ -157,7 +157,7 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
         facts = _facts(run.head, run.data.class_counts)
         lines = [
             f"1. Backbone {name}, frozen, {backbone.num_features} features.",
-            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{facts}",
+            f"2. Head: {run.head.method}{_with(run.head)}{_solved(run.head)}.{facts}",
         ]
     lines += _selection_steps(metrics.selection)
     if run.arguments.get("refit") and run.head.method != STAGE1:
@@ -222,7 +222,8 @@ def _trained(settings: TrainingSettings) -> str:
         "cutout": settings.cutout,
     }
     augmentation += [f"{name} {strength:g}" for name, strength in strengths.items() if strength]
-    more = [f"{settings.warmup_epochs} epochs of warm-up"] if settings.warmup_epochs else []
+    warms_up = settings.warmup_epochs or settings.pretrained  # which has some by default
+    more = [f"{settings.warmup_epochs} epochs of warm-up"] if warms_up else []
     more += [f"layer decay {settings.layer_decay:g}"] if settings.layer_decay else []
     more += [f"gradients clipped at {settings.clip_grad:g}"] if settings.clip_grad else []
     more += [f"averaged weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
@@ -249,8 +250,9 @@ def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:
     return f"the last epoch, {len(history)}, is the one published"
 
 
-def _with(settings: dict[str, float]) -> str:
-    return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
+def _with(head: HeadRecord) -> str:
+    shown = shown_settings(head.method, head.settings)
+    return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
 
 
 def _facts(head: HeadRecord, class_counts: Sequence[int]) -> str:

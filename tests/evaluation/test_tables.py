@@ -61,7 +61,7 @@ def test_table_is_in_percent_with_mean_and_spread_over_seeds():
         row_of(balanced_accuracy=accuracy, nll=nll, many=many, few=None, chosen={"tau": nll, "b": 0})
         for accuracy, nll, many in numbers
     ]
-    rows.append(row_of(method="lort", chosen={"method": "las", "label_aware": False}))
+    rows.append(row_of(method="lort", chosen={"method": "lort", "gamma": 0.0, "label_aware": False}))
     header, _, ce, lort = cells(comparison_table(rows, {"p vs ce": {"lort": 0.0304}}).to_markdown())
     got = dict(zip(header, ce, strict=True))
     assert header[0] == "method"
@@ -72,7 +72,7 @@ def test_table_is_in_percent_with_mean_and_spread_over_seeds():
     assert got["p vs ce"] == ""
     assert got["chosen"] == "tau 1; tau 1.5; tau 2"
     assert dict(zip(header, lort, strict=True))["p vs ce"] == "0.030"
-    assert lort[-1] == "method las"
+    assert lort[-1] == "method lort, gamma 0"
     assert lort[1] == "50.0"
 
 
