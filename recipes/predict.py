@@ -17,7 +17,7 @@ from lort_hub.commands.arguments import Device, device_flag, flag
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, run
 from lort_hub.commands.together import in_turns, on_first
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, DatasetError
 
 
 @dataclass
@@ -118,6 +118,11 @@ def main() -> dict[str, Any] | None:
     if args.sort_into:
         print(f"Sorted copies into {args.sort_into}, {summary['unsure']:,} of them as unsure")
         print(*renamed_folders(names), sep="\n", end="\n" * bool(renamed_folders(names)))
+    if summary["errors"] == len(images):
+        raise DatasetError(
+            f"No image of {len(images):,} can be decoded: the column error of {args.output} says why.\n"
+            "Give others."
+        )
     return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
 
 
