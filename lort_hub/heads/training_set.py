@@ -125,7 +125,7 @@ class TrainingSet:
         if not number:
             raise FeatureError(
                 f"The features of all {int(total[-1]):,} training images are the same, so that no head "
-                "tells the classes apart.\nLook at the images (`lort-hub audit`), and at the backbone's weights."
+                "tells the classes apart.\nLook at the images (`lort-hub audit`), and the backbone's weights."
             )
 
     @classmethod

@@ -229,7 +229,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(outputs, photos, predicte
     assert "is there already.\nPass --overwrite to replace it" in says("--output", predicted)
     assert "Expected a file that ends in .csv, .jsonl, .parquet." in says("--output", tmp_path / "p.txt")
     assert "--min-confidence has no effect without --sort-into" in says(*new, "--min-confidence", "0.5")
-    assert "--min-confidence is 50.0, expected a probability" in says(
+    assert "--min-confidence is 50.0, expected 0 to 1" in says(
         *new, "--min-confidence", "50", "--sort-into", tmp_path / "s"
     )
     assert "--top-k is 0, expected at least 1." in says(*new, "--top-k", "0")
