@@ -183,7 +183,7 @@ def _hint(word: str, choices: Sequence[str]) -> str:
 def _refuse(message: str) -> NoReturn:
     found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
     hint = _hint(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
-    raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
+    raise ConfigError(f"{message.rstrip('.')}.{hint}\nSee --help for all flags.")
 
 
 def _config_file(name: str) -> Path:

@@ -119,13 +119,14 @@ def render_report(
         (True, False)
     """
     mistakes = find_mistakes(answers.logits, answers.labels) if answers else None
+    head = list(reports.values())[-1]
     return render_page(
         TEMPLATE,
         title=title,
         subtitle=subtitle,
         numbers=[(name, _numbers(report, class_counts is not None)) for name, report in reports.items()],
         columns=COLUMNS,
-        report=list(reports.values())[-1],
+        report=head,
         class_names=class_names,
         counts=class_counts,
         notes=notes,
@@ -136,7 +137,7 @@ def render_report(
         pictures=_pictures(mistakes, answers.images) if mistakes and answers else {},
         reliability=_plot(plot_reliability, reports),
         scales={
-            f"{name}{BEFORE_MOVE if one.mix else ''}": (one.as_solved, one.calibrated)
+            f"{name}{BEFORE_MOVE if one.mix and one is head else ''}": (one.as_solved, one.calibrated)
             for name, one in reports.items()
             if one.as_solved
         },

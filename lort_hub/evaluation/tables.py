@@ -93,13 +93,12 @@ def results_table(reports: Mapping[str, Report | Scores], title: str = "head") -
     return "\n".join(lines)
 
 
-def scale_table(reports: Mapping[str, Report | Scores]) -> str:
+def scale_table(reports: Mapping[str, Report | Scores], moved: str | None = None) -> str:
     """Render a Markdown table of what depends on the logits' scale: as solved and calibrated; empty if equal.
-
-    Both are of the head before it was moved to a class mix, where it was.
 
     Args:
         reports: Report of each head, by its name.
+        moved: Name of the head that was moved to a class mix, whose numbers here are of before; None for none.
 
     Example:
         >>> import numpy as np
@@ -117,7 +116,7 @@ def scale_table(reports: Mapping[str, Report | Scores]) -> str:
             if numbers:
                 spread = (numbers.logits_magnitude, numbers.regularized_std)
                 cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
-                head = f"{escape(name)}{BEFORE_MOVE if report.mix else ''}"
+                head = f"{escape(name)}{BEFORE_MOVE if name == moved else ''}"
                 rows.append([head, logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
     return aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
 

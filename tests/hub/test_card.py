@@ -457,7 +457,7 @@ def test_a_moved_head_says_of_each_number_whether_it_is_of_the_head_before(run_a
     solved, calibrated = {"nll": 2.0, "ece": 0.5, **scale}, {"nll": 1.0, "ece": 0.25, **scale}
     moved = {"name": "street.csv", "accuracy": 0.75, "nll": 0.5, "ece": 0.125}
     metrics["test"].update(ece=0.375, as_solved=solved, calibrated=calibrated, mix=moved)
-    metrics["baseline"].update(as_solved=solved, calibrated=calibrated)
+    metrics["baseline"].update(as_solved=solved, calibrated=calibrated, mix=moved)
     card = render(metrics, run)
     assert "The new head alone was moved to the class mix `street.csv`" in card
     assert "of the moved head 37.5 % on the test images as they are, 12.5 % at street.csv." in card
