@@ -98,7 +98,7 @@ def scale_table(reports: Mapping[str, Report | Scores], moved: str | None = None
 
     Args:
         reports: Report of each head, by its name.
-        moved: Name of the head that was moved to a class mix, whose numbers here are of before; None for none.
+        moved: Name of the head that was moved to a class mix; its numbers here are of before that.
 
     Example:
         >>> import numpy as np
