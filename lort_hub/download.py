@@ -72,7 +72,7 @@ def pin_revision(
             raise error(refusal) from cause
         reason = str(cause).splitlines()[0] if str(cause) else ""
         raise HubUnavailableError(
-            f"Cannot reach {constants.ENDPOINT} for the {kind} '{repo_id}' "
+            f"{_not_here(repo_id)}Cannot reach {constants.ENDPOINT} for the {kind} '{repo_id}' "
             f"({type(cause).__name__}: {reason}).\n{WITHOUT_THE_HUB}"
         ) from cause
 
@@ -94,8 +94,8 @@ def refusal_reason(cause: Exception, kind: str, repo_id: str, revision: str | No
         )
     if isinstance(cause, RepositoryNotFoundError):
         return (
-            f"No {kind} '{repo_id}' on {constants.ENDPOINT}, or it is private and you are not logged in.\n"
-            "Check the spelling, or run `hf auth login`."
+            f"{_not_here(repo_id)}No {kind} '{repo_id}' on {constants.ENDPOINT}, or it is private and you "
+            "are not logged in.\nCheck the spelling, or run `hf auth login`."
         )
     if isinstance(cause, RevisionNotFoundError):
         return f"The {kind} '{repo_id}' has no revision '{revision}'."
@@ -210,10 +210,16 @@ def _download(
             raise error(refusal) from cause
         reason = str(cause).splitlines()[0]
         raise HubUnavailableError(
-            f"Could not download '{repo_id}' ({type(cause).__name__}: {reason}).\n"
+            f"{_not_here(repo_id)}Could not download '{repo_id}' ({type(cause).__name__}: {reason}).\n"
             f"Try again to resume the download. {WITHOUT_THE_HUB}"
         ) from cause
     return folder, folder.name
+
+
+def _not_here(repo_id: str) -> str:
+    """Say of a name that may be a path that no folder has it."""
+    parent = Path(repo_id).parent
+    return f"There is no folder '{repo_id}' here. " if parent != Path() and parent.is_dir() else ""
 
 
 def license_of(repo_id: str, revision: str) -> str | None:

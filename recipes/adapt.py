@@ -8,10 +8,11 @@ lort-hub adapt user/name --images images.parquet --estimator bbse --output-dir o
 
 import os
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-from lort_hub.commands.arguments import Device, device_flag, flag
+from lort_hub.commands.arguments import Device, check_ranges, device_flag, flag
 from lort_hub.commands.command_line import recorded_command
 from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
@@ -46,6 +47,7 @@ class Arguments:
         from lort_hub.heads.priors import check_strength
 
         check_strength(self.strength)
+        check_ranges(self, {"seed": (0, inf), "batch_size": (1, inf), "num_workers": (0, inf)})
 
 
 def main() -> dict[str, Any]:

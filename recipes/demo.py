@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 
-from lort_hub.commands.arguments import flag
+from lort_hub.commands.arguments import check_ranges, flag
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import run
 from lort_hub.errors import ConfigError
@@ -22,6 +22,10 @@ class Arguments:
 
     source: str = field(metadata={"help": "Output folder or org/name[@revision]; the first word, too."})
     port: int = flag(7860, "Port of the page.")
+
+    def __post_init__(self) -> None:
+        """Refuse a number that is no port before anything is loaded."""
+        check_ranges(self, {"port": (1, 65535)})
 
 
 def main() -> None:

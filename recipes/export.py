@@ -8,10 +8,11 @@ Its logits are compared with torch's before anything is kept.
 
 import os
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from lort_hub.commands.arguments import flag
+from lort_hub.commands.arguments import check_ranges, flag
 from lort_hub.commands.command_line import recorded_command
 from lort_hub.commands.output_dir import check_output
 from lort_hub.commands.parser import parse_arguments
@@ -33,6 +34,10 @@ class Arguments:
     test_split: str | None = flag(None, "Split to test on (default: as for retrain).")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range before anything is loaded."""
+        check_ranges(self, {"opset": (1, inf), "num_workers": (0, inf)})
 
 
 def main() -> dict[str, Any]:

@@ -10,14 +10,15 @@ A run that was killed goes on with --resume. --sort-into copies; no image is mov
 import os
 import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from lort_hub.commands.arguments import Device, device_flag, flag
+from lort_hub.commands.arguments import Device, check_ranges, device_flag, flag
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, run
 from lort_hub.commands.together import in_turns, on_first
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, DatasetError
 
 
 @dataclass
@@ -50,11 +51,13 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what can be known to be wrong before anything is loaded."""
-        for name, least in {"top_k": 1, "batch_size": 1, "num_workers": 0}.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"`{name}` is {getattr(self, name)}, expected at least {least}.")
-        if not 0 <= self.min_confidence <= 1:
-            raise ConfigError(f"`min_confidence` is {self.min_confidence}, expected a probability, 0 to 1.")
+        ranges = {
+            "top_k": (1, inf),
+            "batch_size": (1, inf),
+            "num_workers": (0, inf),
+            "min_confidence": (0, 1),
+        }
+        check_ranges(self, ranges)
         if self.min_confidence and not self.sort_into:
             raise ConfigError("`min_confidence` has no effect without `sort_into`; give a folder.")
 
@@ -118,6 +121,11 @@ def main() -> dict[str, Any] | None:
     if args.sort_into:
         print(f"Sorted copies into {args.sort_into}, {summary['unsure']:,} of them as unsure")
         print(*renamed_folders(names), sep="\n", end="\n" * bool(renamed_folders(names)))
+    if summary["errors"] == len(images):
+        raise DatasetError(
+            f"No image of {len(images):,} can be decoded: the column error of {args.output} says why.\n"
+            "Give others."
+        )
     return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
 
 

@@ -48,7 +48,7 @@ def load_backbone(spec: str, *, pretrained: bool = True, image_size: int | None 
     if name.startswith("local-dir:") or (name == named and Path(name).expanduser().is_dir()):
         folder = Path(name.removeprefix("local-dir:")).expanduser()
         source = str(folder)
-    elif refusal := _no_folder(name):
+    elif refusal := missing_folder(name, "backbone"):
         raise BackboneError(refusal)
     elif "/" in name:
         source, _, branch = name.removeprefix("hf-hub:").partition("@")
@@ -87,21 +87,32 @@ def hub_name(spec: str) -> str:
     return spec if not found else f"{found[1]}@{found[2]}" if found[2] else found[1]
 
 
-def _no_folder(name: str) -> str | None:
-    """What to say of a spec that is a file, an address or a mistyped folder; None for other ones."""
+def missing_folder(name: str, argument: str) -> str | None:
+    """Say what is wrong with a model's name that is a file, an address or a mistyped folder; None for others.
+
+    Args:
+        name: The name, without `transformers:`.
+        argument: Name of the argument that it was given as, for the message.
+
+    Example:
+        >>> missing_folder("./nowhere", "model"), missing_folder("org/name", "model")
+        ("No folder './nowhere' (from `model`).", None)
+    """
     path = Path(name).expanduser()
     if path.is_file():
         return (
-            f"'{name}' is a file (from `backbone`); expected a folder of config.json and model.safetensors.\n"
+            f"'{name}' is a file (from `{argument}`), expected a folder of config.json, model.safetensors.\n"
             "Pickled weights are never read: load them in Python, and save the model with transformers' "
             "save_pretrained or timm.models.save_for_hf(model, folder, safe_serialization=True)."
         )
     if "://" in name or name.startswith("datasets/"):
         return (
-            f"'{name}' is {'a web address' if '://' in name else 'a data set'} (from `backbone`).\n"
+            f"'{name}' is {'a web address' if '://' in name else 'a data set'} (from `{argument}`).\n"
             "Expected a timm name, org/name on the Hub, or a folder with config.json and model.safetensors."
         )
-    missing = missing_path(path, name, "backbone")
+    if path.is_dir():  # an address on the Hub that is a folder's name, too
+        return None
+    missing = missing_path(path, name, argument)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return missing
     in_a_folder = "/" in name and path.absolute().parent.is_dir() and not name.startswith("hf-hub:")

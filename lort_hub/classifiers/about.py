@@ -7,10 +7,11 @@ from typing import Any
 
 from lort_hub.backbones.backbone import Backbone
 from lort_hub.classifiers.page import About, ClassFacts
-from lort_hub.evaluation.markdown import code
+from lort_hub.evaluation.markdown import code, escape
 from lort_hub.files import read_csv
 from lort_hub.hub.card_text import calibration_note, source_name
 from lort_hub.hub.head_file import HeadConfig
+from lort_hub.records import AS_MADE
 
 
 def about_classifier(title: str, folder: Path, backbone: Backbone, record: dict[str, Any]) -> About:
@@ -49,6 +50,9 @@ def describe(backbone: Backbone, record: dict[str, Any]) -> str:
         >>> describe(*load_classifier("out"))  # doctest: +SKIP
     """
     classes = f"{len(backbone.weight):,} classes"
+    mix = (record.get("head", {}).get("mix") or {}).get("name", AS_MADE)
+    if "results" not in record and mix != AS_MADE:
+        return f"{classes}, moved to the class mix of {escape(mix)}; no test says how good it is there."
     if "results" not in record:
         return f"{classes}; there is no record of how it was made and how good it is."
     config = HeadConfig.from_json(record)

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from lort_hub.backbones.backbone import Backbone
-from lort_hub.backbones.load import hub_name, load_backbone
+from lort_hub.backbones.load import hub_name, load_backbone, missing_folder
 from lort_hub.data.decoding import to_rgb
 from lort_hub.download import MODEL_FILES, download_model
 from lort_hub.errors import CheckpointError
@@ -36,7 +36,7 @@ def find_classifier(source: str) -> Path:
         source: A folder, or `org/name[@revision]`; with the prefixes of `load_backbone` or without.
 
     Raises:
-        CheckpointError: The Hub has no such model.
+        CheckpointError: There is no such folder, or the Hub has no such model.
         HubUnavailableError: The Hub is needed and does not answer.
 
     Example:
@@ -46,6 +46,8 @@ def find_classifier(source: str) -> Path:
     name = _without_prefixes(source)
     folder = Path(name).expanduser()
     if _is_on_hub(source):
+        if missing := missing_folder(hub_name(source.removeprefix("transformers:")), "model"):
+            raise CheckpointError(missing)
         repo_id, _, revision = name.partition("@")
         files = [*MODEL_FILES, "head/config.json", "per_class.csv"]
         folder, _ = download_model(repo_id, revision or None, error=CheckpointError, files=files)

@@ -7,6 +7,7 @@ flag are answered at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -30,6 +31,26 @@ def flag(default: Any, help: str) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
+
+
+def check_ranges(arguments: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse numbers out of range, and those that are no numbers or not finite.
+
+    Args:
+        arguments: Flags of a recipe.
+        ranges: The least and the largest value of each number, by its name.
+
+    Raises:
+        ConfigError: A number is out of its range.
+
+    Example:
+        >>> check_ranges(InputArguments(), {"batch_size": (1, inf)})
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(arguments, name)
+        if value is not None and not (least <= value <= most and value < inf):
+            bound = f"at least {least}" if most == inf else f"{least} to {most}"
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected {bound}.")
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -105,11 +126,7 @@ class InputArguments:
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is loaded."""
         self.output_dir = Path(self.output_dir)
-        for name, (least, most) in self.RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                bound = f"at least {least}" if most == inf else f"{least} to {most}"
-                raise ConfigError(f"--{name.replace('_', '-')} is {value}, expected {bound}.")
+        check_ranges(self, self.RANGES)
 
     def data_options(self) -> dict[str, Any]:
         """Return the options of `load_long_tailed`."""

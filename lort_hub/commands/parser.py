@@ -69,6 +69,7 @@ def parse_arguments(
     if first_word:
         words = _name_first_words(words, first_word, more_words)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    _check_values(words)
     words = _read_config(words, known)
     parser = _make_parser(kind, description, json=json, launches=several)
     *parsed, unknown = parser.parse_args_into_dataclasses(
@@ -92,6 +93,15 @@ def _name_first_words(words: list[str], first_word: str, more_words: str | None)
     first, *rest = words
     named = [f"--{more_words}"] if more_words and rest and not rest[0].startswith("-") else []
     return [f"--{first_word}", first, *named, *rest]
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuse a flag whose value is empty, as that of a shell's variable that is not set."""
+    for at, word in enumerate(words):
+        flag, has_value, value = word.partition("=") if word.startswith("--") else ("", "=", word)
+        if has_value and not value.strip():
+            flag = flag or next((one for one in reversed(words[:at]) if one.startswith("--")), "A word")
+            raise ConfigError(f"{flag} has an empty value.\nGive one that is not, or leave the flag out.")
 
 
 def _read_config(words: list[str], known: Sequence[str]) -> list[str]:
@@ -173,7 +183,7 @@ def _hint(word: str, choices: Sequence[str]) -> str:
 def _refuse(message: str) -> NoReturn:
     found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
     hint = _hint(found[1], [choice.strip("' ") for choice in found[2].split(",")]) if found else ""
-    raise ConfigError(f"{message}.{hint}\nSee --help for all flags.")
+    raise ConfigError(f"{message.rstrip('.')}.{hint}\nSee --help for all flags.")
 
 
 def _config_file(name: str) -> Path:

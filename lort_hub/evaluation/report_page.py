@@ -14,7 +14,7 @@ from lort_hub.evaluation.html import data_address, render_page, thumbnail
 from lort_hub.evaluation.mistakes import Mistakes, find_mistakes
 from lort_hub.evaluation.plots import plot_accuracy, plot_reliability
 from lort_hub.evaluation.report import Report
-from lort_hub.evaluation.tables import GROUPS, Table
+from lort_hub.evaluation.tables import BEFORE_MOVE, GROUPS, Table
 from lort_hub.records import Environment
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
@@ -119,13 +119,14 @@ def render_report(
         (True, False)
     """
     mistakes = find_mistakes(answers.logits, answers.labels) if answers else None
+    head = list(reports.values())[-1]
     return render_page(
         TEMPLATE,
         title=title,
         subtitle=subtitle,
         numbers=[(name, _numbers(report, class_counts is not None)) for name, report in reports.items()],
         columns=COLUMNS,
-        report=list(reports.values())[-1],
+        report=head,
         class_names=class_names,
         counts=class_counts,
         notes=notes,
@@ -135,7 +136,11 @@ def render_report(
         mistakes=mistakes,
         pictures=_pictures(mistakes, answers.images) if mistakes and answers else {},
         reliability=_plot(plot_reliability, reports),
-        scales={name: (one.as_solved, one.calibrated) for name, one in reports.items() if one.as_solved},
+        scales={
+            f"{name}{BEFORE_MOVE if one.mix and one is head else ''}": (one.as_solved, one.calibrated)
+            for name, one in reports.items()
+            if one.as_solved
+        },
         facts=facts,
         kind=kind,
     )

@@ -12,6 +12,7 @@ from lort_hub.evaluation.arrays import to_array
 from lort_hub.evaluation.markdown import escape
 from lort_hub.evaluation.report import Number, Report, ResultRow, Scores
 from lort_hub.evaluation.significance import Array, shifted_accuracy
+from lort_hub.heads.methods import shown_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ REPORT_COLUMNS = {
     "nll": "NLL",
 }
 GROUPS = ("many", "medium", "few")
+BEFORE_MOVE = ", before it was moved"
+"""Ending of the name of a head whose numbers are not those of the class mix that it was moved to."""
 COMPARISON_COLUMNS = {
     "balanced_accuracy": "balanced",
     "many": "many",
@@ -90,11 +93,12 @@ def results_table(reports: Mapping[str, Report | Scores], title: str = "head") -
     return "\n".join(lines)
 
 
-def scale_table(reports: Mapping[str, Report | Scores]) -> str:
+def scale_table(reports: Mapping[str, Report | Scores], moved: str | None = None) -> str:
     """Render a Markdown table of what depends on the logits' scale: as solved and calibrated; empty if equal.
 
     Args:
         reports: Report of each head, by its name.
+        moved: Name of the head that was moved to a class mix; its numbers here are of before that.
 
     Example:
         >>> import numpy as np
@@ -112,7 +116,8 @@ def scale_table(reports: Mapping[str, Report | Scores]) -> str:
             if numbers:
                 spread = (numbers.logits_magnitude, numbers.regularized_std)
                 cells = ["n/a" if value is None else f"{value:.3g}" for value in spread]
-                rows.append([escape(name), logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
+                head = f"{escape(name)}{BEFORE_MOVE if name == moved else ''}"
+                rows.append([head, logits, f"{100 * numbers.ece:.1f}", f"{numbers.nll:.3f}", *cells])
     return aligned([["head", "logits", "ECE", "NLL", "LoMa", "RSD"], *rows]) if rows else ""
 
 
@@ -228,7 +233,7 @@ def comparison_table(rows: Sequence[ResultRow], tests: Mapping[str, Mapping[str,
         cells = [_mean_cell([getattr(row, name) for row in own], name) for name in COMPARISON_COLUMNS]
         p_values = (column.get(method) for column in tests.values())
         cells += ["" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in p_values]
-        lines.append((method, *cells, "; ".join(dict.fromkeys(_settings(row.chosen) for row in own))))
+        lines.append((method, *cells, "; ".join(dict.fromkeys(_settings(row) for row in own))))
     return Table(("method", *COMPARISON_COLUMNS.values(), *tests, "chosen"), tuple(lines))
 
 
@@ -291,9 +296,9 @@ def _mean_cell(values: Sequence[Number], name: str) -> str:
     return text if len(numbers) == 1 else f"{text} ± {scale * np.std(numbers, ddof=1):{form}}"
 
 
-def _settings(chosen: Mapping[str, Any]) -> str:
+def _settings(row: ResultRow) -> str:
+    method = row.chosen.get("method", row.method)
     return ", ".join(
         f"{name} {value if isinstance(value, str) else f'{value:.3g}'}"
-        for name, value in chosen.items()
-        if value not in (0, False)
+        for name, value in shown_settings(method, row.chosen).items()
     )

@@ -69,6 +69,7 @@ def fit_head(
     Raises:
         ConfigError: Unknown method, solver or scorer, a value out of range, or a setting that the method has
             not; "auto" and "best" choose every setting, and `chosen` has all.
+        FeatureError: The features of all samples are the same.
 
     Example:
         >>> import torch
@@ -94,6 +95,7 @@ def fit_head(
         return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     if not isinstance(training, TrainingSet):
         training = TrainingSet.of(training)
+    training.check_variation()
     if definition.needs_base and baseline is None:
         baseline = fit_baseline(training, select_by=select_by, seed=seed)
     starts_from = baseline if definition.needs_base or definition.fitter == "sgd" else None

@@ -205,6 +205,24 @@ def class_mix(method: str, settings: Settings) -> Mix:
     return declared or ("balanced" if any(settings.get(name) for name in BALANCING) else "training")
 
 
+def shown_settings(method: str, settings: Settings) -> Settings:
+    """Leave out settings that are 0 because the method is without that term; one that was chosen as 0 stays.
+
+    Args:
+        method: One of `METHODS`; all settings of any other stay.
+        settings: Its settings.
+
+    Example:
+        >>> shown_settings("lort", {"delta": 0.9, "gamma": 0.0, "tau": 0.0})
+        {'delta': 0.9, 'gamma': 0.0}
+    """
+    if method not in METHODS:
+        return settings
+    one = METHODS[method]
+    own = {*one.fixed, *one.grid, *({"delta"} if one.over_smoothed else ())}
+    return {name: value for name, value in settings.items() if value or name in own}
+
+
 def check_settings(name: str, given: Mapping[str, float | str | None]) -> None:
     """Check that a method has the settings that it is given, and that its objective has a minimum.
 

@@ -102,7 +102,9 @@ def save_adapted(
     weight = mix.scale * backbone.weight.float().cpu()
     bias = mix.scale * backbone.bias.float().cpu() + (shift - shift.mean()).float()
     name = f"{adaptation.samples:,} unlabelled images"
-    moved = replace(HeadRecord.from_json(record["head"]), mix=ClassMix(name, tuple(shares.tolist())))
+    head = HeadRecord.from_json(record["head"])
+    scale = None if head.scale is None else mix.scale * head.scale
+    moved = replace(head, scale=scale, mix=ClassMix(name, tuple(shares.tolist())))
     config = {key: value for key, value in record.items() if key not in ("results", "baseline")}
     config["head"] = moved.to_json()
     rows = [

@@ -112,7 +112,7 @@ def render_adapted_card(
         strength=f"{adaptation.strength:g}",
         resamples=RESAMPLES,
         held_out=adaptation.estimator == "bbse",
-        scale=adaptation.scale,
+        scale=f"{adaptation.scale:.3g}",
         needs_lort_hub=record["backbone"].get("needs_lort_hub", False),
         num_classes=len(rows),
         model=repo_id or ".",

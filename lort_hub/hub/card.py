@@ -145,7 +145,7 @@ def _results(config: HeadConfig, untested: int = 0) -> dict[str, Any]:
         "table": results_table(config.results),
         "mix_note": mix_note(config.head.mix, config.class_names),
         "mix_table": mix_table(config.results),
-        "scale_table": scale_table(config.results),
+        "scale_table": scale_table(config.results, config.head.method if scores.mix else None),
         "baseline_note": f"The baseline is {config.baseline.note}. " if config.baseline else "",
         "calibration_note": calibration_note(config),
         "library": config.backbone.library,

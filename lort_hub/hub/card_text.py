@@ -9,7 +9,7 @@ from typing import Any
 
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.evaluation.report import MetricsRecord, SelectionRecord
-from lort_hub.heads.methods import METHODS, STACK, STAGE1
+from lort_hub.heads.methods import METHODS, STACK, STAGE1, shown_settings
 from lort_hub.hub.head_file import HeadConfig
 from lort_hub.hub.run_record import decided_mix
 from lort_hub.records import BackboneRecord, ClassMix, HeadRecord, RunRecord
@@ -82,8 +82,13 @@ def calibration_note(config: HeadConfig) -> str:
         >>> calibration_note(HeadConfig.read(Path("out/head/config.json")))  # doctest: +SKIP
         'Expected calibration error 4.9 %.'
     """
-    ece, head = config.scores.ece, config.head
+    ece, head, mix = config.scores.ece, config.head, config.scores.mix
     note = f"Expected calibration error {100 * ece:.1f} %."
+    if mix:
+        note = (
+            f"Expected calibration error of the moved head {100 * ece:.1f} % on the test images as they are, "
+            f"{100 * mix.ece:.1f} % at {escape(mix.name)}."
+        )
     if head.delta > 0.5 and head.scale in (None, 1.0) and ece > 0.1:
         note += (
             " Over-smoothed labels ask for small logits, so this head's probabilities are far below its"
@@ -97,13 +102,13 @@ def mix_note(mix: ClassMix | None, class_names: Sequence[str]) -> str:
 
     Example:
         >>> mix_note(ClassMix("train", (0.9, 0.1)), ["cat", "dog"])
-        'The head was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
+        'The new head alone was moved to the class mix `train` (largest shares: cat 90.0 %, dog 10.0 %).'
     """
     if mix is None or not mix.is_moved:
         return ""
     order = sorted(range(len(class_names)), key=lambda k: -mix.shares[k])[:5]
     largest = ", ".join(f"{escape(class_names[k])} {100 * mix.shares[k]:.1f} %" for k in order)
-    return f"The head was moved to the class mix {code(mix.name)} (largest shares: {largest})."
+    return f"The new head alone was moved to the class mix {code(mix.name)} (largest shares: {largest})."
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def how_made(metrics: MetricsRecord, run: RunRecord) -> str:
         facts = _facts(run.head, run.data.class_counts)
         lines = [
             f"1. Backbone {name}, frozen, {backbone.num_features} features.",
-            f"2. Head: {run.head.method}{_with(run.head.settings)}{_solved(run.head)}.{facts}",
+            f"2. Head: {run.head.method}{_with(run.head)}{_solved(run.head)}.{facts}",
         ]
     lines += _selection_steps(metrics.selection)
     if run.arguments.get("refit") and run.head.method != STAGE1:
@@ -217,7 +222,8 @@ def _trained(settings: TrainingSettings) -> str:
         "cutout": settings.cutout,
     }
     augmentation += [f"{name} {strength:g}" for name, strength in strengths.items() if strength]
-    more = [f"{settings.warmup_epochs} epochs of warm-up"] if settings.warmup_epochs else []
+    warms_up = settings.warmup_epochs or settings.pretrained  # which has some by default
+    more = [f"{settings.warmup_epochs} epochs of warm-up"] if warms_up else []
     more += [f"layer decay {settings.layer_decay:g}"] if settings.layer_decay else []
     more += [f"gradients clipped at {settings.clip_grad:g}"] if settings.clip_grad else []
     more += [f"averaged weights (decay {settings.ema_decay:g})"] if settings.ema_decay else []
@@ -244,8 +250,9 @@ def _published_epoch(history: Sequence[dict[str, Any]], patience: int) -> str:
     return f"the last epoch, {len(history)}, is the one published"
 
 
-def _with(settings: dict[str, float]) -> str:
-    return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in settings.items() if value)
+def _with(head: HeadRecord) -> str:
+    shown = shown_settings(head.method, head.settings)
+    return "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in shown.items())
 
 
 def _facts(head: HeadRecord, class_counts: Sequence[int]) -> str:

@@ -42,6 +42,26 @@ def test_names_of_timm_s_models_are_no_folders(tmp_path, monkeypatch):
         load_classifier("local-dir:nowhere")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./out/digit", "No folder './out/digit' (from `model`). Did you mean 'digits'?"),
+        ("~/out/digit", "No folder '~/out/digit' (from `model`). Did you mean 'digits'?"),
+        ("out/digit", "Did you mean 'digits'?\nFor a model on the Hub: hf-hub:out/digit."),
+        ("nowhere/out/digit", "No folder 'nowhere/out/digit' (from `model`).\nThere is no '"),
+        ("out/zebra", "There is no folder 'out/zebra' here. C"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_missed_on_this_machine(name, said, tmp_path, monkeypatch):
+    (tmp_path / "out/digits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(LortHubError) as error:
+        load_classifier(name)
+    assert said in str(error.value)
+
+
 def test_the_hub_s_prefix_is_never_a_folder(outputs, tmp_path, monkeypatch):
     shutil.copytree(outputs["timm"], tmp_path / "me/photos")
     monkeypatch.chdir(tmp_path)

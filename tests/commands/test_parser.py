@@ -47,6 +47,40 @@ def test_command_line_wins_over_yaml_over_default(tmp_path):
     assert before == joined == args
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("--dataset", ""), "--dataset"),
+        (("--image-root= ",), "--image-root"),
+        (("--seed", "3", "--groups", "1", " "), "--groups"),
+        (("--config", ""), "--config"),
+    ],
+)
+def test_an_empty_value_is_refused(words, flag):
+    with pytest.raises(ConfigError, match=f"^{flag} has an empty value"):
+        parse(*words)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_number_may_be_negative_infinite_or_none(path):
+    names, recipe = ("Arguments", "TrainingArguments", "RetrainingArguments"), recipe_at(path)
+    kind = next(getattr(recipe, name) for name in names if hasattr(recipe, name))
+    flags = dataclasses.fields(kind)
+    needed = [one for one in flags if one.default is one.default_factory is dataclasses.MISSING]
+    given = {one.name: ["a"] if "list" in str(one.type) else "a" for one in needed}
+    accepted = []
+    for one in flags:
+        kinds = {part.strip() for part in getattr(one.type, "__name__", str(one.type)).split("|")}
+        values = [-1.0] * bool(kinds & {"int", "float"}) + [float("inf"), float("nan")] * ("float" in kinds)
+        for value in values:
+            try:
+                kind(**given, **{one.name: value})
+                accepted.append((one.name, value))
+            except ConfigError as error:
+                assert one.name.replace("_", "-") in str(error).replace("_", "-")  # noqa: PT017
+    assert accepted == []
+
+
 def test_yaml_values_are_read_as_they_are_written(tmp_path):
     args = parse_yaml(
         tmp_path,

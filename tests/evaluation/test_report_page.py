@@ -174,8 +174,11 @@ def test_one_test_image_classes_without_one_and_classes_never_seen():
 def test_a_head_that_was_moved_shows_its_numbers_for_that_mix():
     _, reports, _ = page_of("ab")
     moved = replace(reports["lort"], mix=MixScores("street.csv", 0.875, 0.25, 0.0625))
-    page = check_page(render_report("Test", {"lort": moved}, "ab", class_counts=[9, 1]))
+    moved = replace(moved, as_solved=moved.at_its_scale, calibrated=moved.at_its_scale)
+    page = check_page(render_report("Test", {"ce": replace(moved), "lort": moved}, "ab", class_counts=[9, 1]))
     assert "street.csv87.5" in page.text.replace(" ", "")
+    assert "lort, before it was moved" in page.text
+    assert "ce, before it was moved" not in page.text
 
 
 def test_the_page_of_8142_classes_and_huge_pictures_is_small(tmp_path):

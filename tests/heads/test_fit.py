@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lort_hub.backbones.load import load_backbone
-from lort_hub.errors import ConfigError
+from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features
 from lort_hub.heads.best import fit_best
@@ -68,7 +68,7 @@ def test_nearly_uniform_targets_give_the_ridge_direction():
 def test_balanced_softmax_at_the_optimum_undoes_the_prior():
     # Features without information: all the head can learn is the prior, and tau = 1 has it already.
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor([60, 30, 10]))
-    training = TrainingSet(torch.zeros(100, 2), labels, 3)
+    training = TrainingSet(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).repeat(50, 1), labels, 3)
     plain = fit_head(training, "ce", weight_decay=1.0, calibrate=False)
     balanced = fit_head(training, "balanced-softmax", weight_decay=1.0, calibrate=False)
     torch.testing.assert_close(plain.bias.softmax(0), torch.tensor([0.6, 0.3, 0.1]), atol=1e-4, rtol=0)
@@ -204,3 +204,12 @@ def test_a_fit_is_the_same_whatever_was_fitted_on_the_training_set_before(method
     first, again = (fit_head(training, method) for _ in range(2))
     assert first.selection.score == again.selection.score
     assert first.weight.equal(again.weight)
+
+
+@pytest.mark.parametrize("method", ["auto", "best", "ce", "eb-lda", "lort", "ncm", "tau-norm", "cosine"])
+def test_features_that_are_all_the_same_are_refused_by_every_method(method):
+    x, labels = torch.tensor([0.1, 7.0, 0.0]).repeat(60, 1), torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
+    with pytest.raises(FeatureError, match="all 60 training images are the same, so that no head"):
+        fit_head(TrainingSet(x, labels, 3), method)
+    x[59, 1] += 1e-3
+    TrainingSet(x, labels, 3).check_variation()

@@ -222,7 +222,7 @@ def variants(run, metrics):
     yield "stage 1 of balanced softmax", of_loss, trained
     yield "images that are too easy", run, {**metrics, "note": "100.0 % of the held-out images."}
     tuned = {"tune": "lora", "patience": 3, "mixup": 0.2, "auto_augment": "rand-m9", "ema_decay": 0.99}
-    tuned |= {"cutout": 16}
+    tuned |= {"cutout": 16, "warmup_epochs": 0}
     arguments = asdict(TrainingArguments(**tuned, clip_grad=1.0))
     yield "stage 1 with everything", {**run, **stage1, "arguments": arguments}, trained
     tested = np.array([0, 0, 1])
@@ -237,6 +237,7 @@ def test_a_stage_1_says_the_loss_it_was_trained_with(run_and_metrics):
     assert "the usual stage 1" not in balanced
     assert "trained by cross-entropy of its logits plus the log of the class frequencies, for the" in balanced
     assert "cutout 16" in cards["stage 1 with everything"]
+    assert "batches of 64 a process, 0 epochs of warm-up, " in cards["stage 1 with everything"]
 
 
 def test_no_card_has_a_hole(run_and_metrics):
@@ -446,6 +447,37 @@ def test_both_cards_show_a_calibrated_head_as_solved_too(run_and_metrics):
             ],
             ["lort", "calibrated", f"{100 * report.ece:.1f}", f"{report.nll:.3f}", "8", "0"],
         ]
+
+
+def test_a_moved_head_says_of_each_number_whether_it_is_of_the_head_before(run_and_metrics):
+    run, metrics = run_and_metrics
+    shares = [0.55, *[0.05] * 9]
+    run["head"].update(method="lort", mix={"name": "street.csv", "shares": shares, "scale": 1.0})
+    scale = {"logits_magnitude": 1.0, "regularized_std": 0.1, "weight_norm": 1.0}
+    solved, calibrated = {"nll": 2.0, "ece": 0.5, **scale}, {"nll": 1.0, "ece": 0.25, **scale}
+    moved = {"name": "street.csv", "accuracy": 0.75, "nll": 0.5, "ece": 0.125}
+    metrics["test"].update(ece=0.375, as_solved=solved, calibrated=calibrated, mix=moved)
+    metrics["baseline"].update(as_solved=solved, calibrated=calibrated, mix=moved)
+    card = render(metrics, run)
+    assert "The new head alone was moved to the class mix `street.csv`" in card
+    assert "of the moved head 37.5 % on the test images as they are, 12.5 % at street.csv." in card
+    after = [line for line in card.splitlines() if "| calibrated | 25.0 " in line]
+    assert [line.split("|")[1].strip() for line in after] == ["ce", "lort, before it was moved"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("lort", {"delta": 0.0, "gamma": 0.0, "tau": 0.0}, "2. Head: lort, delta 0, gamma 0, solved"),
+        ("crt", {"delta": 0.0, "gamma": 0.0, "tau": 0.0}, "2. Head: crt, gamma 0, solved"),
+        ("stack", {"lort": 1.0, "tau": 0.0}, "2. Head: stack, lort 1, tau 0, solved"),
+        ("ce", {"delta": 0.0, "gamma": 0.0, "weight_decay": 0.5}, "2. Head: ce, weight decay 0.5, solved"),
+    ],
+)
+def test_a_setting_that_was_chosen_as_zero_is_on_the_card(run_and_metrics, method, settings, said):
+    run, metrics = run_and_metrics
+    run["head"].update(method=method, settings=settings)
+    assert said in render(metrics, run)
 
 
 def test_hardest_classes_are_named_worst_first(run_and_metrics):

@@ -160,16 +160,19 @@ def test_a_scale_that_the_head_lacked_is_on_the_card(folders, tmp_path):
     root, _ = folders
     model = shutil.copytree(root / "out", tmp_path / "model")
     config = json.loads((model / "head/config.json").read_text())
-    config["head"]["mix"]["scale"] = 1.25
+    config["head"]["mix"]["scale"], scale = 1.25, config["head"]["scale"]
     config["backbone"]["needs_lort_hub"] = True
     (model / "head/config.json").write_text(json.dumps(config))
     done = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     before, after = LortHead.from_pretrained(model), LortHead.from_pretrained(tmp_path / "out")
     assert torch.allclose(after.weight.data, 1.25 * before.weight.data)
+    assert after.config["head"]["scale"] == 1.25 * scale
     card = (tmp_path / "out/README.md").read_text()
     assert "and its logits\nmultiplied by 1.25, at which its probabilities hold" in card
     assert "import lort_hub.cifar_resnets" in card
-    plain = adapt(root, root / "out", "--images", root / "street", "--output-dir", tmp_path / "plain")
+    config["head"]["mix"]["scale"] = 1.0 + 1e-6
+    (model / "head/config.json").write_text(json.dumps(config))
+    plain = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "plain")
     assert plain.returncode == 0
     assert "multiplied by" not in (tmp_path / "plain/README.md").read_text()

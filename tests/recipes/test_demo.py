@@ -141,6 +141,8 @@ def test_the_page_says_which_model_and_how_good(outputs):
     record["head"]["scale"] = 1.0
     assert "63.7 %. Over-smoothed labels ask for small logits" in describe(backbone, record)
     assert describe(backbone, {}).startswith("10 classes; there is no record")
+    moved = {"head": {"mix": {"name": "9 unlabelled images"}}}
+    assert describe(backbone, moved).startswith("10 classes, moved to the class mix of 9 unlabelled images;")
 
 
 def test_what_cannot_be_shown_is_said(tmp_path):

@@ -116,6 +116,19 @@ def test_the_three_formats_say_the_same(outputs, photos, predicted, tmp_path):
             assert close or value == record[name]
 
 
+def test_where_every_image_is_broken_it_fails_and_says_so(outputs, tmp_path):
+    (tmp_path / "broken").mkdir()
+    for name in "ab":
+        (tmp_path / f"broken/{name}.png").write_bytes(b"no picture")
+    place = ("--output", tmp_path / "p.csv", "--sort-into", tmp_path / "sorted", "--json")
+    done = predict(outputs["timm"], tmp_path / "broken", *place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: No image of 2 can be decoded: the column error of " in done.stderr
+    assert [bool(row["error"]) for row in rows_of(tmp_path / "p.csv")] == [True, True]
+    assert (tmp_path / "sorted").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "p.csv", "sorted"]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_two_processes_write_the_same_file(suffix, outputs, photos, tmp_path):
     one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
@@ -216,7 +229,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(outputs, photos, predicte
     assert "is there already.\nPass --overwrite to replace it" in says("--output", predicted)
     assert "Expected a file that ends in .csv, .jsonl, .parquet." in says("--output", tmp_path / "p.txt")
     assert "--min-confidence has no effect without --sort-into" in says(*new, "--min-confidence", "0.5")
-    assert "--min-confidence is 50.0, expected a probability" in says(
+    assert "--min-confidence is 50.0, expected 0 to 1" in says(
         *new, "--min-confidence", "50", "--sort-into", tmp_path / "s"
     )
     assert "--top-k is 0, expected at least 1." in says(*new, "--top-k", "0")
