@@ -126,8 +126,8 @@ class TrainingSet:
         self.processes.all_reduce(number)
         if not number:
             raise FeatureError(
-                f"The features of all {int(total[-1]):,} training images are the same, so that no head "
-                "tells the classes apart.\nLook at the images (`lort-hub audit`), and the backbone's weights."
+                "All features are equal: are the images blank?\n"
+                "Look at some of them; no head can tell such images apart."
             )
 
     @classmethod

@@ -209,7 +209,9 @@ def test_a_fit_is_the_same_whatever_was_fitted_on_the_training_set_before(method
 @pytest.mark.parametrize("method", ["auto", "best", "ce", "eb-lda", "lort", "ncm", "tau-norm", "cosine"])
 def test_features_that_are_all_the_same_are_refused_by_every_method(method):
     x, labels = torch.tensor([0.1, 7.0, 0.0]).repeat(60, 1), torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
-    with pytest.raises(FeatureError, match="all 60 training images are the same, so that no head"):
+    with pytest.raises(FeatureError, match="All features are equal: are the images blank"):
         fit_head(TrainingSet(x, labels, 3), method)
+    with pytest.raises(FeatureError, match="All features are equal"):
+        fit_head(TrainingSet(0 * x, labels, 3), method)
     x[59, 1] += 1e-3
     TrainingSet(x, labels, 3).check_variation()
