@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lort_hub.errors import ConfigError, did_you_mean
+import torch
+
+from lort_hub.errors import ConfigError, FeatureError, did_you_mean
 from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.best import fit_best
@@ -95,7 +97,7 @@ def fit_head(
         return _fit_choice(training, method, baseline, select_by=select_by, calibrate=calibrate, seed=seed)
     if not isinstance(training, TrainingSet):
         training = TrainingSet.of(training)
-    training.check_variation()
+    _check_variation(training)
     if definition.needs_base and baseline is None:
         baseline = fit_baseline(training, select_by=select_by, seed=seed)
     starts_from = baseline if definition.needs_base or definition.fitter == "sgd" else None
@@ -137,6 +139,21 @@ def fit_baseline(
     """
     tolerance = TOLERANCE if exact else BASELINE_TOLERANCE
     return fit_head(training, "ce", select_by=select_by, chosen=chosen, tolerance=tolerance, seed=seed)
+
+
+def _check_variation(training: TrainingSet) -> None:
+    """Refuse features that are the same for all samples, up to rounding; every process calls this."""
+    total = training.sums.sum(dim=0)
+    mean = total[:-1] / total[-1]
+    least = 1e-6 * mean.norm()
+    differ = any(((x.double() - mean).norm(dim=1) > least).any() for x, _ in training.matrix)
+    number = torch.tensor(int(differ))
+    training.processes.all_reduce(number)
+    if not number:
+        raise FeatureError(
+            "All features are equal: are the images blank?\n"
+            "Look at some of them; no head can tell such images apart."
+        )
 
 
 def _fit_choice(

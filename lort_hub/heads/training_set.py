@@ -110,26 +110,6 @@ class TrainingSet:
         self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
 
-    def check_variation(self) -> None:
-        """Refuse features that are the same for all samples; every process calls this.
-
-        Raises:
-            FeatureError: They are.
-
-        Example:
-            >>> TrainingSet(torch.eye(2), torch.tensor([0, 1]), num_classes=2).check_variation()
-        """
-        total = self.sums.sum(dim=0)
-        mean = total[:-1] / total[-1]
-        differ = any(not torch.allclose(x.double(), mean.expand(x.shape), rtol=1e-6) for x, _ in self.matrix)
-        number = torch.tensor(int(differ))
-        self.processes.all_reduce(number)
-        if not number:
-            raise FeatureError(
-                "All features are equal: are the images blank?\n"
-                "Look at some of them; no head can tell such images apart."
-            )
-
     @classmethod
     def of(
         cls,

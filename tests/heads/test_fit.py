@@ -214,4 +214,4 @@ def test_features_that_are_all_the_same_are_refused_by_every_method(method):
     with pytest.raises(FeatureError, match="All features are equal"):
         fit_head(TrainingSet(0 * x, labels, 3), method)
     x[59, 1] += 1e-3
-    TrainingSet(x, labels, 3).check_variation()
+    assert fit_head(TrainingSet(1e-9 * x, labels, 3), method).logits(x).isfinite().all()
