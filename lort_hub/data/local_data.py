@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lort_hub.data.archives import is_archive, unpack, webdatasets
+from lort_hub.data.archives import is_archive, unpack
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
@@ -44,6 +44,7 @@ from lort_hub.data.tables.splits import (
 )
 from lort_hub.data.tables.training_lists import refuse_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
+from lort_hub.data.webdatasets import webdatasets
 from lort_hub.errors import DatasetError
 
 if TYPE_CHECKING:
