@@ -67,16 +67,13 @@ class Grouping:
         return next((f"`group_{name}` '{value}'" for name, value in vars(self).items() if value), None)
 
 
-def name_groups(
-    grouping: Grouping, split: ImageSplit, rows: datasets.Dataset, root: Path
-) -> list[str | None]:
+def name_groups(grouping: Grouping, split: ImageSplit, rows: datasets.Dataset) -> list[str | None]:
     """Find the names of the groups of a split's images.
 
     Args:
         grouping: What says so.
         split: The images.
         rows: Their rows, with all columns.
-        root: The data folder.
 
     Returns:
         Names (N,); None for an image without a group.
@@ -88,7 +85,7 @@ def name_groups(
         >>> from lort_hub.data.load import load_long_tailed
         >>> few = load_long_tailed("digits").test.take(range(2))
         >>> rows = few.images.add_column("patient", ["p1", "p2"])
-        >>> name_groups(Grouping(column="patient"), few, rows, Path("."))
+        >>> name_groups(Grouping(column="patient"), few, rows)
         ['p1', 'p2']
     """
     if grouping.column is not None:
@@ -98,7 +95,7 @@ def name_groups(
                 f"`group_column` expects one of: {', '.join(rows.column_names)}."
             )
         return [_name(value) for value in rows[grouping.column][:]]
-    files = [file and file.removeprefix(f"{root}/") for file in split.files()]
+    files = [file and split.name_of(file) for file in split.files()]
     if not any(files):
         raise DatasetError(
             f"The images of split '{split.name}' have no file names, which {grouping.given} needs.\n"
