@@ -68,7 +68,7 @@ def unpack(archives: Sequence[Path]) -> Path:
     digest = hashlib.sha256()
     for archive in archives:
         digest.update(f"{archive.name} {_content_key(archive)} ".encode())
-    name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    name = stem_of(archives[0]) if len(archives) == 1 else archives[0].parent.name
     folder = cache_folder("archives") / f"{name[:MOST_LETTERS]}-{digest.hexdigest()[:16]}"
     if not folder.exists():
         staged = folder.with_name(f"{folder.name}.{uuid4().hex}.tmp")
@@ -94,14 +94,14 @@ def _unpack_all(archives: Sequence[Path], folder: Path) -> None:
         _unpack(archive, part)
     are_classes = _are_classes(parts)
     for archive, part in parts.items():
-        split = split_in_name(_stem(archive))
-        _move(archive, part, folder / (_stem(archive) if are_classes else split or ""))
+        split = split_in_name(stem_of(archive))
+        _move(archive, part, folder / (stem_of(archive) if are_classes else split or ""))
         shutil.rmtree(part)
 
 
 def _are_classes(parts: Mapping[Path, Path]) -> bool:
     """Whether each archive is called as a class: they hold pictures alone, and no name tells a split."""
-    names = [_stem(archive) for archive in parts]
+    names = [stem_of(archive) for archive in parts]
     every = [path for part in parts.values() for path in part.iterdir()]
     contents = [path for path in every if path.name.lower() not in SYSTEM_FILES]
     are_heaps = all(path.suffix.lower() in image_suffixes() and path.is_file() for path in contents)
@@ -126,7 +126,13 @@ def _move(archive: Path, part: Path, folder: Path) -> None:
         path.replace(place)
 
 
-def _stem(archive: Path) -> str:
+def stem_of(archive: Path) -> str:
+    """Name an archive without its ending.
+
+    Example:
+        >>> stem_of(Path("photos.2018.TAR.GZ"))
+        'photos.2018'
+    """
     name = archive.name.lower()
     return archive.name[: -max(len(end) for end in ARCHIVES if name.endswith(end))]
 

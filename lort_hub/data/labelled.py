@@ -17,6 +17,7 @@ from lort_hub.data.load import image_split, load_long_tailed, notes_on_test
 from lort_hub.data.request import Request
 from lort_hub.data.root_folder import with_root
 from lort_hub.data.sources import TEST_SPLITS, open_source
+from lort_hub.data.spec import local_path
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError, NoSplitError, did_you_mean
 
@@ -116,10 +117,10 @@ def load_labelled(
         else:
             held_out = data.test.name == data.train.name
             return replace(LabelledData.of(data), notes=(*(HELD_OUT,) * held_out, *data.notes))
-    data = _load_alone(spec, test_split, **{name: options[name] for name in OPENING if name in options})
+    alone = _load_alone(spec, test_split, **{name: options[name] for name in OPENING if name in options})
     idle = [name for name in options if name not in OPENING and options[name] != parameters[name].default]
     notes = [f"There is no training split, so that `{name}` has no effect." for name in idle]
-    return replace(data, notes=(*data.notes, *notes))
+    return replace(alone, notes=(*alone.notes, *notes))
 
 
 def _load_alone(
@@ -136,7 +137,7 @@ def _load_alone(
         spec,
         image_column=image_column,
         label_column=label_column,
-        image_root=Path(image_root) if image_root else None,
+        image_root=local_path(image_root) if image_root else None,
         class_folder=class_folder,
     )
     rows, origin = _open_split(request, [test_split] if test_split else [*TEST_SPLITS, None])

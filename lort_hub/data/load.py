@@ -29,6 +29,7 @@ from lort_hub.data.presets import PRESETS
 from lort_hub.data.request import Request
 from lort_hub.data.root_folder import with_root
 from lort_hub.data.sources import open_source
+from lort_hub.data.spec import local_path, parse_spec
 from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError
@@ -91,12 +92,11 @@ def load_long_tailed(
     if on_duplicate not in get_args(OnDuplicate):
         raise ConfigError(f'`on_duplicate` is {on_duplicate!r}, expected "keep" or "drop".')
     grouping = Grouping(group_column, group_pattern, group_file)
-    preset = None if Path(spec).is_dir() else PRESETS.get(spec)
     request = Request(
         spec,
         image_column=image_column,
         label_column=label_column,
-        image_root=Path(image_root) if image_root else None,
+        image_root=local_path(image_root) if image_root else None,
         train_split=train_split,
         test_split=test_split,
         class_folder=class_folder,
@@ -122,7 +122,8 @@ def load_long_tailed(
     notes += note_doubtful_names(train_rows, label_column)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
-        imbalance = preset.imbalance if preset else "none"
+        preset = parse_spec(spec).preset
+        imbalance = PRESETS[preset].imbalance if preset else "none"
     train = train.take(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )

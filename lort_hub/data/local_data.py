@@ -233,7 +233,7 @@ def open_file(file: Path, request: Request) -> Opened:
         notes += [note for name, files in splits.items() for note in note_shards(name, files)]
         return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
-        asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
+        asked = [request.image_root, folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)
         set_of = [path for path in beside if without_split(path.name) == without_split(file.name)]
         if opened := open_published(root, [file, *set_of], request, only=True):

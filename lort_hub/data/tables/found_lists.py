@@ -37,7 +37,7 @@ def roots_of(asked: Path | None, folder: Path) -> list[Path]:
     """
     if asked is None:
         return [folder]
-    root = next((path for path in (asked.expanduser(), folder / asked) if path.is_dir()), None)
+    root = next((path for path in (asked, folder / asked) if path.is_dir()), None)
     if root is None:
         raise DatasetError(f"No folder '{asked}'.\n`image_root` expects the folder of the images of a list.")
     return [root]
