@@ -14,7 +14,7 @@ from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_splits import note_lists_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
 from lort_hub.data.tables.labels import code_labels, note_test_labels, shown
@@ -262,7 +262,7 @@ def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:
 
 def _are_classes(column: str, cells: Sequence[str]) -> bool:
     """Whether a column is called as labels are, and "test" alone is no cell of it."""
-    return column.lower() in LABEL_NAMES and not any(map(kind_of, cells))
+    return is_label(column) and not any(map(kind_of, cells))
 
 
 def _unread_splits(rows: datasets.Dataset, known: Collection[str | None]) -> list[str]:
@@ -286,7 +286,7 @@ def _flags_beside(rows: datasets.Dataset, column: str, request: Request) -> list
     known = (column, request.label_column, request.group_column)
     if not is_called_as_split(column) or not _holds_flags(rows, column):
         return []
-    others = [name for name in rows.column_names if name not in known and name.lower() not in LABEL_NAMES]
+    others = [name for name in rows.column_names if name not in known and not is_label(name)]
     return [name for name in others if not tells_splits(name) and _holds_flags(rows, name)]
 
 

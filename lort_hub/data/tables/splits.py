@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold, with_trainval
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
 
@@ -307,7 +307,7 @@ def rows_of_splits(
         splits.setdefault(kinds[cell], []).append(row)
     odd = splits.pop("", [])
     is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
-    is_meant |= column.lower() not in LABEL_NAMES and any(fold(cell) in _TEST_WORDS for cell in kinds)
+    is_meant |= not is_label(column) and any(fold(cell) in _TEST_WORDS for cell in kinds)
     if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
         found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
         raise DatasetError(
