@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
 from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.load import image_split, load_long_tailed, notes_on_test
 from lort_hub.data.request import Request
 from lort_hub.data.root_folder import with_root
-from lort_hub.data.sources import TEST_SPLITS, open_source
+from lort_hub.data.sources import open_source
 from lort_hub.data.spec import local_path
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError, NoSplitError, did_you_mean
@@ -140,7 +141,7 @@ def _load_alone(
         image_root=local_path(image_root) if image_root else None,
         class_folder=class_folder,
     )
-    rows, origin = _open_split(request, [test_split] if test_split else [*TEST_SPLITS, None])
+    rows, origin = _open_split(request, [test_split] if test_split else [*TESTS, None])
     notes = origin.pop("notes")
     origin = {**origin, "test_split": origin["train_split"], "train_split": None}
     read_as = {**origin, "train_split": origin["test_split"]}

@@ -11,7 +11,7 @@ from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
-from lort_hub.data.image_folder.names import TRAINVAL
+from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
@@ -220,7 +220,7 @@ def open_file(file: Path, request: Request) -> Opened:
     others: dict[str, list[Path]] = {}
     for path in beside:
         split = split_in_name(stem_of_shard(path.name))
-        if split in ("test", "validation") and "submission" not in path.name.lower():
+        if split in TESTS and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
     if split_of_file(Path(file.name)) == TRAINVAL:
         others.pop("validation", None)  # which it holds

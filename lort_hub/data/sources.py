@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.names import is_trainval, kind_of
+from lort_hub.data.image_folder.names import TESTS, is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_splits import note_lists_beside
@@ -32,8 +32,6 @@ from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
-
-TEST_SPLITS = ("test", "validation")
 
 
 def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
@@ -173,7 +171,7 @@ def _one_row_each(
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    kinds = TEST_SPLITS[:1] if is_trainval(train) else TEST_SPLITS  # trainval holds the validation split
+    kinds = TESTS[:1] if is_trainval(train) else TESTS  # trainval holds the validation split
     names = [name for kind in kinds for name in opened.splits if kind_of(name) == kind != kind_of(train)]
     for name in names or _longer_named(opened, train, kinds):
         rows = with_label(opened.splits[name], label)

@@ -15,6 +15,8 @@ KINDS = {
     "test": ("test", "testing", "testset"),
     "validation": ("validation", "valid", "val", "valset", "dev", "eval", "evaluation"),
 }
+TESTS = ("test", "validation")
+"""Kinds to test on, the first choice first."""
 KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 PICTURES = frozenset(
     ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "rgb")

@@ -11,6 +11,7 @@ from lort_hub.data.image_folder.names import (
     EXTRA,
     KIND_OF,
     PICTURES,
+    TESTS,
     are_parts,
     beside_split,
     fold,
@@ -24,8 +25,6 @@ from lort_hub.data.image_folder.names import (
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
 
-TESTS = ("test", "validation")
-"""Kinds of splits that a run can be tested on."""
 _OF_PICTURES = frozenset(("query", "gallery", "sample", "samples", "single", "prediction"))
 """Words of folders of pictures without classes beside those of splits."""
 

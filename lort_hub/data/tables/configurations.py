@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.names import TESTS, kind_of
 from lort_hub.data.tables.splits import sets_of, split_of_file
 from lort_hub.errors import DatasetError, did_you_mean
 
@@ -138,7 +138,7 @@ def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
         splits: dict[str, list[str]] = {}
         for file in files:
             splits.setdefault(split_of_file(file) or "train", []).append(glob.escape(str(file)))
-        if splits.keys() >= {"train"} and splits.keys() & {"test", "validation"}:
+        if splits.keys() >= {"train"} and splits.keys() & set(TESTS):
             patterns = {split: tuple(of) for split, of in splits.items()}
             found[name or "default"] = Configuration(name or "default", patterns=patterns)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold, with_trainval
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, TESTS, TRAINVAL, fold, with_trainval
 from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
@@ -30,7 +30,7 @@ _ABROAD |= {"addestramento", "prova", "validazione", "обучение", "тес
 MOST_UNKNOWN = 4
 """Different words in a column called as one of splits up to which they may be splits of an unknown name."""
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
-_TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
+_TEST_WORDS = {word for kind in TESTS for word in KINDS[kind]} - {"valid"}
 """Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
 _OF_ANY_SET = {"annotation", "annotations", "data", "image", "images", "info", "label", "labels", "list"}
 _OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "solution", "target", "targets"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.image_files import parts_of
 from lort_hub.data.tables.labels import shown
@@ -17,8 +18,6 @@ from lort_hub.data.tables.splits import (
     tells_splits,
 )
 from lort_hub.errors import DatasetError
-
-TESTS = ("test", "validation")
 
 
 def check_training_images(matched: Sequence[MatchedList]) -> None:
