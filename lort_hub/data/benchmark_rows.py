@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.image_files import parts_of
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 Cells = Sequence[str | None]
 LINE = re.compile(r"""(["']?)(?P<path>.+\.\w+)\1[ \t]+(?P<label>-?\d+(?:\.0+)?)(?:[ \t]+[A-Za-z]\S*)?""")

@@ -15,7 +15,7 @@ from lort_hub.data.frames import frames_note
 from lort_hub.data.groups import Grouping, name_groups, note_alike_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
-from lort_hub.data.image_folder.names import names_alike, quoted
+from lort_hub.data.image_folder.names import names_alike
 from lort_hub.data.imbalance import long_tailed_indices
 from lort_hub.data.overlap import (
     OnDuplicate,
@@ -33,6 +33,7 @@ from lort_hub.data.spec import local_path, parse_spec
 from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError
+from lort_hub.shorten import quoted
 
 if TYPE_CHECKING:
     import datasets

@@ -31,7 +31,6 @@ from lort_hub.data.tables.configurations import (
 )
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import find_saved, read_saved, read_webdataset
@@ -46,6 +45,7 @@ from lort_hub.data.tables.training_lists import refuse_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
 from lort_hub.data.webdatasets import webdatasets
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

@@ -17,7 +17,7 @@ from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
-from lort_hub.data.tables.labels import code_labels, note_test_labels, shown
+from lort_hub.data.tables.labels import code_labels, note_test_labels
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
     is_called_as_split,
@@ -29,6 +29,7 @@ from lort_hub.data.tables.splits import (
     tells_splits,
 )
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

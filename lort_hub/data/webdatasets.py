@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from lort_hub.data.archives import refuse_damage
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import are_parts, quoted
+from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.image_folder.tree import SYSTEM_FILES
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted
 
 NOTES = (".txt", ".xml")
 """Types of what may lie beside each picture without being its label."""

@@ -20,10 +20,10 @@ from lort_hub.data.image_folder.names import (
     kind_of,
     longer_kind_of,
     names_of,
-    quoted,
 )
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
+from lort_hub.shorten import quoted
 
 _OF_PICTURES = frozenset(("query", "gallery", "sample", "samples", "single", "prediction"))
 """Words of folders of pictures without classes beside those of splits."""

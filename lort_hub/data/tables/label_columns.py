@@ -16,8 +16,8 @@ from lort_hub.data.tables.column_names import (
     several_fit,
 )
 from lort_hub.data.tables.finer_columns import finer_columns
-from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

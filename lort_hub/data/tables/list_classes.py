@@ -13,7 +13,6 @@ from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
 from lort_hub.data.tables.column_names import is_called_labels
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.matched import (
     MatchedList,
@@ -25,6 +24,7 @@ from lort_hub.data.tables.matched import (
 )
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 NEARLY_ALL = 0.9
 """Share of the images of some folders above which a list is one of all of them."""

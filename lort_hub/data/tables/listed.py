@@ -15,7 +15,6 @@ from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.found_lists import find_files, nothing_found, roots_of
 from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
     check_folders_agree,
     check_splits_beside,
@@ -39,6 +38,7 @@ from lort_hub.data.tables.training_lists import check_one_class_each, check_trai
 from lort_hub.data.tables.unnamed import note_unnamed
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 from lort_hub.data.image_folder.names import KIND_OF, KINDS, TESTS, TRAINVAL, fold, with_trainval
 from lort_hub.data.tables.column_names import is_label
-from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted, shown
 
 MOST_SPLITS = 10
 """Different cells of a column above which it tells no splits, whatever words are in them."""
@@ -309,7 +309,7 @@ def rows_of_splits(
     is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
     is_meant |= not is_label(column) and any(fold(cell) in _TEST_WORDS for cell in kinds)
     if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
-        found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
+        found = quoted(sorted({cells[row] for row in odd}), 8)
         raise DatasetError(
             f"Column '{column}' looks like the split of each image, but {len(odd):,} of {len(cells):,} rows "
             f"hold {found}.\nExpected train, test or validation in every row.\n"
