@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lort_hub.commands.arguments import check_ranges, flag
 from lort_hub.commands.command_line import recorded_command
@@ -19,6 +19,8 @@ from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
+
+DATA = ("image_root", "image_column", "label_column", "train_split", "test_split", "class_folder")
 
 
 @dataclass
@@ -31,7 +33,15 @@ class Arguments:
     quantize: bool = flag(False, "Write an int8 version too, with dynamic quantisation.")
     images: str | None = flag(None, "Images to compare the logits on (default: generated ones).")
     dataset: str | None = flag(None, "Data set to test the files on, by group (default: no test).")
+    image_root: str | None = flag(None, "Folder of the images that a list names (default: found beside it).")
+    image_column: str | None = flag(None, "Column of the images (default: found by its type).")
+    label_column: str | None = flag(None, "Column of the labels (default: found by its type).")
+    train_split: str | None = flag(None, "Split to count the classes in (default: train).")
     test_split: str | None = flag(None, "Split to test on (default: as for retrain).")
+    class_folder: Literal["first", "last"] | None = flag(
+        None, "Which of the folders below the split is the class, where there are several."
+    )
+    on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
     overwrite: bool = flag(False, "Replace the content of the output folder.")
 
@@ -63,6 +73,7 @@ def main() -> dict[str, Any]:
     )
     from lort_hub.classifiers.preparation import inexact
     from lort_hub.data.load import load_long_tailed
+    from lort_hub.data.scan import find_broken, scan_images
     from lort_hub.evaluation.tables import results_table
 
     check_export(args.opset)
@@ -71,7 +82,12 @@ def main() -> dict[str, Any]:
     log = start_log()
     with phase("model", log):
         backbone, record = load_classifier(args.model)
-        data = load_long_tailed(args.dataset, test_split=args.test_split) if args.dataset else None
+        data = None
+        if args.dataset:
+            data = load_long_tailed(args.dataset, **{name: getattr(args, name) for name in DATA})
+            if args.on_bad_image == "skip":
+                broken = find_broken(scan_images(data.test, args.num_workers).facts)
+                data = data.leave_out([], broken)
         pixels = sample_pixels(backbone, args.images)
     with atomic_folder(args.output_dir, overwrite=args.overwrite) as staged:
         (staged / "onnx").mkdir()
@@ -114,6 +130,8 @@ def main() -> dict[str, Any]:
     print(f"float32: logits within {float32.largest:.2g} of torch's on {len(pixels)} images")
     if int8:
         print(f"int8: logits within {int8.largest:.2g}; the largest is {int8.scale:.3g}")
+    for line in data.left_out() if data else []:
+        print(line)
     if reports:
         print(results_table(reports))
     print(f"Wrote {args.output_dir}")

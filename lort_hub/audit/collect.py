@@ -67,7 +67,7 @@ class Audit:
         pairs = find_near_duplicates(
             np.concatenate([scan.prints for scan in scans]), np.concatenate(contents)
         )
-        copies = list_copies(data.train, data.test, data.source["dataset"])
+        copies = list_copies(data.train, data.test)
         return cls(data, scans[0].facts + scans[1].facts, copies, tuple(pairs))
 
     def with_labels(self, train: FeatureStore, test: FeatureStore, *, device: torch.device = CPU) -> Audit:
@@ -114,9 +114,8 @@ class Audit:
 
     @cached_property
     def _files(self) -> list[str]:
-        root = f"{self.data.source['dataset']}/"
-        files = [*self.data.train.files(), *self.data.test.files()]
-        return [(file or "").removeprefix(root) for file in files]
+        splits = (self.data.train, self.data.test)
+        return [split.name_of(file or "") for split in splits for file in split.files()]
 
     def place(self, at: int) -> Place:
         """Say where an image is."""

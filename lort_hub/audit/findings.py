@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lort_hub.audit.collect import Audit
 from lort_hub.audit.record import RepeatCounts
-from lort_hub.data.image_folder.reading import shortened
+from lort_hub.shorten import shown
 
 MANY = 0.01
 """Share of the images with a near-duplicate from which on choices and test numbers are called too rosy."""
@@ -114,6 +114,4 @@ def _tail(audit: Audit) -> list[str]:
     alone = [repr(names[k]) for k in range(len(names)) if counts[k] == 1]
     if not alone:
         return []
-    return [
-        f"Classes with one training image, which cannot be held out: {len(alone):,} ({shortened(alone)})."
-    ]
+    return [f"Classes with one training image, which cannot be held out: {len(alone):,} ({shown(alone, 5)})."]

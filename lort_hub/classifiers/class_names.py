@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.backbones.backbone import Backbone
-from lort_hub.data.image_folder.names import fold, quoted
+from lort_hub.data.image_folder.names import fold
 from lort_hub.errors import CheckpointError, ConfigError, DatasetError
+from lort_hub.shorten import quoted, shown
 
 ABSENT = -1
 """Output of a class that the model does not have."""
@@ -78,7 +79,7 @@ class ClassMap:
         lines = []
         if self.renamed:
             pairs = [f"'{ours}' is '{theirs}'" for ours, theirs in self.renamed]
-            lines.append(f"Classes spelt otherwise in the model: {_shown(pairs)}.")
+            lines.append(f"Classes spelt otherwise in the model: {shown(pairs, 5)}.")
         if self.missing:
             spare = {
                 _folded(name): name
@@ -88,7 +89,7 @@ class ClassMap:
             lacking = [f"'{name}'{_near(name, spare)}" for name in self.missing]
             lines.append(
                 f"Classes that the model does not have: {len(self.missing):,}; their images count as wrong, "
-                f"in the ECE too, and the NLL leaves them out. They are {_shown(lacking)}."
+                f"in the ECE too, and the NLL leaves them out. They are {shown(lacking, 5)}."
             )
         if self.unused_outputs:
             short = [one.others[-1] if one.others else one.name for one in self.unused_outputs]
@@ -165,10 +166,6 @@ def _find(name: str, ways: Sequence[dict[str, list[int]]], outputs: Sequence[Out
 
 def _folded(name: str) -> str:
     return fold(name.replace("_", " ").replace("-", " "))
-
-
-def _shown(items: Sequence[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
 def name_outputs(backbone: Backbone, file: Path | None = None) -> tuple[list[OutputName], str | None]:

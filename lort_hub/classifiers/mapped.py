@@ -14,10 +14,10 @@ from lort_hub.classifiers.class_names import ClassMap, map_classes, name_outputs
 from lort_hub.classifiers.load import find_classifier, is_timm_name, load_classifier
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.holdout import unseen_images
-from lort_hub.data.image_folder.names import quoted
 from lort_hub.data.labelled import LabelledData
 from lort_hub.errors import CheckpointError
 from lort_hub.records import TrainedOn
+from lort_hub.shorten import quoted
 
 
 @dataclass(frozen=True)

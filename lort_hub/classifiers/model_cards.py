@@ -24,7 +24,7 @@ def card_of(source: str) -> Path:
         >>> card_of("local-dir:.")
         PosixPath('README.md')
     """
-    folder = Path(source.removeprefix("transformers:").removeprefix("local-dir:"))
+    folder = Path(source.removeprefix("transformers:").removeprefix("local-dir:")).expanduser()
     if not folder.is_dir():
         raise ConfigError(
             f"`update_card` writes into README.md of a model's folder, and '{source}' is none.\n"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
+import lzma
 import re
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from itertools import pairwise
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import are_parts, kind_of, quoted
+from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.image_folder.tree import SYSTEM_FILES
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
@@ -24,9 +25,7 @@ from lort_hub.errors import CheckpointError, DatasetError
 from lort_hub.files import cache_folder, sha256
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-NOTES = (".txt", ".xml")
-"""Types of what may lie beside each picture without being its label."""
-LONGEST_TEXT = 4096
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 MOST_LETTERS = 60
 """Letters of an archive's name that the folder in the cache is called by."""
 
@@ -39,93 +38,6 @@ def is_archive(path: Path) -> bool:
         (True, False)
     """
     return path.name.lower().endswith(ARCHIVES)
-
-
-def webdatasets(files: Iterable[Path], label_column: str | None = None) -> list[Path]:
-    """Find the WebDataset shards among files: .tar files with members of one stem one after the other.
-
-    Class folders of pictures with a text or boxes beside each are none, unless a column is asked for, or
-    another shard holds no such folders.
-
-    Args:
-        files: The files.
-        label_column: Column of the labels, or None.
-
-    Raises:
-        DatasetError: They could be both.
-
-    Example:
-        >>> webdatasets([Path("photos.zip")])
-        []
-    """
-    shards = [file for file in files if file.name.lower().endswith(".tar") and _has_samples(file)]
-    if label_column is not None:
-        return shards
-    texts = [_texts_by_class(shard) for shard in shards]
-    by_class = [pairs for pairs in texts if pairs is not None]
-    if len(by_class) < len(texts):
-        return shards
-    for shard, pairs in zip(shards, by_class, strict=True):
-        _refuse_two_readings(shard, pairs)
-    return []
-
-
-def _has_samples(path: Path) -> bool:
-    try:
-        with tarfile.open(path) as archive:
-            names = [member.name for member, _ in zip(archive, range(16), strict=False) if member.isfile()]
-    except tarfile.TarError:
-        return False
-    ends = [name.rpartition(".")[2] for name in names]  # those of cat.0.jpg and cat.1.jpg are the same
-    members = pairwise(zip(map(_key, names), ends, strict=True))
-    return any(one[0] == other[0] and one[1] != other[1] for one, other in members)
-
-
-def _key(name: str) -> str:
-    """What the members of one sample have in common."""
-    return name.rpartition("/")[0] + "/" + name.rpartition("/")[2].partition(".")[0]
-
-
-def _texts_by_class(path: Path) -> list[tuple[str, str]] | None:
-    """Class folders of a .tar file with the text beside each picture; None where it holds other samples."""
-    folders, beside, others = dict[str, str](), list[tuple[str, str]](), set[str]()
-    try:
-        with tarfile.open(path) as archive:
-            for member in filter(tarfile.TarInfo.isfile, archive):
-                name = PurePosixPath(member.name)
-                suffix, key = name.suffix.lower(), _key(member.name)
-                if name.name.startswith(".") or name.name.lower() in SYSTEM_FILES:
-                    continue
-                if suffix in image_suffixes():
-                    way = [part for part in name.parts[:-1] if not split_in_name(part)]
-                    folders[key] = way[-1] if way else ""
-                elif suffix in NOTES:
-                    opened = archive.extractfile(member) if suffix == ".txt" else None
-                    if opened:
-                        beside.append((key, opened.read(LONGEST_TEXT).decode(errors="replace").strip()))
-                elif key in folders:
-                    return None
-                else:
-                    others.add(key)
-    except tarfile.TarError:
-        return None
-    classes = sorted(set(folders.values()))
-    if len(classes) < 2 or "" in classes or are_parts(classes) or all(map(str.isdigit, classes)):
-        return None
-    if others & folders.keys():
-        return None
-    return [(folders[key], text) for key, text in beside if key in folders]
-
-
-def _refuse_two_readings(path: Path, texts: Sequence[tuple[str, str]]) -> None:
-    """Refuse texts that could be the classes as well as their folders."""
-    folders, classes = ({pair[k] for pair in texts} for k in (0, 1))
-    if 2 <= len(classes) <= len(texts) / 2 and len(set(texts)) > len(folders):
-        raise DatasetError(
-            f"'{path}' holds class folders, {quoted(sorted(folders))}, and a text beside each picture, "
-            f"{quoted(sorted(classes))}: both could be the classes.\n"
-            'Unpack it and give the folder, to read the folders; or `label_column="txt"`, to read the texts.'
-        )
 
 
 def unpack(archives: Sequence[Path]) -> Path:
@@ -156,7 +68,7 @@ def unpack(archives: Sequence[Path]) -> Path:
     digest = hashlib.sha256()
     for archive in archives:
         digest.update(f"{archive.name} {_content_key(archive)} ".encode())
-    name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    name = stem_of(archives[0]) if len(archives) == 1 else archives[0].parent.name
     folder = cache_folder("archives") / f"{name[:MOST_LETTERS]}-{digest.hexdigest()[:16]}"
     if not folder.exists():
         staged = folder.with_name(f"{folder.name}.{uuid4().hex}.tmp")
@@ -182,14 +94,14 @@ def _unpack_all(archives: Sequence[Path], folder: Path) -> None:
         _unpack(archive, part)
     are_classes = _are_classes(parts)
     for archive, part in parts.items():
-        split = split_in_name(_stem(archive))
-        _move(archive, part, folder / (_stem(archive) if are_classes else split or ""))
+        split = split_in_name(stem_of(archive))
+        _move(archive, part, folder / (stem_of(archive) if are_classes else split or ""))
         shutil.rmtree(part)
 
 
 def _are_classes(parts: Mapping[Path, Path]) -> bool:
     """Whether each archive is called as a class: they hold pictures alone, and no name tells a split."""
-    names = [_stem(archive) for archive in parts]
+    names = [stem_of(archive) for archive in parts]
     every = [path for part in parts.values() for path in part.iterdir()]
     contents = [path for path in every if path.name.lower() not in SYSTEM_FILES]
     are_heaps = all(path.suffix.lower() in image_suffixes() and path.is_file() for path in contents)
@@ -214,7 +126,13 @@ def _move(archive: Path, part: Path, folder: Path) -> None:
         path.replace(place)
 
 
-def _stem(archive: Path) -> str:
+def stem_of(archive: Path) -> str:
+    """Name an archive without its ending.
+
+    Example:
+        >>> stem_of(Path("photos.2018.TAR.GZ"))
+        'photos.2018'
+    """
     name = archive.name.lower()
     return archive.name[: -max(len(end) for end in ARCHIVES if name.endswith(end))]
 
@@ -223,12 +141,37 @@ def _content_key(archive: Path) -> str:
     """Checksum of an archive's content; a zip's own list of checksums stands for its members."""
     if not archive.name.lower().endswith(".zip"):
         return sha256(archive)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [(_name_of(member), member.file_size, member.CRC) for member in opened.infolist()]
-    except zipfile.BadZipFile as cause:
-        raise _damaged(archive, cause) from cause
+    with refuse_damage(archive), zipfile.ZipFile(archive) as opened:
+        members = [(_name_of(member), member.file_size, member.CRC) for member in opened.infolist()]
     return hashlib.sha256(repr(members).encode(errors="surrogateescape")).hexdigest()
+
+
+@contextmanager
+def refuse_damage(archive: Path) -> Iterator[None]:
+    """Turn what the readers of archives raise at damage into a refusal; gzip and bz2 raise bare OSErrors.
+
+    Args:
+        archive: The archive that is read inside.
+
+    Raises:
+        DatasetError: It is damaged.
+
+    Example:
+        >>> with refuse_damage(Path("photos.tar")):
+        ...     raise EOFError("it ends early")
+        Traceback (most recent call last):
+        ...
+        lort_hub.errors.DatasetError: Cannot unpack 'photos.tar': it ends early.
+        Download or pack it again, or unpack it and give the folder.
+    """
+    try:
+        yield
+    except DAMAGE as cause:
+        raise _damaged(archive, cause) from cause
+    except OSError as cause:
+        if cause.errno:
+            raise
+        raise _damaged(archive, cause) from cause
 
 
 def _damaged(archive: Path, cause: object) -> DatasetError:
@@ -240,27 +183,31 @@ def _damaged(archive: Path, cause: object) -> DatasetError:
 
 def _unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if archive.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(archive) as opened:
-                members = [member for member in opened.infolist() if _is_data(member.filename)]
-                for member in members:
-                    member.filename = _name_of(member).replace("\\", "/")  # as Windows may write them
-                if any(member.flag_bits & 1 for member in members):
-                    raise _damaged(archive, "it is encrypted, and a password is never asked for")
-                _check(archive, [member.filename for member in members], folder)
-                _check_room(archive, folder, sum(member.file_size for member in members))
-                for member in members:
-                    if not stat.S_ISLNK(member.external_attr >> 16):
-                        opened.extract(member, folder)
-        else:
-            with tarfile.open(archive) as opened:
-                files = [member for member in opened if _is_data(member.name)]
-                _check(archive, [member.name for member in files], folder)
-                _check_room(archive, folder, sum(member.size for member in files))
-                opened.extractall(folder, members=files, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as cause:
-        raise _damaged(archive, cause) from cause
+    unpack_members = _unpack_zip if archive.name.lower().endswith(".zip") else _unpack_tar
+    with refuse_damage(archive):
+        unpack_members(archive, folder)
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        members = [member for member in opened.infolist() if _is_data(member.filename)]
+        for member in members:
+            member.filename = _name_of(member).replace("\\", "/")  # as Windows may write them
+        if any(member.flag_bits & 1 for member in members):
+            raise _damaged(archive, "it is encrypted, and a password is never asked for")
+        _check(archive, [member.filename for member in members], folder)
+        _check_room(archive, folder, sum(member.file_size for member in members))
+        for member in members:
+            if not stat.S_ISLNK(member.external_attr >> 16):
+                opened.extract(member, folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as opened:
+        files = [member for member in opened if _is_data(member.name)]
+        _check(archive, [member.name for member in files], folder)
+        _check_room(archive, folder, sum(member.size for member in files))
+        opened.extractall(folder, members=files, filter="data")
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:
@@ -296,11 +243,10 @@ def _check_room(archive: Path, folder: Path, needed: int) -> None:
 
 def _lift(folder: Path) -> None:
     """Lift what lies in a folder's only folder out of it, unless that one's name tells the split."""
-    for outer in [folder, *(path for path in folder.iterdir() if kind_of(path.name))]:
-        while outer.is_dir() and len(content := list(outer.iterdir())) == 1 and content[0].is_dir():
-            if outer == folder and kind_of(content[0].name):
-                break
-            inner = content[0].rename(outer / uuid4().hex)
-            for path in list(inner.iterdir()):
-                path.rename(outer / path.name)
-            inner.rmdir()
+    while len(content := list(folder.iterdir())) == 1 and content[0].is_dir():
+        if kind_of(content[0].name):
+            break
+        inner = content[0].rename(folder / uuid4().hex)
+        for path in list(inner.iterdir()):
+            path.rename(folder / path.name)
+        inner.rmdir()

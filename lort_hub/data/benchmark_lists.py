@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lort_hub.data.benchmark_rows import Listing, are_numbers, name_of_list
-from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError, did_you_mean
 from lort_hub.files import missing_path
+from lort_hub.shorten import quoted, shown
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,7 @@ def _found_below(folder: Path, stems: Collection[str]) -> str:
     """A sentence on the folders below, two deep, that hold a list of these names."""
     files = sorted(file for depth in ("*/*", "*/*/*") for file in folder.glob(depth))
     below = dict.fromkeys(str(file.parent) for file in files if _plain(name_of_list(file)) in stems)
-    return (
-        f"\nOne is in {shown([repr(one) for one in below], 3)}: name that folder with `lists`."
-        if below
-        else ""
-    )
+    return f"\nOne is in {quoted(list(below), 3)}: name that folder with `lists`." if below else ""
 
 
 def _plain(name: str) -> str:

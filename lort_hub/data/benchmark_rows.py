@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.image_files import parts_of
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 Cells = Sequence[str | None]
 LINE = re.compile(r"""(["']?)(?P<path>.+\.\w+)\1[ \t]+(?P<label>-?\d+(?:\.0+)?)(?:[ \t]+[A-Za-z]\S*)?""")
@@ -167,7 +167,7 @@ def _columns(listed: FileList) -> tuple[str, str]:
     }
     images = [name for name, suffix in first.items() if suffix in suffixes]
     others = [name for name in listed.columns if name not in images]
-    labels = [name for name in others if name.lower() in LABEL_NAMES]
+    labels = [name for name in others if is_label(name)]
     labels = labels if listed.header and len(labels) == 1 else others
     if len(images) != 1 or len(labels) != 1:
         raise DatasetError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.shorten import shown
 
 DELIMITERS = ",;\t"
 Rows = list[list[str]]
@@ -54,8 +55,9 @@ def read_class_file(
             raise ConfigError(f"{path} names the class '{name}' twice; expected one row for each class.")
         found[name] = number
     if missing := [name for name in class_names if name not in found]:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise ConfigError(f"{path} has no row for {shown}; expected one for each class, 0 where none occurs.")
+        raise ConfigError(
+            f"{path} has no row for {shown(missing, 5)}; expected one for each class, 0 where none occurs."
+        )
     return column, [found[name] for name in class_names]
 
 

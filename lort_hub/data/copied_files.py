@@ -12,7 +12,7 @@ import numpy as np
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.overlap import number_contents, sizes_of
 from lort_hub.data.request import Request
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.saved import read_webdataset
@@ -105,7 +105,7 @@ def _check_copies(parts: Mapping[Path, datasets.Dataset], request: Request) -> l
     for file, other in pairs:
         if set(contents[file]) <= set(contents[other]):
             names = set(parts[file].column_names) & set(parts[other].column_names)
-            names = {one for one in names if one == request.label_column or one.lower() in LABEL_NAMES}
+            names = {one for one in names if one == request.label_column or is_label(one)}
             labelled = [_labelled(contents[one], parts[one], names) for one in (file, other)]
             if labelled[0] <= labelled[1]:
                 raise DatasetError(

@@ -49,6 +49,7 @@ class ImageSplit:
         groups: Numbers (N,), the same for images that belong together; None where each is alone.
         notes: Lines for the user: what was not read.
         whole: `names` of the original split, by whose rows images are known; None where nobody has looked.
+        root: Folder that the names of its files start from, which are written without it.
     """
 
     images: datasets.Dataset
@@ -62,6 +63,7 @@ class ImageSplit:
     groups: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
     whole: str | None = None
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,6 +106,10 @@ class ImageSplit:
         images = self.images.select_columns(self.image_column).with_format("arrow")
         columns = (batch.column(0) for batch in images.iter(batch_size=1000))
         return [path for column in columns for path in struct_field(column, "path").to_pylist()]
+
+    def name_of(self, path: str) -> str:
+        """Shorten the path of an image to what is below the data folder."""
+        return path.removeprefix(f"{self.root}/") if self.root else path
 
     def take(self, indices: NDArray[np.int64]) -> ImageSplit:
         """Take the images at these positions."""

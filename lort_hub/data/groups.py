@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.image_folder.names import fold
+from lort_hub.data.spec import local_path
 from lort_hub.errors import ConfigError, DatasetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -64,19 +65,18 @@ class Grouping:
     @property
     def given(self) -> str | None:
         """What was given, for messages; None where nothing was."""
-        return next((f"`group_{name}` '{value}'" for name, value in vars(self).items() if value), None)
+        return next(
+            (f"`group_{name}` '{value}'" for name, value in vars(self).items() if value is not None), None
+        )
 
 
-def name_groups(
-    grouping: Grouping, split: ImageSplit, rows: datasets.Dataset, root: Path
-) -> list[str | None]:
+def name_groups(grouping: Grouping, split: ImageSplit, rows: datasets.Dataset) -> list[str | None]:
     """Find the names of the groups of a split's images.
 
     Args:
         grouping: What says so.
         split: The images.
         rows: Their rows, with all columns.
-        root: The data folder.
 
     Returns:
         Names (N,); None for an image without a group.
@@ -88,7 +88,7 @@ def name_groups(
         >>> from lort_hub.data.load import load_long_tailed
         >>> few = load_long_tailed("digits").test.take(range(2))
         >>> rows = few.images.add_column("patient", ["p1", "p2"])
-        >>> name_groups(Grouping(column="patient"), few, rows, Path("."))
+        >>> name_groups(Grouping(column="patient"), few, rows)
         ['p1', 'p2']
     """
     if grouping.column is not None:
@@ -98,7 +98,7 @@ def name_groups(
                 f"`group_column` expects one of: {', '.join(rows.column_names)}."
             )
         return [_name(value) for value in rows[grouping.column][:]]
-    files = [file and file.removeprefix(f"{root}/") for file in split.files()]
+    files = [file and split.name_of(file) for file in split.files()]
     if not any(files):
         raise DatasetError(
             f"The images of split '{split.name}' have no file names, which {grouping.given} needs.\n"
@@ -106,16 +106,16 @@ def name_groups(
         )
     if grouping.pattern is not None:
         matches = (file and re.search(grouping.pattern, file) for file in files)
-        return [match[1] if match else None for match in matches]
-    known = _read_file(Path(grouping.file or ""))
+        return [_name(match[1]) if match else None for match in matches]
+    known = _read_file(local_path(grouping.file or ""))
     return [file and _named_by_end(known, file) for file in split.files()]
 
 
 def _name(value: Any) -> str | None:
     """A group's name; whole floats, as pandas writes numbers beside empty cells, are numbers."""
-    if value in (None, "") or value != value:
+    if value is None or value != value:
         return None
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() or None
 
 
 def _named_by_end(known: dict[str, str], file: str) -> str | None:
@@ -134,7 +134,8 @@ def _read_file(path: Path) -> dict[str, str]:
                 raise DatasetError(
                     f"'{path}' has the columns {', '.join(reader.fieldnames or ())}, expected file and group."
                 )
-            return {row["file"].strip(): row["group"].strip() for row in reader if row["group"]}
+            names = {(row["file"] or "").strip(): _name(row["group"]) for row in reader}
+            return {file: name for file, name in names.items() if file and name}
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise DatasetError(f"Cannot read `group_file` '{path}': {cause}.") from cause
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lort_hub.data.image_folder.names import quoted
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted
 
 
 def find_snapshot(folder: Path) -> tuple[Path, list[str]]:

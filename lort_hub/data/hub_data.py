@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from lort_hub.data.local_data import open_any
 from lort_hub.data.request import Opened, Request
@@ -62,8 +62,13 @@ def wanted_files(configuration: Configuration, names: Sequence[str]) -> list[str
         below = f"{configuration.folder}/" if configuration.folder else ""
         inside = [name for name in names if name.startswith(below)]
         wanted = [name for name in inside if name.endswith(".parquet")]
-        wanted = wanted or [name for name in inside if PurePosixPath(name).suffix not in NO_DATA]
-    if len(wanted) > 1000:  # patterns of folders, of which there are fewer
-        folders = sorted({glob.escape(str(Path(name).parent)) for name in wanted})
-        return ["*"] if "." in folders else [f"{folder}/*" for folder in folders]
+        wanted = wanted or [name for name in inside if not name.lower().endswith(NO_DATA)]
+    if len(wanted) > 1000:
+        return sorted({_of_its_kind(PurePosixPath(name)) for name in wanted})
     return [glob.escape(name) for name in wanted]
+
+
+def _of_its_kind(file: PurePosixPath) -> str:
+    """A pattern of the files of one type in a folder, which are fewer than files."""
+    name = f"*{glob.escape(file.suffix)}" if file.suffix else glob.escape(file.name)
+    return str(PurePosixPath(glob.escape(str(file.parent))) / name)

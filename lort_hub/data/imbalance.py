@@ -28,7 +28,7 @@ def _pareto(rank: NDArray[np.float64], ratio: float, _: float) -> NDArray[np.flo
 
 
 def _step(rank: NDArray[np.float64], ratio: float, fraction: float) -> NDArray[np.float64]:
-    tail = max(1, round(fraction * len(rank)))
+    tail = min(max(1, round(fraction * len(rank))), len(rank) - 1)
     return np.where(np.arange(len(rank)) < len(rank) - tail, 1.0, 1 / ratio)
 
 

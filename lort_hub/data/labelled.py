@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
+from lort_hub.data.image_folder.classes import ClassFolder
+from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.load import image_split, load_long_tailed, notes_on_test
 from lort_hub.data.request import Request
-from lort_hub.data.sources import TEST_SPLITS, open_source
+from lort_hub.data.root_folder import with_root
+from lort_hub.data.sources import open_source
+from lort_hub.data.spec import local_path
 from lort_hub.data.tables.labels import read_labels
-from lort_hub.errors import DatasetError, NoSplitError
+from lort_hub.errors import ConfigError, DatasetError, NoSplitError, did_you_mean
 
 NO_TRAINING = "none"
 """Name of the training split of images that are all for the test."""
+
+OPENING = ("image_column", "label_column", "class_folder", "image_root")
+"""Options that such images need too."""
 
 HELD_OUT = (
     "There is no test split: of each class, the fifth is tested that a training here would hold out. "
@@ -84,6 +92,7 @@ def load_labelled(
         options: Other arguments of `load_long_tailed`.
 
     Raises:
+        ConfigError: It has no such option.
         DatasetError: Columns, splits, labels or classes that cannot be used, each with what was found.
         HubUnavailableError: The Hub is needed and does not answer.
 
@@ -94,6 +103,12 @@ def load_labelled(
         >>> load_labelled("digits", train_split="none").class_counts is None
         True
     """
+    parameters = signature(load_long_tailed).parameters
+    if unknown := next((name for name in options if name not in parameters), None):
+        raise ConfigError(
+            f"`load_labelled` has no option `{unknown}`.{did_you_mean(unknown, parameters)}\n"
+            f"Expected some of: {', '.join(parameters)}."
+        )
     if train_split != NO_TRAINING:
         try:
             data = load_long_tailed(spec, train_split=train_split, test_split=test_split, **options)
@@ -103,7 +118,10 @@ def load_labelled(
         else:
             held_out = data.test.name == data.train.name
             return replace(LabelledData.of(data), notes=(*(HELD_OUT,) * held_out, *data.notes))
-    return _load_alone(spec, test_split, **options)
+    alone = _load_alone(spec, test_split, **{name: options[name] for name in OPENING if name in options})
+    idle = [name for name in options if name not in OPENING and options[name] != parameters[name].default]
+    notes = [f"There is no training split, so that `{name}` has no effect." for name in idle]
+    return replace(alone, notes=(*alone.notes, *notes))
 
 
 def _load_alone(
@@ -112,23 +130,23 @@ def _load_alone(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
-    class_folder: Any = None,
+    class_folder: ClassFolder | None = None,
     image_root: str | Path | None = None,
-    **_: Any,
 ) -> LabelledData:
     """Load one split, all of it for the test."""
     request = Request(
         spec,
         image_column=image_column,
         label_column=label_column,
-        image_root=Path(image_root) if image_root else None,
+        image_root=local_path(image_root) if image_root else None,
         class_folder=class_folder,
     )
-    rows, origin = _open_split(request, [test_split] if test_split else [*TEST_SPLITS, None])
+    rows, origin = _open_split(request, [test_split] if test_split else [*TESTS, None])
     notes = origin.pop("notes")
     origin = {**origin, "test_split": origin["train_split"], "train_split": None}
-    names, labels, _no_test = read_labels(rows, None, origin["label_column"], {"train_split": "", **origin})
-    test = image_split(rows, labels, origin["image_column"], origin, "test_split", names)
+    read_as = {**origin, "train_split": origin["test_split"]}
+    names, labels, _no_test = read_labels(rows, None, origin["label_column"], read_as)
+    [test] = with_root([image_split(rows, labels, origin["image_column"], origin, "test_split", names)])
     if len(names) < 2:
         raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check `label_column`.")
     source = {**origin, "imbalance": "none", "duplicates": None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from lort_hub.data.frames import frames_note
 from lort_hub.data.groups import Grouping, name_groups, note_alike_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
-from lort_hub.data.image_folder.names import names_alike, quoted
+from lort_hub.data.image_folder.names import names_alike
 from lort_hub.data.imbalance import long_tailed_indices
 from lort_hub.data.overlap import (
     OnDuplicate,
@@ -28,11 +27,13 @@ from lort_hub.data.overlap import (
 )
 from lort_hub.data.presets import PRESETS
 from lort_hub.data.request import Request
+from lort_hub.data.root_folder import with_root
 from lort_hub.data.sources import open_source
+from lort_hub.data.spec import local_path, parse_spec
 from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
 from lort_hub.errors import ConfigError, DatasetError
-from lort_hub.files import cache_folder
+from lort_hub.shorten import quoted
 
 if TYPE_CHECKING:
     import datasets
@@ -92,12 +93,11 @@ def load_long_tailed(
     if on_duplicate not in get_args(OnDuplicate):
         raise ConfigError(f'`on_duplicate` is {on_duplicate!r}, expected "keep" or "drop".')
     grouping = Grouping(group_column, group_pattern, group_file)
-    preset = None if Path(spec).is_dir() else PRESETS.get(spec)
     request = Request(
         spec,
         image_column=image_column,
         label_column=label_column,
-        image_root=Path(image_root) if image_root else None,
+        image_root=local_path(image_root) if image_root else None,
         train_split=train_split,
         test_split=test_split,
         class_folder=class_folder,
@@ -110,7 +110,7 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = image_split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
-        train, test = hold_out(_numbered([train], [train_rows], grouping, origin, notes)[0], 0.2)
+        train, test = hold_out(_numbered([train], [train_rows], grouping, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class, or copies of one, and there is no test split.\n"
@@ -119,11 +119,12 @@ def load_long_tailed(
         origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
         test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
-        train, test = _numbered([train, test], [train_rows, test_rows], grouping, origin, notes)
+        train, test = _numbered([train, test], [train_rows, test_rows], grouping, notes)
     notes += note_doubtful_names(train_rows, label_column)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
-        imbalance = preset.imbalance if preset else "none"
+        preset = parse_spec(spec).preset
+        imbalance = PRESETS[preset].imbalance if preset else "none"
     train = train.take(
         long_tailed_indices(train.labels, imbalance, num_classes=len(names), subset=subset, seed=subset_seed)
     )
@@ -131,7 +132,7 @@ def load_long_tailed(
     notes += filter(None, (brightness_note(train), frames_note(train)))
     if on_duplicate == "drop":
         train = _without_copies(train, test, notes)
-    duplicates = list_duplicates(train, test, origin["dataset"])
+    duplicates = list_duplicates(train, test)
     notes += [*_group_notes(train, test, grouping), *notes_on_test(test, duplicates)]
     source = {
         **origin,
@@ -181,40 +182,23 @@ def _numbered(
     splits: Sequence[ImageSplit],
     rows: Sequence[datasets.Dataset],
     grouping: Grouping,
-    origin: dict[str, Any],
     notes: list[str],
 ) -> list[ImageSplit]:
     """The splits with numbers of their images' contents and groups; copies belong together."""
+    splits = with_root(splits)
     contents = groups = number_contents(*splits)
     if grouping.given:
-        root = _root(origin["dataset"], splits)
-        names = [name_groups(grouping, *pair, root) for pair in zip(splits, rows, strict=True)]
+        names = [name_groups(grouping, *pair) for pair in zip(splits, rows, strict=True)]
         if not any(name is not None for name in names[0]):
             first = next(filter(None, splits[0].files()), "")
-            such = f"\nExpected one for images such as '{first.removeprefix(f'{root}/')}'." if first else ""
+            such = f"\nExpected one for images such as '{splits[0].name_of(first)}'." if first else ""
             raise DatasetError(f"No image of split '{splits[0].name}' has a group by {grouping.given}.{such}")
         notes += note_alike_groups(names[0], names[-1]) if len(names) > 1 else []
         groups = number_groups(names, contents)
     numbers = zip(splits, contents, groups, strict=True)
     numbered = [replace(one, contents=content, groups=group) for one, content, group in numbers]
-    notes += note_other_classes(numbered, origin["dataset"])
+    notes += note_other_classes(numbered)
     return numbered
-
-
-def _root(source: str, splits: Sequence[ImageSplit]) -> Path:
-    """The folder that the names of files start from: the data folder, a list's, or the one of all files."""
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    inside = {str(Path(file).parent) for split in splits for file in split.files() if file}
-    if not inside or all(Path(one).is_relative_to(folder) for one in inside):
-        return folder
-    if not all(Path(one).is_absolute() for one in inside):
-        return folder
-    common = Path(os.path.commonpath(inside))
-    unpacked = cache_folder("archives").resolve()
-    if common.is_relative_to(unpacked):
-        return unpacked / common.relative_to(unpacked).parts[0]
-    snapshot = [at for at, part in enumerate(common.parts) if part == "snapshots"]  # of the Hub's cache
-    return Path(*common.parts[: snapshot[-1] + 2]) if snapshot else common
 
 
 def _group_notes(train: ImageSplit, test: ImageSplit, grouping: Grouping) -> list[str]:

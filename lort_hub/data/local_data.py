@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lort_hub.data.archives import is_archive, unpack, webdatasets
+from lort_hub.data.archives import is_archive, unpack
 from lort_hub.data.copied_files import files_once, read_shards, read_tables
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
-from lort_hub.data.image_folder.names import TRAINVAL
+from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
@@ -31,7 +31,6 @@ from lort_hub.data.tables.configurations import (
 )
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.saved import find_saved, read_saved, read_webdataset
@@ -44,7 +43,9 @@ from lort_hub.data.tables.splits import (
 )
 from lort_hub.data.tables.training_lists import refuse_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
+from lort_hub.data.webdatasets import webdatasets
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
@@ -219,7 +220,7 @@ def open_file(file: Path, request: Request) -> Opened:
     others: dict[str, list[Path]] = {}
     for path in beside:
         split = split_in_name(stem_of_shard(path.name))
-        if split in ("test", "validation") and "submission" not in path.name.lower():
+        if split in TESTS and "submission" not in path.name.lower():
             others.setdefault(split, []).append(path)
     if split_of_file(Path(file.name)) == TRAINVAL:
         others.pop("validation", None)  # which it holds
@@ -232,7 +233,7 @@ def open_file(file: Path, request: Request) -> Opened:
         notes += [note for name, files in splits.items() for note in note_shards(name, files)]
         return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
-        asked = [request.image_root.expanduser(), folder / request.image_root] if request.image_root else []
+        asked = [request.image_root, folder / request.image_root] if request.image_root else []
         root = next((path for path in asked if path.is_dir()), folder)
         set_of = [path for path in beside if without_split(path.name) == without_split(file.name)]
         if opened := open_published(root, [file, *set_of], request, only=True):

@@ -63,13 +63,12 @@ def are_in(split: ImageSplit, other: ImageSplit) -> NDArray[np.bool_]:
     return np.isin(split.contents, other.contents)
 
 
-def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tuple[Duplicate, ...]:
+def list_duplicates(train: ImageSplit, test: ImageSplit) -> tuple[Duplicate, ...]:
     """List the images that are used for training and for the test, those of the same content together.
 
     Args:
         train: The training images, with their contents.
         test: The test images, with theirs.
-        root: The data folder.
 
     Raises:
         DatasetError: They are the same files.
@@ -81,7 +80,7 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
         [1, 1]
     """
     chosen = {"training": (train, are_in(train, test)), "test": (test, are_in(test, train))}
-    found, files = _described(chosen, root)
+    found, files = _described(chosen)
     if same := sorted(files["training"] & files["test"]):
         others = (
             "Unpack the test images where others of these names are meant. " if len(same) == len(test) else ""
@@ -93,12 +92,11 @@ def list_duplicates(train: ImageSplit, test: ImageSplit, root: str = "") -> tupl
     return found
 
 
-def note_other_classes(splits: Sequence[ImageSplit], root: str = "") -> list[str]:
+def note_other_classes(splits: Sequence[ImageSplit]) -> list[str]:
     """Count the images that another class of their split has too, byte for byte, in a note.
 
     Args:
         splits: The images, with their contents.
-        root: The data folder.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -114,7 +112,7 @@ def note_other_classes(splits: Sequence[ImageSplit], root: str = "") -> list[str
         number += int(np.isin(split.contents, several).sum())
         of_one = [] if examples else first[np.isin(pairs[0], several[:1])].tolist()
         for at, _, path in _read(split, of_one):
-            name = path.removeprefix(f"{root}/") if path else f"row {split.rows[at]}"
+            name = split.name_of(path) if path else f"row {split.rows[at]}"
             examples.append(f"{name} ({split.class_names[split.labels[at]]!r})")
     if not number:
         return []
@@ -124,13 +122,12 @@ def note_other_classes(splits: Sequence[ImageSplit], root: str = "") -> list[str
     ]
 
 
-def list_copies(train: ImageSplit, test: ImageSplit, root: str = "") -> tuple[Duplicate, ...]:
+def list_copies(train: ImageSplit, test: ImageSplit) -> tuple[Duplicate, ...]:
     """List the images whose content another image has too, in whatever split, those of one content together.
 
     Args:
         train: The training images, with their contents.
         test: The test images, with theirs.
-        root: The data folder.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
@@ -146,17 +143,17 @@ def list_copies(train: ImageSplit, test: ImageSplit, root: str = "") -> tuple[Du
         use: (split, np.isin(split.contents, several))  # type: ignore[arg-type]
         for use, split in (("training", train), ("test", test))
     }
-    return _described(chosen, root)[0]
+    return _described(chosen)[0]
 
 
 def _described(
-    chosen: Mapping[str, tuple[ImageSplit, NDArray[np.bool_]]], root: str
+    chosen: Mapping[str, tuple[ImageSplit, NDArray[np.bool_]]],
 ) -> tuple[tuple[Duplicate, ...], dict[str, set[str]]]:
     """The marked images of each use, by their content, and the files that they are."""
     found, files = list[Duplicate](), {use: set[str]() for use in chosen}
     for use, (split, marked) in chosen.items():
         for at, content, path in _read(split, np.flatnonzero(marked).tolist()):
-            file = path.removeprefix(f"{root}/") if path else ""
+            file = split.name_of(path) if path else ""
             place = (split.name, int(split.rows[at]), file, split.class_names[split.labels[at]])
             found.append(Duplicate(_checksum(content, path).hex(), use, *place))
             if content is None:

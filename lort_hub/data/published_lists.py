@@ -175,7 +175,8 @@ def _by_numbers(file: Path) -> Iterator[ListedNames]:
         for path in (file, file.with_name("images.txt"))
     )
     for split, wanted in (("train", "1"), ("test", "0")):
-        chosen: list[str | None] = [names[number] for number, flag in flags.items() if flag.strip() == wanted]
+        numbers = [number for number, flag in flags.items() if flag.strip() == wanted]
+        chosen: list[str | None] = [names[number] for number in numbers if number in names]
         if chosen:
             yield ListedNames(file, split, FileList(file, {"line": chosen}))
 

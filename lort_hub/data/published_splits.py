@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.image_folder.names import KINDS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
-from lort_hub.data.image_folder.reading import FolderReading, LeftOut, shortened
+from lort_hub.data.image_folder.reading import FolderReading, LeftOut
 from lort_hub.data.published_lists import TEXTS, ListedNames, columns_of_splits, may_tell_splits, read_names
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.table_files import split_lists
@@ -20,6 +20,7 @@ from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.spelling import find_as_spelt
 from lort_hub.data.tables.splits import rows_of_splits, without_split
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
@@ -110,7 +111,7 @@ def note_unread(files: Sequence[Path], reading: FolderReading) -> list[str]:
     lost = [one for of in names.values() for one in map(folders.match, of) if one.missing and not one.is_read]
     advice = "write it as train.txt and test.txt, with the path of an image in each line."
     why = " ".join(one.notes()[0] for one in lost[:MOST_REASONS]) or advice
-    called = shortened([file.name for file in names])
+    called = shown([file.name for file in names], 5)
     return [f"No published split is read, though one may be in {called}: {why}"]
 
 
@@ -139,7 +140,7 @@ def note_lists_beside(source: Path, rows: datasets.Dataset, image: str) -> list[
         splits |= {one.file: one.split} if max(shares) > MOST else {}
     if not {*splits.values()} - {"", "train", TRAINVAL}:
         return []
-    called = shortened([file.name for file in splits])
+    called = shown([file.name for file in splits], 5)
     advice = "write it into the list as a column 'split', with train and test."
     return [f"No published split is read, though one may be in {called}: {advice}"]
 
@@ -181,7 +182,7 @@ def open_published(
     if len(found) > 1:
         names = [" with ".join(_below(folder, file) for file in one.files[:2]) for one in found]
         raise DatasetError(
-            f"{len(found)} published splits of '{folder.name}': {shortened(names)}.\n"
+            f"{len(found)} published splits of '{folder.name}': {shown(names, 5)}.\n"
             f'Give the list of training images of one, e.g. `dataset="{found[0].files[0]}"`, and the folder '
             "of the images as `image_root`."
         )
@@ -268,7 +269,7 @@ def _in_splits(reading: FolderReading, published: _Split) -> Opened:
     in_order = sorted(published.rows, key=lambda split: [*KINDS, split].index(split))
     once = {split: list(dict.fromkeys(published.rows[split])) for split in in_order}
     splits = {split: named.select(rows) for split, rows in once.items()}
-    lists = shortened([_below(reading.folder, file) for file in published.files])
+    lists = shown([_below(reading.folder, file) for file in published.files], 5)
     notes = [f"Class folders in the splits of {lists}: {', '.join(splits)}.", *published.notes]
     if again := sum(len(published.rows[split]) - len(rows) for split, rows in once.items()):
         notes.append(

@@ -13,11 +13,11 @@ from lort_hub.data.published_lists import TEXTS
 from lort_hub.data.request import Request
 from lort_hub.data.table_files import folders_below, split_lists, table_files
 from lort_hub.data.tables.column_names import is_called_labels
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError, NoClassFoldersError, NoSplitError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

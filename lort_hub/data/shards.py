@@ -11,9 +11,9 @@ from lort_hub.data.image_folder.names import kind_of
 from lort_hub.data.request import Request
 from lort_hub.data.spec import parse_spec
 from lort_hub.data.tables.configurations import Configuration, sets_by_name
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.splits import note_joined, split_of_file, stem_of_shard
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 _SHARD = re.compile(r"(.*?)(\d+)([-_]of[-_])(\d{1,6})(-[0-9a-f]{8,})?([ (].*)?\.\w+")
 """What the shards of a set are called, maybe with a checksum, and a mark such as (1) where it is a copy."""

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lort_hub.data.hub_data import open_hub
-from lort_hub.data.image_folder.names import is_trainval, kind_of
+from lort_hub.data.image_folder.names import TESTS, is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_splits import note_lists_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import find_columns
 from lort_hub.data.tables.columns_of_splits import check_labels_elsewhere, with_columns, with_label
-from lort_hub.data.tables.labels import code_labels, note_test_labels, shown
+from lort_hub.data.tables.labels import code_labels, note_test_labels
 from lort_hub.data.tables.splits import (
     SPLIT_COLUMNS,
     is_called_as_split,
@@ -29,11 +29,10 @@ from lort_hub.data.tables.splits import (
     tells_splits,
 )
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
-
-TEST_SPLITS = ("test", "validation")
 
 
 def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
@@ -173,7 +172,7 @@ def _one_row_each(
 
 def _labelled(opened: Opened, train: str, label: str, request: Request) -> str | None:
     """The first test split that has labels; those that have none are noted."""
-    kinds = TEST_SPLITS[:1] if is_trainval(train) else TEST_SPLITS  # trainval holds the validation split
+    kinds = TESTS[:1] if is_trainval(train) else TESTS  # trainval holds the validation split
     names = [name for kind in kinds for name in opened.splits if kind_of(name) == kind != kind_of(train)]
     for name in names or _longer_named(opened, train, kinds):
         rows = with_label(opened.splits[name], label)
@@ -262,7 +261,7 @@ def _tested(column: str, splits: Mapping[str, Sequence[int]]) -> str:
 
 def _are_classes(column: str, cells: Sequence[str]) -> bool:
     """Whether a column is called as labels are, and "test" alone is no cell of it."""
-    return column.lower() in LABEL_NAMES and not any(map(kind_of, cells))
+    return is_label(column) and not any(map(kind_of, cells))
 
 
 def _unread_splits(rows: datasets.Dataset, known: Collection[str | None]) -> list[str]:
@@ -286,7 +285,7 @@ def _flags_beside(rows: datasets.Dataset, column: str, request: Request) -> list
     known = (column, request.label_column, request.group_column)
     if not is_called_as_split(column) or not _holds_flags(rows, column):
         return []
-    others = [name for name in rows.column_names if name not in known and name.lower() not in LABEL_NAMES]
+    others = [name for name in rows.column_names if name not in known and not is_label(name)]
     return [name for name in others if not tells_splits(name) and _holds_flags(rows, name)]
 
 

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lort_hub.data.archives import is_archive, stem_of
 from lort_hub.data.presets import PRESETS
+from lort_hub.data.tables.encoded import TABLES
+from lort_hub.data.tables.lists import LISTS
 from lort_hub.errors import DatasetError, did_you_mean
 from lort_hub.files import missing_path
 
@@ -54,14 +57,14 @@ def parse_spec(spec: str, argument: str = "dataset") -> DatasetSpec:
     if not spec.strip():
         raise DatasetError(f"The name of the data set is empty.\nExpected {EXPECTED}.")
     spec = spec.removeprefix("file://")
-    path = Path(spec).expanduser()
+    path = local_path(spec)
     outer, _, configuration = spec.rpartition(":")
     if path.exists():
         return _local(path)
     if spec in PRESETS:
         return _preset(spec)
-    if outer and Path(outer).expanduser().is_dir():
-        return _local(Path(outer).expanduser(), configuration)
+    if outer and local_path(outer).is_dir():
+        return _local(local_path(outer), configuration)
     hub = _on_the_hub(spec)
     if hub is None and "://" in spec:
         raise DatasetError(
@@ -87,13 +90,23 @@ def parse_spec(spec: str, argument: str = "dataset") -> DatasetSpec:
     return DatasetSpec(repo_id, repo_id.rpartition("/")[2], repo_id, revision, configuration)
 
 
+def local_path(name: str | Path) -> Path:
+    """Read the name of a file or folder, which may be an address of it or begin with ~.
+
+    Example:
+        >>> local_path("file:///photos/train.txt")
+        PosixPath('/photos/train.txt')
+    """
+    return Path(str(name).removeprefix("file://")).expanduser()
+
+
 def _local(path: Path, configuration: str | None = None) -> DatasetSpec:
     path = path.resolve()
     if path.is_dir():
         return DatasetSpec(str(path), path.name, configuration=configuration)
-    is_table = path.suffix in (".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet", ".arrow", ".feather")
-    name = path.parent.name if is_table else path.stem
-    return DatasetSpec(str(path), name)
+    if path.suffix.lower() in (*LISTS, *TABLES):
+        return DatasetSpec(str(path), path.parent.name)
+    return DatasetSpec(str(path), stem_of(path) if is_archive(path) else path.stem)
 
 
 def _preset(spec: str) -> DatasetSpec:

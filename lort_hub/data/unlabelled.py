@@ -20,7 +20,7 @@ from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.picture_lists import listed_pictures
 from lort_hub.data.presets import digits
 from lort_hub.data.request import Request
-from lort_hub.data.spec import DatasetSpec, parse_spec
+from lort_hub.data.spec import DatasetSpec, local_path, parse_spec
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.data.tables.encoded import TABLES
 from lort_hub.errors import DatasetError, did_you_mean
@@ -66,9 +66,9 @@ def load_unlabelled(
     """
     specs = [spec] if isinstance(spec, str) else spec
     source = specs[0] if len(specs) == 1 else f"{len(specs):,} inputs"
-    root = None if image_root is None else Path(image_root)
+    root = None if image_root is None else local_path(image_root)
     pictures, notes = _pictures(specs)
-    pictures = pictures or (listed_pictures(Path(source), root) if len(specs) == 1 else [])
+    pictures = pictures or (listed_pictures(local_path(source), root) if len(specs) == 1 else [])
     if pictures:
         splits = {UNLABELLED: _rows(pictures)}
     else:
@@ -113,7 +113,7 @@ def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Paths of pictures and of those in folders, with notes on other files; none for a table."""
     paths, notes = dict[str, None](), list[str]()
     for spec in specs:
-        path = Path(spec.removeprefix("file://")).expanduser()
+        path = local_path(spec)
         if path.is_dir():
             folders = list(list_pictures(str(path)).below())
             found = [str(Path(folder.path) / name) for folder in folders for name in folder.pictures]

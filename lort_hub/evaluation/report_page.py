@@ -188,7 +188,7 @@ def _picture(images: ImageSplit, at: int) -> _Picture:
     try:
         [encoded] = images.encoded([at])
         path = encoded.get("path") if encoded else None
-        name = (path or name).removeprefix(f"{images.dataset}/")
+        name = images.name_of(path) if path else name
         return _Picture(name, thumbnail(images.decode(at, encoded)))
     except BadImageError as error:
         return _Picture(name, None, error.reason)

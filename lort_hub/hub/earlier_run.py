@@ -11,6 +11,7 @@ from lort_hub.heads.fitted import own_head
 from lort_hub.heads.methods import STAGE1
 from lort_hub.hub.run_record import backbone_record
 from lort_hub.records import DEFAULT, RunRecord
+from lort_hub.shorten import shown
 
 ANEW = "Leave `refit` out: settings for other ones have to be chosen anew."
 
@@ -33,9 +34,8 @@ def check_earlier_run(earlier: RunRecord, backbone: Backbone, class_names: Seque
     if tuple(class_names) != earlier.class_names:
         differ = [f"'{name}' is new" for name in class_names if name not in earlier.class_names]
         differ += [f"'{name}' is missing" for name in earlier.class_names if name not in class_names]
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        what = ", ".join(differ[:3]) or "their order differs"
-        raise ConfigError(f"The run of `refit` is of other classes: {what}{more}.\n{ANEW}")
+        what = shown(differ, 3) or "their order differs"
+        raise ConfigError(f"The run of `refit` is of other classes: {what}.\n{ANEW}")
     before, now = earlier.backbone, backbone_record(backbone)
     kinds = [f"{one.architecture} of {one.num_features} features" for one in (before, now)]
     if kinds[0] != kinds[1]:

@@ -8,6 +8,7 @@ import pytest
 
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import DatasetError
+from tests.support.images import fill
 from tests.support.tables import (
     Forms,
     both,
@@ -62,6 +63,23 @@ def damaged(folder):
     archive = one_archive(folder) / "photos.zip"
     archive.write_bytes(archive.read_bytes()[:-30])
     return archive
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "bz2", "xz"])
+def test_archive_of_damaged_data_is_refused(kind, tmp_path):
+    class_folders(tmp_path / "photos")
+    archive = tmp_path / ("photos.zip" if kind == "zip" else f"photos.tar.{kind}")
+    if kind == "zip":
+        shutil.make_archive(str(archive.with_suffix("")), "zip", tmp_path / "photos")
+    else:
+        with tarfile.open(archive, f"w:{kind}") as opened:
+            opened.add(tmp_path / "photos", "photos")
+    data = bytearray(archive.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(255 - byte for byte in data[middle : middle + 400])
+    archive.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"Cannot unpack .*\nDownload or pack it again"):
+        load_long_tailed(str(archive))
 
 
 @refused("d22-outside", says="'../evil.txt', which leads out of the archive")
@@ -135,6 +153,16 @@ def test_archive_is_read(id, tmp_path):
 @pytest.mark.parametrize("id", FORMS.refusals)
 def test_archive_is_refused_with_the_reason(id, tmp_path):
     FORMS.check_refused(id, tmp_path / "in")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_lone_class_of_a_split_stays_a_class(wrapped, tmp_path):
+    folder = tmp_path / "raw" / ("photos" if wrapped else "")
+    fill(folder / "train", {"ant": 6, "bee": 4})
+    fill(folder / "test", {"ant": 3}, start=900)
+    zipped(tmp_path / "photos.zip", tmp_path / "raw")
+    data = load_long_tailed(str(tmp_path / "photos.zip"))
+    assert (data.class_counts.tolist(), data.test.labels.tolist()) == ([6, 4], [0, 0, 0])
 
 
 def test_archive_is_unpacked_once(tmp_path, monkeypatch):

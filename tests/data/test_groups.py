@@ -1,9 +1,12 @@
+from dataclasses import replace
+
+import datasets
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lort_hub.data.groups import Grouping, number_groups
+from lort_hub.data.groups import Grouping, name_groups, number_groups
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import ConfigError, DatasetError
@@ -41,8 +44,6 @@ def test_a_clip_is_wholly_in_training_or_wholly_in_the_test(clip_folder):
 
 
 def test_column_pattern_and_file_of_the_same_groups_hold_out_the_same(clip_folder, tmp_path):
-    import datasets
-
     files = sorted(clip_folder.rglob("*.jpg"))
     names = [path.name.split("_")[0] for path in files]
     rows = [f"{path.relative_to(clip_folder)},{name}\n" for path, name in zip(files, names, strict=True)]
@@ -79,8 +80,6 @@ def test_a_test_split_of_trained_groups_is_counted(tmp_path):
     share=st.sampled_from([0.0, 0.1, 0.2, 0.5]),
 )
 def test_no_group_is_torn_no_class_is_lost_and_each_has_its_share_where_groups_allow(labels, groups, share):
-    from dataclasses import replace
-
     labels, groups = np.array(labels), np.array(groups[: len(labels)])
     split = split_of([b""] * len(labels))
     split = replace(split, labels=labels, groups=groups, class_names=tuple("abcd"))
@@ -157,3 +156,23 @@ def test_digits_have_no_file_names():
 def test_grouping_says_what_was_given():
     assert Grouping().given is None
     assert Grouping(column="patient").given == "`group_column` 'patient'"
+
+
+NAMES = ["c1_0.jpg", "c1_1.jpg", "_2.jpg", "_3.jpg"]
+
+
+@pytest.mark.parametrize("by", ["column", "pattern", "file"])
+def test_blank_names_and_short_rows_group_no_strangers(by, tmp_path):
+    split = split_of([b""] * 4)
+    rows = datasets.Dataset.from_dict({"image": [{"bytes": b"", "path": name} for name in NAMES]})
+    split = replace(split, images=rows.cast(split.images.features))
+    file = tmp_path / "groups.csv"
+    file.write_text("\n".join(["group,file", "c1,c1_0.jpg", "c1 , c1_1.jpg", "c3", ",_2.jpg", " ,_3.jpg"]))
+    grouping = Grouping(**{by: {"column": "clip", "pattern": "([^_]*)_", "file": file}[by]})
+    rows = split.images.add_column("clip", ["c1", " c1", "", " "])
+    assert name_groups(grouping, split, rows) == ["c1", "c1", None, None]
+
+
+def test_an_empty_name_of_a_column_is_no_column(clip_folder):
+    with pytest.raises(DatasetError, match="No column ''"):
+        load_long_tailed(str(clip_folder), group_column="")

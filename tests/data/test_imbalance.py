@@ -27,10 +27,13 @@ def test_profiles_by_hand():
 
 
 @given(
-    st.sampled_from(["exp", "pareto", "step"]), st.floats(1, 1000), st.integers(1, 200), st.integers(1, 5000)
+    st.sampled_from(["exp:{}", "pareto:{}", "step:{}", "step:{}:0.99", "tail:{}:0.99"]),
+    st.floats(1, 1000),
+    st.integers(1, 200),
+    st.integers(1, 5000),
 )
 def test_every_profile_falls_from_the_maximum_to_the_ratio(name, ratio, classes, largest):
-    counts = long_tailed_counts(f"{name}:{ratio}", classes, largest)
+    counts = long_tailed_counts(name.format(ratio), classes, largest)
     assert (np.diff(counts) <= 0).all()
     assert counts.min() >= 1
     assert counts[-1] <= counts[0] <= largest

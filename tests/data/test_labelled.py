@@ -5,7 +5,7 @@ import pytest
 
 from lort_hub.data.labelled import load_labelled
 from lort_hub.data.load import load_long_tailed
-from lort_hub.errors import DatasetError, NoSplitError
+from lort_hub.errors import ConfigError, DatasetError, NoSplitError
 from tests.support.images import fill
 
 COUNTS = {"ant": 6, "bee": 4}
@@ -74,7 +74,7 @@ def test_a_test_split_that_cannot_be_read_is_no_reason_to_test_another(tmp_path)
     for name, labels in {"train": [0, 1, 0, 1], "test": [0, 1, 0, None]}.items():
         rows = datasets.Dataset.from_dict({**images, "label": labels}, features=features)
         rows.to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(DatasetError, match="has no label"):
+    with pytest.raises(DatasetError, match=r"Row 3 of split 'test' has no label"):
         load_labelled(str(tmp_path), train_split="none")
 
 
@@ -82,3 +82,16 @@ def test_one_class_is_refused(tmp_path):
     fill(tmp_path / "test", {"ant": 3})
     with pytest.raises(DatasetError):
         load_labelled(str(tmp_path), train_split="none")
+
+
+@pytest.mark.parametrize("split", [None, "none"])
+def test_options_that_it_does_not_have_are_refused(split):
+    with pytest.raises(ConfigError, match=r"no option `imbalanse`.*`?imbalance"):
+        load_labelled("digits", train_split=split, imbalanse="exp:10")
+
+
+def test_options_without_effect_are_said():
+    data = load_labelled("digits", train_split="none", imbalance="exp:10", on_duplicate="keep")
+    assert [note for note in data.notes if "has no effect" in note] == [
+        "There is no training split, so that `imbalance` has no effect."
+    ]

@@ -3,7 +3,7 @@
 import pytest
 
 from lort_hub.data.load import load_long_tailed
-from tests.support.tables import TEST, TRAIN, Forms, write_csv, write_pictures
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
 read, refused = FORMS.read, FORMS.refused
@@ -74,3 +74,12 @@ def test_two_lists_of_other_images_are_one_split(tmp_path):
     write_csv(tmp_path / "train_b.csv", rows[1::2])
     write_csv(tmp_path / "test.csv", [(f"test/{n}", k) for n, k in write_pictures(tmp_path / "test", TEST)])
     assert load_long_tailed(str(tmp_path)).class_counts.tolist() == [12, 7, 5]
+
+
+@pytest.mark.parametrize("column", ["label", "Breed"])
+def test_of_two_lists_of_a_split_that_with_the_asked_column_is_read(column, tmp_path):
+    files = write_pictures(tmp_path / "images", TRAIN)
+    write_csv(tmp_path / "train.csv", files, header=("file", column))
+    cameras = [(file, "xy"[k % 2]) for k, (file, _) in enumerate(files)]
+    write_csv(tmp_path / "train_cameras.csv", cameras, header=("file", "camera"))
+    assert len(load_long_tailed(str(tmp_path), label_column=column).class_names) == len(NAMES)

@@ -6,6 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lort_hub.data.load import load_long_tailed
+from lort_hub.errors import DatasetError
+from tests.support.images import fill
 from tests.support.tables import NAMES, TEST, TRAIN, Forms, write_csv, write_pictures
 
 FORMS = Forms()
@@ -24,6 +27,17 @@ def cameras(folder, name, header=("file", "breed"), below="train", short=False):
         rows.append((file if short else place.relative_to(folder), label, "mf"[k % 2])[: len(header)])
     write_csv(folder / name, rows, header=header)
     return folder
+
+
+@pytest.mark.parametrize("text", [",,\n,,\n", '""\n', " ;\n ;\n"])
+def test_an_empty_sheet_beside_class_folders_is_set_aside(text, tmp_path):
+    fill(tmp_path / "train", {"ant": 6, "bee": 4})
+    fill(tmp_path / "test", {"ant": 3, "bee": 2}, start=900)
+    (tmp_path / "notes.csv").write_text(text)
+    data = load_long_tailed(str(tmp_path))
+    assert (data.class_counts.tolist(), len(data.test)) == ([6, 4], 5)
+    with pytest.raises(DatasetError, match=r"notes.csv' is empty; expected a line for each image"):
+        load_long_tailed(str(tmp_path / "notes.csv"))
 
 
 SAYS = (

@@ -1,4 +1,5 @@
 import hashlib
+import re
 import shutil
 from collections import defaultdict
 
@@ -7,11 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lort_hub.audit.collect import Audit
 from lort_hub.data.dataset import Duplicate
 from lort_hub.data.load import load_long_tailed
 from lort_hub.data.overlap import TAIL, number_contents, write_duplicates
 from lort_hub.errors import DatasetError
+from lort_hub.evaluation.metrics import evaluate
+from lort_hub.evaluation.report_page import Answers, render_report
 from tests.support.images import fill, split_of
+from tests.support.tables import zipped
 
 LONG = bytes(TAIL)
 CONTENTS = st.sampled_from([b"a", b"b", b"ab", b"a" + LONG, b"b" + LONG, LONG + b"a", b"", None])
@@ -65,6 +70,41 @@ def test_test_images_that_are_trained_on_are_counted_listed_and_said(leaking):
         ["test/bee/0.jpg", "train/bee/again.jpg", "train/bee/copy.jpg"],
         ["test/bee/1.jpg", "train/bee/3.jpg"],
     ]
+
+
+@pytest.mark.parametrize("layout", ["archive", "archives", "snapshot"])
+def test_what_is_written_holds_no_paths_of_the_cache(layout, leaking, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packed")
+    shutil.copy(leaking / "train/ant/3.jpg", leaking / "train/bee/twin.jpg")
+    if layout == "snapshot":
+        shutil.copytree(leaking, folder / "snapshots/0b271")
+        rows = [f"{path},{path.parent.name}" for path in sorted((folder / "snapshots").rglob("*.jpg"))]
+        for split in ("train", "test"):
+            lines = ["file,label", *(row for row in rows if f"/{split}/" in row)]
+            (leaking / "lists").mkdir(exist_ok=True)
+            (leaking / f"lists/{split}.csv").write_text("\n".join(lines))
+        spec = leaking / "lists/train.csv"
+    elif layout == "archive":
+        spec = folder / "photos.zip"
+        zipped(spec, leaking)
+    else:
+        spec = folder
+        for split in ("train", "test"):
+            zipped(folder / f"{split}.zip", leaking / split)
+    data = load_long_tailed(str(spec))
+    audit = Audit.collect(data)
+    files = {one.file for one in (*data.duplicates, *audit.copies)}
+    files |= {audit.place(at).file for at in range(len(audit.facts))}
+    files |= {data.test.name_of(file) for file in data.test.files()}
+    assert len(files) == 20
+    assert all(re.fullmatch(r"(train|test)/(ant|bee)/\w+\.jpg", file) for file in files)
+    assert not any(str(folder) in note or "cache" in note for note in data.notes if "byte for byte" in note)
+    images = data.test
+    answers = Answers("lort", np.eye(2)[1 - images.labels], images.labels, images)
+    report = evaluate(answers.logits, answers.labels, data.class_counts)
+    page = render_report("Photos", {"lort": report}, data.class_names, answers=answers)
+    assert "test/ant/" in page
+    assert str(data.test.root) not in page
 
 
 def test_copies_in_two_classes_are_counted_and_kept(tmp_path):

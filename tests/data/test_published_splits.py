@@ -212,6 +212,13 @@ def test_lists_of_numbers_as_those_of_cub_200(tmp_path):
     check(tmp_path, "train_test_split.txt")
 
 
+def test_numbers_that_no_list_names_are_of_no_image(tmp_path):
+    test_lists_of_numbers_as_those_of_cub_200(tmp_path)
+    with (tmp_path / "CUB_200_2011/train_test_split.txt").open("a") as file:
+        file.write("99 1\n")
+    check(tmp_path, "train_test_split.txt")
+
+
 def test_a_json_file_of_splits(tmp_path):
     named = pictures(tmp_path, LABELS)
     rows = {

@@ -1,10 +1,16 @@
 """What a data set is called by: names, Hub ids, addresses, folders and files, and slips of the keyboard."""
 
+from functools import partial
+
 import pytest
 
+from lort_hub.classifiers.model_cards import card_of
+from lort_hub.data.labelled import load_labelled
 from lort_hub.data.load import load_long_tailed
 from lort_hub.data.spec import parse_spec
+from lort_hub.data.unlabelled import load_unlabelled
 from lort_hub.errors import DatasetError
+from tests.support.images import fill
 
 
 @pytest.fixture
@@ -73,3 +79,42 @@ def test_folder_wins_over_every_other_reading(here):
         (here / name).mkdir(parents=True)
         assert parse_spec(name).source == str(here / name)
     assert parse_spec("in:small").configuration == "small"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("photos.tar.gz", "photos"),
+        ("photos.v2.ZIP", "photos.v2"),
+        ("in/L.CSV", "in"),
+        ("in/list.lst", "in"),
+        ("in/train.Parquet", "in"),
+        ("ant.jpg", "ant"),
+    ],
+)
+def test_files_are_named_by_themselves_or_their_folder(here, file, name):
+    (here / file).touch()
+    assert parse_spec(file).name == name
+
+
+def test_a_folder_called_as_a_preset_has_no_imbalance_of_its_own(here):
+    fill(here / "digits", {"ant": 12, "bee": 8})
+    assert load_long_tailed("digits").source["imbalance"] == "none"
+
+
+def test_home_and_addresses_of_files_are_read_everywhere(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    fill(here / "photos", {"ant": 6, "bee": 4})
+    pictures = sorted(path.relative_to(here / "photos") for path in (here / "photos").rglob("*.jpg"))
+    (here / "names.txt").write_text("".join(f"{path}\n" for path in pictures))
+    rows = "".join(f"{path},{path.parent},{path.stem}\n" for path in pictures)
+    (here / "lists").mkdir()
+    (here / "lists/train.csv").write_text(f"file,label,group\n{rows}")
+    for home in ("~", f"file://{here}"):
+        assert len(load_unlabelled(f"{home}/names.txt", image_root=f"{home}/photos")) == 10
+        for load in (load_long_tailed, partial(load_labelled, train_split="none")):
+            data = load(f"{home}/lists/train.csv", image_root=f"{home}/photos")
+            assert len(set(data.test.files())) in (2, 10)
+        grouped = load_long_tailed(f"{home}/photos", group_file=f"{home}/lists/train.csv")
+        assert grouped.source["groups"]
+    assert card_of("local-dir:~/photos") == here / "photos/README.md"

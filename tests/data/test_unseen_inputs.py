@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lort_hub.data import overlap
-from lort_hub.data.archives import webdatasets
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.groups import Grouping
 from lort_hub.data.load import load_long_tailed
 from lort_hub.data.overlap import number_contents
+from lort_hub.data.webdatasets import webdatasets
 from tests.support.folders import TRAIN as TRAINED
 from tests.support.folders import Folders, both, check_folder
 from tests.support.images import NOISE_PNGS, fill

@@ -150,6 +150,21 @@ def test_what_cannot_be_exported_leaves_nothing(exported, outputs, tmp_path):
     assert (finished.returncode, "would replace" in finished.stderr) == (1, True)
 
 
+def test_a_list_with_a_broken_image_is_tested_where_the_flags_say_so(exported, outputs, tmp_path):
+    images = exported / "images"
+    for split, files in {"train": "012", "test": ("3", "4", "broken")}.items():
+        rows = [f"{name}.png,{'37'[k % 2]}\n" for k, name in enumerate(files)]
+        (tmp_path / f"{split}.csv").write_text("photo,digit\n" + "".join(rows))
+    words = ("--dataset", tmp_path / "train.csv", "--image-root", images, "--num-workers", "0")
+    words += ("--image-column", "photo", "--label-column", "digit", "--output-dir", tmp_path / "out")
+    finished = run("export.py", outputs["timm"], *words)
+    assert finished.returncode == 1
+    assert "leave all such images out with --on-bad-image skip" in finished.stderr
+    finished = run("export.py", outputs["timm"], *words, "--on-bad-image", "skip")
+    assert finished.returncode == 0, finished.said
+    assert "left out, not decodable: row 2 of 'test', class '3'" in finished.stdout
+
+
 def test_without_the_extra_it_says_how_to_get_it(outputs, tmp_path):
     finished = run("export.py", outputs["timm"], "--output-dir", tmp_path / "out", before=WITHOUT_ONNX)
     assert finished.returncode == 2

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal
 
-from lort_hub.data.image_folder.names import PICTURES, fold, is_companion, kind_of, names_of, quoted
+from lort_hub.data.image_folder.names import PICTURES, fold, is_companion, kind_of, names_of
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted
 
 ClassFolder = Literal["first", "last"]
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from lort_hub.data.image_folder.tree import Folder
+from lort_hub.shorten import quoted
 
 TRAINVAL = "trainval"
 """The training and the validation split together: the training split where no other one is there."""
@@ -15,6 +16,8 @@ KINDS = {
     "test": ("test", "testing", "testset"),
     "validation": ("validation", "valid", "val", "valset", "dev", "eval", "evaluation"),
 }
+TESTS = ("test", "validation")
+"""Kinds to test on, the first choice first."""
 KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 PICTURES = frozenset(
     ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "rgb")
@@ -226,14 +229,3 @@ def _words(name: str) -> set[str]:
 def names_of(folders: Iterable[Folder]) -> str:
     """Format the names of the first folders, for a message."""
     return quoted([one.name for one in folders])
-
-
-def quoted(names: Sequence[str], most: int = 5) -> str:
-    """Quote the first names, for a message.
-
-    Example:
-        >>> quoted(["ant", "bee", "cat"], most=2)
-        "'ant', 'bee' and 1 more"
-    """
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more

@@ -20,7 +20,7 @@ from lort_hub.data.image_folder.names import (
     masks_beside,
     names_of,
 )
-from lort_hub.data.image_folder.reading import HEAP, TABLE, FolderReading, LeftOut, shortened
+from lort_hub.data.image_folder.reading import HEAP, TABLE, FolderReading, LeftOut
 from lort_hub.data.image_folder.splits import Layout, find_layout
 from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import (
@@ -32,6 +32,7 @@ from lort_hub.data.image_folder.tree import (
     printable,
 )
 from lort_hub.errors import DatasetError, NoClassFoldersError
+from lort_hub.shorten import quoted, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -238,9 +239,9 @@ def _check_test_classes(
         for row in left_out
         if row.class_name in unknown and f"{row.split}/{row.class_name}" in plan.empty
     ]
-    why = f" ({shortened(alike + instead)})" if alike or instead else ""
+    why = f" ({shown(alike + instead, 5)})" if alike or instead else ""
     raise DatasetError(
-        f"Classes with test images but no training image: {shortened(list(map(repr, unknown)))}{why}.\n"
+        f"Classes with test images but no training image: {quoted(unknown)}{why}.\n"
         "A head cannot know them: add training images, or remove them from the test split."
     )
 
@@ -259,7 +260,7 @@ def _refuse_unreadable(root: Folder, *, has_table: bool) -> None:
             for (extension, reason), files in kinds.most_common()
         ]
         raise DatasetError(
-            f"'{root.name}' holds no picture that can be read, but {shortened(descriptions)}.\n"
+            f"'{root.name}' holds no picture that can be read, but {shown(descriptions, 5)}.\n"
             + (advice_on(names) or "Write them as images that Pillow opens, such as PNG.")
         )
 

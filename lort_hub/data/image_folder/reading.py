@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lort_hub.data.image_folder.tree import SYSTEM
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
@@ -100,24 +101,13 @@ class FolderReading:
         lines += [f"Folder '{name}' is read as a class." for name in self.in_doubt]
         if self.empty_classes:
             descriptions = [f"{name} ({self._instead(name)})" for name in self.empty_classes]
-            lines.append(f"Class folders without a picture that could be read: {shortened(descriptions)}.")
+            lines.append(f"Class folders without a picture that could be read: {shown(descriptions, 5)}.")
         return lines
 
     def _instead(self, name: str) -> str:
         """What lies in a class folder without a picture."""
         rows = [row for row in self.left_out if f"{row.split}/{row.class_name}" == name]
         return "; ".join(f"{row.files} {row.extension or 'files'}: {row.reason}" for row in rows) or "empty"
-
-
-def shortened(names: Sequence[str], most: int = 5) -> str:
-    """Shorten a list of names to the first few, and how many more there are.
-
-    Example:
-        >>> shortened(["ant", "bee", "cat"], most=2)
-        'ant, bee and 1 more'
-    """
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _over_classes(rows: Sequence[LeftOut]) -> list[LeftOut]:

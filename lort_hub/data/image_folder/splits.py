@@ -11,6 +11,7 @@ from lort_hub.data.image_folder.names import (
     EXTRA,
     KIND_OF,
     PICTURES,
+    TESTS,
     are_parts,
     beside_split,
     fold,
@@ -19,13 +20,11 @@ from lort_hub.data.image_folder.names import (
     kind_of,
     longer_kind_of,
     names_of,
-    quoted,
 )
 from lort_hub.data.image_folder.tree import Folder
 from lort_hub.errors import DatasetError, NoSplitError, did_you_mean
+from lort_hub.shorten import quoted
 
-TESTS = ("test", "validation")
-"""Kinds of splits that a run can be tested on."""
 _OF_PICTURES = frozenset(("query", "gallery", "sample", "samples", "single", "prediction"))
 """Words of folders of pictures without classes beside those of splits."""
 

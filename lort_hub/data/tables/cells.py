@@ -34,7 +34,7 @@ def read_cells(text: str, path: Path) -> tuple[list[list[str]], tuple[str, ...]]
     """
     text, separator, comments = _without_comments(text)
     lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
-    if not lines:
+    if not any(line.strip('",;\t| ') for line in lines):
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
     if not separator and path.suffix.lower() in (".txt", ".lst") and not set(lines[0]) & set(",;\t"):
         rows = _blank_separated(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lort_hub.data.image_folder.names import fold
-from lort_hub.data.tables.column_names import LABEL_NAMES, may_be_called_label
+from lort_hub.data.tables.column_names import is_label, may_be_called_label
 from lort_hub.data.tables.columns import find_image_column
 from lort_hub.data.tables.labels import code_labels
 from lort_hub.errors import DatasetError
@@ -84,7 +84,7 @@ def check_labels_elsewhere(
         if other in train.column_names or not _is_plain(rows, other):
             continue
         values = {str(value).strip() for value in rows[other][:] if value is not None}
-        may_be_called_so = other.lower() in LABEL_NAMES or not all(value.isdecimal() for value in values)
+        may_be_called_so = is_label(other) or not all(value.isdecimal() for value in values)
         if may_be_called_so and len(values) > 1 and values <= set(code_labels(train, label).names):
             if may_be_called_label(other):
                 raise _no_column(rows, label, name)

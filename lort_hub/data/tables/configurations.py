@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.names import TESTS, kind_of
 from lort_hub.data.tables.splits import sets_of, split_of_file
 from lort_hub.errors import DatasetError, did_you_mean
 
@@ -93,7 +93,8 @@ def choose_configuration(
         >>> choose_configuration({}, ["a/train/0.parquet", "b/train/0.parquet"], "a", "org/name").folder
         'a'
     """
-    listed = {config.name: config for config in map(_configuration, card.get("configs") or []) if config}
+    entries = _entries(card)
+    listed = {name: _configuration(name, entry) for name, entry in entries.items()}
     names = list(names)
     listed = listed or {name: Configuration(name, name) for name in _folders_of_splits(names)}
     by_name = {} if listed else sets_by_name(names)
@@ -106,7 +107,7 @@ def choose_configuration(
             f"No configuration '{asked}' in '{spec}'.{did_you_mean(asked, listed)}\n"
             + (f"Expected one of: {', '.join(listed)}." if listed else "It has none: leave out its name.")
         )
-    defaults = [entry["config_name"] for entry in card.get("configs") or [] if _is_default(entry)]
+    defaults = [name for name, entry in entries.items() if name == "default" or entry.get("default") is True]
     name = asked or (next(iter(listed)) if len(listed) == 1 else next(iter(defaults), None))
     if name is None:
         raise DatasetError(
@@ -137,7 +138,7 @@ def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
         splits: dict[str, list[str]] = {}
         for file in files:
             splits.setdefault(split_of_file(file) or "train", []).append(glob.escape(str(file)))
-        if splits.keys() >= {"train"} and splits.keys() & {"test", "validation"}:
+        if splits.keys() >= {"train"} and splits.keys() & set(TESTS):
             patterns = {split: tuple(of) for split, of in splits.items()}
             found[name or "default"] = Configuration(name or "default", patterns=patterns)
     return found
@@ -182,32 +183,34 @@ def _undecoded(rows: datasets.Dataset) -> list[Any]:
     return cells
 
 
-def _is_default(entry: Any) -> bool:
-    return isinstance(entry, dict) and (entry.get("default") is True or entry.get("config_name") == "default")
+def _entries(card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The configurations that a card lists, by name; a stranger's card may be anything."""
+    configs = card.get("configs")
+    entries = [entry for entry in configs if isinstance(entry, dict)] if isinstance(configs, list) else []
+    names = [entry.get("config_name") for entry in entries]
+    return {str(name): entry for name, entry in zip(names, entries, strict=True) if name is not None}
 
 
-def _configuration(entry: Any) -> Configuration | None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
-        return None
-    folder, files = entry.get("data_dir") or "", entry.get("data_files")
+def _configuration(name: str, entry: Mapping[str, Any]) -> Configuration:
+    folder, files = str(entry.get("data_dir") or ""), entry.get("data_files")
     if isinstance(files, dict):
         files = [{"split": split, "path": path} for split, path in files.items()]
     elif not any(isinstance(one, dict) for one in _listed(files)):
         files = [{"split": "train", "path": files}] if _listed(files) else []
     patterns = {
-        item["split"]: tuple(_below(folder, path) for path in _listed(item["path"]))
+        str(item["split"]): tuple(_below(folder, path) for path in _listed(item.get("path")))
         for item in _listed(files)
-        if isinstance(item, dict) and "split" in item and "path" in item
+        if isinstance(item, dict) and item.get("split") is not None and _listed(item.get("path"))
     }
-    return Configuration(entry["config_name"], str(folder).strip("./"), patterns or None)
+    return Configuration(name, folder.strip("./"), patterns or None)
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
-def _below(folder: str, path: str) -> str:
-    return str(PurePosixPath(str(folder).strip("./")) / str(path))
+def _below(folder: str, path: object) -> str:
+    return str(PurePosixPath(folder.strip("./")) / str(path))
 
 
 def _features(card: dict[str, Any], name: str | None) -> datasets.Features | None:
@@ -216,7 +219,11 @@ def _features(card: dict[str, Any], name: str | None) -> datasets.Features | Non
 
     infos = card.get("dataset_info")
     for info in infos if isinstance(infos, list) else [infos]:
-        if isinstance(info, dict) and "features" in info and name in (None, info.get("config_name", name)):
+        if (
+            isinstance(info, dict)
+            and "features" in info
+            and name in (None, str(info.get("config_name", name)))
+        ):
             try:
                 return datasets.Features._from_yaml_list(info["features"])
             except Exception:  # a stranger's card may be anything

@@ -11,9 +11,9 @@ from itertools import takewhile
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import FILE_WORDS, is_called_as_files, is_label, is_usual
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles, parts_of
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import FileList
 from lort_hub.data.tables.splits import split_in_name
+from lort_hub.shorten import shown
 
 CLOSE = 0.5
 """Share of the best column's score from which on another one may be meant."""

@@ -14,12 +14,12 @@ from lort_hub.data.table_files import folders_below
 from lort_hub.data.tables.columns import BASE64
 from lort_hub.data.tables.file_columns import find_file_column, header_is_row
 from lort_hub.data.tables.image_files import ImageFiles
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import FileList, with_header_as_row
 from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.spelling import find_as_spelt, with_files_as_spelt
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 _PIXELS = re.compile(r"\d+( \d+){40,}")
 """A cell of the pixels of an image."""
@@ -37,7 +37,7 @@ def roots_of(asked: Path | None, folder: Path) -> list[Path]:
     """
     if asked is None:
         return [folder]
-    root = next((path for path in (asked.expanduser(), folder / asked) if path.is_dir()), None)
+    root = next((path for path in (asked, folder / asked) if path.is_dir()), None)
     if root is None:
         raise DatasetError(f"No folder '{asked}'.\n`image_root` expects the folder of the images of a list.")
     return [root]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.labels import agree, code_labels
 from lort_hub.errors import DatasetError
@@ -54,7 +54,7 @@ def _with_one_kind(parts: Sequence[Any], places: Sequence[str], name: str) -> li
     kinds = [part.features[name] for part in parts]
     if any(isinstance(kind, datasets.Image) for kind in kinds) or all(map(holds_bytes, kinds)):
         return [part.cast_column(name, datasets.Image(decode=False)) for part in parts]
-    if name.lower() not in LABEL_NAMES and not any(isinstance(kind, datasets.ClassLabel) for kind in kinds):
+    if not is_label(name) and not any(isinstance(kind, datasets.ClassLabel) for kind in kinds):
         common = _common_type(kinds)
         if common is None:
             return [part.remove_columns(name) for part in parts]

@@ -11,12 +11,13 @@ from lort_hub.data.tables.column_names import (
     check_exists,
     choose_one,
     describes_files,
+    is_label,
     may_be_called_label,
     several_fit,
 )
 from lort_hub.data.tables.finer_columns import finer_columns
-from lort_hub.data.tables.labels import shown
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
@@ -73,12 +74,12 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
                 f"`label_column` could be one of: {', '.join(named + plain) or 'none'}."
             )
         return asked
-    usual = [name for name in plain if name.lower() in LABEL_NAMES]
+    usual = [name for name in plain if is_label(name)]
     called = [name for name in usual if name.lower() in LABELS and _repeats(rows, name)]
-    if called and named and not any(name.lower() in LABEL_NAMES for name in named):
+    if called and named and not any(is_label(name) for name in named):
         named = _without_numbers(rows, [*named, *called])
     if fitting := named or usual:
-        preferred = [name for name in fitting if name.lower() in LABEL_NAMES]
+        preferred = [name for name in fitting if is_label(name)]
         if len(preferred) > 1:
             fitting = _without_numbers(rows, preferred)
         settled = choose_one(fitting, "label", "label_column", LABEL_NAMES)
@@ -101,24 +102,6 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
     if all(map(describes_files, candidates)):
         raise DatasetError(_description(candidates))
     return choose_one(candidates, "label", "label_column", LABEL_NAMES)
-
-
-def may_be_label(rows: datasets.Dataset, column: str) -> bool:
-    """Tell by its type and values whether a column of any name may hold the labels.
-
-    Example:
-        >>> import datasets
-        >>> rows = datasets.Dataset.from_dict({"id": [1, 2, 3, 4], "sex": ["f", "m", "f", "m"]})
-        >>> may_be_label(rows, "id"), may_be_label(rows, "sex")
-        (False, True)
-    """
-    import datasets
-
-    kind = rows.features[column]
-    is_plain = str(getattr(_inner(kind), "dtype", "")).startswith(PLAIN_LABELS)
-    if isinstance(kind, datasets.ClassLabel) or not is_plain or column in NO_LABELS:
-        return isinstance(kind, datasets.ClassLabel)
-    return not _object_in(rows, column) and _repeats(rows, column) and not _is_constant(rows, column)
 
 
 def _without_numbers(rows: datasets.Dataset, candidates: list[str]) -> list[str]:
@@ -221,7 +204,7 @@ def _no_label(rows: datasets.Dataset, plain: Sequence[str]) -> str:
     others = [name for name in rows.column_names if name not in plain]
     objects = {name: text for name in others if (text := _object_in(rows, name))}
     objects = {name: text for name, text in objects.items() if not _is_constant(rows, name)} or objects
-    if other := next((name for name in others if name.lower() in LABEL_NAMES or name in objects), None):
+    if other := next((name for name in others if is_label(name) or name in objects), None):
         held = objects.get(other) or getattr(rows.features[other], "dtype", rows.features[other])
         return (
             f"Column '{other}' holds {held}, expected class labels, numbers or texts.\n"

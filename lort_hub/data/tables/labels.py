@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lort_hub.data.tables.label_texts import NO_VALUES, check_single
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -216,17 +217,6 @@ def note_test_labels(train: datasets.Dataset, test: datasets.Dataset, column: st
     return notes
 
 
-def shown(names: Sequence[str], most: int = 8) -> str:
-    """Join names for a message, the first few of them.
-
-    Example:
-        >>> shown(["ant", "bee", "cat"], most=2)
-        'ant, bee and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def read_labels(
     train: datasets.Dataset, test: datasets.Dataset | None, column: str, origin: dict[str, Any]
 ) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
@@ -258,7 +248,7 @@ def read_labels(
     whole = agree(parts, places[: len(parts)])
     if unknown := whole.names[len(parts[0].names) :]:
         raise DatasetError(
-            f"Classes with test images but no training image: {shown([repr(name) for name in unknown], 5)}.\n"
+            f"Classes with test images but no training image: {quoted(unknown)}.\n"
             f"The {len(parts[0].names)} training classes: {shown(parts[0].names)}.\n"
             "A head cannot know them: add training images, or remove them from the test split."
         )

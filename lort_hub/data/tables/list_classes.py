@@ -7,13 +7,12 @@ from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.classes import classes_of
-from lort_hub.data.image_folder.names import are_parts, kind_of
+from lort_hub.data.image_folder.names import TESTS, are_parts, kind_of
 from lort_hub.data.image_folder.splits import find_layout
 from lort_hub.data.image_folder.thumbnails import leave_out_thumbnails
 from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.request import Request
 from lort_hub.data.tables.column_names import is_called_labels
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.lists import LISTS
 from lort_hub.data.tables.matched import (
     MatchedList,
@@ -25,6 +24,7 @@ from lort_hub.data.tables.matched import (
 )
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name, tells_splits
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 NEARLY_ALL = 0.9
 """Share of the images of some folders above which a list is one of all of them."""
@@ -45,7 +45,7 @@ def names_tests_alone(matched: Sequence[MatchedList], folder: Path, request: Req
         >>> names_tests_alone([], Path("/nonexistent"), Request("photos", train_split="train"))
         False
     """
-    named = any(one.split not in ("test", "validation") for one in matched)
+    named = any(one.split not in TESTS for one in matched)
     if named or request.train_split or request.label_column or not folders_as_read(folder, request):
         return False
     if labelled := [one.listed.path.name for one in matched if label_of(one.listed)]:
@@ -76,7 +76,7 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
     paths = [
         one.images.find(name, one.split, one.column.skip)
         for one in matched
-        if one.split not in ("test", "validation")
+        if one.split not in TESTS
         for name in one.listed.columns[one.column.name]
         if name
     ]

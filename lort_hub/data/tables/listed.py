@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from lort_hub.data.archives import unpack
 from lort_hub.data.image_folder.names import TRAINVAL
 from lort_hub.data.request import Opened, Request
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.encoded import read_table
 from lort_hub.data.tables.found_lists import find_files, nothing_found, roots_of
 from lort_hub.data.tables.image_files import ImageFiles, with_images
 from lort_hub.data.tables.joined import join
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.list_classes import (
     check_folders_agree,
     check_splits_beside,
@@ -39,6 +38,7 @@ from lort_hub.data.tables.training_lists import check_one_class_each, check_trai
 from lort_hub.data.tables.unnamed import note_unnamed
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets
@@ -201,8 +201,8 @@ def _join(
     """Rows of the lists of a split, with notes of missing files, and the files that are there."""
     own = [one for one in matched if one.split == split]
     if len({tuple(one.listed.columns) for one in own}) > 1:
-        wanted = {request.label_column} if request.label_column else set(LABEL_NAMES)
-        labelled = [one for one in own if {name.lower() for name in one.listed.columns} & wanted]
+        is_asked = request.label_column.__eq__ if request.label_column else is_label
+        labelled = [one for one in own if any(map(is_asked, one.listed.columns))]
         if len(labelled) != 1:
             names = shown([str(one.listed.path.name) for one in own])
             raise DatasetError(

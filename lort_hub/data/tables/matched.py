@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lort_hub.data.tables.column_names import LABEL_NAMES
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.lists import FileList
 from lort_hub.data.tables.splits import split_in_name, tells_splits
@@ -63,7 +63,7 @@ def label_of(listed: FileList) -> str | None:
         >>> label_of(FileList(Path("a.csv"), {"file": ["0.jpg"], "Species": ["ant"]}))
         'Species'
     """
-    return next((name for name in listed.columns if name.lower() in LABEL_NAMES), None)
+    return next((name for name in listed.columns if is_label(name)), None)
 
 
 def may_be_classes(one: MatchedList) -> list[str]:
@@ -80,7 +80,7 @@ def may_be_classes(one: MatchedList) -> list[str]:
     return [
         name
         for name, cells in others.items()
-        if name.lower() in LABEL_NAMES or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
+        if is_label(name) or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
     ]
 
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.splits import split_in_name
 from lort_hub.errors import DatasetError
 from lort_hub.files import cache_folder
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
 
-from lort_hub.data.image_folder.names import KIND_OF, KINDS, TRAINVAL, fold, with_trainval
-from lort_hub.data.tables.column_names import LABEL_NAMES
-from lort_hub.data.tables.labels import shown
+from lort_hub.data.image_folder.names import KIND_OF, KINDS, TESTS, TRAINVAL, fold, with_trainval
+from lort_hub.data.tables.column_names import is_label
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted, shown
 
 MOST_SPLITS = 10
 """Different cells of a column above which it tells no splits, whatever words are in them."""
@@ -30,7 +30,7 @@ _ABROAD |= {"addestramento", "prova", "validazione", "обучение", "тес
 MOST_UNKNOWN = 4
 """Different words in a column called as one of splits up to which they may be splits of an unknown name."""
 _OTHER = {"train": "test", "test": "train", "validation": "train"}
-_TEST_WORDS = {word for kind in ("test", "validation") for word in KINDS[kind]} - {"valid"}
+_TEST_WORDS = {word for kind in TESTS for word in KINDS[kind]} - {"valid"}
 """Words that settle that a column tells splits; an image may be valid, and a train may be a class."""
 _OF_ANY_SET = {"annotation", "annotations", "data", "image", "images", "info", "label", "labels", "list"}
 _OF_ANY_SET |= {"meta", "metadata", "set", "split", "gt", "ground", "truth", "solution", "target", "targets"}
@@ -307,9 +307,9 @@ def rows_of_splits(
         splits.setdefault(kinds[cell], []).append(row)
     odd = splits.pop("", [])
     is_meant = tells_splits(column) or (len(splits) > 1 and 2 * len(odd) < len(cells))
-    is_meant |= column.lower() not in LABEL_NAMES and any(fold(cell) in _TEST_WORDS for cell in kinds)
+    is_meant |= not is_label(column) and any(fold(cell) in _TEST_WORDS for cell in kinds)
     if odd and is_meant and any(cells) and len(kinds) <= MOST_SPLITS and not is_told:
-        found = shown([repr(cell) for cell in sorted({cells[row] for row in odd})])
+        found = quoted(sorted({cells[row] for row in odd}), 8)
         raise DatasetError(
             f"Column '{column}' looks like the split of each image, but {len(odd):,} of {len(cells):,} rows "
             f"hold {found}.\nExpected train, test or validation in every row.\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.image_files import parts_of
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
@@ -17,8 +17,7 @@ from lort_hub.data.tables.splits import (
     tells_splits,
 )
 from lort_hub.errors import DatasetError
-
-TESTS = ("test", "validation")
+from lort_hub.shorten import shown
 
 
 def check_training_images(matched: Sequence[MatchedList]) -> None:

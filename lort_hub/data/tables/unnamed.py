@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import is_companion, kind_of
+from lort_hub.data.image_folder.names import TESTS, is_companion, kind_of
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.image_files import ImageFiles
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList
-from lort_hub.data.tables.training_lists import TESTS
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
 
 if TYPE_CHECKING:
     import datasets

@@ -9,10 +9,10 @@ from pathlib import Path
 from lort_hub.data.image_folder.names import are_parts
 from lort_hub.data.request import Request
 from lort_hub.data.tables.column_names import is_likely_label, may_be_called_label
-from lort_hub.data.tables.labels import shown
 from lort_hub.data.tables.matched import MatchedList, label_of, lie_apart, may_be_classes, ways_to_files
 from lort_hub.data.tables.splits import kinds_of_cells, split_in_name
 from lort_hub.errors import DatasetError
+from lort_hub.shorten import quoted, shown
 
 
 def check_wrapped_classes(
@@ -57,7 +57,7 @@ def check_wrapped_classes(
     is_clear = len(columns) == 1 and (may_be_called_label(name) or _are_numbered(folders))
     if only or is_clear:
         return [
-            f"The labels are column {shown(list(map(repr, columns)))} of {file}, and not the folders of the "
+            f"The labels are column {quoted(list(columns), 8)} of {file}, and not the folders of the "
             f"images, {shown(folders, 3)}: where these are the classes, give the folder without {file}."
         ]
     raise DatasetError(
