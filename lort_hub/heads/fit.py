@@ -145,11 +145,13 @@ def _check_variation(training: TrainingSet) -> None:
     """Refuse features that are the same for all samples, up to rounding; every process calls this."""
     total = training.sums.sum(dim=0)
     mean = total[:-1] / total[-1]
-    least = 1e-6 * mean.norm()
-    differ = any(((x.double() - mean).norm(dim=1) > least).any() for x, _ in training.matrix)
-    number = torch.tensor(int(differ))
-    training.processes.all_reduce(number)
-    if not number:
+    least, apart = 1e-12 * total[-1] * mean.square().sum(), torch.zeros_like(mean[0])
+    for x, _ in training.matrix:
+        apart += (x.double() - mean).square().sum()
+        if apart > least:
+            break
+    training.processes.all_reduce(apart)
+    if apart <= least:
         raise FeatureError(
             "All features are equal: are the images blank?\n"
             "Look at some of them; no head can tell such images apart."

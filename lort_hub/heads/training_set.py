@@ -231,7 +231,7 @@ class TrainingSet:
             eligible = self.processes.gather(self.held_out.cpu())
         labels = self.all_labels[eligible]
         counts = torch.bincount(labels, minlength=self.num_classes)
-        per_class = _largest_class_size(counts, SCORING_NUMBERS // (self.num_classes + self.matrix.dim))
+        per_class = _largest_class_size(counts, SCORING_NUMBERS // (self.num_classes + self.width))
         mask = torch.zeros_like(eligible)
         mask[eligible] = _random_ranks(labels, counts) < per_class
         return self.own_rows(mask)

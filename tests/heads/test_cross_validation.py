@@ -477,3 +477,17 @@ def test_over_smoothed_heads_are_judged_as_they_are_exported_with_all_features(h
         return fit.settings, fit.scale, fit.mix, fit.held_out.predicted.tolist()
 
     assert judged(1) == judged(1000)
+
+
+@pytest.mark.parametrize("name", ["auto", "best"])
+def test_all_methods_are_scored_on_the_same_samples_of_a_set_too_large_for_all(name, monkeypatch):
+    monkeypatch.setattr(training_set, "MIN_WIDTH", 1)
+    monkeypatch.setattr(training_set, "KEPT_DIRECTIONS", 3)
+    monkeypatch.setattr(training_set, "KEPT_VARIANCE", 0.5)
+    monkeypatch.setattr(training_set, "SCORING_NUMBERS", 50 * 43)
+    made, _ = clusters(counts=(60, 30, 12), dim=40, noise=2.0)
+    training = TrainingSet(made.x, made.labels, 3)
+    assert training.reduced.matrix.dim < 30
+    assert training.scoring_mask.sum() < 60
+    assert training.reduced.scoring_mask.equal(training.scoring_mask)
+    assert set(fit_head(training, name).choice.scores) >= {"ce", "lort"}
