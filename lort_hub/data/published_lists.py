@@ -13,7 +13,7 @@ from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_called_labels
 from lort_hub.data.tables.json_lists import ends_with_label
-from lort_hub.data.tables.label_texts import may_be_codes
+from lort_hub.data.tables.label_texts import may_be_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
 from lort_hub.data.tables.splits import may_be_splits, split_in_name, split_of_file, tells_splits
 from lort_hub.errors import DatasetError
@@ -150,7 +150,7 @@ def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]
         return []
     cells = zip(*(re.split(r"[\s,;]+", first) for first in firsts), strict=False)
     columns = [firsts, *reversed(list(cells))]
-    return next(filter(may_be_codes, columns), [])
+    return next(filter(may_be_labels, columns), [])
 
 
 def _by_key(file: Path) -> Iterator[ListedNames]:

@@ -39,13 +39,6 @@ def sizes_before_the_files_are_no_labels(folder):
     return folder
 
 
-@read("ids-first", notes=["a table beside class folders  list.csv"], **HELD_OUT)
-def ids_before_the_files_are_no_labels(folder):
-    names = [name for name, _ in write_pictures(folder, TRAIN, "{label}/{row}.png")]
-    write_csv(folder / "list.csv", [(1000 + k, name) for k, name in enumerate(names)], header=None)
-    return folder
-
-
 @refused("codes-first", says="The labels of train.txt and the class folders tell different classes")
 def codes_before_the_files_contradict_the_folders(folder):
     for split, names in class_folders_of_both(folder).items():
@@ -305,10 +298,11 @@ def one_hot(yes, no):
     return build
 
 
-for yes, no in (("yes", "no"), ("True", "False"), ("x", "")):
-    refused(f"one-hot-{yes}", says="The label is spread over 3 one-hot columns: ant, bee, cat")(
-        one_hot(yes, no)
-    )
+ONE_HOT = "The label is spread over 3 one-hot columns: ant, bee, cat"
+for yes, no in (("yes", "no"), ("Y", "N"), ("x", "")):
+    refused(f"one-hot-{yes}", says=rf'{ONE_HOT}.*= \(table\[\[...\]\] == "{yes}"\)\.idxmax')(one_hot(yes, no))
+for yes, no in (("1", "0"), ("True", "False")):
+    refused(f"one-hot-{yes}", says=rf"{ONE_HOT}.*= table\[\[...\]\]\.idxmax")(one_hot(yes, no))
 
 
 # Splits as README.md tells them

@@ -118,3 +118,82 @@ def test_folders_of_splits_and_classes_beside_lists_of_attributes_are_the_data(t
     assert data.class_names == tuple(NAMES)
     assert data.class_counts.tolist() == [12, 7, 5]
     assert len(data.test) == len(TEST)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("labels", [["0", "1", "2"], NAMES])
+def test_distinct_labels_before_the_files_of_a_short_test_list_are_read(tmp_path, labels, delimiter):
+    ending = "csv" if delimiter == "," else "tsv"
+    for split, of in (("train", TRAIN), ("test", [0, 1, 2])):
+        rows = write_pictures(tmp_path / "in", of, f"images/{split}{{row}}.png")
+        cells = [(labels[k], name) for k, (name, _) in zip(of, rows, strict=True)]
+        write_csv(tmp_path / "in" / f"{split}.{ending}", cells, header=None, delimiter=delimiter)
+    data = load_long_tailed(str(tmp_path / "in"))
+    assert np.bincount(data.train.labels).tolist() == [12, 7, 5]
+    assert data.test.labels.tolist() == [0, 1, 2]
+    check_pictures(data)
+
+
+def test_some_of_many_numbered_classes_before_the_files_of_a_test_list_are_read(tmp_path):
+    tested = [(5 * k + 4) % 40 for k in range(13)]
+    for split, of in (("train", [*range(40)] * 2), ("test", tested)):
+        rows = write_pictures(tmp_path / "in", [0] * len(of), f"images/{split}{{row}}.png")
+        cells = [(label, name) for label, (name, _) in zip(of, rows, strict=True)]
+        write_csv(tmp_path / "in" / f"{split}.csv", cells, header=None)
+    data = load_long_tailed(str(tmp_path / "in"))
+    assert [data.class_names[k] for k in data.test.labels] == [str(label) for label in tested]
+
+
+def test_codes_before_the_files_and_another_column_behind_them_are_several(tmp_path):
+    rows = write_pictures(tmp_path / "in", TRAIN)
+    cells = [(101 + 7 * TRAIN[k], name, ("john", "mary")[k % 2]) for k, (name, _) in enumerate(rows)]
+    write_csv(tmp_path / "in" / "list.csv", cells, header=None)
+    with pytest.raises(DatasetError, match="Several columns could be the label"):
+        load_long_tailed(str(tmp_path / "in"))
+
+
+@pytest.mark.parametrize("ending", [".png", ""])
+def test_files_without_a_label_are_refused_and_not_left_out_as_remarks(tmp_path, ending):
+    rows = [(name.removesuffix(".png") + ending, label) for name, label in write_pictures(tmp_path, TRAIN)]
+    write_csv(tmp_path / "list.csv", [*rows, *((f"gone{k}{ending}", "") for k in range(4))])
+    with pytest.raises(DatasetError, match="label") as refusal:
+        load_long_tailed(str(tmp_path))
+    assert "name no file" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "cells", "other", "ticks"),
+    [
+        ("diagnosis", "01", "reviewed", "x"),
+        ("disease", ("no", "yes"), "second reading", "x"),
+        ("outcome", "01", "note", "yes"),
+        ("sick", "01", "reviewed", "x"),
+    ],
+)
+def test_a_column_of_ticks_beside_the_label_is_none_of_several_labels(tmp_path, label, cells, other, ticks):
+    rows = [
+        (name, cells[k % 2], ticks if k % 3 == 0 else "")
+        for k, (name, _) in enumerate(write_pictures(tmp_path, TRAIN))
+    ]
+    write_csv(tmp_path / "list.csv", rows, header=("file", label, other))
+    data = load_long_tailed(str(tmp_path))
+    assert data.class_names == tuple(sorted(cells))
+
+
+@pytest.mark.parametrize(("label", "other"), [("disease", "smoker"), ("outcome", "flipped")])
+def test_the_only_column_of_0_and_1_that_is_called_as_a_label_is_told(tmp_path, label, other):
+    rows = [(name, k % 2, int(k % 3 == 0)) for k, (name, _) in enumerate(write_pictures(tmp_path, TRAIN))]
+    write_csv(tmp_path / "list.csv", rows, header=("file", label, other))
+    with pytest.raises(DatasetError, match=f'Choose one, e.g. `label_column="{label}"`'):
+        load_long_tailed(str(tmp_path))
+
+
+@pytest.mark.parametrize("other", ["patient_name", "camera_model_name"])
+def test_one_hot_columns_are_told_beside_names_of_something_else(tmp_path, other):
+    rows = [
+        (name, *(int(label == one) for one in NAMES), "pq"[k % 2])
+        for k, (name, label) in enumerate(write_pictures(tmp_path, TRAIN))
+    ]
+    write_csv(tmp_path / "list.csv", rows, header=("file", *NAMES, other))
+    with pytest.raises(DatasetError, match="spread over 3 one-hot columns: ant, bee, cat"):
+        load_long_tailed(str(tmp_path))

@@ -35,6 +35,8 @@ _FLAGS = dict.fromkeys(("1", "1.0", "true", "yes", "y", "x"), 1) | dict.fromkeys
     ("0", "0.0", "false", "no", "n", ""), 0
 )
 """What cells say with 1 and 0, in small letters."""
+_YES = ("yes", "y", "x")
+"""Those of 1 that pandas reads as texts."""
 
 
 def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> str:
@@ -86,7 +88,7 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         if finer := finer_columns(rows, settled, [name for name in named + plain if name != settled]):
             raise several_fit([settled, *finer], "label", "label_column", finer[-1])
         return settled
-    flags = {name: cells for name in plain if (cells := _flags_in(rows, name))}
+    flags = _all_flags(rows, plain)
     repeated = [name for name in plain if _repeats(rows, name)]
     varied = [name for name in repeated if not _is_constant(rows, name)]
     if not varied and any(_object_in(rows, name) for name in kinds):
@@ -94,9 +96,8 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
     candidates = varied or repeated
     each = {sum(row) for row in zip(*flags.values(), strict=True)}
     others = set(candidates) - set(flags)
-    is_spread = len(flags) > 2 and each == {1} and not any(map(may_be_called_label, others))
-    if is_spread or (len(flags) > 1 and not others):
-        raise DatasetError(_one_hot([*flags], each))
+    if len(flags) > 1 and (not others or (len(flags) > 2 and each == {1})):
+        raise DatasetError(_one_hot(rows, [*flags], each))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))
     if all(map(describes_files, candidates)):
@@ -154,6 +155,23 @@ def _values(rows: datasets.Dataset, column: str) -> list[Any]:
     return [value for value in values if value is not None]
 
 
+def _all_flags(rows: datasets.Dataset, columns: Sequence[str]) -> dict[str, list[int]]:
+    """The columns that say yes or no, without ticks beside others that say no, and without a lone label."""
+    flags = {name: cells for name in columns if (cells := _flags_in(rows, name))}
+    answers = {name: cells for name, cells in flags.items() if _says_no(rows, name)}
+    flags = answers or flags
+    called = [name for name in flags if may_be_called_label(name)]
+    if len(called) == 1 and {sum(row) for row in zip(*flags.values(), strict=True)} != {1}:
+        del flags[called[0]]
+    return flags
+
+
+def _says_no(rows: datasets.Dataset, column: str) -> bool:
+    """Whether a column of yes and no has a cell that says no, and not only empty ones."""
+    texts = {str(value).strip().lower() for value in _values(rows, column)} - {""}
+    return any(_FLAGS[text] == 0 for text in texts)
+
+
 def _flags_in(rows: datasets.Dataset, column: str) -> list[int]:
     """The cells of a column as 0 and 1, where they say yes or no and both are there; none of any other."""
     if is_list(rows.features[column]):
@@ -178,12 +196,16 @@ def _is_constant(rows: datasets.Dataset, column: str) -> bool:
     return not is_list(rows.features[column]) and len(set(_values(rows, column))) < 2
 
 
-def _one_hot(flags: Sequence[str], each: Collection[int]) -> str:
+def _one_hot(rows: datasets.Dataset, flags: Sequence[str], each: Collection[int]) -> str:
     if each == {1}:
+        cells = {str(value) for value in _values(rows, flags[0])}
+        words = [
+            cell for cell in cells if cell.strip().lower() in ("yes", "y", "x")
+        ]  # pandas reads the others
+        table = f'(table[[...]] == "{words[0]}")' if words else "table[[...]]"
         return (
             f"The label is spread over {len(flags)} one-hot columns: {shown(flags)}.\n"
-            'Write it into one column, in pandas: table["label"] = table[[...]].idxmax(axis=1), or, '
-            'where they say yes, (table[[...]] == "yes").idxmax(axis=1).'
+            f'Write it into one column, in pandas: table["label"] = {table}.idxmax(axis=1).'
         )
     return (
         f"Columns {shown(flags)} say yes or no, and a row has {min(each)} to {max(each)} of them set: "

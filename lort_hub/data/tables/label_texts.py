@@ -31,7 +31,7 @@ CONFIDENCES = ("confidence", "present", "is_present", "presence", "verified", "i
 """Columns whose 0 says that an image does not show what its label says."""
 
 
-def may_be_codes(cells: Sequence[str]) -> bool:
+def may_be_labels(cells: Sequence[str]) -> bool:
     """Tell whether what stands before files may be their labels, and no ids or sizes.
 
     Labels repeat; where they are numbers, they begin at 0 or 1 and are not mostly skipped.
@@ -40,9 +40,9 @@ def may_be_codes(cells: Sequence[str]) -> bool:
         cells: A cell of each row.
 
     Example:
-        >>> may_be_codes(["1", "2", "1"]), may_be_codes(["ant", "bee", "ant"])
+        >>> may_be_labels(["1", "2", "1"]), may_be_labels(["ant", "bee", "ant"])
         (True, True)
-        >>> may_be_codes(["640", "480", "640"]), may_be_codes(["0", "1", "2"])
+        >>> may_be_labels(["640", "480", "640"]), may_be_labels(["0", "1", "2"])
         (False, False)
     """
     values = set(cells)
@@ -66,11 +66,9 @@ def check_single(names: Sequence[str], column: str) -> None:
         >>> check_single(["insect;ant", "insect;bee"], "label")
     """
     known = set(names)
-    for separator in "|;,+ ":
+    for separator in "|;,+ " if _are_numbers(names) else "|;,+":
         parts_of = {name: [part.strip() for part in name.split(separator)] for name in names}
         several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
-        if separator == " " and not _are_numbers(names):
-            several = _lists_of_classes(several, known)
         shared = _shared(several, known) if separator in "|;" and not _are_paths(parts_of) else set()
         shared = known if separator == " " else shared
         for name, parts in several.items():
@@ -85,12 +83,6 @@ def check_single(names: Sequence[str], column: str) -> None:
                     f"Where '{name}' is a class of its own, as a hybrid is, write it without "
                     f"'{separator}': '{_joined(parts)}'."
                 )
-
-
-def _lists_of_classes(several: Mapping[str, list[str]], known: set[str]) -> dict[str, list[str]]:
-    """Names whose words are classes each, where most are so: "sea lion" alone is one class."""
-    joined = {name: parts for name, parts in several.items() if set(parts) <= known}
-    return joined if len(joined) > 2 and 2 * len(joined) > len(several) else {}
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from lort_hub.data.tables.cells import is_file_name, read_cells, without_boxes
 from lort_hub.data.tables.coco import is_coco, read_coco
 from lort_hub.data.tables.json_lists import columns_of, columns_of_json
-from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES, may_be_codes
+from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
 
@@ -141,7 +141,7 @@ def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[s
         file = counts.index(max(counts))
     others = [k for k, column in enumerate(columns) if k != file and any(column)]
     split = next((k for k in others if len(others) > 1 and _tell_splits(columns[k])), None)
-    others = [k for k in others if k != split and (k > file or may_be_codes(columns[k]))]
+    others = [k for k in others if k != split]
     varied = [k for k in others if len(set(columns[k])) > 1] or others
     names = [k for k in varied if not all(re.fullmatch(r"-?[\d.]*", cell) for cell in columns[k])]
     if varied and _number_the_same([columns[k] for k in varied]):

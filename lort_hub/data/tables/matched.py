@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lort_hub.data.tables.cells import is_file_name
 from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.lists import FileList
@@ -43,17 +44,19 @@ def without_nameless_rows(one: MatchedList) -> MatchedList:
     alone = {row for row in range(len(files)) if not any(cells[row] for cells in others)}
     if 2 * len(alone) > len(files):
         alone = set()
-    kept = [
-        row
-        for row, name in enumerate(files)
-        if name and not (row in alone and one.images.find(name, one.split, one.column.skip) is None)
-    ]
+    kept = [row for row, name in enumerate(files) if name and not (row in alone and _is_remark(name, one))]
     if len(kept) == len(files):
         return one
     columns = {name: [cells[row] for row in kept] for name, cells in one.listed.columns.items()}
     count = f"{len(files) - len(kept):,} of {len(files):,} rows"
     note = f"{count} of {one.listed.path.name} name no file and are left out."
     return replace(one, listed=replace(one.listed, columns=columns, notes=(*one.listed.notes, note)))
+
+
+def _is_remark(cell: str, one: MatchedList) -> bool:
+    """Whether a cell is of several words, as "Total: 24 images" is, and names no file."""
+    is_name = " " not in cell or is_file_name(cell)
+    return not is_name and one.images.find(cell, one.split, one.column.skip) is None
 
 
 def label_of(listed: FileList) -> str | None:
