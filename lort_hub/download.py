@@ -218,8 +218,9 @@ def _download(
 
 def _not_here(repo_id: str) -> str:
     """Say of a name that may be a path that no folder has it."""
-    parent = Path(repo_id).parent
-    return f"There is no folder '{repo_id}' here. " if parent != Path() and parent.is_dir() else ""
+    path = Path(repo_id)
+    may_be_path = path.parent != Path() and path.parent.is_dir()
+    return f"There is no folder '{repo_id}' here. " if may_be_path and not path.exists() else ""
 
 
 def license_of(repo_id: str, revision: str) -> str | None:

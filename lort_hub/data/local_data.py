@@ -13,7 +13,7 @@ from lort_hub.data.formats import advice_on
 from lort_hub.data.hub_cache import find_snapshot
 from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
-from lort_hub.data.image_folder.tree import is_output, list_pictures
+from lort_hub.data.image_folder.tree import is_no_data, is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
@@ -25,7 +25,7 @@ from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
     Configuration,
     choose_configuration,
-    note_other_splits,
+    note_readme_splits,
     read_card,
     sets_by_name,
 )
@@ -41,7 +41,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     without_split,
 )
-from lort_hub.data.tables.training_lists import refuse_one_class_each
+from lort_hub.data.tables.training_lists import note_one_class_each
 from lort_hub.data.tables.unnamed import check_pictures_beside
 from lort_hub.data.webdatasets import webdatasets
 from lort_hub.errors import DatasetError
@@ -101,7 +101,7 @@ def _open_tables(
         notes += [note for _, of_split in parts.values() for note in of_split]
         if not request.label_column:
             for name, (rows, _) in parts.items():
-                _check_told(splits[name], rows, folder)
+                notes += _note_told(splits[name], rows, folder)
         opened = Opened({name: rows for name, (rows, _) in parts.items()}, notes)
         notes += check_pictures_beside(opened, folder, request)
         return opened
@@ -116,24 +116,32 @@ def _open_tables(
     archives = [file for file in files if is_archive(file) and file.parent == folder]
     splits = by_pattern(lists + tables, folder, configuration)
     by_card = {file: split for split, of in splits.items() for file in of}
-    read = open_lists([*by_card] or lists + tables, folder, request, archives=archives, by_card=by_card)
+    listed = [*by_card] or lists + tables
+    if len(splits) == 1 and any(split_of_file(file.relative_to(folder)) in TESTS for file in listed):
+        by_card = {}  # "*.csv" for train and test
+    read = open_lists(listed, folder, request, archives=archives, by_card=by_card)
     read = read or _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:
         return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
 
 
-def _check_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> None:
-    """Refuse tables whose names, or folders such as label=ant, may tell the classes, where no column does."""
+def _note_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> list[str]:
+    """Notes of tables whose names may tell the classes; refuse folders such as label=ant of no column."""
+    import datasets
+
+    if any(isinstance(kind, datasets.ClassLabel) for kind in rows.features.values()):
+        return []
     columns = [name for name, kind in rows.features.items() if not holds_bytes(kind)]
-    refuse_one_class_each([file.name for file in files], columns)
     parts = {part for file in files for part in file.relative_to(folder).parts[:-1] if "=" in part}
     lost = sorted(part for part in parts if part.split("=")[0] not in columns and not split_in_name(part))
+    lost = [part for part in lost if not columns or may_be_called_label(part.split("=")[0])]
     if lost and not any(map(may_be_called_label, columns)):
         raise DatasetError(
             f"The folders {shown(lost, 3)} of '{folder}' tell a column that its tables do not have.\n"
-            "Write it into them: pandas.read_parquet(folder).to_parquet('train.parquet')."
+            "Write it into them, one split at a time: pandas.read_parquet(SPLIT).to_parquet('SPLIT.parquet')."
         )
+    return note_one_class_each([file.name for file in files], columns)
 
 
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
@@ -167,12 +175,14 @@ def open_any(folder: Path, request: Request) -> Opened:
         opened.notes[:0] = notes
         return opened
     configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
-    folder /= configuration.folder
-    if not folder.is_dir():
-        raise DatasetError(
-            f"README.md names a folder as its `data_dir` that is not there: '{folder}'.\n"
-            "Download it, or take the line out of README.md to read the other folders."
-        )
+    inner = folder / configuration.folder
+    if inner.is_dir():
+        folder = inner
+    else:
+        lost = f"README.md names a folder as its `data_dir` that is not there: '{inner}'."
+        if not any(one.is_dir() and not is_no_data(one.name) for one in folder.iterdir()):
+            raise DatasetError(f"{lost}\nDownload it, or take the line out of README.md.")
+        notes.append(f"{lost} The other folders are read.")
     if request.label_column:
         refuse_folders(folder, request.label_column)
     lists_of_splits = split_lists(folder) if request.train_split is None else []
@@ -192,7 +202,7 @@ def open_any(folder: Path, request: Request) -> Opened:
     origin = reading.origin()
     origin["notes"][:0] = notes
     record = {name: origin[name] for name in ("not_read", "empty_classes")}
-    origin["notes"] += note_other_splits(configuration, splits, reading.folder)
+    origin["notes"] += note_readme_splits(configuration, splits, reading.folder)
     if len(splits) < 2:
         origin["notes"] += note_unread(lists_of_splits, reading)
     return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))

@@ -62,6 +62,15 @@ def test_a_folder_that_is_not_there_is_missed_on_this_machine(name, said, tmp_pa
     assert said in str(error.value)
 
 
+def test_a_model_of_the_hub_called_as_a_folder_that_is_there_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    (tmp_path / "google/vit-base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(LortHubError) as error:
+        load_classifier("hf-hub:google/vit-base")
+    assert "There is no folder" not in str(error.value)
+
+
 def test_the_hub_s_prefix_is_never_a_folder(outputs, tmp_path, monkeypatch):
     shutil.copytree(outputs["timm"], tmp_path / "me/photos")
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,7 @@ from tests.support.tables import (
     write_plain,
 )
 
+HELD_OUT = {"counts": (10, 6, 4), "tested": (2, 1, 1)}
 FORMS = Forms()  # ids: rows of the list of inputs that were tried
 read, refused = FORMS.read, FORMS.refused
 
@@ -317,12 +318,71 @@ def a_table_without_rows(folder):
     return folder
 
 
-@refused("table-of-each-class", says="ants.parquet, bees.parquet may be of one class each: no column is")
+@read(
+    "table-of-each-class",
+    counts=(3, 3),
+    tested=(1, 1),
+    names=("left", "right"),
+    notes=["ants.parquet, bees.parquet may be of one class each: no column is"],
+    told_by_pixels=False,
+)
 def tables_of_one_class_each(folder):
     for label, name in enumerate(("ants", "bees")):
-        table = pa.table({"image": cells([label] * 4), "view": ["left", "right"] * 2})
-        folder.mkdir(exist_ok=True)
-        pq.write_table(table, folder / f"{name}.parquet")
+        write_pixels(folder / f"{name}.parquet", cells([label] * 4), view=["left", "right"] * 2)
+    return folder
+
+
+def write_pixels(file, images, **columns):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": images, **columns}), file)
+
+
+def write_half(file, half, column):
+    """Every other row of the training table, without a column called as labels are."""
+    write_pixels(file, cells(TRAIN)[half::2], **{column: texts(TRAIN[half::2])})
+
+
+@read("checksums", **HELD_OUT)
+def shards_with_checksums(folder):
+    sums = ("3f2a9b1c-1bcd-4abc-9def-0123456789ab", "bb2ace1f-abcd-4fed-8abc-ba9876543210")
+    for number, own in enumerate(sums):
+        write_half(folder / f"part-{number:05}-{own}-c000.snappy.parquet", number, "taxon")
+    return folder
+
+
+@read("checksums-of-the-hub", **HELD_OUT)
+def shards_of_older_uploads(folder):
+    for number, own in enumerate(("4ab3d1c9e8ff2a1b", "0ce1bd3a77afec42")):
+        write_half(folder / f"data/train-{number:05}-of-00002-{own}.parquet", number, "digit")
+    return folder
+
+
+def with_stage(file, half):
+    """Every other row of the training table, with class labels of another name."""
+    kinds = datasets.Features({"image": datasets.Image(), "stage": datasets.ClassLabel(names=NAMES)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"image": cells(TRAIN)[half::2], "stage": TRAIN[half::2]}
+    datasets.Dataset.from_dict(columns, features=kinds).to_parquet(file)
+
+
+@read("hospitals", **HELD_OUT)
+def tables_of_hospitals_with_class_labels(folder):
+    with_stage(folder / "hospital_north.parquet", 0)
+    with_stage(folder / "hospital_south.parquet", 1)
+    return folder
+
+
+@read("hive-labelled", **HELD_OUT)
+def folders_that_tell_regions_of_class_labels(folder):
+    with_stage(folder / "region=north/0.parquet", 0)
+    with_stage(folder / "region=south/0.parquet", 1)
+    return folder
+
+
+@read("hive-years", **HELD_OUT)
+def folders_that_tell_years(folder):
+    for year in (0, 1):
+        write_half(folder / f"year=202{year}/0.parquet", year, "taxon")
     return folder
 
 

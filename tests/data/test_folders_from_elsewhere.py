@@ -59,6 +59,21 @@ def trainval_is_trained_on(folder):
     both(folder, train="trainval")
 
 
+@case("trainval-parent", BOTH)
+def trainval_holds_both_splits(folder):
+    both(folder / "train_val", test="val")
+
+
+@case("trainval-parent-capitals", BOTH)
+def trainval_in_capitals_holds_both_splits(folder):
+    both(folder / "TrainVal", train="Train", test="Val")
+
+
+@case("recycler", {"paper": (5, 1), "recycler": (3, 1), "trash": (2, 1)})
+def a_class_called_recycler(folder):
+    fill(folder, {"paper": 6, "recycler": 4, "trash": 3})
+
+
 @case("trainval-all", BOTH, "another split  trainval/ant/0.jpg")
 def trainval_is_left_out_beside_train(folder):
     both(folder)

@@ -145,13 +145,28 @@ def a_list_of_partitions_gives_no_classes(folder):
 # Lists of one class each
 
 
-@refused("list-of-each-class", says="ants.csv, bees.csv, cats.csv may be of one class each")
+@read(
+    "list-of-each-class",
+    counts=(5, 5),
+    tested=(1, 1),
+    names=("f", "m"),
+    notes=["ants.csv, bees.csv, cats.csv may be of one class each: no column is called as labels are."],
+    told_by_pixels=False,
+)
 def lists_of_one_class_each(folder):
     for label, name in enumerate(("ants", "bees", "cats")):
         files = write_pictures(folder / "images", [label] * 4, f"{name}{{row}}.png")
         write_csv(folder / f"{name}.csv", [(file, "fm"[k % 2]) for k, (file, _) in enumerate(files)])
         rows = [(file, "fm"[k % 2]) for k, (file, _) in enumerate(files)]
         write_csv(folder / f"{name}.csv", rows, header=("file", "sex"))
+    return folder
+
+
+@read("list-of-each-city", notes=["train_berlin.csv, train_munich.csv may be of one class"], **HELD_OUT)
+def lists_of_one_city_each(folder):
+    rows = write_pictures(folder / "images", TRAIN)
+    for name, of in (("berlin", rows[::2]), ("munich", rows[1::2])):
+        write_csv(folder / f"train_{name}.csv", of, header=("file", "taxon"))
     return folder
 
 
@@ -336,9 +351,26 @@ def other_splits_than_those_of_the_folders(folder):
     return card(folder, "  data_files:", "  - split: train\n    path: '**'")
 
 
-@refused("card-lost-folder", says="README.md names a folder as its `data_dir` that is not there: '.*photos'")
-def a_folder_of_readme_that_is_not_there(folder):
+@read("card-part", notes=["no image  README.md"])
+def the_one_split_of_folders_that_readme_lists(folder):
+    return card(class_folders(folder), "  data_files:", "  - split: train\n    path: train/**")
+
+
+@read("card-all-lists")
+def lists_of_splits_that_readme_names_by_one_pattern(folder):
+    for name, labels in (("train", TRAIN), ("test", TEST)):
+        write_csv(folder / f"{name}.csv", write_pictures(folder / "images", labels, name + "{row}.png"))
+    return card(folder, "  data_files: '*.csv'")
+
+
+@read("card-lost-folder", notes=["README.md names a folder as its `data_dir` that is not there: '"])
+def a_folder_of_readme_that_is_not_there_beside_others(folder):
     class_folders(folder)
+    return card(folder, "  data_dir: photos")
+
+
+@refused("card-lost", says="README.md names a folder as its `data_dir` that is not there: '.*photos'")
+def a_folder_of_readme_that_is_not_there(folder):
     return card(folder, "  data_dir: photos")
 
 

@@ -129,6 +129,8 @@ def _search(root: Folder, *, by_capitals: bool) -> Layout:
     """Go down to a training split, or to several folders, which are then classes."""
     node = root
     while True:
+        while len(alone := without_companions(node.filled)) == 1 and _holds_both(alone[0]):
+            node = alone[0]
         trains = _without_trainval(_training_splits(node.filled, by_capitals=by_capitals))
         if len(trains) > 1:
             raise DatasetError(
@@ -242,6 +244,12 @@ def _heaps_of_splits(folders: Sequence[Folder]) -> list[Folder]:
 def _without_trainval(trains: list[Folder]) -> list[Folder]:
     """The training splits without trainval, where there is another one: that is a part of it."""
     return [one for one in trains if not is_trainval(one.name)] or trains
+
+
+def _holds_both(folder: Folder) -> bool:
+    """Whether a folder called trainval holds the training and the validation split, each in a folder."""
+    kinds = {kind_of(one.name) for one in folder.filled}
+    return is_trainval(folder.name) and "train" in kinds and len(kinds) > 1 and None not in kinds
 
 
 def _shares(folder: Folder, classes: Collection[str]) -> bool | None:

@@ -54,7 +54,7 @@ NOT_DECODED = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS", "IPTC", "
 SYSTEM_FILES = frozenset([".ds_store", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"])
 SYSTEM_FOLDERS = frozenset(
     ("__macosx", ".ipynb_checkpoints", ".git", ".cache", "__pycache__", "lost+found", "$recycle.bin")
-) | {"recycler", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"}
+) | {"system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"}
 """Folders of systems, their programs and network disks, in small letters."""
 
 NO_IMAGE = "no image"
@@ -232,6 +232,8 @@ def is_no_data(folder: str) -> bool:
     Example:
         >>> is_no_data(".cache"), is_no_data("$RECYCLE.BIN"), is_no_data("recycle")
         (True, True, False)
+        >>> is_no_data("recycler")  # which may be a class
+        False
     """
     return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 

@@ -144,7 +144,7 @@ def sets_by_name(names: Iterable[str]) -> dict[str, Configuration]:
     return found
 
 
-def note_other_splits(
+def note_readme_splits(
     configuration: Configuration, splits: Mapping[str, datasets.Dataset], folder: Path
 ) -> list[str]:
     """Say how many pictures of class folders README.md lists for another split than their folders tell.
@@ -155,7 +155,7 @@ def note_other_splits(
         folder: The folder of the configuration.
 
     Example:
-        >>> note_other_splits(Configuration("default"), {}, Path("photos"))
+        >>> note_readme_splits(Configuration("default"), {}, Path("photos"))
         []
     """
     if configuration.patterns is None:
@@ -167,8 +167,10 @@ def note_other_splits(
     }
     listed = (configuration.files(read) or {}).items()
     kinds = {name: kind_of(split) or split for split, names in listed for name in names}
-    others = [name for name, split in read.items() if kinds.get(name) != (kind_of(split) or split)]
-    if not kinds or not others:
+    others = [
+        name for name, split in read.items() if kinds.get(name, "") not in ("", kind_of(split) or split)
+    ]
+    if not others:
         return []
     return [
         f"README.md sorts {len(others):,} of the {len(read):,} pictures otherwise than their folders, which "

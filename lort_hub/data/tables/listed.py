@@ -34,7 +34,7 @@ from lort_hub.data.tables.splits import (
     stem_of_shard,
     tells_splits,
 )
-from lort_hub.data.tables.training_lists import check_one_class_each, check_training_images
+from lort_hub.data.tables.training_lists import check_training_images, note_lists_of_one_class
 from lort_hub.data.tables.unnamed import note_unnamed
 from lort_hub.data.tables.wrapped_classes import check_wrapped_classes
 from lort_hub.errors import DatasetError
@@ -102,7 +102,7 @@ def open_lists(
     if not (only and request.image_root):
         check_training_images(matched)
     if not request.label_column:
-        check_one_class_each(matched)
+        notes += note_lists_of_one_class(matched)
     notes += _unmatched(lists, matched)
     notes += [note for one in matched for note in one.listed.notes if note not in notes]
     if refusal := next(filter(None, (one.listed.refusal or one.column.refusal for one in matched)), ""):

@@ -1,7 +1,8 @@
-"""Refuse training lists whose names fit images of another split, or that are of one class each."""
+"""Refuse training lists whose names fit images of another split, and note those of one class each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from lort_hub.data.tables.splits import (
 )
 from lort_hub.errors import DatasetError
 from lort_hub.shorten import shown
+
+_CHECKSUM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=[-_.])(?=[a-f]*\d)[0-9a-f]{8,}")
+"""What programs add to the names of shards."""
 
 
 def check_training_images(matched: Sequence[MatchedList]) -> None:
@@ -53,48 +57,49 @@ def check_training_images(matched: Sequence[MatchedList]) -> None:
         )
 
 
-def check_one_class_each(matched: Sequence[MatchedList]) -> None:
-    """Refuse lists of one split that are called as classes may be, and have no column called as labels are.
+def note_lists_of_one_class(matched: Sequence[MatchedList]) -> list[str]:
+    """Say of lists of one split that they may be of one class each, in notes.
 
     Args:
         matched: The lists.
 
-    Raises:
-        DatasetError: There are such lists.
-
     Example:
-        >>> check_one_class_each([])
+        >>> note_lists_of_one_class([])
+        []
     """
+    notes = []
     for split in dict.fromkeys(one.split for one in matched):
         own = [one for one in matched if one.split == split]
         columns = {frozenset(one.listed.columns) - {one.column.name} for one in own}
         if len(columns) == 1:
-            refuse_one_class_each([one.listed.path.name for one in own], columns.pop())
+            notes += note_one_class_each([one.listed.path.name for one in own], columns.pop())
+    return notes
 
 
-def refuse_one_class_each(files: Sequence[str], columns: Collection[str]) -> None:
-    """Refuse files of one split that are called as classes may be, where no column is called as labels are.
+def note_one_class_each(files: Sequence[str], columns: Collection[str]) -> list[str]:
+    """Say of files of one split that are called as classes may be, where no column is called as labels are.
 
     Args:
         files: Their names.
         columns: Their columns, without those of images.
 
-    Raises:
-        DatasetError: They are called so.
-
     Example:
-        >>> refuse_one_class_each(["ants.csv", "bees.csv"], ["diagnosis"])
-        >>> refuse_one_class_each(["part-1.csv", "part-2.csv"], ["sex"])
+        >>> note_one_class_each(["ants.csv", "bees.csv"], ["diagnosis"])
+        []
+        >>> note_one_class_each(["train-0-of-2-4ab3d1c9.parquet", "train-1-of-2-bd01ac2e.parquet"], ["sex"])
+        []
+        >>> note_one_class_each(["ants.csv", "bees.csv"], ["sex"])[0].partition(":")[0]
+        'ants.csv, bees.csv may be of one class each'
     """
-    own = ({word for word in set_in_name(stem_of_shard(name)) if len(word) > 1} for name in files)
+    stems = [_CHECKSUM.sub("", stem_of_shard(name)) for name in files]
+    own = ({word for word in set_in_name(stem) if len(word) > 1} for stem in stems)
     words = {frozenset(filter(str.isalpha, one)) for one in own}
     if len(files) < 2 or len(words - {frozenset()}) < len(files) or any(map(may_be_called_label, columns)):
-        return
-    raise DatasetError(
-        f"{shown(files, 4)} may be of one class each: no column is called as labels are.\n"
-        "Where their names are the classes, write one table of them all, with a column 'label'.\n"
-        f"Where a column holds the labels ({shown(sorted(columns), 4)}), name it with `label_column`."
-    )
+        return []
+    return [
+        f"{shown(files, 4)} may be of one class each: no column is called as labels are. Where their names "
+        "are the classes, write one table of them all, with a column 'label'."
+    ]
 
 
 def _tells_splits(one: MatchedList) -> bool:
