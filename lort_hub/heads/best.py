@@ -85,4 +85,4 @@ def choose_method(validator: Validator, selections: dict[str, Selection]) -> Cho
 
 
 def _on_folds(validator: Validator, method: Method, selection: Selection) -> Predictions:
-    return next(validator.of(method).cross_validate(method, [selection.chosen]))
+    return next(validator.for_method(method).cross_validate(method, [selection.chosen]))

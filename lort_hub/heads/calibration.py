@@ -38,7 +38,7 @@ def calibration_of(validator: Validator, method: Method, selection: Selection, h
         >>> calibration_of(validator, ncm, select(validator, ncm), head) < 0.1  # nothing to be sure of
         True
     """
-    validator, held_out = validator.of(method), selection.held_out
+    validator, held_out = validator.for_method(method), selection.held_out
     if held_out is None or held_out.scale is None:
         held_out = next(validator.predict(method, [selection.chosen], likelihood=True))
     scale = 1.0 if held_out.scale is None else held_out.scale

@@ -108,7 +108,7 @@ def _held_out_logits(
     validator = make_validator(training, baseline if from_base else None, None, seed)
     total = labels = torch.zeros(())
     for name, selection in members.items():
-        own = validator.of(methods[name])
+        own = validator.for_method(methods[name])
         logits, labels = own.held_out_logits(fold_heads_of(own, methods[name], selection))
         factor = fit.scale
         if fit.method == STACK:

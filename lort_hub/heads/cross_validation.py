@@ -125,11 +125,11 @@ class Validator:
             and logit_gap(settings["delta"], len(self.training.class_counts)) <= CLOSED_FORM_GAP
         )
 
-    def of(self, method: Method) -> Validator:
-        """Return the validator of a method: on all features where its weight decay hardly holds a direction.
+    def for_method(self, method: Method) -> Validator:
+        """Return the validator of a method: on all features for heads of over-smoothed labels.
 
-        What is left out of reduced features moves the head of over-smoothed labels far more than others: with
-        EfficientNet-Lite0 on CIFAR-100-LT by three tenths of its norm (docs/method.md).
+        Their weight decays are below the variances of the directions that reduced features leave out, which
+        then move the head far (docs/method.md).
         """
         is_moved = method.over_smoothed and method.fitter in ("exact", "closed-form")
         is_reduced = self.training.whole is not self.training

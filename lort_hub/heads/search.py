@@ -159,7 +159,7 @@ def select(validator: Validator, method: Method, overrides: Settings | None = No
         >>> selection.validation, selection.chosen["gamma"], selection.score
         ('leave-one-out in closed form', 1.0, 1.0)
     """
-    validator = validator.of(method)
+    validator = validator.for_method(method)
     overrides, scorer = overrides or {}, validator.scorer_of(method)
     first = setting_paths(method, validator.training, overrides)[0][0]
     if len(method.grid.keys() - overrides.keys()) == 0:
@@ -187,7 +187,7 @@ def fold_heads_of(validator: Validator, method: Method, selection: Selection) ->
     held_out = selection.held_out
     if held_out and held_out.fold_heads and held_out.fold_heads.seed == validator.seed:
         return held_out.fold_heads
-    validator, chosen = validator.of(method), selection.chosen
+    validator, chosen = validator.for_method(method), selection.chosen
     path = [chosen] if validator.uses_closed_form(method, chosen) else path_to(selection, method)
     return deque(validator.fold_heads(method, path), maxlen=1).pop()
 

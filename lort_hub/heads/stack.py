@@ -71,7 +71,7 @@ def fit_stack(
     for name in choice.weights:
         if name not in fits:
             held_out = choice.selections[name].held_out
-            start = validator.of(METHODS[name]).mean_head(held_out) if held_out else None
+            start = validator.for_method(METHODS[name]).mean_head(held_out) if held_out else None
             selection = replace(selections[name], start=start)
             fits[name] = fit_selected(
                 training, name, selection, baseline=baseline, tolerance=MEMBER_TOLERANCE, seed=seed
@@ -107,7 +107,7 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
     class_counts = validator.training.class_counts[scored.cpu()]
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
-        own = validator.of(METHODS[name])
+        own = validator.for_method(METHODS[name])
         fold_heads = fold_heads_of(own, METHODS[name], selection)
         logits[name], labels = among(scored, *own.held_out_logits(fold_heads))
         scales[name] = calibration_scale(logits[name], labels, processes)
