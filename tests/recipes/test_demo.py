@@ -151,7 +151,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(LortHubError, match=r"No config\.json in"):
         load_classifier(str(tmp_path / "empty"))
-    with pytest.raises(CheckpointError, match="is not a Hub repository id"):
+    with pytest.raises(CheckpointError, match="No folder '.*missing'"):
         load_classifier(str(tmp_path / "missing"))
 
 
