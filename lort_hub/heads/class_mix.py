@@ -108,8 +108,8 @@ def _held_out_logits(
     validator = make_validator(training, baseline if from_base else None, None, seed)
     total = labels = torch.zeros(())
     for name, selection in members.items():
-        own = validator.for_method(methods[name])
-        logits, labels = own.held_out_logits(fold_heads_of(own, methods[name], selection))
+        fold_heads = fold_heads_of(validator, methods[name], selection)
+        logits, labels = validator.for_method(methods[name]).held_out_logits(fold_heads)
         factor = fit.scale
         if fit.method == STACK:
             scored = among(validator.scored_classes, logits, labels)

@@ -107,9 +107,9 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
     class_counts = validator.training.class_counts[scored.cpu()]
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
-        own = validator.for_method(METHODS[name])
-        fold_heads = fold_heads_of(own, METHODS[name], selection)
-        logits[name], labels = among(scored, *own.held_out_logits(fold_heads))
+        fold_heads = fold_heads_of(validator, METHODS[name], selection)
+        every = validator.for_method(METHODS[name]).held_out_logits(fold_heads)
+        logits[name], labels = among(scored, *every)
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
         held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)

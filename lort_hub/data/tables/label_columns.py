@@ -199,9 +199,7 @@ def _is_constant(rows: datasets.Dataset, column: str) -> bool:
 def _one_hot(rows: datasets.Dataset, flags: Sequence[str], each: Collection[int]) -> str:
     if each == {1}:
         cells = {str(value) for value in _values(rows, flags[0])}
-        words = [
-            cell for cell in cells if cell.strip().lower() in ("yes", "y", "x")
-        ]  # pandas reads the others
+        words = sorted(cell for cell in cells if cell.strip().lower() in _YES)
         table = f'(table[[...]] == "{words[0]}")' if words else "table[[...]]"
         return (
             f"The label is spread over {len(flags)} one-hot columns: {shown(flags)}.\n"
