@@ -30,14 +30,14 @@ def _root(source: Path, splits: Sequence[ImageSplit]) -> Path:
     """The data folder, a list's, or the one that an archive or the Hub's files lie in, or all files do."""
     folder = source if source.is_dir() else source.parent
     inside = {file.rpartition("/")[0] for split in splits for file in split.files() if file}
-    if not inside or all(Path(one).is_relative_to(folder) for one in inside):
-        return folder
-    if not all(Path(one).is_absolute() for one in inside):
+    if not inside or not all(Path(one).is_absolute() for one in inside):
         return folder
     common = Path(os.path.commonpath(inside))
     archives = cache_folder("archives")
-    for unpacked in (archives, archives.resolve()):
+    for unpacked in (archives, archives.resolve()):  # which may lie beside the archive
         if common != unpacked and common.is_relative_to(unpacked):
             return unpacked / common.relative_to(unpacked).parts[0]
+    if common.is_relative_to(folder):
+        return folder
     snapshot = [at for at, part in enumerate(common.parts) if part == "snapshots"]  # of the Hub's cache
     return Path(*common.parts[: snapshot[-1] + 2]) if snapshot else common

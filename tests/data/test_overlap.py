@@ -72,9 +72,11 @@ def test_test_images_that_are_trained_on_are_counted_listed_and_said(leaking):
     ]
 
 
-@pytest.mark.parametrize("layout", ["archive", "archives", "snapshot"])
-def test_what_is_written_holds_no_paths_of_the_cache(layout, leaking, tmp_path_factory):
+@pytest.mark.parametrize("layout", ["archive", "archive beside the cache", "archives", "snapshot"])
+def test_what_is_written_holds_no_paths_of_the_cache(layout, leaking, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("packed")
+    if "cache" in layout:  # as in a home folder
+        monkeypatch.setenv("LORT_HUB_CACHE", str(folder / ".cache"))
     shutil.copy(leaking / "train/ant/3.jpg", leaking / "train/bee/twin.jpg")
     if layout == "snapshot":
         shutil.copytree(leaking, folder / "snapshots/0b271")
@@ -84,7 +86,7 @@ def test_what_is_written_holds_no_paths_of_the_cache(layout, leaking, tmp_path_f
             (leaking / "lists").mkdir(exist_ok=True)
             (leaking / f"lists/{split}.csv").write_text("\n".join(lines))
         spec = leaking / "lists/train.csv"
-    elif layout == "archive":
+    elif layout != "archives":
         spec = folder / "photos.zip"
         zipped(spec, leaking)
     else:
