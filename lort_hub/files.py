@@ -133,8 +133,21 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} cannot be made: no permission to write in {existing}.")
 
 
+def cache_path(name: str) -> Path:
+    """Name a folder below lort_hub's cache, `$LORT_HUB_CACHE` or else `~/.cache/lort_hub`, and make none.
+
+    Args:
+        name: What is kept in it, such as "features".
+
+    Example:
+        >>> cache_path("features").name
+        'features'
+    """
+    return Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser() / name
+
+
 def cache_folder(name: str) -> Path:
-    """Make a folder below lort_hub's cache: `$LORT_HUB_CACHE`, else `~/.cache/lort_hub`.
+    """Make a folder below lort_hub's cache, where `cache_path` says.
 
     Args:
         name: What is kept in it, such as "features".
@@ -146,7 +159,7 @@ def cache_folder(name: str) -> Path:
         >>> cache_folder("features").is_dir()
         True
     """
-    folder = Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser() / name
+    folder = cache_path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as cause:

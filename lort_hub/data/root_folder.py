@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lort_hub.data.dataset import ImageSplit
-from lort_hub.files import cache_folder
+from lort_hub.files import cache_path
 
 
 def with_root(splits: Sequence[ImageSplit]) -> list[ImageSplit]:
@@ -33,7 +33,7 @@ def _root(source: Path, splits: Sequence[ImageSplit]) -> Path:
     if not inside or not all(Path(one).is_absolute() for one in inside):
         return folder
     common = Path(os.path.commonpath(inside))
-    archives = cache_folder("archives")
+    archives = cache_path("archives")
     for unpacked in (archives, archives.resolve()):  # which may lie beside the archive
         if common != unpacked and common.is_relative_to(unpacked):
             return unpacked / common.relative_to(unpacked).parts[0]
