@@ -8,7 +8,7 @@ from typing import Any
 from lort_hub.heads.search import Selection
 
 SHOWN = 0.005
-"""Least weight of the log prior that is written."""
+"""Least weight of the log prior, and least slope of the scales, that are written."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Choice:
         errors: Standard error of each score's difference to the best one, by name.
         weights: Weight of each member of a sum of heads, by name; empty for a single method.
         tau: Weight of the negative log prior in that sum.
+        slope: Change of each class's scale in it by the log of its training images.
         scales: Factor that calibrates the logits of each candidate of a sum, by name.
         validation: Source of the held-out predictions, from `Validator.describe_folds`.
     """
@@ -34,6 +35,7 @@ class Choice:
     errors: dict[str, float]
     weights: dict[str, float] = field(default_factory=dict)
     tau: float = 0.0
+    slope: float = 0.0
     scales: dict[str, float] = field(default_factory=dict)
     validation: str = ""
 
@@ -57,6 +59,8 @@ class Choice:
         single = {name: score for name, score in self.scores.items() if name != self.method}
         best = max(single, key=lambda name: single[name])
         members = " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+        if abs(self.slope) >= SHOWN:
+            members = f"(1 {'-' if self.slope < 0 else '+'} {abs(self.slope):.2f} log n) ({members})"
         members += f" - {self.tau:.2f} log prior" if self.tau >= SHOWN else ""
         return (
             f"{members} has {self._format(self.scores[self.method])} {self._place}, with weights found on "

@@ -25,8 +25,7 @@ from lort_hub.heads.methods import BALANCING, METHODS, STACK, class_mix
 from lort_hub.heads.scorers import Predictions, among, calibration_scale
 from lort_hub.heads.search import Selection, fold_heads_of
 from lort_hub.heads.selected import make_validator
-from lort_hub.heads.solvers.objective import logit_adjustment
-from lort_hub.heads.sum_weights import best_weights
+from lort_hub.heads.sum_weights import best_weights, centred_log_counts, weighted_sum
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
 
@@ -106,17 +105,17 @@ def _held_out_logits(
     methods = {name: replace(METHODS[name], fitter=solver or METHODS[name].fitter) for name in members}
     from_base = any(method.needs_base or method.fitter == "sgd" for method in methods.values())
     validator = make_validator(training, baseline if from_base else None, None, seed)
-    total = labels = torch.zeros(())
+    logits, labels = dict[str, Tensor](), torch.zeros(())
     for name, selection in members.items():
         fold_heads = fold_heads_of(validator, methods[name], selection)
-        logits, labels = validator.for_method(methods[name]).held_out_logits(fold_heads)
+        z, labels = validator.for_method(methods[name]).held_out_logits(fold_heads)
         factor = fit.scale
         if fit.method == STACK:
-            scored = among(validator.scored_classes, logits, labels)
-            factor = fit.settings[name] * calibration_scale(*scored, training.processes)
-        total = total + factor * logits
-    if fit.method == STACK:
-        total = total - logit_adjustment(training.class_counts, fit.settings["tau"]).to(total)
+            factor = calibration_scale(*among(validator.scored_classes, z, labels), training.processes)
+        logits[name] = factor * (z - z.mean(dim=1, keepdim=True))
+    if fit.method != STACK:
+        return logits[fit.method], labels, validator.scored_classes
+    total = weighted_sum(logits, fit.settings, centred_log_counts(training.class_counts))
     return total, labels, validator.scored_classes
 
 

@@ -14,7 +14,7 @@ from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import STACK
 from lort_hub.heads.scorers import Predictions
 from lort_hub.heads.stack import MEMBER_TOLERANCE, combine
-from lort_hub.heads.sum_weights import TAU
+from lort_hub.heads.sum_weights import SLOPE, TAU
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import ChosenSettings, HeadRecord
 
@@ -58,13 +58,13 @@ def refit(
     """
     how = {"baseline": baseline, "seed": seed}
     if head.method == STACK and head.candidates:
-        weights = {name: weight for name, weight in head.settings.items() if name != TAU}
         how |= {"tolerance": MEMBER_TOLERANCE}
         members = {
             name: fit_head(training, name, chosen=head.candidates[name], **how)  # type: ignore[arg-type]
-            for name in weights
+            for name in head.settings
+            if name not in (TAU, SLOPE)
         }
-        fit = combine(members, weights, head.settings[TAU], training.class_counts)
+        fit = combine(members, head.settings, training.class_counts)
     else:
         chosen = ChosenSettings(head.settings, head.scale or 1.0)
         how |= {"chosen": chosen, "solver": solver, "views": views}

@@ -14,7 +14,6 @@ from lort_hub.heads.choice import Choice
 from lort_hub.heads.cross_validation import Validator
 from lort_hub.heads.fitted import Fit
 from lort_hub.heads.methods import METHODS, STACK, STACKED, class_mix
-from lort_hub.heads.posthoc import logit_adjusted
 from lort_hub.heads.scorers import (
     SCORERS,
     Predictions,
@@ -24,8 +23,15 @@ from lort_hub.heads.scorers import (
 )
 from lort_hub.heads.search import Selection, fold_heads_of, select
 from lort_hub.heads.selected import fit_selected, make_validator
-from lort_hub.heads.solvers.objective import logit_adjustment
-from lort_hub.heads.sum_weights import TAU, choose_members
+from lort_hub.heads.solvers.objective import Settings
+from lort_hub.heads.sum_weights import (
+    SLOPE,
+    TAU,
+    centred_log_counts,
+    choose_members,
+    choose_slope,
+    weighted_sum,
+)
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import ChosenSettings
 
@@ -54,7 +60,7 @@ def fit_stack(
         seed: Seed of the folds.
 
     Returns:
-        The head, with the weight of each member and of the negative log prior, tau, as its settings.
+        The head, with the weight of each member, `TAU` and `SLOPE` as its settings.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
@@ -80,7 +86,8 @@ def fit_stack(
     candidates = {
         name: ChosenSettings(selections[name].chosen, scale) for name, scale in choice.scales.items()
     }
-    fit = combine(members, choice.weights, choice.tau, training.class_counts)
+    settings = {**choice.weights, TAU: choice.tau, SLOPE: choice.slope}
+    fit = combine(members, settings, training.class_counts)
     return replace(fit, choice=choice, candidates=candidates)
 
 
@@ -92,8 +99,8 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
         selections: Settings chosen with this validator for each candidate, by its name in `METHODS`.
 
     Returns:
-        The choice, with the weight of each member on its calibrated logits and of the negative log prior, and
-        the factor that calibrates each candidate's logits.
+        The choice, with the weight of each member on its calibrated logits and of the negative log prior, the
+        slope of the classes' scales, and the factor that calibrates each candidate's logits.
 
     Example:
         >>> x = torch.tensor([[0.0, 1], [0, 2], [1, 0], [2, 0]])
@@ -108,52 +115,44 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
     kept, scores = dict[str, Selection](), dict[str, float]()
     for name, selection in selections.items():
         fold_heads = fold_heads_of(validator, METHODS[name], selection)
-        every = validator.for_method(METHODS[name]).held_out_logits(fold_heads)
-        logits[name], labels = among(scored, *every)
+        every, labels = validator.for_method(METHODS[name]).held_out_logits(fold_heads)
+        logits[name], labels = among(scored, every.sub_(every.mean(dim=1, keepdim=True)), labels)
         scales[name] = calibration_scale(logits[name], labels, processes)
         logits[name] *= scales[name]
         held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
     balanced = {name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"}
-    weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced - UNFAVOURED)
-    total = _sum(logits, weights)
-    total -= logit_adjustment(class_counts, tau).to(total)
+    weights, _ = choose_members(logits, labels, class_counts, processes, favoured=balanced - UNFAVOURED)
+    members = {name: logits[name] for name in weights}
+    log_counts = centred_log_counts(validator.training.class_counts)[scored.cpu()]
+    settings = choose_slope(members, labels, weights, log_counts, processes)
+    total = weighted_sum(members, settings, log_counts)
     scores[STACK] = SCORERS["nll"](_predictions(total, labels, scored, processes))
-    how = validator.describe_folds()
-    return Choice(STACK, "nll", kept, scores, {}, weights, tau, scales, how)
+    how, weights = validator.describe_folds(), {name: settings[name] for name in weights}
+    return Choice(STACK, "nll", kept, scores, {}, weights, settings[TAU], settings[SLOPE], scales, how)
 
 
-def combine(
-    members: Mapping[str, Fit], weights: Mapping[str, float], tau: float, class_counts: Tensor
-) -> Fit:
-    """Add up calibrated linear heads by the chosen weights, and adjust the bias by the log prior.
+def combine(members: Mapping[str, Fit], settings: Settings, class_counts: Tensor) -> Fit:
+    """Add up calibrated linear heads by the settings of a sum, as `weighted_sum` adds up their logits.
 
     Args:
         members: Fits of all members, by name.
-        weights: Their weights.
-        tau: Weight of the negative log prior.
+        settings: Their weights, `TAU` and `SLOPE`.
         class_counts: Training images (K,).
 
     Example:
         >>> one = Fit(LinearHead(torch.eye(2), torch.zeros(2)), "ncm", {})
-        >>> head = combine({"ncm": one}, {"ncm": 0.5}, 1.0, torch.tensor([3, 1]))
-        >>> head.weight, (-head.bias).exp()
-        (tensor([[0.5000, 0.0000],
-                [0.0000, 0.5000]]), tensor([0.7500, 0.2500]))
+        >>> head = combine({"ncm": one}, {"ncm": 0.5, "tau": 1.0}, torch.tensor([3, 1]))
+        >>> head.weight, head.bias.softmax(dim=0)
+        (tensor([[ 0.2500, -0.2500],
+                [-0.2500,  0.2500]]), tensor([0.2500, 0.7500]))
     """
-    weight, bias = (
-        torch.stack([w * getattr(members[name], part) for name, w in weights.items()]).sum(dim=0)
-        for part in ("weight", "bias")
-    )
-    head = LinearHead(*logit_adjusted(weight, bias, class_counts, tau))
-    return Fit(head, STACK, {**weights, TAU: tau})
-
-
-def _sum(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    total = torch.zeros_like(next(iter(logits.values())))
-    for name, weight in weights.items():
-        total.add_(logits[name], alpha=weight)
-    return total
+    log_counts = centred_log_counts(class_counts)
+    heads = {name: torch.cat([fit.weight, fit.bias[:, None]], dim=1).T for name, fit in members.items()}
+    centred = {name: head - head.mean(dim=1, keepdim=True) for name, head in heads.items()}
+    *_, bias = weighted_sum(centred, settings, log_counts)
+    weight = weighted_sum(centred, {**settings, TAU: 0.0}, log_counts)[:-1].T
+    return Fit(LinearHead(weight.contiguous(), bias), STACK, dict(settings))
 
 
 def _predictions(logits: Tensor, labels: Tensor, scored: Tensor, processes: Processes) -> Predictions:

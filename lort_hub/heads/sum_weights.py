@@ -11,12 +11,18 @@ from torch import Tensor
 from lort_hub.features.distributed import Processes
 from lort_hub.heads.folds import effective_samples
 from lort_hub.heads.scorers import error_share, expected_logit, in_blocks
-from lort_hub.heads.solvers.objective import logit_adjustment
+from lort_hub.heads.solvers.objective import Settings, logit_adjustment
 
 PRIOR_SAMPLES = 10.0
 """Samples that the prior of equal weights is worth, counted as if all classes had as many."""
 TAU = "tau"
 """Name of the weight of the negative log prior, as in logit adjustment."""
+SLOPE = "slope"
+"""Name of the change of a class's scale by the log of its training images."""
+SLOPE_SAMPLES = 300.0
+"""Samples that the prior of one scale for all classes is worth."""
+SUM = "sum"
+"""Name of a finished sum, where it is weighed anew with `SLOPE`."""
 LEAST_SHARE = 0.05
 """Share of the members' logits below which a member is left out."""
 NEWTON_STEPS, HALVINGS = 100, 60
@@ -78,6 +84,73 @@ def choose_members(
         kept.remove(least)
 
 
+def choose_slope(
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    weights: Mapping[str, float],
+    log_counts: Tensor,
+    processes: Processes | None = None,
+) -> Settings:
+    """Scale each class's logit by a line in the log of its training images, as held-out samples tell.
+
+    Calibration by one temperature for each class, in one parameter: vector scaling (arXiv 1706.04599) with
+    scales that depend on the class size as in CDT (arXiv 2001.01385). The prior draws them to equal ones.
+
+    Args:
+        logits: Calibrated held-out logits (M, K) of the members, centred over classes, by name.
+        labels: Labels (M,).
+        weights: Weights of the members, from `choose_members`.
+        log_counts: Of `centred_log_counts` (K,).
+        processes: Processes, each with samples of its own; None for this one alone.
+
+    Returns:
+        The settings of the sum: the weights times one factor, `TAU` chosen anew, and `SLOPE`.
+
+    Example:
+        >>> labels, log_counts = torch.arange(40) % 2, torch.tensor([1.0, -1.0])
+        >>> centred = 3 * torch.nn.functional.one_hot(labels, 2) - 1.5 + torch.randn(40, 2)
+        >>> list(choose_slope({"head": centred}, labels, {"head": 1.0}, log_counts))
+        ['head', 'tau', 'slope']
+    """
+    total = weighted_sum(logits, weights, log_counts)
+    line = log_counts.to(total)
+    parts = {SUM: total, SLOPE: line * total, TAU: -line.expand_as(total)}
+    best = best_weights(parts, labels, processes, centre=[SUM], prior_samples=SLOPE_SAMPLES, free=[SLOPE])
+    scaled = {name: weight * best[SUM] for name, weight in weights.items()}
+    return {**scaled, TAU: best[TAU], SLOPE: best[SLOPE] / best[SUM] if best[SUM] else 0.0}
+
+
+def weighted_sum(logits: Mapping[str, Tensor], settings: Settings, log_counts: Tensor) -> Tensor:
+    """Add up the logits (..., K) of the members of a sum by its settings: the sum's logits.
+
+        (1 + slope l_k) sum_m w_m z_mk - tau l_k,  l = log_counts
+
+    Args:
+        logits: Calibrated logits (..., K) of each member, centred over classes, by name.
+        settings: Weight of each member, `TAU` and `SLOPE`; 0 for those that are not given.
+        log_counts: Of `centred_log_counts` (K,).
+
+    Example:
+        >>> weighted_sum({"head": torch.tensor([1.0, -1])}, {"head": 2.0, "tau": 0.5}, torch.tensor([1, -1]))
+        tensor([ 1.5000, -1.5000])
+    """
+    total, line = torch.zeros_like(next(iter(logits.values()))), log_counts.to(next(iter(logits.values())))
+    for name, z in logits.items():
+        total.add_(z, alpha=settings.get(name, 0.0))
+    return total.mul_(1 + settings.get(SLOPE, 0.0) * line).sub_(settings.get(TAU, 0.0) * line)
+
+
+def centred_log_counts(class_counts: Tensor) -> Tensor:
+    """Compute log n_k (K,) less its mean over classes, float64; a class without samples counts as of one.
+
+    Example:
+        >>> centred_log_counts(torch.tensor([4, 1])).exp()
+        tensor([2.0000, 0.5000], dtype=torch.float64)
+    """
+    log_counts = class_counts.double().clamp_min(1).log()
+    return log_counts - log_counts.mean()
+
+
 def _spreads(logits: Sequence[Tensor], processes: Processes) -> list[float]:
     """Compute the mean standard deviation over classes of each head's logits, up to a common factor."""
     deviations = (z.std(dim=1, correction=0) if len(z) else z[:, 0] for z in logits)
@@ -111,7 +184,7 @@ def best_weights(
         logits: Logits (N, K) of each head, by name; `TAU` is that of the negative log prior.
         labels: Labels (N,).
         processes: Processes, each with samples of its own; None for this one alone.
-        centre: Heads that the prior draws to; empty for all.
+        centre: Heads that the prior draws to, and that are weighed alike at the start; empty for all.
         prior_samples: c; 0 for no prior.
         free: Names of weights that may be negative.
 
@@ -126,12 +199,13 @@ def best_weights(
     processes.all_reduce(counts)
     present = counts > 0
     drawn = [name for name in logits if name != TAU]
+    start = centre or drawn
     samples = effective_samples(counts[present]) if present.any() else 1.0
-    apart = _distance_to(centre or drawn, list(logits))
+    apart = _distance_to(start, list(logits))
     pull = prior_samples * len(drawn) / samples * apart.T @ apart
     omega = 1 / (counts[labels].double() * present.sum())
     loss = _Loss(list(logits.values()), labels, omega, error_share(counts), pull, processes)
-    weights = torch.tensor([0.0 if name == TAU else 1 / len(drawn) for name in logits], dtype=torch.float64)
+    weights = torch.tensor([float(name in start) / len(start) for name in logits], dtype=torch.float64)
     lowest = torch.tensor([-torch.inf if name in free else 0.0 for name in logits], dtype=torch.float64)
     value, gradient, curvature = loss(weights)
     for _ in range(NEWTON_STEPS):

@@ -17,7 +17,16 @@ from lort_hub.heads.scorers import SCORERS, calibration_scale
 from lort_hub.heads.search import fold_heads_of, select
 from lort_hub.heads.selected import fit_selected, make_validator
 from lort_hub.heads.stack import MEMBER_TOLERANCE, choose_weights, combine, fit_stack
-from lort_hub.heads.sum_weights import TAU, best_weights, choose_members
+from lort_hub.heads.sum_weights import (
+    SLOPE,
+    SLOPE_SAMPLES,
+    TAU,
+    best_weights,
+    centred_log_counts,
+    choose_members,
+    choose_slope,
+    weighted_sum,
+)
 from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import clusters
 
@@ -177,17 +186,22 @@ def stacked(problem):
 def test_a_stack_is_the_weighted_sum_of_its_calibrated_members(problem, stacked):
     training, x, _ = problem
     baseline = fit_head(training, "ce")
-    assert set(stacked.settings) <= {*STACKED, TAU}
+    assert set(stacked.settings) <= {*STACKED, TAU, SLOPE}
     validator = make_validator(training, baseline, None, 0)
     scales = choose_weights(validator, stacked.choice.selections).scales
     assert scales == stacked.choice.scales
-    expected = -stacked.settings[TAU] * (training.class_counts / training.class_counts.sum()).log()
+    expected = torch.zeros(4)
     for name, weight in stacked.choice.weights.items():
         selection = stacked.choice.selections[name]
         selection = replace(selection, start=validator.mean_head(selection.held_out))
         how = {"baseline": baseline, "tolerance": MEMBER_TOLERANCE}
         head = baseline if name == "ce" else fit_selected(training, name, selection, **how)
         expected = expected + weight * scales[name] * head.linear.logits(x)
+    log_counts = torch.tensor([200, 80, 40, 20]).log()
+    log_counts -= log_counts.mean()
+    expected = (1 + stacked.settings[SLOPE] * log_counts) * (expected - expected.mean(dim=1, keepdim=True))
+    expected -= stacked.settings[TAU] * log_counts
+    assert abs(stacked.settings[SLOPE]) > 1e-3
     torch.testing.assert_close(stacked.logits(x), expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(stacked.logits(x), x @ stacked.weight.T + stacked.bias)
 
@@ -226,7 +240,8 @@ def test_few_images_draw_to_the_candidates_that_decide_for_balanced_classes():
         choose_members(logits, labels, training.class_counts, favoured=favoured)
         for favoured in (["eb-lda", "balanced-softmax"], list(selections))
     )
-    assert (choice.weights, choice.tau) == chosen
+    factor = choice.weights["eb-lda"] / chosen[0]["eb-lda"]
+    assert choice.weights == pytest.approx({name: factor * w for name, w in chosen[0].items()}, rel=1e-4)
     assert choice.weights.get("ce", 0) < any_of_them[0].get("ce", 0) - 0.02
 
 
@@ -237,7 +252,7 @@ def test_where_one_class_alone_can_be_held_out_the_balanced_heads_are_taken_alik
     chosen = fit.choice.weights
     assert {"eb-lda", "balanced-softmax", "lort"} <= set(chosen) <= {*STACKED} - {"ce", "crt"}
     assert max(chosen.values()) == pytest.approx(min(chosen.values()), rel=1e-3)
-    assert fit.choice.tau == 0
+    assert (fit.choice.tau, fit.choice.slope) == (0, 0)
 
 
 def test_the_weights_do_not_depend_on_a_class_without_held_out_samples():
@@ -249,12 +264,12 @@ def test_the_weights_do_not_depend_on_a_class_without_held_out_samples():
     logits = {}
     for name, selection in selections.items():
         z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
-        assert choice.scales[name] == calibration_scale(z[:, :2], labels)
-        logits[name] = choice.scales[name] * z[:, :2]
-    favoured = ["balanced-softmax"]
-    assert (choice.weights, choice.tau) == choose_members(
-        logits, labels, training.class_counts[:2], favoured=favoured
-    )
+        assert choice.scales[name] == pytest.approx(calibration_scale(z[:, :2], labels), rel=1e-6)
+        logits[name] = choice.scales[name] * (z - z.mean(dim=1, keepdim=True))[:, :2]
+    weights, _ = choose_members(logits, labels, training.class_counts[:2], favoured=["balanced-softmax"])
+    log_counts = centred_log_counts(training.class_counts)[:2]
+    expected = choose_slope(logits, labels, weights, log_counts)
+    assert {**choice.weights, TAU: choice.tau, SLOPE: choice.slope} == pytest.approx(expected, rel=1e-4)
 
 
 def test_all_members_predict_the_same_held_out_samples(problem):
@@ -275,13 +290,63 @@ def test_the_sum_of_a_single_member_is_that_head_and_the_log_prior(problem):
     validator = Validator(training)
     choice = choose_weights(validator, {"ncm": select(validator, METHODS["ncm"])})
     assert choice.scores[STACK] >= choice.scores["ncm"]
-    fit, log_prior = fit_head(training, "ncm"), (training.class_counts / training.class_counts.sum()).log()
-    head = combine({"ncm": fit}, choice.weights, choice.tau, training.class_counts)
-    torch.testing.assert_close(head.weight, choice.weights["ncm"] * fit.weight)
-    torch.testing.assert_close(head.bias, choice.weights["ncm"] * fit.bias - choice.tau * log_prior)
+    fit, weight = fit_head(training, "ncm"), choice.weights["ncm"]
+    log_counts = centred_log_counts(training.class_counts).float()
+    factors = weight * (1 + choice.slope * log_counts)
+    settings = {"ncm": weight, TAU: choice.tau, SLOPE: choice.slope}
+    head = combine({"ncm": fit}, settings, training.class_counts)
+    torch.testing.assert_close(head.weight, factors[:, None] * (fit.weight - fit.weight.mean(dim=0)))
+    bias = factors * (fit.bias - fit.bias.mean()) - choice.tau * log_counts
+    torch.testing.assert_close(head.bias, bias)
     assert choice.scores["ncm"] == pytest.approx(
         SCORERS["nll"](next(validator.cross_validate(METHODS["ncm"], [{}]))), abs=1e-4
     )
+
+
+def centred(logits):
+    return {name: z - z.mean(dim=1, keepdim=True) for name, z in logits.items()}
+
+
+@pytest.mark.parametrize("slope", [-0.2, 0.0, 0.3])
+def test_scales_that_follow_the_class_sizes_are_found_again(slope):
+    """Labels are drawn from the very probabilities, all classes as likely, so that the truth is known."""
+    random, counts = torch.Generator().manual_seed(1), torch.tensor([900, 90, 30, 5])
+    log_counts = centred_log_counts(counts)
+    drawn = torch.randn(200_000, 4, generator=random)
+    z = centred({"head": 2 * drawn})
+    truth = {"head": 1.5, TAU: 0.4, SLOPE: slope}
+    labels = weighted_sum(z, truth, log_counts).softmax(dim=1).multinomial(1, generator=random)[:, 0]
+    keep = torch.cat([(labels == k).nonzero()[:20_000, 0] for k in range(4)])
+    shift = torch.bincount(labels, minlength=4).double().log()  # as kept in equal parts, Bayes' rule
+    found = choose_slope({"head": z["head"][keep]}, labels[keep], {"head": 1.0}, log_counts)
+    line = float(log_counts @ shift / (log_counts @ log_counts))
+    assert (shift - shift.mean() - line * log_counts).abs().max() < 0.3  # nearly a line, that TAU takes in
+    assert found["head"] == pytest.approx(1.5, abs=0.1)
+    assert found[SLOPE] == pytest.approx(slope, abs=0.03)
+
+
+def test_the_slope_is_the_minimum_that_another_method_finds():
+    z, log_counts = centred(views(1.0, 0.7)), centred_log_counts(COUNTS)
+    total = 0.6 * z["0"].double() + 0.5 * z["1"].double()
+    samples = 9 / (1 / 300 + 1 / 90 + 1 / 30)
+
+    def loss(parameters):
+        factor, moved, tau = parameters
+        pull = 2 * SLOPE_SAMPLES / samples / 2 * 2 * moved**2
+        return (balanced_loss((factor + moved * log_counts) * total - abs(tau) * log_counts) + pull).item()
+
+    factor, moved, tau = minimize(
+        loss, [1.0, 0.0, 0.1], method="Powell", options={"xtol": 1e-9, "ftol": 1e-14}
+    ).x
+    found = choose_slope(z, LABELS, {"0": 0.6, "1": 0.5}, log_counts)
+    expected = {"0": 0.6 * factor, "1": 0.5 * factor, TAU: abs(tau), SLOPE: moved / factor}
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_few_samples_leave_the_scales_of_all_classes_alike():
+    few = torch.tensor([0, 1, 300, 301, 390, 391])
+    z = {name: logits[few] for name, logits in centred(views(1.0)).items()}
+    assert abs(choose_slope(z, LABELS[few], {"0": 1.0}, centred_log_counts(COUNTS))[SLOPE]) < 2e-3
 
 
 def test_weights_are_the_same_to_five_digits_in_any_order_of_the_samples():
