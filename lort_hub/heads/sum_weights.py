@@ -91,7 +91,7 @@ def choose_slope(
     log_counts: Tensor,
     processes: Processes | None = None,
 ) -> Settings:
-    """Scale each class's logit by a line in the log of its training images, as held-out samples tell.
+    """Choose the scale of each class's logit, on a line in the log of its images, by held-out samples.
 
     Calibration by one temperature for each class, in one parameter: vector scaling (arXiv 1706.04599) with
     scales that depend on the class size as in CDT (arXiv 2001.01385). The prior draws them to equal ones.
