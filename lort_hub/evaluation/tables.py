@@ -61,7 +61,7 @@ class Table:
     caption: str = ""
 
     def to_markdown(self) -> str:
-        """Render the table as Markdown; no cell holds a name that a user gave."""
+        """Render the table as Markdown; names that a user gave are escaped already."""
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -251,12 +251,12 @@ def study_table(rows: Sequence[ResultRow]) -> str:
         '| 0.1 | 100.0 | 100.0'
     """
     names = [name for name in COMPARISON_COLUMNS if name != "seconds"]
-    lines = [[*rows[0].chosen, *(COMPARISON_COLUMNS[name] for name in names)]]
-    lines.append(["---"] * len(lines[0]))
+    lines = []
     for row in rows:
         settings = ["n/a" if value is None else str(value) for value in row.chosen.values()]
-        lines.append([*settings, *(_mean_cell([getattr(row, name)], name) for name in names)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append((*settings, *(_mean_cell([getattr(row, name)], name) for name in names)))
+    header = (*rows[0].chosen, *(COMPARISON_COLUMNS[name] for name in names))
+    return Table(header, tuple(lines)).to_markdown()
 
 
 def shift_table(rows: Sequence[ResultRow]) -> Table | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lort_hub import __version__
 from lort_hub.evaluation.markdown import code, escape, fenced
+from lort_hub.evaluation.tables import Table
 from lort_hub.heads.priors import RESAMPLES
 from lort_hub.hub.card_text import fill_template, license_note
 from lort_hub.serialization import Record
@@ -63,13 +64,12 @@ def mix_rows(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
         | --- | --- | --- |
         | cat | 25.0 [20.0, 30.0] | 9 |
     """
-    lines = ["| class | share | training images |", "| --- | --- | --- |"]
+    lines = []
     for row in sorted(rows, key=lambda one: -one["share"])[:shown]:
         share, low, high = (100 * row[key] for key in ("share", "low", "high"))
-        lines.append(
-            f"| {escape(row['class'])} | {share:.1f} [{low:.1f}, {high:.1f}] | {row['train_images']} |"
-        )
-    return "\n".join(lines)
+        mean = f"{share:.1f} [{low:.1f}, {high:.1f}]"
+        lines.append((escape(row["class"]), mean, str(row["train_images"])))
+    return Table(("class", "share", "training images"), tuple(lines)).to_markdown()
 
 
 def render_adapted_card(
