@@ -15,6 +15,7 @@ from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_no_data, is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
+from lort_hub.data.published_tables import open_labels
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
@@ -193,6 +194,9 @@ def open_any(folder: Path, request: Request) -> Opened:
     try:
         reading = read_image_folder(folder, **options)
     except DatasetError as error:
+        if opened := open_labels(folder, lists_of_splits, request):
+            opened.notes[:0] = notes
+            return opened
         raise with_files_beside(error, folder, request) from None
     if reading is None:
         raise nothing_to_read(folder, request)

@@ -114,7 +114,7 @@ def open_lists(
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
     notes += note_unnamed(matched, named)
-    opened = Opened(splits, notes)
+    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folder=folder)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
