@@ -191,15 +191,18 @@ def open_any(folder: Path, request: Request) -> Opened:
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
+    reading, refusal = None, None
     try:
         reading = read_image_folder(folder, **options)
     except DatasetError as error:
-        if opened := open_labels(folder, lists_of_splits, request):
+        refusal = error
+    if reading is None:
+        if opened := open_labels(folder, request):
             opened.notes[:0] = notes
             return opened
-        raise with_files_beside(error, folder, request) from None
-    if reading is None:
-        raise nothing_to_read(folder, request)
+        raise (
+            with_files_beside(refusal, folder, request) if refusal else nothing_to_read(folder, request)
+        ) from None
     splits = {reading.train_split: reading.train}
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test

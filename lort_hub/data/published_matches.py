@@ -61,7 +61,7 @@ class PublishedSplit:
 class MatchedNames:
     """Names with their column of files and the row of each among the images; -1 where it is none of them.
 
-    Missing are the names of no image at all, doubtful those that fit several.
+    Missing are the names of no image at all, doubtful those that fit several; `of` says of what.
     """
 
     names: ListedNames
@@ -70,6 +70,7 @@ class MatchedNames:
     missing: list[str]
     doubtful: dict[str, list[str]]
     is_read: bool
+    of: str = ""
 
     @property
     def set_of(self) -> tuple[Path, str]:
@@ -79,7 +80,7 @@ class MatchedNames:
     def notes(self) -> list[str]:
         """Say how many names are of no image, and how others are written."""
         count = f"{len(self.missing):,} of {len(self.rows):,} rows of {self.names.file.name}"
-        lost = [f"{count} name no image, such as {self.missing[0]}."] if self.missing else []
+        lost = [f"{count} name no image{self.of}, such as {self.missing[0]}."] if self.missing else []
         return [*lost, *self.names.listed.notes]
 
 
@@ -109,9 +110,11 @@ class TableImages(ImageFiles):
 class LabelledImages:
     """Images with a label each, found by the names that lists give them."""
 
-    def __init__(self, rows: Mapping[str, int], labels: Sequence[Any], images: ImageFiles) -> None:
-        """Take the row of each path, the label of each row, and the files among which names are found."""
-        self.rows, self.labels, self.images = rows, labels, images
+    def __init__(
+        self, rows: Mapping[str, int], labels: Sequence[Any], images: ImageFiles, of: str = ""
+    ) -> None:
+        """Take the row of each path, the label of each row, files to find names among, and what has them."""
+        self.rows, self.labels, self.images, self.of = rows, labels, images, of
 
     def match(self, one: ListedNames) -> MatchedNames:
         """Find the rows of a list's names."""
@@ -135,6 +138,7 @@ class LabelledImages:
             missing=[cell for cell, path in pairs if cell and not path],
             doubtful={cell: path for cell, path in pairs if cell and isinstance(path, list)},
             is_read=found > MOST * len(rows) and found >= NEARLY_ALL * fitting,
+            of=self.of,
         )
 
     def tells_other_classes(self, one: MatchedNames) -> bool:
