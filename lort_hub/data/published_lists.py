@@ -172,7 +172,7 @@ def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]
 
 
 def _by_key(file: Path) -> Iterator[ListedNames]:
-    """A list of names, or of lists that start with one and end with its label; or an object of them by split."""
+    """Names, or lists that begin with one and end with its label: a list of them, or an object by split."""
     content = json.loads(text_of(file)[0])
     if isinstance(content, list):
         content = {_split_of(file) or "": content}

@@ -111,10 +111,23 @@ class LabelledImages:
     """Images with a label each, found by the names that lists give them."""
 
     def __init__(
-        self, rows: Mapping[str, int], labels: Sequence[Any], images: ImageFiles, of: str = ""
+        self,
+        rows: Mapping[str, int],
+        labels: Sequence[Any],
+        images: ImageFiles,
+        beside: ImageFiles | None = None,
+        of: str = "",
     ) -> None:
-        """Take the row of each path, the label of each row, files to find names among, and what has them."""
-        self.rows, self.labels, self.images, self.of = rows, labels, images, of
+        """Take the images.
+
+        Args:
+            rows: The row of each path.
+            labels: The label of each row.
+            images: The files among which names are found.
+            beside: All files, of which one in a folder of the list's split is meant rather.
+            of: What has the images, for messages.
+        """
+        self.rows, self.labels, self.images, self.beside, self.of = rows, labels, images, beside, of
 
     def match(self, one: ListedNames) -> MatchedNames:
         """Find the rows of a list's names."""
@@ -127,7 +140,7 @@ class LabelledImages:
             column = last if last and last.skip <= column.skip else column
         name, skip = (column.name, column.skip) if column else (next(iter(listed.columns)), 0)
         cells = listed.columns[name]
-        paths = [self.images.find(cell, one.split, skip) if cell and column else None for cell in cells]
+        paths = [self._find(cell, one.split, skip) if cell and column else None for cell in cells]
         rows = [self.rows.get(path, -1) if isinstance(path, str) else -1 for path in paths]
         pairs = list(zip(cells, paths, strict=True))
         found, fitting = sum(row >= 0 for row in rows), sum(path is not None for path in paths)
@@ -140,6 +153,13 @@ class LabelledImages:
             is_read=found > MOST * len(rows) and found >= NEARLY_ALL * fitting,
             of=self.of,
         )
+
+    def _find(self, name: str, split: str, skip: int) -> str | list[str] | None:
+        found = self.images.find(name, split, skip)
+        other = self.beside.find(name, split, skip) if self.beside and found and split else None
+        if not self.beside or not isinstance(other, str) or other in self.rows:
+            return found
+        return None if self.beside.split_of(other) == split else found
 
     def tells_other_classes(self, one: MatchedNames) -> bool:
         """Tell whether a list's labels are others than those of the images."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lort_hub.data.image_folder.names import TRAINVAL, kind_of
+from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
 from lort_hub.data.published_matches import (
     MOST,
@@ -21,6 +21,7 @@ from lort_hub.data.published_matches import (
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.table_files import split_lists
 from lort_hub.data.tables.column_names import is_called_labels
+from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.splits import split_in_name, without_split
 from lort_hub.errors import DatasetError
@@ -44,10 +45,14 @@ def lists_beside(opened: Opened, request: Request) -> list[Path]:
     """
     if opened.folder is None or len(opened.splits) > 1:
         return []
-    asked = {kind_of(name) or name for name in (request.train_split, request.test_split) if name}
-    if request.train_split and asked <= {kind_of(name) or name for name in opened.splits}:
+    asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
+    if request.train_split and asked <= set(map(_kind, opened.splits)):
         return []  # every row is one to train on
     return [file for file in split_lists(opened.folder) if may_tell_splits(file) and file not in opened.lists]
+
+
+def _kind(split: str) -> str:
+    return TRAINVAL if is_trainval(split) else kind_of(split) or split
 
 
 def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Path]) -> Opened:
@@ -72,7 +77,8 @@ def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Pa
     image, label = columns
     known = {cell["path"]: row for row, cell in enumerate(rows[image][:]) if cell and cell["bytes"] is None}
     whole = f"the list {shown([file.name for file in opened.lists], 2)}"
-    table = LabelledImages(known, rows[label][:], TableImages(opened.folder, list(known)), f" of {whole}")
+    images, beside = TableImages(opened.folder, list(known)), ImageFiles([opened.folder])
+    table = LabelledImages(known, rows[label][:], images, beside, f" of {whole}")
     matched = [table.match(one) for one in given]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
     for one in matched:
