@@ -43,7 +43,8 @@ def lists_beside(opened: Opened, request: Request) -> list[Path]:
         >>> lists_beside(Opened({}), Request("photos"))
         []
     """
-    if opened.folder is None or len(opened.splits) > 1:
+    is_part = any(is_trainval(file.stem) for file in opened.lists)  # of the images, with no test among them
+    if opened.folder is None or len(opened.splits) > 1 or is_part:
         return []
     asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
     if request.train_split and asked <= set(map(_kind, opened.splits)):
