@@ -15,6 +15,7 @@ from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_no_data, is_output, list_pictures
 from lort_hub.data.published_splits import note_unread, open_published
+from lort_hub.data.published_tables import open_labels
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
@@ -190,12 +191,18 @@ def open_any(folder: Path, request: Request) -> Opened:
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
+    reading, refusal = None, None
     try:
         reading = read_image_folder(folder, **options)
     except DatasetError as error:
-        raise with_files_beside(error, folder, request) from None
+        refusal = error
     if reading is None:
-        raise nothing_to_read(folder, request)
+        if opened := open_labels(folder, request):
+            opened.notes[:0] = notes
+            return opened
+        raise (
+            with_files_beside(refusal, folder, request) if refusal else nothing_to_read(folder, request)
+        ) from None
     splits = {reading.train_split: reading.train}
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test

@@ -11,7 +11,7 @@ from pathlib import Path
 from lort_hub.data.decoding import image_suffixes
 from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.tables.cells import is_file_name
-from lort_hub.data.tables.column_names import is_called_labels
+from lort_hub.data.tables.column_names import is_called_labels, is_label, is_usual
 from lort_hub.data.tables.json_lists import ends_with_label
 from lort_hub.data.tables.label_texts import may_be_labels
 from lort_hub.data.tables.lists import FileList, read_list, text_of
@@ -99,11 +99,13 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
 
 
 def _has_one_column(file: Path) -> bool:
-    """Tell whether a table has names alone: one cell a line, none of them twice, and not numbers."""
+    """Tell whether a table has names alone: one cell a line, numbers only below a name, and files twice."""
     if file.suffix.lower() not in (".csv", ".tsv"):
         return False
     cells = [cell for line in text_of(file)[0].splitlines() if (cell := line.strip(' ,"'))]
-    are_names = len(set(cells)) == len(cells) and not any(re.fullmatch(r"[\d.+-]*", cell) for cell in cells)
+    are_names = len(set(cells)) == len(cells) or all(map(is_file_name, cells[1:]))
+    are_numbers = any(re.fullmatch(r"[\d.+-]*", cell) for cell in cells)
+    are_names &= not are_numbers or (_is_called_as_files(cells[0]) and not is_label(cells[0]))
     return are_names and not any(set(cell) & set(",;\t|") for cell in cells)
 
 
@@ -111,8 +113,11 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
     """A line for each image: its name, or its name and a label; None where it may hold more than names."""
     plain = (line.replace('"', "").strip(" \t,;") for line in text_of(file)[0].splitlines())
     lines = [line for line in plain if line]
-    if lines and not set(lines[0]) & set("./") and any(set(line) & set("./") for line in lines[1:]):
-        lines = lines[1:]  # the name of the column
+    names = [name for name in re.split(r"[][,;'\s]+", lines[0]) if name] if len(lines) == 1 else []
+    if len(names) > 1 and all(map(is_file_name, names)):  # all in one line
+        lines = names
+    if _begin_with_a_name(lines):
+        lines = lines[1:]
     name = lines[0] if lines else ""
     if not name or (
         is_bare and Path(name).suffix.lower() not in image_suffixes() and set(name) & set(" ,;\t")
@@ -129,6 +134,19 @@ def _by_line(file: Path, *, is_bare: bool) -> FileList | None:
             {"first": [*labels], "last": [*lasts]} if labels else {"file": [*firsts], "label": [*lasts]}
         )
     return FileList(file, columns)
+
+
+def _begin_with_a_name(lines: Sequence[str]) -> bool:
+    """Tell whether the first line is the name of the column: no path above paths, or called as files are."""
+    first, rest = lines[:1], lines[1:]
+    if not first or not rest or set(first[0]) & set("./\\"):
+        return False
+    is_name = _is_called_as_files(first[0]) and not _is_called_as_files(rest[0])
+    return is_name or any(set(line) & set("./") for line in rest)
+
+
+def _is_called_as_files(name: str) -> bool:
+    return is_usual(name) or name.lower() == "id"
 
 
 def _split_lines(lines: Sequence[str]) -> list[tuple[str, str]]:
@@ -154,8 +172,10 @@ def _labels_before(firsts: Sequence[str], lasts: Sequence[str]) -> Sequence[str]
 
 
 def _by_key(file: Path) -> Iterator[ListedNames]:
-    """An object of lists of names, or of lists that begin with one and end with its label, by split."""
+    """Names, or lists that begin with one and end with its label: a list of them, or an object by split."""
     content = json.loads(text_of(file)[0])
+    if isinstance(content, list):
+        content = {_split_of(file) or "": content}
     if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
         return
     for key, rows in content.items():

@@ -57,9 +57,13 @@ class Opened:
         notes: Lines for the user on how they were read.
         record: More of that for the run's record, JSON-ready.
         chosen: Names of the training and the test split, where reading has chosen them already.
+        lists: The lists of image files that hold the rows, where such do.
+        folder: The data folder of these lists.
     """
 
     splits: dict[str, datasets.Dataset]
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     chosen: tuple[str, str | None] | None = None
+    lists: tuple[Path, ...] = ()
+    folder: Path | None = None

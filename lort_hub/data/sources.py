@@ -11,7 +11,7 @@ from lort_hub.data.hub_data import open_hub
 from lort_hub.data.image_folder.names import TESTS, is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
-from lort_hub.data.published_splits import note_lists_beside
+from lort_hub.data.published_tables import lists_beside, split_as_listed
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import is_label
@@ -64,7 +64,7 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     )
     opened, revision = _open(spec, request)
     if opened.chosen is None:
-        opened = _by_column(opened, request)
+        opened = _by_lists(_by_column(opened, request), request)
         train_name = _choose(request.train_split, opened, "train_split") or _choose_train(
             opened, request.spec
         )
@@ -81,8 +81,6 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
         test_name = _choose(request.test_split, opened, "test_split") or _labelled(
             opened, train_name, columns[1], request
         )
-        if test_name is None and request.train_split is None:
-            opened.notes += note_lists_beside(Path(spec.source), train, columns[0])
     else:
         test_name = opened.chosen[1]
     if test_name == train_name:
@@ -232,6 +230,16 @@ def _by_column(opened: Opened, request: Request) -> Opened:
         rest = _without_splits(rows, column, request)
         return Opened({name: rest.select(chosen) for name, chosen in splits.items()}, opened.notes)
     return opened
+
+
+def _by_lists(opened: Opened, request: Request) -> Opened:
+    """The splits that lists of names beside a list of labels tell."""
+    if not (files := lists_beside(opened, request)):
+        return opened
+    ((name, rows),) = opened.splits.items()
+    columns = find_columns(rows, request.image_column, request.label_column, request.group_column)
+    opened.splits[name] = _one_row_each(rows, columns, name, opened)
+    return split_as_listed(opened, columns, files)
 
 
 def _without_splits(rows: datasets.Dataset, column: str, request: Request) -> datasets.Dataset:

@@ -391,28 +391,6 @@ def test_lists_in_utf_16(tmp_path):
     check(tmp_path, "train.txt", "test.txt")
 
 
-@pytest.mark.parametrize("given", [".", "labels.csv"])
-def test_lists_of_splits_beside_a_list_of_labels_are_named(tmp_path, given):
-    rows = write_pictures(tmp_path / "images", TRAIN)
-    write_csv(tmp_path / "labels.csv", rows)
-    write(tmp_path / "train_val_list.txt", [name for name, _ in rows[::2]])
-    write(tmp_path / "test_list.txt", [name for name, _ in rows[1::2]])
-    write(tmp_path / "test_notes.txt", ["no image"])
-    data = load_long_tailed(str(tmp_path / given))
-    assert data.class_counts.tolist() == [10, 6, 4]
-    (note,) = (note for note in data.notes if "published split" in note)
-    assert (
-        "one may be in test_list.txt, train_val_list.txt: write it into the list as a column 'split'" in note
-    )
-
-
-def test_a_list_of_the_training_images_beside_a_list_of_labels_is_no_split(tmp_path):
-    rows = write_pictures(tmp_path / "images", TRAIN)
-    write_csv(tmp_path / "labels.csv", rows)
-    write(tmp_path / "train.txt", [name for name, _ in rows])
-    assert not any("published split" in note for note in load_long_tailed(str(tmp_path)).notes)
-
-
 def test_commas_in_the_names_of_classes_do_not_end_the_files_of_a_list(tmp_path):
     for split, of in LABELS.items():
         rows = write_pictures(tmp_path, of, f"{{label}}, the/{split}{{row}}.png")
@@ -472,11 +450,3 @@ def test_a_json_file_of_splits_given_itself_takes_no_other_cell_for_the_label(tm
     (tmp_path / "split.json").write_text(json.dumps(rows))
     data = load_long_tailed(str(tmp_path / "split.json"))
     assert data.class_names == tuple(NAMES)
-
-
-def test_a_text_of_the_labels_that_a_list_has_is_no_split(tmp_path):
-    rows = write_pictures(tmp_path / "images", TRAIN)
-    write_csv(tmp_path / "labels.csv", rows)
-    write(tmp_path / "labels.txt", [f"{name} {label}" for name, label in rows])
-    data = load_long_tailed(str(tmp_path / "labels.csv"))
-    assert not any("published split" in note for note in data.notes)

@@ -24,7 +24,7 @@ from lort_hub.data.tables.list_classes import (
     tell_no_classes,
 )
 from lort_hub.data.tables.lists import LISTS, FileList, read_list
-from lort_hub.data.tables.matched import MatchedList, without_nameless_rows
+from lort_hub.data.tables.matched import MatchedList, without_nameless_rows, without_names_alone
 from lort_hub.data.tables.splits import (
     kinds_of_cells,
     note_joined,
@@ -85,6 +85,10 @@ def open_lists(
         and (only or request.image_root or not any(folders_as_read(root, request) for root in roots))
     ):
         matched = find_files(lists, roots, request, only=only, as_spelt=True)
+    names_alone = {one.listed.path for one in matched}
+    matched = without_names_alone(matched)
+    names_alone -= {one.listed.path for one in matched}
+    lists = [(listed, split) for listed, split in lists if listed.path not in names_alone]
     matched = [without_nameless_rows(one) for one in _with_splits(matched, notes)]
     if not matched:
         table = lists and lists[0][0].path.suffix.lower() not in LISTS  # a table may hold something else
@@ -114,7 +118,7 @@ def open_lists(
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
     notes += note_unnamed(matched, named)
-    opened = Opened(splits, notes)
+    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folder=folder)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 

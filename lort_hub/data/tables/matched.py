@@ -59,6 +59,28 @@ def _is_remark(cell: str, one: MatchedList) -> bool:
     return not is_name and one.images.find(cell, one.split, one.column.skip) is None
 
 
+def without_names_alone(matched: Sequence[MatchedList]) -> list[MatchedList]:
+    """Leave out lists of a split that hold names alone, most of which another list has with their labels.
+
+    Example:
+        >>> without_names_alone([])
+        []
+    """
+    labelled = [one for one in matched if may_be_classes(one)]
+    known = {path for one in labelled for path in _paths_of(one)}
+    kept = []
+    for one in matched:
+        paths = [] if one in labelled or not split_in_name(one.listed.path.stem) else _paths_of(one)
+        if not paths or 2 * sum(path in known for path in paths) <= len(paths):
+            kept.append(one)
+    return kept
+
+
+def _paths_of(one: MatchedList) -> list[str]:
+    found = (one.images.find(name, one.split, one.column.skip) for name in _files_of(one) if name)
+    return [path for path in found if isinstance(path, str)]
+
+
 def label_of(listed: FileList) -> str | None:
     """Find the column of a list that bears a usual name of labels.
 

@@ -1,0 +1,183 @@
+"""Split the images of a list of labels as lists of names beside it do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
+from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
+from lort_hub.data.published_matches import (
+    MOST,
+    LabelledImages,
+    MatchedNames,
+    PublishedSplit,
+    TableImages,
+    below,
+    find_splits,
+)
+from lort_hub.data.request import Opened, Request
+from lort_hub.data.table_files import split_lists
+from lort_hub.data.tables.column_names import is_called_labels
+from lort_hub.data.tables.image_files import ImageFiles
+from lort_hub.data.tables.listed import open_lists
+from lort_hub.data.tables.splits import split_in_name, without_split
+from lort_hub.errors import DatasetError
+from lort_hub.shorten import shown
+
+TRAININGS = {"train", TRAINVAL}
+"""Splits of training images."""
+ADVICE = "write it into the list as a column 'split', with train and test."
+
+
+def lists_beside(opened: Opened, request: Request) -> list[Path]:
+    """List the files beside a list of labels that may tell its published split; none where all is training.
+
+    Args:
+        opened: The rows of the list.
+        request: The arguments of `load_long_tailed`.
+
+    Example:
+        >>> lists_beside(Opened({}), Request("photos"))
+        []
+    """
+    is_part = any(is_trainval(file.stem) for file in opened.lists)  # of the images, with no test among them
+    if opened.folder is None or len(opened.splits) > 1 or is_part:
+        return []
+    asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
+    if request.train_split and asked <= set(map(_kind, opened.splits)):
+        return []  # every row is one to train on
+    return [file for file in split_lists(opened.folder) if may_tell_splits(file) and file not in opened.lists]
+
+
+def _kind(split: str) -> str:
+    return TRAINVAL if is_trainval(split) else kind_of(split) or split
+
+
+def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Path]) -> Opened:
+    """Split the rows of a list of labels as lists of names do, or say in a note that they may.
+
+    Args:
+        opened: The rows, each image once.
+        columns: The columns of images and labels.
+        files: The lists of names.
+
+    Raises:
+        DatasetError: A list of a published split names images that are not in the list, or several for one.
+
+    Example:
+        >>> split_as_listed(Opened({}), ("image", "label"), [])
+        Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folder=None)
+    """
+    given = [one for file in files for one in read_names(file)]
+    if not files or opened.folder is None:
+        return opened
+    ((_, rows),) = opened.splits.items()
+    image, label = columns
+    known = {cell["path"]: row for row, cell in enumerate(rows[image][:]) if cell and cell["bytes"] is None}
+    whole = f"the list {shown([file.name for file in opened.lists], 2)}"
+    images, beside = TableImages(opened.folder, list(known)), ImageFiles([opened.folder])
+    table = LabelledImages(known, rows[label][:], images, beside, f" of {whole}")
+    matched = [table.match(one) for one in given]
+    read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
+    for one in matched:
+        _check_found(one)
+    found = find_splits(read)
+    if len(found) == 1:
+        (published,) = found
+        others = [one for one in matched if one.missing and one not in read and _is_beside(one, published)]
+        unread = tuple(f"{file.name} is not read: " for file in published.files)
+        notes = [note for note in opened.notes if not note.startswith(unread)]
+        notes += published.describe(whole, len(rows), opened.folder)
+        notes += [f"{one.names.file.name} is not read: {one.notes()[0]}" for one in others]
+        return Opened({split: rows.select(of) for split, of in published.once().items()}, notes)
+    named = {row for one in read if one.names.split for row in one.rows if row >= 0}
+    is_part = len(named) < len(rows)
+    for one in matched if is_part and not found else ():
+        _check_set(one, read)
+    called, why = _unread(matched, is_part=is_part)
+    called += [
+        file for file in files if not split_in_name(file.stem) and all(one.file != file for one in given)
+    ]
+    names = shown(sorted({below(opened.folder, file) for file in called}), 5)
+    note = f"No published split is read, though one may be in {names}: {why}"
+    return replace(opened, notes=[*opened.notes, *[note] * bool(called)])
+
+
+def _is_beside(one: MatchedNames, published: PublishedSplit) -> bool:
+    """Whether a list is of the same set as the files of a split."""
+    return any(one.set_of == (file.parent, without_split(file.name)) for file in published.files)
+
+
+def _unread(matched: Sequence[MatchedNames], *, is_part: bool) -> tuple[list[Path], str]:
+    """The lists that may tell a published split and were not read, and what to do or why."""
+    found = [one.names for one in matched if _most_found(one)]
+    if (found and is_part) or {one.split for one in found} - {"", *TRAININGS}:
+        return [one.file for one in found], ADVICE
+    lost = [one for one in matched if one.names.split and not any(" " in name for name in one.missing)]
+    kinds: dict[tuple[Path, str], set[str]] = {}
+    for one in lost:
+        kinds.setdefault(one.set_of, set()).add(one.names.split)
+    lost = [one for one in lost if kinds[one.set_of] & TRAININGS and kinds[one.set_of] - TRAININGS]
+    if not lost or found:
+        return [], ADVICE
+    return [one.names.file for one in lost], lost[0].notes()[0]
+
+
+def open_labels(folder: Path, request: Request) -> Opened | None:
+    """Open a text of labels of images that lie in no class folders, where lists beside it tell its splits.
+
+    Args:
+        folder: The data folder.
+        request: The arguments of `load_long_tailed`.
+
+    Returns:
+        The rows of the text; None where there is no such text, or several.
+
+    Example:
+        >>> open_labels(Path("/nonexistent"), Request("photos")) is None
+        True
+    """
+    texts = [
+        file for file in split_lists(folder) if file.suffix.lower() in TEXTS and is_called_labels(file.stem)
+    ]
+    if len(texts) != 1:
+        return None
+    with suppress(DatasetError):
+        opened = open_lists(texts, folder, request, only=True)
+        beside = lists_beside(opened, request) if opened else []
+        if opened and beside and "label" in next(iter(opened.splits.values())).column_names:
+            split = split_as_listed(opened, ("file", "label"), beside)
+            return opened if len(split.splits) > 1 else None
+    return None
+
+
+def _most_found(one: MatchedNames) -> bool:
+    return len(one.missing) < (1 - MOST) * len(one.rows)
+
+
+def _check_found(one: MatchedNames) -> None:
+    """Refuse names of which one fits several images."""
+    if one.doubtful and one.names.split and _most_found(one):
+        file, (name, paths) = one.names.file.name, next(iter(one.doubtful.items()))
+        raise DatasetError(
+            f"'{name}' in {file} fits {len(paths)} images{one.of}: {paths[0]}, {paths[1]}.\n"
+            f"Write the folders of its images into {file}, too, or take it away; or give "
+            '`train_split="train"`, which reads every row as one to train on.'
+        )
+
+
+def _check_set(one: MatchedNames, read: Sequence[MatchedNames]) -> None:
+    """Refuse a list whose names are no images, where the list of training images of its set names some."""
+    trainings = [
+        other.names for other in read if other.set_of == one.set_of and other.names.split in TRAININGS
+    ]
+    if one.names.split and trainings and not _most_found(one):
+        file = one.names.file.name
+        raise DatasetError(
+            f"{one.notes()[0]} {trainings[0].file.name} names images to train on, and not all.\n"
+            f"Write the names of its images into {file}, or take it away; or give "
+            '`train_split="train"`, which reads every row as one to train on.'
+        )
