@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -129,8 +130,12 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
     existing = next(parent for parent in folder.parents if parent.exists())
     if not existing.is_dir():
         raise CheckpointError(f"{folder} cannot be made: {existing} is a file.")
-    if not os.access(existing, os.W_OK):
-        raise CheckpointError(f"{folder} cannot be made: no permission to write in {existing}.")
+    try:  # the permissions say less: nobody can make a folder in /proc
+        TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=existing).cleanup()
+    except OSError as cause:
+        raise CheckpointError(
+            f"{folder} cannot be made: {cause.strerror} in {existing}.\nName another folder."
+        ) from cause
 
 
 def cache_path(name: str) -> Path:

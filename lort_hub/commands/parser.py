@@ -232,9 +232,9 @@ def _yaml_flags(path: Path, known: Mapping[str, bool]) -> list[str]:
         several = known[name] and value.id == "sequence"
         parts = value.value if several else [value]
         if wrong := next((part for part in parts if part.id != "scalar"), None):
-            expected = "a value or a list of values" if known[name] else "one value"
+            got, expected = YAML_KINDS[wrong.id], "one value or a list" if known[name] else "one value"
             raise ConfigError(
-                f"'{key.value}' in line {line} of {path} holds a {YAML_KINDS[wrong.id]},\nexpected {expected}.\n"
+                f"'{key.value}' in line {line} of {path} holds a {got}, expected {expected}.\n"
                 f"Write it as '{key.value}: VALUE'."
             )
         if several:

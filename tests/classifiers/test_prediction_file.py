@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lort_hub.classifiers.prediction_file import check_format, write_predictions
-from lort_hub.errors import ConfigError
+from lort_hub.classifiers.prediction_file import check_decoded, check_format, write_predictions
+from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.spreadsheets import FORMULA
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -36,6 +36,20 @@ def test_the_csv_by_hand(tmp_path):
         '"say ""x"",\n.jpg",,,cut short\r\n'
         "b.jpg,bee,1.0,\r\n"
     )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_of_something_else_is_no_file_of_predictions(suffix, tmp_path):
+    path = tmp_path / f"p{suffix}"
+    one = table(["a.jpg"], ["ant"], [0.5], [None])
+    write_predictions(path, iter([one]))
+    check_decoded(path)
+    write_predictions(path, iter([one.drop_columns("error")]))
+    with pytest.raises(CheckpointError, match="is no file of predictions"):
+        check_decoded(path)
+    path.write_bytes(b"\xff\xfe{")
+    with pytest.raises(CheckpointError, match="is no file of predictions"):
+        check_decoded(path)
 
 
 @pytest.mark.parametrize("start", FORMULA)
