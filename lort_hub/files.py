@@ -19,6 +19,7 @@ from uuid import uuid4
 from safetensors import SafetensorError
 
 from lort_hub.errors import CheckpointError, did_you_mean
+from lort_hub.spreadsheets import read_harmless
 
 DISK_ERRORS = {
     errno.ENOSPC,
@@ -256,7 +257,7 @@ def read_csv(path: Path, *, text: Collection[str] = ()) -> list[dict[str, Any]]:
 
     Args:
         path: The file.
-        text: Columns of words, which stay as they are, even where one is `12`.
+        text: Columns of words, which are as they were before `harmless_rows`, even where one is `12`.
 
     Example:
         >>> import tempfile
@@ -269,7 +270,7 @@ def read_csv(path: Path, *, text: Collection[str] = ()) -> list[dict[str, Any]]:
     def value(column: str, cell: str) -> Any:
         if not cell:
             return None
-        return cell if column in text else json.loads(cell)
+        return read_harmless(cell) if column in text else json.loads(cell)
 
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [{name: value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]

@@ -213,7 +213,7 @@ def _yaml_flags(path: Path, known: Mapping[str, bool]) -> list[str]:
 
     try:
         # Words as they are written: YAML 1.1 would read `mixed_precision: no` as false.
-        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        tree: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
         raise ConfigError(f"Cannot read --config {path}: {cause}") from cause
     if tree is not None and tree.id != "mapping":

@@ -23,6 +23,7 @@ from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
+from lort_hub.spreadsheets import harmless_rows
 
 
 def mix_of(record: dict[str, Any], source: str) -> ClassMix:
@@ -124,7 +125,7 @@ def save_adapted(
         LortHead(weight, bias, config).save_pretrained(staged / "head")
         if held_out:
             write_held_out(staged / "head", held_out)
-        write_csv(staged / CLASS_MIX, rows)
+        write_csv(staged / CLASS_MIX, harmless_rows(rows))
         write_json(staged / ADAPTED, adaptation.to_json())
         if log:
             log.write(staged)
