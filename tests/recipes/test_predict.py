@@ -247,7 +247,7 @@ def test_overwrite_replaces_only_when_the_new_file_is_whole(outputs, photos, pre
     output = tmp_path / "p.csv"
     output.write_text("old")
     words = (outputs["timm"], photos, "--output", output, "--num-workers", "0")
-    [killed] = run_forks({**job("predict.py", *words, "--overwrite"), "kill_at": 6})
+    [killed] = run_forks({**job("predict.py", *words, "--overwrite"), "kill_at": 8})
     assert killed.returncode == -9
     assert output.read_text() == "old"
     assert "holds the finished parts of an interrupted run" in run("predict.py", *words).stderr
