@@ -71,6 +71,7 @@ def main() -> dict[str, Any]:
     )
     from lort_hub.classifiers.onnx_folder import (
         ExportRecord,
+        find_outputs,
         measure_files,
         onnx_metadata,
         sample_pixels,
@@ -91,6 +92,7 @@ def main() -> dict[str, Any]:
         data = None
         if args.dataset:
             data = load_long_tailed(args.dataset, **{name: getattr(args, name) for name in DATA})
+            find_outputs(backbone, data)  # or it is refused now, and not after the export
             if args.on_bad_image == "skip":
                 broken = find_broken(scan_images(data.test, args.num_workers).facts)
                 data = data.leave_out([], broken)
