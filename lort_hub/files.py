@@ -12,12 +12,14 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 from safetensors import SafetensorError
 
 from lort_hub.errors import CheckpointError, did_you_mean
+from lort_hub.spreadsheets import read_harmless
 
 DISK_ERRORS = {
     errno.ENOSPC,
@@ -129,8 +131,12 @@ def check_output_dir(folder: Path, *, overwrite: bool) -> None:
     existing = next(parent for parent in folder.parents if parent.exists())
     if not existing.is_dir():
         raise CheckpointError(f"{folder} cannot be made: {existing} is a file.")
-    if not os.access(existing, os.W_OK):
-        raise CheckpointError(f"{folder} cannot be made: no permission to write in {existing}.")
+    try:  # the permissions say less: nobody can make a folder in /proc
+        TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=existing).cleanup()
+    except OSError as cause:
+        raise CheckpointError(
+            f"{folder} cannot be made: {cause.strerror} in {existing}.\nName another folder."
+        ) from cause
 
 
 def cache_path(name: str) -> Path:
@@ -251,7 +257,7 @@ def read_csv(path: Path, *, text: Collection[str] = ()) -> list[dict[str, Any]]:
 
     Args:
         path: The file.
-        text: Columns of words, which stay as they are, even where one is `12`.
+        text: Columns of words, which are as they were before `harmless_rows`, even where one is `12`.
 
     Example:
         >>> import tempfile
@@ -264,7 +270,7 @@ def read_csv(path: Path, *, text: Collection[str] = ()) -> list[dict[str, Any]]:
     def value(column: str, cell: str) -> Any:
         if not cell:
             return None
-        return cell if column in text else json.loads(cell)
+        return read_harmless(cell) if column in text else json.loads(cell)
 
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [{name: value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -11,6 +13,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def make_harmless(column: str, value: Any) -> Any:
     """Put something before a text that a spreadsheet would run; what is no text stays.
 
+    A text that looks as if that were done gets it once more, so that `read_harmless` finds each text again.
+
     Args:
         column: Name of its column: of files where it ends in "file".
         value: The cell.
@@ -19,7 +23,51 @@ def make_harmless(column: str, value: Any) -> Any:
         >>> make_harmless("file", "=1.jpg"), make_harmless("class", "=1"), make_harmless("margin", -0.5)
         ('./=1.jpg', "'=1", -0.5)
     """
-    if not (isinstance(value, str) and value.startswith(FORMULA)):
+    if not isinstance(value, str):
         return value
-    guard = "./" if column.endswith("file") else "'"  # ./=1.jpg is the same file as =1.jpg
-    return f"{guard}{value}"
+    if column.endswith("file"):
+        return f"./{value}" if value.startswith(FORMULA) else value  # ./=1.jpg is the same file as =1.jpg
+    return f"'{value}" if value.lstrip("'").startswith(FORMULA) else value
+
+
+def harmless_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make every text of a table's rows harmless.
+
+    Args:
+        rows: The rows.
+
+    Example:
+        >>> harmless_rows([{"name": "@home", "images": 3}])
+        [{'name': "'@home", 'images': 3}]
+    """
+    return [{name: make_harmless(name, value) for name, value in row.items()} for row in rows]
+
+
+def read_harmless(cell: str) -> str:
+    """Read a text, not of a file, as it was before `make_harmless`.
+
+    Args:
+        cell: The cell.
+
+    Example:
+        >>> read_harmless("'=1"), read_harmless("'tis"), read_harmless("=1")
+        ('=1', "'tis", '=1')
+    """
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
+
+
+def names_in_file(path: Path, class_names: Sequence[str]) -> list[str]:
+    """Spell names as a file does that may be one of ours, where those like formulas are harmless.
+
+    Args:
+        path: The file; one that cannot be read has the names as they are.
+        class_names: The names.
+
+    Example:
+        >>> names_in_file(Path("per_class.csv"), ["=ant", "bee"])  # doctest: +SKIP
+        ["'=ant", 'bee']
+    """
+    content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    written = [make_harmless("class", name) for name in class_names]
+    found = [ours.replace('"', '""') in content for ours in written]
+    return [ours if there else name for name, ours, there in zip(class_names, written, found, strict=True)]

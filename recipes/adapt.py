@@ -106,7 +106,7 @@ def main() -> dict[str, Any]:
 
     for k in estimate.shares.argsort(descending=True)[:5].tolist():
         share, low, high = (100 * float(part[k]) for part in (estimate.shares, estimate.low, estimate.high))
-        print(f"{record['class_names'][k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
+        print(f"{backbone.class_names[k]}: {share:.1f} % [{low:.1f}, {high:.1f}]")
     made = {"estimator": args.estimator, "strength": estimate.strength, "scale": mix.scale}
     how_made = {**made, "command": recorded_command()}
     adaptation = Adaptation(args.model, args.images, estimate.samples, skipped, **how_made)

@@ -20,7 +20,10 @@ from lort_hub.commands.runtime import phase, run, start_log
 from lort_hub.files import atomic_folder
 from lort_hub.records import environment
 
-DATA = ("image_root", "image_column", "label_column", "train_split", "test_split", "class_folder")
+DATA = (
+    *("image_root", "image_column", "label_column", "train_split", "test_split", "class_folder"),
+    "on_duplicate",
+)
 
 
 @dataclass
@@ -40,6 +43,9 @@ class Arguments:
     test_split: str | None = flag(None, "Split to test on (default: as for retrain).")
     class_folder: Literal["first", "last"] | None = flag(
         None, "Which of the folders below the split is the class, where there are several."
+    )
+    on_duplicate: Literal["keep", "drop"] = flag(
+        "keep", "What to do with training images that are test images too, byte for byte."
     )
     on_bad_image: Literal["error", "skip"] = flag("error", "What to do with an image that cannot be decoded.")
     num_workers: int = flag(min(4, os.cpu_count() or 1), "Threads or processes that decode images.")
@@ -65,6 +71,7 @@ def main() -> dict[str, Any]:
     )
     from lort_hub.classifiers.onnx_folder import (
         ExportRecord,
+        find_outputs,
         measure_files,
         onnx_metadata,
         sample_pixels,
@@ -85,6 +92,7 @@ def main() -> dict[str, Any]:
         data = None
         if args.dataset:
             data = load_long_tailed(args.dataset, **{name: getattr(args, name) for name in DATA})
+            find_outputs(backbone, data)  # or it is refused now, and not after the export
             if args.on_bad_image == "skip":
                 broken = find_broken(scan_images(data.test, args.num_workers).facts)
                 data = data.leave_out([], broken)

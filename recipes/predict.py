@@ -18,7 +18,7 @@ from lort_hub.commands.arguments import Device, check_ranges, device_flag, flag
 from lort_hub.commands.parser import parse_arguments
 from lort_hub.commands.runtime import join_processes, run
 from lort_hub.commands.together import in_turns, on_first
-from lort_hub.errors import ConfigError, DatasetError
+from lort_hub.errors import ConfigError
 
 
 @dataclass
@@ -68,7 +68,7 @@ def main() -> dict[str, Any] | None:
     # Here and not above: --help and a mistyped flag need not wait for torch.
     from lort_hub.classifiers.load import load_classifier
     from lort_hub.classifiers.predict import predict_parts, prediction_plan
-    from lort_hub.classifiers.prediction_file import check_format
+    from lort_hub.classifiers.prediction_file import check_decoded, check_format
     from lort_hub.classifiers.prediction_parts import PredictionParts, is_finished
     from lort_hub.classifiers.predictions import distinct_names, summarise
     from lort_hub.classifiers.sort_into import check_sort_folder, renamed_folders, sort_into
@@ -80,6 +80,7 @@ def main() -> dict[str, Any] | None:
     processes, started = Processes.of(accelerator), time.perf_counter()
     how = {"resume": args.resume, "overwrite": args.overwrite}
     if on_first(accelerator, is_finished, args.output, **how):
+        on_first(accelerator, check_decoded, args.output)
         if args.sort_into and not on_first(accelerator, args.sort_into.exists):
             raise ConfigError(f"{args.output} is finished; to sort its images, give `overwrite=True`.")
         accelerator.print(f"{args.output} is finished; nothing to do.")
@@ -121,11 +122,7 @@ def main() -> dict[str, Any] | None:
     if args.sort_into:
         print(f"Sorted copies into {args.sort_into}, {summary['unsure']:,} of them as unsure")
         print(*renamed_folders(names), sep="\n", end="\n" * bool(renamed_folders(names)))
-    if summary["errors"] == len(images):
-        raise DatasetError(
-            f"No image of {len(images):,} can be decoded: the column error of {args.output} says why.\n"
-            "Give others."
-        )
+    check_decoded(args.output)
     return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
 
 

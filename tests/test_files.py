@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +125,12 @@ def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch, p
     monkeypatch.setenv("LORT_HUB_CACHE", str(tmp_path / place))
     with pytest.raises(CheckpointError, match=f"Cannot write .*{place}(.|\n)*LORT_HUB_CACHE"):
         cache_folder("features")
+
+
+@pytest.mark.parametrize("folder", ["/proc/out", "/proc/one/two/out"])
+def test_a_folder_where_none_can_be_made_is_refused_before_any_compute(folder):
+    with pytest.raises(CheckpointError, match="cannot be made: .* in /proc.\nName another folder"):
+        check_output_dir(Path(folder), overwrite=False)
 
 
 def test_leftover_of_a_process_of_the_same_number_is_no_obstacle(tmp_path):

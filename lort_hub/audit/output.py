@@ -17,7 +17,7 @@ from lort_hub.evaluation.plots import plot_tail
 from lort_hub.files import atomic_folder, write_csv, write_json
 from lort_hub.records import Environment
 from lort_hub.run_log import RunLog
-from lort_hub.spreadsheets import make_harmless
+from lort_hub.spreadsheets import harmless_rows
 
 TEMPLATE = Path(__file__).parent / "templates" / "audit.html"
 SETS, OF_A_SET, LABELS, LINES = 30, 4, 40, 500
@@ -110,8 +110,7 @@ def write_audit(
             log.write(staged)
         for name, rows in _lists(audit).items():
             if rows:
-                guarded = [{key: make_harmless(key, value) for key, value in row.items()} for row in rows]
-                write_csv(staged / f"{name}.csv", guarded)
+                write_csv(staged / f"{name}.csv", harmless_rows(rows))
 
 
 def _lists(audit: Audit) -> dict[str, list[dict[str, Any]]]:

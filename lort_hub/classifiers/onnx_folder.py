@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from lort_hub import __version__
 from lort_hub.backbones.backbone import Backbone
+from lort_hub.classifiers.class_names import OutputName, map_classes
 from lort_hub.classifiers.onnx_file import Difference, OnnxClassifier
 from lort_hub.classifiers.preparation import describe_preparation, processor_config
 from lort_hub.data.dataset import BadImageError, LongTailedData
@@ -118,6 +120,30 @@ def sample_pixels(backbone: Backbone, images: str | None) -> Tensor:
     return torch.stack(pixels)
 
 
+def find_outputs(backbone: Backbone, data: LongTailedData) -> NDArray[np.int64]:
+    """Find the output (K,) of each class of a data set, by name as `evaluate` does.
+
+    Args:
+        backbone: The classifier, which names its classes.
+        data: The data set.
+
+    Raises:
+        DatasetError: The model does not have a class, or several outputs of its name.
+
+    Example:
+        >>> find_outputs(load_classifier("out")[0], data)  # doctest: +SKIP
+    """
+    names = list(backbone.class_names or ())
+    classes = map_classes(data.class_names, [OutputName(name) for name in names], backbone.spec)
+    if unknown := classes.missing:
+        raise DatasetError(
+            f"The model has no class '{unknown[0]}'{f' nor {len(unknown) - 1} more' if unknown[1:] else ''} "
+            f"of '{data.name}'.{did_you_mean(unknown[0], names)}\n"
+            "Give a data set of the classes that the model was made for."
+        )
+    return classes.outputs
+
+
 def measure_files(
     models: Mapping[str, OnnxClassifier],
     backbone: Backbone,
@@ -138,21 +164,14 @@ def measure_files(
 
     Raises:
         BadImageError: An image cannot be decoded.
-        DatasetError: The model does not have a class of the test images.
+        DatasetError: As `find_outputs`.
 
     Example:
         >>> measure_files({"float32": OnnxClassifier.load(path)}, backbone, data)  # doctest: +SKIP
     """
-    names, test = list(backbone.class_names or ()), data.test
-    if unknown := [name for name in data.class_names if name not in names]:
-        raise DatasetError(
-            f"The model has no class '{unknown[0]}'{f' nor {len(unknown) - 1} more' if unknown[1:] else ''} "
-            f"of '{data.name}'.{did_you_mean(unknown[0], names)}\n"
-            "Give a data set of the classes that the model was made for."
-        )
-    outputs = np.array([names.index(name) for name in data.class_names])
+    outputs, test, number = find_outputs(backbone, data), data.test, len(backbone.class_names or ())
     if class_counts is None:
-        class_counts = np.bincount(outputs[data.train.labels], minlength=len(names)).tolist()
+        class_counts = np.bincount(outputs[data.train.labels], minlength=number).tolist()
     logits: dict[str, list[Any]] = {name: [] for name in models}
     rows = [list(part) for part in np.array_split(np.arange(len(test)), -(-len(test) // 32))]
     views = ImageViews(test, backbone.transform, backbone.augment)

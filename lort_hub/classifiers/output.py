@@ -22,6 +22,7 @@ from lort_hub.evaluation.tables import aligned, results_table
 from lort_hub.files import atomic_folder, check_output_dir, write_csv, write_json
 from lort_hub.records import Environment
 from lort_hub.run_log import RunLog
+from lort_hub.spreadsheets import harmless_rows
 
 MOST_CONFUSIONS = 500
 """Rows of confusions.csv for each classifier."""
@@ -66,10 +67,10 @@ def write_evaluation(
         write_json(staged / "run.json", run.to_json())
         text = "\n\n".join(part for part in lines if part) + "\n"
         (staged / "results.md").write_text(text, encoding="utf-8", errors="replace")
-        write_csv(staged / "results.csv", result_rows(evaluation))
-        write_csv(staged / "per_class.csv", per_class_rows(evaluation))
+        write_csv(staged / "results.csv", harmless_rows(result_rows(evaluation)))
+        write_csv(staged / "per_class.csv", harmless_rows(per_class_rows(evaluation)))
         if rows := confusion_rows(evaluation):
-            write_csv(staged / "confusions.csv", rows)
+            write_csv(staged / "confusions.csv", harmless_rows(rows))
         if log:
             log.write(staged)
         write_duplicates(staged, evaluation.data.duplicates)

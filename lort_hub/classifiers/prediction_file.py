@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lort_hub.errors import ConfigError, did_you_mean
+from lort_hub.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
 from lort_hub.spreadsheets import make_harmless
 
 
@@ -46,6 +46,55 @@ def write_predictions(path: Path, tables: Iterator[pa.Table]) -> None:
         ['file,class_1', 'a.jpg,ant']
     """
     WRITERS[path.suffix.lower()](path, tables)
+
+
+def check_decoded(path: Path) -> None:
+    """Refuse a file of predictions in which every image is broken.
+
+    Args:
+        path: What `write_predictions` wrote; it is read up to the first image that is not.
+
+    Raises:
+        DatasetError: No image could be decoded.
+        CheckpointError: It is no file of predictions.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "predictions.csv"
+        >>> write_predictions(path, iter([pa.table({"file": ["a.jpg"], "error": ["not a picture"]})]))
+        >>> check_decoded(path)
+        Traceback (most recent call last):
+        lort_hub.errors.DatasetError: No image of 1 can be decoded: ...
+    """
+    number = 0
+    try:
+        for row in READERS[path.suffix.lower()](path):
+            if not row["error"]:
+                return
+            number += 1
+    except (KeyError, ValueError, csv.Error, pa.ArrowException) as cause:
+        raise CheckpointError(
+            f"{path} is no file of predictions.\nPass `overwrite=True` to replace it, or name another file."
+        ) from cause
+    raise DatasetError(
+        f"No image of {number:,} can be decoded: the column error of {path} says why.\nGive others."
+    )
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        yield from csv.DictReader(file)
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["error"]):
+            yield from batch.to_pylist()
 
 
 def _write_csv(path: Path, tables: Iterator[pa.Table]) -> None:
@@ -96,3 +145,9 @@ WRITERS: dict[str, Callable[[Path, Iterator[pa.Table]], None]] = {
     ".parquet": _write_parquet,
 }
 """Writer of each format, by the extension of its files."""
+READERS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+"""Reader of each format, row by row."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import filecmp
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,6 +48,7 @@ class PredictionParts:
 
     output: Path
     num_images: int
+    _locks: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -95,7 +98,7 @@ class PredictionParts:
             listing: `ImageSplit.listing` of the images, the same on all nodes that have the same ones.
 
         Raises:
-            CheckpointError: The parts are of another plan, or nothing says what to do with them.
+            CheckpointError: The parts are of another plan, or another run is writing them.
         """
         processes = processes or Processes()
         first, *others = processes.gather_objects((node_name(), self.num_images, listing))
@@ -120,16 +123,6 @@ class PredictionParts:
         return own == processes.broadcast_object(own)
 
     def _start(self, plan: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        path = self.folder / "plan.json"
-        if overwrite and not resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        if path.exists():
-            kept = json.loads(path.read_text())
-            if changed := sorted(f"`{name}`" for name in plan if plan[name] != kept.get(name)):
-                raise CheckpointError(
-                    f"{self.folder} is of a run with other {', '.join(changed)}.\n"
-                    "Resume with the same arguments and files, or start again with `overwrite=True`."
-                )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as cause:
@@ -137,7 +130,32 @@ class PredictionParts:
                 f"Cannot write {self.output}: {cause.strerror}, {cause.filename}.\n"
                 "Name another file as `output`."
             ) from cause
+        self._lock()
+        path = self.folder / "plan.json"
+        if overwrite and not resume:
+            for old in (*self.folder.glob("*.parquet"), path, self._sorting):
+                old.unlink(missing_ok=True)
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if changed := sorted(f"`{name}`" for name in plan if plan[name] != kept.get(name)):
+                raise CheckpointError(
+                    f"{self.folder} is of a run with other {', '.join(changed)}.\n"
+                    "Resume with the same arguments and files, or start again with `overwrite=True`."
+                )
         write_atomically(path, json.dumps(plan, indent=2).encode())
+
+    def _lock(self) -> None:
+        """Keep other runs out until this process ends: they would mix their predictions with ours."""
+        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_WRONLY)
+        self._locks.append(lock)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as cause:
+            if cause.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks
+                return
+            raise CheckpointError(
+                f"Another run is writing {self.output}.\nWait for its end, or name another file as `output`."
+            ) from cause
 
     def missing(self, processes: Processes) -> list[int]:
         """List the parts of this process's share that are absent or damaged."""
@@ -211,7 +229,9 @@ class PredictionParts:
     def remove(self) -> None:
         """Delete the parts; half deleted, they have another name."""
         self.folder.rename(self.trash)
-        shutil.rmtree(self.trash)
+        while self._locks:
+            os.close(self._locks.pop())
+        shutil.rmtree(self.trash, ignore_errors=True)  # another run that starts deletes it, too
 
     def _path(self, part: int) -> Path:
         return self.folder / f"{part:06d}.parquet"

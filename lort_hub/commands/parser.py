@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +25,8 @@ LAUNCHER = {
     "main-process-port": "Port for that, free on machine 0 (default: 29500).",
 }
 """Flags of `lort-hub`'s launcher, with their help."""
+YAML_KINDS = {"scalar": "value", "sequence": "list", "mapping": "mapping"}
+"""What the parts of a YAML file are, by PyYAML's word for them."""
 
 
 def parse_arguments(
@@ -50,7 +52,8 @@ def parse_arguments(
         The filled dataclass.
 
     Raises:
-        ConfigError: An unknown flag or YAML key, or several processes of a recipe that is made for one.
+        ConfigError: An unknown flag or YAML key, a YAML key that is there twice or is no value, or several
+            processes of a recipe that is made for one.
 
     Example:
         >>> from dataclasses import dataclass
@@ -68,7 +71,7 @@ def parse_arguments(
     words = list(sys.argv[1:] if argv is None else argv)
     if first_word:
         words = _name_first_words(words, first_word, more_words)
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    known = {field.name: str(field.type).startswith("list[") for field in fields(kind)}  # type: ignore[arg-type]
     _check_values(words)
     words = _read_config(words, known)
     parser = _make_parser(kind, description, json=json, launches=several)
@@ -104,8 +107,13 @@ def _check_values(words: Sequence[str]) -> None:
             raise ConfigError(f"{flag} has an empty value.\nGive one that is not, or leave the flag out.")
 
 
-def _read_config(words: list[str], known: Sequence[str]) -> list[str]:
-    """Replace `--config FILE` by the flags in that file, before the others, which win."""
+def _read_config(words: list[str], known: Mapping[str, bool]) -> list[str]:
+    """Replace `--config FILE` by the flags in that file, before the others, which win.
+
+    Args:
+        words: The command line.
+        known: Whether each flag takes several values, by its name.
+    """
     words = [
         part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])
     ]
@@ -200,21 +208,37 @@ def _config_file(name: str) -> Path:
     return shipped[name]
 
 
-def _yaml_flags(path: Path, known: Sequence[str]) -> list[str]:
+def _yaml_flags(path: Path, known: Mapping[str, bool]) -> list[str]:
     import yaml
 
     try:
         # Words as they are written: YAML 1.1 would read `mixed_precision: no` as false.
-        values = yaml.load(path.read_text(), Loader=yaml.BaseLoader) or {}
+        tree: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
         raise ConfigError(f"Cannot read --config {path}: {cause}") from cause
-    if not isinstance(values, dict):
-        raise ConfigError(f"--config {path} holds a {type(values).__name__}, expected 'flag: value' lines.")
-    flags: list[str] = []
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
+    if tree is not None and tree.id != "mapping":
+        raise ConfigError(f"--config {path} holds a {YAML_KINDS[tree.id]}, expected 'flag: value' lines.")
+    flags, lines = list[str](), dict[str, int]()
+    for key, value in tree.value if tree else ():
+        name, line = str(key.value).replace("-", "_"), key.start_mark.line + 1
         if name not in known:
-            raise ConfigError(f"Unknown key '{key}' in {path}.{did_you_mean(name, known)}")
-        if value not in ("", "~", "null"):
-            flags += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+            raise ConfigError(f"Unknown key '{key.value}' in {path}.{did_you_mean(name, known)}")
+        if name in lines:
+            raise ConfigError(
+                f"'{key.value}' is twice in {path}, in lines {lines[name]} and {line}.\n"
+                "Leave one of them out."
+            )
+        lines[name] = line
+        several = known[name] and value.id == "sequence"
+        parts = value.value if several else [value]
+        if wrong := next((part for part in parts if part.id != "scalar"), None):
+            got, expected = YAML_KINDS[wrong.id], "one value or a list" if known[name] else "one value"
+            raise ConfigError(
+                f"'{key.value}' in line {line} of {path} holds a {got}, expected {expected}.\n"
+                f"Write it as '{key.value}: VALUE'."
+            )
+        if several:
+            flags += [f"--{name}", *(part.value for part in parts)]
+        elif value.value not in ("", "~", "null"):
+            flags.append(f"--{name}={value.value}")
     return flags

@@ -23,6 +23,7 @@ from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
+from lort_hub.spreadsheets import harmless_rows
 
 
 def mix_of(record: dict[str, Any], source: str) -> ClassMix:
@@ -95,7 +96,7 @@ def save_adapted(
     Example:
         >>> save_adapted(Path("out/street"), backbone, record, mix, estimate, adaptation)  # doctest: +SKIP
     """
-    names = record["class_names"]
+    names = list(backbone.class_names or record["class_names"])  # the model's own, where someone mended them
     shares = estimate.shares.clamp_min(FLOOR)
     shares = shares / shares.sum()
     shift = shares.log() - torch.tensor(mix.shares, dtype=torch.float64).log()
@@ -106,7 +107,7 @@ def save_adapted(
     scale = None if head.scale is None else mix.scale * head.scale
     moved = replace(head, scale=scale, mix=ClassMix(name, tuple(shares.tolist())))
     config = {key: value for key, value in record.items() if key not in ("results", "baseline")}
-    config["head"] = moved.to_json()
+    config |= {"head": moved.to_json(), "class_names": names}
     rows = [
         {"class": name, "share": share, "low": low, "high": high, "train_images": count}
         for name, share, low, high, count in zip(
@@ -124,7 +125,7 @@ def save_adapted(
         LortHead(weight, bias, config).save_pretrained(staged / "head")
         if held_out:
             write_held_out(staged / "head", held_out)
-        write_csv(staged / CLASS_MIX, rows)
+        write_csv(staged / CLASS_MIX, harmless_rows(rows))
         write_json(staged / ADAPTED, adaptation.to_json())
         if log:
             log.write(staged)

@@ -38,6 +38,7 @@ from lort_hub.hub.run_record import (
 )
 from lort_hub.records import DEFAULT, Environment, RunRecord
 from lort_hub.run_log import RunLog
+from lort_hub.spreadsheets import harmless_rows
 
 CHECKED_IMAGES = 4
 
@@ -150,7 +151,7 @@ def save_output(
             write_held_out(staged / "head", fit.held_out)
         write_json(staged / "metrics.json", metrics.to_json())
         write_json(staged / "run.json", run.to_json())
-        write_csv(staged / "per_class.csv", per_class_rows(run, metrics))
+        write_csv(staged / "per_class.csv", harmless_rows(per_class_rows(run, metrics)))
         write_duplicates(staged, data.duplicates)
         if log:
             log.write(staged)

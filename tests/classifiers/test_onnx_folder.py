@@ -8,7 +8,7 @@ import pytest
 
 from lort_hub.backbones.load import load_backbone
 from lort_hub.classifiers.onnx_file import OnnxClassifier
-from lort_hub.classifiers.onnx_folder import measure_files, write_configs
+from lort_hub.classifiers.onnx_folder import find_outputs, measure_files, write_configs
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import DatasetError
 
@@ -52,6 +52,16 @@ def test_a_class_that_the_model_lacks_is_named(model):
     renamed = replace(model, class_names=("one", *NAMES[1:-2], "two", "three"))
     with pytest.raises(DatasetError, match="The model has no class '0' nor 1 more of 'digits'"):
         measure_files({}, renamed, load_long_tailed("digits"))
+
+
+def test_classes_are_found_as_evaluate_finds_them(model):
+    data = load_long_tailed("digits")
+    names = ("Nine", "eight", *NAMES[3:], "other")
+    named = replace(data, class_names=(*map(str, range(8)), "Eight", "nine"))
+    assert find_outputs(replace(model, class_names=names), named).tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    twice = replace(model, class_names=("3", *NAMES[1:]))
+    with pytest.raises(DatasetError, match="Class '3' of the data could be 2 outputs of 'test_resnet'"):
+        find_outputs(twice, data)
 
 
 def test_the_config_of_a_timm_model_names_its_classes(model, tmp_path):

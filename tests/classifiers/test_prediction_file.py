@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lort_hub.classifiers.prediction_file import check_format, write_predictions
-from lort_hub.errors import ConfigError
-from lort_hub.spreadsheets import FORMULA
+from lort_hub.classifiers.prediction_file import check_decoded, check_format, write_predictions
+from lort_hub.errors import CheckpointError, ConfigError
+from lort_hub.spreadsheets import FORMULA, read_harmless
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+FORMULAS = st.tuples(st.sampled_from(["", "'", "''"]), st.sampled_from(FORMULA), TEXTS).map("".join)
 
 
 def table(files, classes, probabilities, errors):
@@ -38,6 +39,20 @@ def test_the_csv_by_hand(tmp_path):
     )
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_of_something_else_is_no_file_of_predictions(suffix, tmp_path):
+    path = tmp_path / f"p{suffix}"
+    one = table(["a.jpg"], ["ant"], [0.5], [None])
+    write_predictions(path, iter([one]))
+    check_decoded(path)
+    write_predictions(path, iter([one.drop_columns("error")]))
+    with pytest.raises(CheckpointError, match="is no file of predictions"):
+        check_decoded(path)
+    path.write_bytes(b"\xff\xfe{")
+    with pytest.raises(CheckpointError, match="is no file of predictions"):
+        check_decoded(path)
+
+
 @pytest.mark.parametrize("start", FORMULA)
 def test_no_cell_of_the_csv_is_a_formula(start, tmp_path):
     attack = f"{start}HYPERLINK(1)"
@@ -53,7 +68,7 @@ def test_no_cell_of_the_csv_is_a_formula(start, tmp_path):
     assert pq.read_table(tmp_path / "p.parquet")["file"].to_pylist() == [f"{attack}.jpg"]
 
 
-@given(st.lists(st.tuples(TEXTS, TEXTS, st.floats(0, 1, width=32)), min_size=1, max_size=6))
+@given(st.lists(st.tuples(TEXTS, TEXTS | FORMULAS, st.floats(0, 1, width=32)), min_size=1, max_size=6))
 def test_any_text_is_read_back_as_it_was(rows):
     files, classes, probabilities = zip(*rows, strict=True)
     one = table(files, classes, probabilities, [None] * len(rows))
@@ -64,7 +79,8 @@ def test_any_text_is_read_back_as_it_was(rows):
             read = list(csv.DictReader(file))
         for row, (name, label, probability) in zip(read, rows, strict=True):
             assert row["file"].removeprefix("./" if name.startswith(FORMULA) else "") == name
-            assert row["class_1"].removeprefix("'" if label.startswith(FORMULA) else "") == label
+            assert not row["class_1"].startswith(FORMULA)
+            assert read_harmless(row["class_1"]) == label
             assert float(row["probability_1"]) == pytest.approx(probability, rel=1e-5)
         lines = (Path(folder) / "p.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
         assert [json.loads(line)["file"] for line in lines] == list(files)

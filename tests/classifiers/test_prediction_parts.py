@@ -1,5 +1,7 @@
 """Parts of a prediction: who computes which, damaged ones, and what is never replaced."""
 
+import multiprocessing
+
 import pyarrow as pa
 import pytest
 
@@ -46,6 +48,26 @@ def test_parts_cover_every_image_once_however_many_processes(number, tmp_path):
         assert covered == list(range(number))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert all(len(parts.rows(part)) <= 1024 for part in parts.missing(Processes()))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_runs_never_write_the_same_parts(parts):
+    def start(resume):
+        with pytest.raises(CheckpointError, match=r"Another run is writing .*p.csv.\nWait for its end"):
+            PredictionParts(parts.output, 200).start(PLAN, resume=resume, overwrite=not resume)
+
+    def exit_code(work, *words):
+        process = multiprocessing.get_context("fork").Process(target=work, args=words)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    assert [exit_code(start, resume) for resume in (True, False)] == [0, 0]
+    assert parts.missing(Processes()) == [0, 1, 2]
+    parts.remove()
+    again = PredictionParts(parts.output, 200).start
+    assert exit_code(lambda: again(PLAN, resume=False, overwrite=False)) == 0
+    assert exit_code(lambda: again(PLAN, resume=True, overwrite=False)) == 0  # the one before has ended
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "short"])

@@ -154,17 +154,26 @@ def test_a_method_whose_head_is_not_exported_is_shown_where_it_is_measured(capsy
         ("bakbone: resnet50\n", r"Unknown key 'bakbone' in .*run.yaml. Did you mean 'backbone'\?"),
         ("batch size: 2\n", r"Unknown key 'batch size' in .*run.yaml. Did you mean 'batch_size'"),
         ("- seed\n", "holds a list, expected 'flag: value' lines"),
-        ("seed\n", "holds a str, expected"),
+        ("seed\n", "holds a value, expected"),
         ("seed: [1\n", "Cannot read --config"),
         ("seed: 1\n\tbatch: 2\n", "Cannot read --config"),
         ("seed: -4\n", "--seed is -4, expected at least 0"),
         ("config: other.yaml\n", "Unknown key 'config'"),
+        ("delta: 0\nseed: [1, 2]\n", "'seed' in line 2 of .*run.yaml holds a list, expected one value"),
+        ("seed: {a: 1}\n", "'seed' in line 1 of .*run.yaml holds a mapping, expected one value"),
+        ("groups: [1, [2]]\n", "'groups' in line 1 of .* holds a list, expected one value or a list"),
+        ("seed: 1\ndelta: 0\nseed: 2\n", "'seed' is twice in .*run.yaml, in lines 1 and 3"),
+        ("batch-size: 1\n\nbatch_size: 2\n", "'batch_size' is twice in .*run.yaml, in lines 1 and 3"),
     ],
 )
 def test_wrong_yaml_is_exit_code_2(tmp_path, capsys, text, message):
     with pytest.raises(ConfigError, match=message):
         parse_yaml(tmp_path, text)
     assert refused(capsys, lambda: parse_yaml(tmp_path, text))[0] == 2
+
+
+def test_a_yaml_value_that_begins_with_a_hyphen_is_no_flag(tmp_path):
+    assert parse_yaml(tmp_path, "dataset: -photos\n").dataset == "-photos"
 
 
 def test_the_usage_of_a_benchmark_names_its_script(monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """What a user of Python saves: the folder of ten lines, and what is refused before anything is written."""
 
+import csv
 import json
 import os
 import re
@@ -21,6 +22,9 @@ from lort_hub import (
     load_long_tailed,
     save_output,
 )
+from lort_hub.classifiers.about import about_classifier
+from lort_hub.classifiers.class_counts import read_counts
+from lort_hub.classifiers.load import load_classifier
 from lort_hub.data.dataset import Duplicate
 from lort_hub.data.overlap import count_duplicates
 from lort_hub.errors import CheckpointError, ConfigError
@@ -29,6 +33,7 @@ from lort_hub.hub.card import render_card
 from lort_hub.hub.run_record import data_record
 from lort_hub.hub.validate import validated_copy
 from lort_hub.records import RunRecord
+from lort_hub.spreadsheets import FORMULA
 from tests.support import ROOT
 from tests.support.hub_client import Client
 from tests.support.hub_server import WRITE, serve
@@ -70,6 +75,22 @@ def made(tmp_path_factory):
     }
     save_output(folder, backbone, data, fit, reports)
     return {"folder": folder, "parts": (backbone, data, fit, reports), "test": test}
+
+
+def test_no_name_in_per_class_csv_is_a_formula_and_each_is_read_as_it_is(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    names = ("=1+1", "'=1", "-2", "+3", "@four", "\tfive", '=6,"six"', "'tis", "8", "nine")
+    splits = {part: replace(getattr(data, part), class_names=names) for part in ("train", "test")}
+    save_output(tmp_path / "out", backbone, replace(data, class_names=names, **splits), fit, reports)
+    table = tmp_path / "out/per_class.csv"
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows][:3] == ["'=1+1", "''=1", "'-2"]
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(FORMULA)]
+    assert read_counts(table, names).tolist() == data.class_counts.tolist()
+    about = about_classifier("digits", tmp_path / "out", *load_classifier(str(tmp_path / "out")))
+    confused = [one.class_ for one in reports["lort"].confused]
+    assert [one.confused_with for one in about.classes] == [None if k is None else names[k] for k in confused]
 
 
 def test_copies_across_splits_are_listed_counted_said_and_published(made, tmp_path):

@@ -13,10 +13,11 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.data.load import load_long_tailed
 from lort_hub.evaluation.heads import evaluate_fit
 from lort_hub.features.extract import extract_features
-from lort_hub.heads.class_mix import measure_mix
+from lort_hub.heads.class_mix import measure_mix, read_shares
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.scorers import Predictions
 from lort_hub.heads.training_set import TrainingSet
+from lort_hub.hub.card import address_cards
 from lort_hub.hub.head_file import write_held_out
 from lort_hub.hub.output import save_output
 from tests.support.hub_client import Client
@@ -120,6 +121,30 @@ def test_one_record_tells_how_it_was_adapted(folders, tmp_path):
     assert (record["samples"], record["estimator"], record["strength"]) == (len(labels), "bbse", 5.0)
     assert record["command"].startswith("python recipes/adapt.py")
     assert "results" not in json.loads((tmp_path / "out" / "head" / "config.json").read_text())
+
+
+def test_class_names_like_formulas_are_harmless_in_the_table_alone(folders, tmp_path):
+    root, _ = folders
+    names = ["=0", "'=1", "-2", '@3,"three"', *"456789"]
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    config = json.loads(
+        (model / "config.json").read_text()
+    )  # by hand, so that the head's record has other names
+    (model / "config.json").write_text(json.dumps(config | {"label_names": names}))
+    done = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    mix = json.loads(done.stdout)["class_mix"]
+    assert (
+        [row["class"] for row in mix]
+        == names
+        == LortHead.from_pretrained(tmp_path / "out").config["class_names"]
+    )
+    table = tmp_path / "out/class_mix.csv"
+    with table.open(newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)][:3] == ["'=0", "''=1", "'-2"]
+    assert read_shares(table, names) == [row["share"] for row in mix]
+    address_cards(tmp_path / "out", "me/street")  # renders the card from the table, and finds it unedited
+    assert "me/street" in (tmp_path / "out/README.md").read_text()
 
 
 def test_an_adapted_model_is_pushed_and_loaded_by_plain_timm(folders, tmp_path):

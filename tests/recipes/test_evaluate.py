@@ -21,6 +21,8 @@ from tests.support.recipes import run, run_together
 CLASSES = ["<b>bold & 'quoted'", "Bee_hive", 'cat|,"x', "dog"]
 TRAIN = dict(zip(CLASSES, (25, 21, 6, 3), strict=True))
 NAMES = {"timm": ["dog", "wolf", "bee hive", *CLASSES[::2]], "transformers": [*CLASSES, "owl"]}
+TEXTS = ("name", "class", "predicted", "most_confused_with", "worst_class")
+"""Columns of class names."""
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +255,23 @@ def test_classes_that_the_model_lacks_count_as_wrong(root, tmp_path):
     columns = [NAMES["timm"].index({"Bee_hive": "bee hive"}.get(name, name)) for name in truth[:36]]
     assert one.test.nll == pytest.approx(-log_likelihood[np.arange(36), columns].mean(), rel=1e-4)
     assert (record.counts_from, record.class_counts) == (str(tmp_path / "counts.csv"), (7, 7, 7, 7))
+
+
+def test_class_names_like_formulas_are_harmless_in_the_tables_alone(root, tmp_path):
+    for name in CLASSES:
+        place = tmp_path / "photos" / name.replace("dog", "=dog")
+        shutil.copytree(root / "photos/test" / name, place)
+    model = shutil.copytree(root / "timm", tmp_path / "model")
+    rename(model, [name.replace("dog", "=dog") for name in NAMES["timm"]])
+    words = ("--dataset", tmp_path / "photos", "--train-split", "none", "--num-workers", "0", "--json")
+    done = run("evaluate.py", model, *words, "--output-dir", tmp_path / "out", "--bootstrap", "0")
+    assert done.returncode == 0, done.stderr
+    names = {row["name"] for row in rows_of(tmp_path / "out/per_class.csv")}
+    assert "'=dog" in names
+    tables = [row for path in (tmp_path / "out").glob("*.csv") for row in rows_of(path)]
+    texts = [cell for row in tables for name, cell in row.items() if name in TEXTS]
+    assert {"'=dog"} == {text for text in texts if "=dog" in text}
+    assert "=dog" in EvaluationRecord.read(tmp_path / "out/metrics.json").class_names
 
 
 def test_images_without_training_counts_have_no_groups(root, tmp_path):

@@ -165,6 +165,23 @@ def test_a_list_with_a_broken_image_is_tested_where_the_flags_say_so(exported, o
     assert "left out, not decodable: row 2 of 'test', class '3'" in finished.stdout
 
 
+def test_test_images_among_the_training_images_are_left_out_where_the_flags_say_so(
+    exported, outputs, tmp_path
+):
+    rows = ["train,0,3", "train,1,7", "train,2,3", "test,2,3"]
+    lines = [
+        f"{split},{exported / 'images'}/{name}.png,{label}"
+        for split, name, label in (row.split(",") for row in rows)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["split,file,label", *lines, ""]))
+    words = ("--dataset", tmp_path / "list.csv", "--num-workers", "0", "--output-dir", tmp_path / "out")
+    finished = run("export.py", outputs["timm"], *words)
+    assert finished.returncode == 1
+    assert "or leave them out of the training with --on-duplicate drop.\n" in finished.stderr
+    finished = run("export.py", outputs["timm"], *words, "--on-duplicate", "drop")
+    assert finished.returncode == 0, finished.said
+
+
 def test_without_the_extra_it_says_how_to_get_it(outputs, tmp_path):
     finished = run("export.py", outputs["timm"], "--output-dir", tmp_path / "out", before=WITHOUT_ONNX)
     assert finished.returncode == 2

@@ -116,17 +116,18 @@ def test_the_three_formats_say_the_same(outputs, photos, predicted, tmp_path):
             assert close or value == record[name]
 
 
-def test_where_every_image_is_broken_it_fails_and_says_so(outputs, tmp_path):
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_where_every_image_is_broken_it_fails_and_says_so(outputs, tmp_path, suffix):
     (tmp_path / "broken").mkdir()
     for name in "ab":
         (tmp_path / f"broken/{name}.png").write_bytes(b"no picture")
-    place = ("--output", tmp_path / "p.csv", "--sort-into", tmp_path / "sorted", "--json")
-    done = predict(outputs["timm"], tmp_path / "broken", *place)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "error: No image of 2 can be decoded: the column error of " in done.stderr
-    assert [bool(row["error"]) for row in rows_of(tmp_path / "p.csv")] == [True, True]
-    assert (tmp_path / "sorted").is_dir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "p.csv", "sorted"]
+    place = ("--output", tmp_path / f"p.{suffix}", "--sort-into", tmp_path / "sorted", "--json")
+    for resume in ((), ("--resume",)):
+        done = predict(outputs["timm"], tmp_path / "broken", *place, *resume)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "error: No image of 2 can be decoded: the column error of " in done.stderr
+        assert (tmp_path / "sorted").is_dir()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", f"p.{suffix}", "sorted"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -246,7 +247,7 @@ def test_overwrite_replaces_only_when_the_new_file_is_whole(outputs, photos, pre
     output = tmp_path / "p.csv"
     output.write_text("old")
     words = (outputs["timm"], photos, "--output", output, "--num-workers", "0")
-    [killed] = run_forks({**job("predict.py", *words, "--overwrite"), "kill_at": 6})
+    [killed] = run_forks({**job("predict.py", *words, "--overwrite"), "kill_at": 8})
     assert killed.returncode == -9
     assert output.read_text() == "old"
     assert "holds the finished parts of an interrupted run" in run("predict.py", *words).stderr
