@@ -51,6 +51,7 @@ def test_a_row_for_every_method_with_the_columns_promised(compared):
     chosen = json.loads(rows["auto"]["chosen"])
     assert chosen.pop("method") == STACK
     assert chosen.pop("tau") >= 0
+    assert abs(chosen.pop("slope")) < 0.5
     assert set(chosen) <= set(STACKED)
     assert float(rows["auto"]["seconds"]) > float(rows["ce"]["seconds"]) + float(rows["lort"]["seconds"])
     assert json.loads(rows["ncm"]["chosen"]) == {}
