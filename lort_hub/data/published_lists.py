@@ -180,7 +180,8 @@ def _by_key(file: Path) -> Iterator[ListedNames]:
         return
     for key, rows in content.items():
         names = [row[0] if isinstance(row, list) and row else row for row in rows]
-        if (split := kind_of(key)) and names and all(isinstance(name, str) for name in names):
+        split = TRAINVAL if is_trainval(key) else kind_of(key)
+        if split and names and all(isinstance(name, str) for name in names):
             columns: dict[str, list[str | None]] = {"file": names}
             labels = [str(row[-1]) for row in rows if ends_with_label(row)]
             if len(labels) == len(rows) and len(set(labels)) > 1:

@@ -37,6 +37,10 @@ class PublishedSplit:
         in_order = sorted(self.rows, key=lambda split: [*KINDS, split].index(split))
         return {split: list(dict.fromkeys(self.rows[split])) for split in in_order}
 
+    def covers(self, total: int) -> bool:
+        """Return whether most of so many images are in the split."""
+        return len({row for rows in self.rows.values() for row in rows}) > MOST * total
+
     def describe(self, whole: str, total: int, folder: Path) -> list[str]:
         """Say which lists tell the splits, and what they name twice or not at all, in notes.
 
@@ -196,8 +200,9 @@ def find_splits(matched: Iterable[MatchedNames], *, only: bool = False) -> list[
                 parts = {split: [rows[k] for k in of if rows[k] >= 0] for split, of in told.items()}
                 found.append(PublishedSplit((names.file,), parts, tuple(one.notes())))
     for lists in sets.values():
-        lists = _without_trainval(lists)
-        parts = {one.names.split: sorted(row for row in one.rows if row >= 0) for one in lists}
+        lists, parts = _without_trainval(lists), dict[str, list[int]]()
+        for one in lists:
+            parts.setdefault(one.names.split, []).extend(sorted(row for row in one.rows if row >= 0))
         if "train" in parts and (only or len(parts) > 1):
             lists.sort(key=lambda one: one.names.split != "train")
             files = dict.fromkeys(one.names.file for one in lists)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
-from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
+from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
 from lort_hub.data.published_matches import (
     MOST,
     LabelledImages,
@@ -43,8 +44,7 @@ def lists_beside(opened: Opened, request: Request) -> list[Path]:
         >>> lists_beside(Opened({}), Request("photos"))
         []
     """
-    is_part = any(is_trainval(file.stem) for file in opened.lists)  # of the images, with no test among them
-    if opened.folder is None or len(opened.splits) > 1 or is_part:
+    if opened.folder is None or len(opened.splits) > 1:
         return []
     asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
     if request.train_split and asked <= set(map(_kind, opened.splits)):
@@ -56,22 +56,25 @@ def _kind(split: str) -> str:
     return TRAINVAL if is_trainval(split) else kind_of(split) or split
 
 
-def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Path]) -> Opened:
+def split_as_listed(
+    opened: Opened, columns: tuple[str, str], files: Sequence[Path], *, is_asked: bool = False
+) -> Opened:
     """Split the rows of a list of labels as lists of names do, or say in a note that they may.
 
     Args:
         opened: The rows, each image once.
         columns: The columns of images and labels.
         files: The lists of names.
+        is_asked: Whether the user asked for splits, so that lists of a few images alone tell some, too.
 
     Raises:
-        DatasetError: A list of a published split names images that are not in the list, or several for one.
+        DatasetError: A list of a published split names several images for one.
 
     Example:
         >>> split_as_listed(Opened({}), ("image", "label"), [])
         Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folder=None)
     """
-    given = [one for file in files for one in read_names(file)]
+    given = [one for file in files for one in read_names(file) if not _are_numbers(one)]
     if not files or opened.folder is None:
         return opened
     ((_, rows),) = opened.splits.items()
@@ -82,9 +85,13 @@ def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Pa
     table = LabelledImages(known, rows[label][:], images, beside, f" of {whole}")
     matched = [table.match(one) for one in given]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
-    for one in matched:
-        _check_found(one)
     found = find_splits(read)
+    if not is_asked:
+        found = [one for one in found if one.covers(len(rows))]
+    if any(is_trainval(file.stem) for file in opened.lists):  # a part of the images, often with no test
+        found = [one for one in found if one.rows.get("test")]
+    for one in matched:
+        _check_found(one, matched, found)
     if len(found) == 1:
         (published,) = found
         others = [one for one in matched if one.missing and one not in read and _is_beside(one, published)]
@@ -94,16 +101,17 @@ def split_as_listed(opened: Opened, columns: tuple[str, str], files: Sequence[Pa
         notes += [f"{one.names.file.name} is not read: {one.notes()[0]}" for one in others]
         return Opened({split: rows.select(of) for split, of in published.once().items()}, notes)
     named = {row for one in read if one.names.split for row in one.rows if row >= 0}
-    is_part = len(named) < len(rows)
-    for one in matched if is_part and not found else ():
-        _check_set(one, read)
-    called, why = _unread(matched, is_part=is_part)
-    called += [
-        file for file in files if not split_in_name(file.stem) and all(one.file != file for one in given)
-    ]
+    called, why = _unread(matched, is_part=len(named) < len(rows))
+    called += [file for file in files if all(one.file != file for one in given)]
     names = shown(sorted({below(opened.folder, file) for file in called}), 5)
     note = f"No published split is read, though one may be in {names}: {why}"
     return replace(opened, notes=[*opened.notes, *[note] * bool(called)])
+
+
+def _are_numbers(one: ListedNames) -> bool:
+    """Whether names are numbers as of rows, classes or patients, and not such as 000007."""
+    cells = [cell or "" for cell in next(iter(one.listed.columns.values()))]
+    return all(re.fullmatch(r"0|[1-9]\d*", cell) for cell in cells)
 
 
 def _is_beside(one: MatchedNames, published: PublishedSplit) -> bool:
@@ -158,26 +166,19 @@ def _most_found(one: MatchedNames) -> bool:
     return len(one.missing) < (1 - MOST) * len(one.rows)
 
 
-def _check_found(one: MatchedNames) -> None:
-    """Refuse names of which one fits several images."""
-    if one.doubtful and one.names.split and _most_found(one):
+def _check_found(one: MatchedNames, matched: Sequence[MatchedNames], found: Sequence[PublishedSplit]) -> None:
+    """Refuse names of which one fits several images, in a list of a training and a test split."""
+    is_train = one.names.split in TRAININGS
+    has_partner = any(
+        other.set_of == one.set_of and (other.names.split in TRAININGS) != is_train
+        for other in matched
+        if other.names.split and _most_found(other)
+    )
+    is_of_split = has_partner if not found else any(_is_beside(one, split) for split in found)
+    if one.doubtful and one.names.split and is_of_split and _most_found(one):
         file, (name, paths) = one.names.file.name, next(iter(one.doubtful.items()))
         raise DatasetError(
             f"'{name}' in {file} fits {len(paths)} images{one.of}: {paths[0]}, {paths[1]}.\n"
             f"Write the folders of its images into {file}, too, or take it away; or give "
-            '`train_split="train"`, which reads every row as one to train on.'
-        )
-
-
-def _check_set(one: MatchedNames, read: Sequence[MatchedNames]) -> None:
-    """Refuse a list whose names are no images, where the list of training images of its set names some."""
-    trainings = [
-        other.names for other in read if other.set_of == one.set_of and other.names.split in TRAININGS
-    ]
-    if one.names.split and trainings and not _most_found(one):
-        file = one.names.file.name
-        raise DatasetError(
-            f"{one.notes()[0]} {trainings[0].file.name} names images to train on, and not all.\n"
-            f"Write the names of its images into {file}, or take it away; or give "
             '`train_split="train"`, which reads every row as one to train on.'
         )

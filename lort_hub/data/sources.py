@@ -239,7 +239,7 @@ def _by_lists(opened: Opened, request: Request) -> Opened:
     ((name, rows),) = opened.splits.items()
     columns = find_columns(rows, request.image_column, request.label_column, request.group_column)
     opened.splits[name] = _one_row_each(rows, columns, name, opened)
-    return split_as_listed(opened, columns, files)
+    return split_as_listed(opened, columns, files, is_asked=bool(request.train_split or request.test_split))
 
 
 def _without_splits(rows: datasets.Dataset, column: str, request: Request) -> datasets.Dataset:

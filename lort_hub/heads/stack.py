@@ -122,11 +122,11 @@ def choose_weights(validator: Validator, selections: dict[str, Selection]) -> Ch
         held_out = replace(_predictions(logits[name], labels, scored, processes), fold_heads=fold_heads)
         kept[name], scores[name] = replace(selection, held_out=held_out), SCORERS["nll"](held_out)
     balanced = {name for name, chosen in kept.items() if class_mix(name, chosen.chosen) == "balanced"}
-    weights, _ = choose_members(logits, labels, class_counts, processes, favoured=balanced - UNFAVOURED)
+    weights, tau = choose_members(logits, labels, class_counts, processes, favoured=balanced - UNFAVOURED)
     members = {name: logits[name] for name in weights}
-    log_counts = centred_log_counts(validator.training.class_counts)[scored.cpu()]
-    settings = choose_slope(members, labels, weights, log_counts, processes)
-    total = weighted_sum(members, settings, log_counts)
+    log_counts = centred_log_counts(validator.training.class_counts)
+    settings = choose_slope(members, labels, {**weights, TAU: tau}, log_counts, scored, processes)
+    total = weighted_sum(members, settings, log_counts[scored.cpu()])
     scores[STACK] = SCORERS["nll"](_predictions(total, labels, scored, processes))
     how, weights = validator.describe_folds(), {name: settings[name] for name in weights}
     return Choice(STACK, "nll", kept, scores, {}, weights, settings[TAU], settings[SLOPE], scales, how)

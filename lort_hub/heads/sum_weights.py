@@ -21,6 +21,8 @@ SLOPE = "slope"
 """Name of the change of a class's scale by the log of its training images."""
 SLOPE_SAMPLES = 300.0
 """Samples that the prior of one scale for all classes is worth."""
+LEAST_SCALE = 0.1
+"""Least scale of a class, over that of a class of middle size."""
 SUM = "sum"
 """Name of a finished sum, where it is weighed anew with `SLOPE`."""
 LEAST_SHARE = 0.05
@@ -87,37 +89,45 @@ def choose_members(
 def choose_slope(
     logits: Mapping[str, Tensor],
     labels: Tensor,
-    weights: Mapping[str, float],
+    settings: Settings,
     log_counts: Tensor,
+    scored: Tensor | None = None,
     processes: Processes | None = None,
 ) -> Settings:
     """Choose the scale of each class's logit, on a line in the log of its images, by held-out samples.
 
     Calibration by one temperature for each class, in one parameter: vector scaling (arXiv 1706.04599) with
     scales that depend on the class size as in CDT (arXiv 2001.01385). The prior draws them to equal ones.
+    They stay equal where one would be less than `LEAST_SCALE` all the same.
 
     Args:
-        logits: Calibrated held-out logits (M, K) of the members, centred over classes, by name.
-        labels: Labels (M,).
-        weights: Weights of the members, from `choose_members`.
+        logits: Calibrated held-out logits (M, S) of the members for the scored classes, by name, centred over
+            all K classes.
+        labels: Labels (M,), numbered among the scored classes.
+        settings: Weights of the members and `TAU`, from `choose_members`.
         log_counts: Of `centred_log_counts` (K,).
+        scored: Mask (K,) of the scored classes; None for all.
         processes: Processes, each with samples of its own; None for this one alone.
 
     Returns:
-        The settings of the sum: the weights times one factor, `TAU` chosen anew, and `SLOPE`.
+        The settings with `SLOPE`: the weights times one factor, and `TAU` chosen anew.
 
     Example:
         >>> labels, log_counts = torch.arange(40) % 2, torch.tensor([1.0, -1.0])
         >>> centred = 3 * torch.nn.functional.one_hot(labels, 2) - 1.5 + torch.randn(40, 2)
-        >>> list(choose_slope({"head": centred}, labels, {"head": 1.0}, log_counts))
+        >>> list(choose_slope({"head": centred}, labels, {"head": 1.0, "tau": 0.0}, log_counts))
         ['head', 'tau', 'slope']
     """
-    total = weighted_sum(logits, weights, log_counts)
-    line = log_counts.to(total)
-    parts = {SUM: total, SLOPE: line * total, TAU: -line.expand_as(total)}
+    line = log_counts if scored is None else log_counts[scored.to(log_counts.device)]
+    total = weighted_sum(logits, {**settings, TAU: 0.0}, line)
+    line = line.to(total)
+    parts = {SUM: total, SLOPE: line * total, TAU: (-line).expand_as(total)}
     best = best_weights(parts, labels, processes, centre=[SUM], prior_samples=SLOPE_SAMPLES, free=[SLOPE])
-    scaled = {name: weight * best[SUM] for name, weight in weights.items()}
-    return {**scaled, TAU: best[TAU], SLOPE: best[SLOPE] / best[SUM] if best[SUM] else 0.0}
+    scales = best[SUM] + best[SLOPE] * log_counts
+    if scales.min() <= LEAST_SCALE * best[SUM]:
+        return {**settings, SLOPE: 0.0}
+    scaled = {name: weight * best[SUM] for name, weight in settings.items()}
+    return {**scaled, TAU: best[TAU], SLOPE: best[SLOPE] / best[SUM]}
 
 
 def weighted_sum(logits: Mapping[str, Tensor], settings: Settings, log_counts: Tensor) -> Tensor:

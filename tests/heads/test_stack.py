@@ -266,9 +266,9 @@ def test_the_weights_do_not_depend_on_a_class_without_held_out_samples():
         z, labels = validator.held_out_logits(fold_heads_of(validator, METHODS[name], selection))
         assert choice.scales[name] == pytest.approx(calibration_scale(z[:, :2], labels), rel=1e-6)
         logits[name] = choice.scales[name] * (z - z.mean(dim=1, keepdim=True))[:, :2]
-    weights, _ = choose_members(logits, labels, training.class_counts[:2], favoured=["balanced-softmax"])
-    log_counts = centred_log_counts(training.class_counts)[:2]
-    expected = choose_slope(logits, labels, weights, log_counts)
+    weights, tau = choose_members(logits, labels, training.class_counts[:2], favoured=["balanced-softmax"])
+    log_counts, scored = centred_log_counts(training.class_counts), torch.tensor([True, True, False])
+    expected = choose_slope(logits, labels, {**weights, TAU: tau}, log_counts, scored)
     assert {**choice.weights, TAU: choice.tau, SLOPE: choice.slope} == pytest.approx(expected, rel=1e-4)
 
 
@@ -318,7 +318,7 @@ def test_scales_that_follow_the_class_sizes_are_found_again(slope):
     labels = weighted_sum(z, truth, log_counts).softmax(dim=1).multinomial(1, generator=random)[:, 0]
     keep = torch.cat([(labels == k).nonzero()[:20_000, 0] for k in range(4)])
     shift = torch.bincount(labels, minlength=4).double().log()  # as kept in equal parts, Bayes' rule
-    found = choose_slope({"head": z["head"][keep]}, labels[keep], {"head": 1.0}, log_counts)
+    found = choose_slope({"head": z["head"][keep]}, labels[keep], {"head": 1.0, TAU: 0.0}, log_counts)
     line = float(log_counts @ shift / (log_counts @ log_counts))
     assert (shift - shift.mean() - line * log_counts).abs().max() < 0.3  # nearly a line, that TAU takes in
     assert found["head"] == pytest.approx(1.5, abs=0.1)
@@ -338,15 +338,32 @@ def test_the_slope_is_the_minimum_that_another_method_finds():
     factor, moved, tau = minimize(
         loss, [1.0, 0.0, 0.1], method="Powell", options={"xtol": 1e-9, "ftol": 1e-14}
     ).x
-    found = choose_slope(z, LABELS, {"0": 0.6, "1": 0.5}, log_counts)
+    found = choose_slope(z, LABELS, {"0": 0.6, "1": 0.5, TAU: 0.0}, log_counts)
     expected = {"0": 0.6 * factor, "1": 0.5 * factor, TAU: abs(tau), SLOPE: moved / factor}
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_classes_whose_logits_are_wrong_turn_no_scale_around():
+    """The best line would take the logits of frequent classes times less than 0."""
+    counts = torch.tensor([1000] * 3 + [20] * 3)
+    labels = torch.arange(6).repeat_interleave(200)
+    random = torch.Generator().manual_seed(0)
+    sign = torch.tensor([-1.0] * 3 + [1.0] * 3)
+    z = centred({"head": 3 * sign * one_hot(labels, 6) + torch.randn(1200, 6, generator=random)})["head"]
+    settings = {"head": 0.5, TAU: 0.1}
+    log_counts = centred_log_counts(counts)
+    line = log_counts.float()
+    best = best_weights(
+        {"sum": 0.5 * z, "slope": 0.5 * line * z, TAU: -line.expand_as(z)}, labels, free=["slope"]
+    )
+    assert (best["sum"] + best["slope"] * log_counts).min() < 0
+    assert choose_slope({"head": z}, labels, settings, log_counts) == {**settings, SLOPE: 0.0}
 
 
 def test_few_samples_leave_the_scales_of_all_classes_alike():
     few = torch.tensor([0, 1, 300, 301, 390, 391])
     z = {name: logits[few] for name, logits in centred(views(1.0)).items()}
-    assert abs(choose_slope(z, LABELS[few], {"0": 1.0}, centred_log_counts(COUNTS))[SLOPE]) < 2e-3
+    assert abs(choose_slope(z, LABELS[few], {"0": 1.0, TAU: 0.0}, centred_log_counts(COUNTS))[SLOPE]) < 2e-3
 
 
 def test_weights_are_the_same_to_five_digits_in_any_order_of_the_samples():
