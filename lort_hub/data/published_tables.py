@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
-from lort_hub.data.published_lists import TEXTS, ListedNames, may_tell_splits, read_names
+from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
 from lort_hub.data.published_matches import (
     MOST,
     LabelledImages,
@@ -74,7 +74,7 @@ def split_as_listed(
         >>> split_as_listed(Opened({}), ("image", "label"), [])
         Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folder=None)
     """
-    given = [one for file in files for one in read_names(file) if not _are_numbers(one)]
+    given = [one for file in files for one in read_names(file)]
     if not files or opened.folder is None:
         return opened
     ((_, rows),) = opened.splits.items()
@@ -83,13 +83,13 @@ def split_as_listed(
     whole = f"the list {shown([file.name for file in opened.lists], 2)}"
     images, beside = TableImages(opened.folder, list(known)), ImageFiles([opened.folder])
     table = LabelledImages(known, rows[label][:], images, beside, f" of {whole}")
-    matched = [table.match(one) for one in given]
+    every = [table.match(one) for one in given]
+    matched = [one for one in every if not _are_numbers(one)]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
-    found = find_splits(read)
-    if not is_asked:
-        found = [one for one in found if one.covers(len(rows))]
-    if any(is_trainval(file.stem) for file in opened.lists):  # a part of the images, often with no test
-        found = [one for one in found if one.rows.get("test")]
+    has_test = any(one.names.split == "test" for one in read)
+    if any(is_trainval(file.stem) for file in opened.lists) and not has_test:
+        return opened  # all images but those to test on
+    found = [one for one in find_splits(read) if is_asked or one.covers(len(rows))]
     for one in matched:
         _check_found(one, matched, found)
     if len(found) == 1:
@@ -102,16 +102,18 @@ def split_as_listed(
         return Opened({split: rows.select(of) for split, of in published.once().items()}, notes)
     named = {row for one in read if one.names.split for row in one.rows if row >= 0}
     called, why = _unread(matched, is_part=len(named) < len(rows))
-    called += [file for file in files if all(one.file != file for one in given)]
+    called += [one.names.file for one in every if one.names.split and one not in matched]
+    called += [
+        file for file in files if not split_in_name(file.stem) and all(one.file != file for one in given)
+    ]
     names = shown(sorted({below(opened.folder, file) for file in called}), 5)
     note = f"No published split is read, though one may be in {names}: {why}"
     return replace(opened, notes=[*opened.notes, *[note] * bool(called)])
 
 
-def _are_numbers(one: ListedNames) -> bool:
+def _are_numbers(one: MatchedNames) -> bool:
     """Whether names are numbers as of rows, classes or patients, and not such as 000007."""
-    cells = [cell or "" for cell in next(iter(one.listed.columns.values()))]
-    return all(re.fullmatch(r"0|[1-9]\d*", cell) for cell in cells)
+    return all(re.fullmatch(r"0|[1-9]\d*", cell or "") for cell in one.names.listed.columns[one.column])
 
 
 def _is_beside(one: MatchedNames, published: PublishedSplit) -> bool:

@@ -147,15 +147,6 @@ def test_json_lists_of_names(tmp_path):
     check(tmp_path, ["train.json", "test.json"])
 
 
-def test_numbers_below_the_name_of_their_column(tmp_path):
-    rows = write_pictures(tmp_path / "images", TRAIN + TEST)
-    write_csv(tmp_path / "labels.csv", rows)
-    write(tmp_path / "train.csv", ["id", *map(str, range(len(TRAIN)))])
-    write(tmp_path / "test.csv", ["id", *map(str, range(len(TRAIN), len(rows)))])
-    data = load_long_tailed(str(tmp_path))
-    assert (data.class_counts.tolist(), data.test.labels.tolist()) == ([12, 7, 5], TEST)
-
-
 @pytest.mark.parametrize("archive", ["all.zip", "images.zip"])
 def test_archives_of_a_folder_with_lists_and_of_its_images(tmp_path, archive):
     names, rows = pictures(tmp_path / "data")
@@ -222,27 +213,17 @@ def test_an_image_in_two_splits_is_refused(tmp_path):
     assert "1 training images are test images" in refusal(tmp_path)
 
 
-def test_a_list_whose_names_are_lost_beside_one_that_is_found_is_refused(tmp_path):
-    names, rows = pictures(tmp_path)
-    write_csv(tmp_path / "labels.csv", rows)
-    lists(tmp_path, names, "train")
-    write(tmp_path / "test.txt", ["a.png", "b.png"])
-    said = refusal(tmp_path)
-    assert (
-        "2 of 2 rows of test.txt name no image of the list labels.csv, such as a.png. train.txt names" in said
-    )
-    data = load_long_tailed(str(tmp_path), train_split="train")
-    assert len(data.train) + len(data.test) == len(rows)
-
-
 def test_names_that_fit_several_images_are_refused(tmp_path):
     rows = [
         row for site in ("a", "b") for row in write_pictures(tmp_path, TRAIN, f"images/{site}/{{row}}.png")
     ]
     write_csv(tmp_path / "labels.csv", rows)
-    write(tmp_path / "train.txt", map(str, range(20)))
-    write(tmp_path / "test.txt", map(str, range(20, 24)))
-    assert re.search("'20' in test.txt fits 2 images of the list labels.csv: .*/a/20.png", refusal(tmp_path))
+    write(tmp_path / "train_keyframes.txt", [f"{k}.png" for k in range(20)])
+    whole(tmp_path, len(rows), f"train_keyframes.txt: {ADVICE}")
+    write(tmp_path / "train.txt", [f"{k}.png" for k in range(20)])
+    write(tmp_path / "test.txt", [f"{k}.png" for k in range(20, 24)])
+    said = refusal(tmp_path)
+    assert re.search("'20.png' in test.txt fits 2 images of the list labels.csv: .*/a/20.png", said)
     for split, of in (("train", range(20)), ("test", range(20, 24))):
         write(tmp_path / f"{split}.txt", [f"{site}/{k}" for site in ("a", "b") for k in of])
     data = load_long_tailed(str(tmp_path))
@@ -313,6 +294,8 @@ UNREAD = {
         {"train.txt": "lost", "test.txt": "lost"},
         "2 of 2 rows of test.txt name no image of the list",
     ),
+    "lost-beside-found": ({"train.txt": "train", "test.txt": "lost"}, f"train.txt: {ADVICE}"),
+    "few": ({"train_blurred.txt": "few", "test_blurred.txt": "test"}, f"train_blurred.txt: {ADVICE}"),
     "texts": ({"train_log.txt": "log", "README.txt": "log", "classes.txt": "log"}, ""),
 }
 
@@ -323,6 +306,7 @@ def test_lists_that_tell_no_split_are_named(tmp_path, form):
     write_csv(tmp_path / "labels.csv", rows)
     texts = {
         "lost": ["a.png", "b.png"],
+        "few": names["train"][:2],
         "json": ['{"train": [0, 1], "test": [2]}'],
         "log": ["loss 3", "loss 2"],
     }
@@ -331,6 +315,56 @@ def test_lists_that_tell_no_split_are_named(tmp_path, form):
         lines = names.get(kind, texts.get(kind, []))
         write(tmp_path / file, lines[k:] if form == "folds" else lines)
     whole(tmp_path, len(rows), said)
+
+
+NUMBERS = {
+    "ids": (["id", *map(str, range(12))], ["id", *map(str, range(12, 16))], "csv"),
+    "rows": ([*map(str, range(12))], [*map(str, range(12, 16))], "txt"),
+    "classes": (["0", "1", "2", "1"], ["2", "0"], "txt"),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_of_rows_classes_or_another_column_are_no_names(tmp_path, kind):
+    """Files are called 0.png, 1.png and so on, of other rows than those of the numbers."""
+    rows = write_pictures(tmp_path / "images", TRAIN + TEST)[::-1]
+    labelled = [f"{k},{file},{label}" for k, (file, label) in enumerate(rows)]
+    write(tmp_path / "labels.csv", ["id,file,label", *labelled])
+    train, test, suffix = NUMBERS[kind]
+    write(tmp_path / f"train_ids.{suffix}", train)
+    write(tmp_path / f"test_ids.{suffix}", test)
+    whole(tmp_path, len(rows), f"test_ids.{suffix}, train_ids.{suffix}: {ADVICE}")
+
+
+LISTS_OF_ALL = ("train_val_test_labels.csv", "trainval_labels.csv")
+
+
+@pytest.mark.parametrize("name", LISTS_OF_ALL)
+def test_a_list_called_trainval_that_has_the_test_images_is_split(tmp_path, name):
+    names, rows = pictures(tmp_path)
+    write_csv(tmp_path / name, rows)
+    lists(tmp_path, names, "train", "test")
+    data = load_long_tailed(str(tmp_path))
+    assert (data.class_counts.tolist(), data.test.labels.tolist()) == ([12, 7, 5], TEST)
+
+
+def test_lists_of_one_split_are_read_together(tmp_path):
+    names, rows = pictures(tmp_path)
+    write_csv(tmp_path / "labels.csv", rows)
+    write(tmp_path / "train.txt", names["train"][:10])
+    write(tmp_path / "training.txt", names["train"][10:])
+    lists(tmp_path, names, "test")
+    assert load_long_tailed(str(tmp_path)).class_counts.tolist() == [12, 7, 5]
+
+
+def test_trainval_of_a_json_of_splits_is_not_trained_on_beside_train(tmp_path):
+    names, rows = pictures(tmp_path)
+    write_csv(tmp_path / "labels.csv", rows)
+    val = names["train"][::4]
+    train = [name for name in names["train"] if name not in val]
+    parts = {"train": train, "val": val, "trainval": names["train"], "test": names["test"]}
+    (tmp_path / "split.json").write_text(json.dumps(parts))
+    assert len(load_long_tailed(str(tmp_path)).train) == 18
 
 
 def test_a_list_of_all_images_is_no_split(tmp_path):
