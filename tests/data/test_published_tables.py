@@ -318,8 +318,8 @@ def test_lists_that_tell_no_split_are_named(tmp_path, form):
 
 
 NUMBERS = {
-    "ids": (["id", *map(str, range(12))], ["id", *map(str, range(12, 16))], "csv"),
-    "rows": ([*map(str, range(12))], [*map(str, range(12, 16))], "txt"),
+    "ids": (["id", *map(str, range(20))], ["id", *map(str, range(20, 28))], "csv"),
+    "rows": ([*map(str, range(20))], [*map(str, range(20, 28))], "txt"),
     "classes": (["0", "1", "2", "1"], ["2", "0"], "txt"),
 }
 
