@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -54,20 +53,3 @@ def read_harmless(cell: str) -> str:
         ('=1', "'tis", '=1')
     """
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
-
-
-def names_in_file(path: Path, class_names: Sequence[str]) -> list[str]:
-    """Spell names as a file does that may be one of ours, where those like formulas are harmless.
-
-    Args:
-        path: The file; one that cannot be read has the names as they are.
-        class_names: The names.
-
-    Example:
-        >>> names_in_file(Path("per_class.csv"), ["=ant", "bee"])  # doctest: +SKIP
-        ["'=ant", 'bee']
-    """
-    content = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    written = [make_harmless("class", name) for name in class_names]
-    found = [ours.replace('"', '""') in content for ours in written]
-    return [ours if there else name for name, ours, there in zip(class_names, written, found, strict=True)]

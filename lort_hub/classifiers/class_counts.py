@@ -13,7 +13,6 @@ from lort_hub.classifiers.mapped import Classifier
 from lort_hub.data.class_file import read_class_file
 from lort_hub.data.labelled import LabelledData
 from lort_hub.errors import ConfigError
-from lort_hub.spreadsheets import names_in_file
 
 COLUMNS = (("name", "train_images"), ("class", "count"))
 """Columns of class names and counts: those of per_class.csv, and those that people write."""
@@ -97,8 +96,7 @@ def read_counts(path: Path, class_names: Sequence[str]) -> NDArray[np.int64]:
         >>> read_counts(path, ["cat", "dog"])
         array([20,  3])
     """
-    names = names_in_file(path, class_names)
-    column, texts = read_class_file(path, names, COLUMNS, "class and count")
+    column, texts = read_class_file(path, class_names, COLUMNS, "class and count")
     for name, text in zip(class_names, texts, strict=True):
         if not text.strip().isdecimal():
             raise ConfigError(

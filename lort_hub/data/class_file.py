@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lort_hub.errors import ConfigError, did_you_mean
 from lort_hub.shorten import shown
+from lort_hub.spreadsheets import make_harmless
 
 DELIMITERS = ",;\t"
 Rows = list[list[str]]
@@ -62,9 +63,10 @@ def read_class_file(
 
 
 def _class_finder(class_names: Sequence[str]) -> Callable[[str], str | None]:
-    """Make what finds the class that a cell means: by its exact name, else by the only one alike."""
+    """Make what finds the class that a cell means: by its name, as it is or made harmless, or one alike."""
     exact, counts = {name: name for name in class_names}, Counter(map(_plain, class_names))
     alike = {_plain(name): name for name in class_names if counts[_plain(name)] == 1}
+    exact = {make_harmless("class", name): name for name in class_names} | exact
     return lambda cell: exact.get(cell) or exact.get(cell.strip()) or alike.get(_plain(cell))
 
 

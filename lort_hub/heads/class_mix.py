@@ -28,7 +28,6 @@ from lort_hub.heads.selected import make_validator
 from lort_hub.heads.sum_weights import best_weights, centred_log_counts, weighted_sum
 from lort_hub.heads.training_set import TrainingSet
 from lort_hub.records import AS_MADE, ClassMix
-from lort_hub.spreadsheets import names_in_file
 
 TRAIN_IMAGES = "train_images"
 SHARES = (*product(("class", "label"), ("share", "probability", "count")), ("name", TRAIN_IMAGES))
@@ -234,7 +233,7 @@ def read_shares(path: Path, class_names: Sequence[str]) -> list[float]:
         >>> read_shares(Path("mix.csv"), ["cat", "dog"])  # doctest: +SKIP
         [30.0, 10.0]
     """
-    column, texts = read_class_file(path, names_in_file(path, class_names), SHARES, EXPECTED)
+    column, texts = read_class_file(path, class_names, SHARES, EXPECTED)
     if column == TRAIN_IMAGES:
         raise ConfigError(
             f"{path} has the training and the test images of each class: which is the mix?\n"
