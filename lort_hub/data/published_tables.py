@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lort_hub.data.image_folder.names import TRAINVAL, is_trainval, kind_of
 from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
@@ -27,6 +28,9 @@ from lort_hub.data.tables.listed import open_lists
 from lort_hub.data.tables.splits import split_in_name, without_split
 from lort_hub.errors import DatasetError
 from lort_hub.shorten import shown
+
+if TYPE_CHECKING:
+    import datasets
 
 TRAININGS = {"train", TRAINVAL}
 """Splits of training images."""
@@ -74,16 +78,12 @@ def split_as_listed(
         >>> split_as_listed(Opened({}), ("image", "label"), [])
         Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folder=None)
     """
-    given = [one for file in files for one in read_names(file)]
     if not files or opened.folder is None:
         return opened
     ((_, rows),) = opened.splits.items()
-    image, label = columns
-    known = {cell["path"]: row for row, cell in enumerate(rows[image][:]) if cell and cell["bytes"] is None}
     whole = f"the list {shown([file.name for file in opened.lists], 2)}"
-    images, beside = TableImages(opened.folder, list(known)), ImageFiles([opened.folder])
-    table = LabelledImages(known, rows[label][:], images, beside, f" of {whole}")
-    every = [table.match(one) for one in given]
+    table = _table_of(rows, columns, opened.folder, f" of {whole}")
+    every = [table.match(one) for file in files for one in read_names(file)]
     matched = [one for one in every if not _are_numbers(one)]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
     has_test = any(one.names.split == "test" for one in read)
@@ -93,22 +93,34 @@ def split_as_listed(
     for one in matched:
         _check_found(one, matched, found)
     if len(found) == 1:
-        (published,) = found
-        others = [one for one in matched if one.missing and one not in read and _is_beside(one, published)]
-        unread = tuple(f"{file.name} is not read: " for file in published.files)
-        notes = [note for note in opened.notes if not note.startswith(unread)]
-        notes += published.describe(whole, len(rows), opened.folder)
-        notes += [f"{one.names.file.name} is not read: {one.notes()[0]}" for one in others]
-        return Opened({split: rows.select(of) for split, of in published.once().items()}, notes)
+        beside = [one for one in matched if one.missing and one not in read and _is_beside(one, found[0])]
+        notes = [
+            *_without(opened.notes, found[0].files),
+            *found[0].describe(whole, len(rows), opened.folder),
+            *(f"{one.names.file.name} is not read: {one.notes()[0]}" for one in beside),
+        ]
+        return Opened({split: rows.select(of) for split, of in found[0].once().items()}, notes)
     named = {row for one in read if one.names.split for row in one.rows if row >= 0}
     called, why = _unread(matched, is_part=len(named) < len(rows))
     called += [one.names.file for one in every if one.names.split and one not in matched]
-    called += [
-        file for file in files if not split_in_name(file.stem) and all(one.file != file for one in given)
-    ]
+    given = {one.names.file for one in every}
+    called += [file for file in files if file not in given and not split_in_name(file.stem)]
     names = shown(sorted({below(opened.folder, file) for file in called}), 5)
     note = f"No published split is read, though one may be in {names}: {why}"
     return replace(opened, notes=[*opened.notes, *[note] * bool(called)])
+
+
+def _table_of(rows: datasets.Dataset, columns: tuple[str, str], folder: Path, of: str) -> LabelledImages:
+    """The images of a list of labels, by the paths of their files."""
+    cells, labels = (rows[column][:] for column in columns)
+    known = {cell["path"]: row for row, cell in enumerate(cells) if cell and cell["bytes"] is None}
+    return LabelledImages(known, labels, TableImages(folder, list(known)), ImageFiles([folder]), of)
+
+
+def _without(notes: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """The notes but those that files are not read, which are read now."""
+    unread = tuple(f"{file.name} is not read: " for file in files)
+    return [note for note in notes if not note.startswith(unread)]
 
 
 def _are_numbers(one: MatchedNames) -> bool:

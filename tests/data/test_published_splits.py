@@ -2,17 +2,23 @@
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lort_hub.data.load import load_long_tailed
 from lort_hub.data.published_lists import read_names
-from lort_hub.errors import DatasetError
-from tests.support.tables import NAMES, TEST, TRAIN, class_of, write_csv, write_pictures
-
-LABELS = {"train": TRAIN, "test": TEST, "val": [0, 1, 2, 2]}
+from tests.support.tables import (
+    LABELS,
+    NAMES,
+    TEST,
+    TRAIN,
+    check_published,
+    class_of,
+    refusal,
+    write_csv,
+    write_pictures,
+)
 
 
 def pictures(folder, splits=("train", "test")):
@@ -30,24 +36,10 @@ def write(file, lines):
 
 def check(spec, *lists, test="test", **options):
     """The splits of the lists are read, the classes are the folders, and the lists are named."""
-    data = load_long_tailed(str(spec), **options)
-    assert data.class_names == tuple(NAMES)
-    assert data.class_counts.tolist() == [12, 7, 5]
-    assert np.bincount(data.test.labels).tolist() == np.bincount(LABELS[test]).tolist()
-    for split, start in ((data.train, "train"), (data.test, test)):
-        cells = split.encoded(range(len(split)))
-        assert all(Path(cell["path"]).name.startswith(start) for cell in cells)
-        assert [class_of(split.image(k)) for k in range(len(split))] == split.labels.tolist()
+    data = check_published(spec, test=test, begins={split: split for split in LABELS}, **options)
     (note,) = (note for note in data.notes if note.startswith("Class folders in the splits of"))
     assert all(name in note for name in lists)
     return data
-
-
-def refusal(spec, **options):
-    with pytest.raises(DatasetError) as error:
-        load_long_tailed(str(spec), **options)
-    assert len(str(error.value).splitlines()) <= 3
-    return str(error.value)
 
 
 def test_lists_of_paths(tmp_path):

@@ -2,17 +2,22 @@
 
 import json
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lort_hub.data.labelled import load_labelled
 from lort_hub.data.load import load_long_tailed
-from lort_hub.errors import DatasetError
-from tests.support.tables import NAMES, TEST, TRAIN, class_of, write_csv, write_pictures, zipped
-
-LABELS = {"train": TRAIN, "val": [0, 1, 2, 2], "test": TEST}
+from tests.support.tables import (
+    LABELS,
+    NAMES,
+    TEST,
+    TRAIN,
+    check_published,
+    refusal,
+    write_csv,
+    write_pictures,
+    zipped,
+)
 
 
 def write(file, lines):
@@ -38,25 +43,12 @@ def pictures(folder, splits=("train", "test")):
 
 def check(spec, lists, *, test="test", **options):
     """The splits of the lists are read, with the labels of the table, and the lists are named."""
-    data = load_long_tailed(str(spec), **options)
-    assert data.class_names == tuple(NAMES)
-    assert data.class_counts.tolist() == [12, 7, 5]
-    assert np.bincount(data.test.labels).tolist() == np.bincount(LABELS[test]).tolist()
-    for split, name in ((data.train, "train"), (data.test, test)):
-        cells = split.encoded(range(len(split)))
-        assert all(Path(cell["path"]).name.startswith(name[1]) for cell in cells)
-        assert [class_of(split.image(k)) for k in range(len(split))] == split.labels.tolist()
+    begins = {split: split[1] for split in LABELS}
+    data = check_published(spec, test=test, begins=begins, **options)
     (note,) = (note for note in data.notes if "in the splits of" in note)
     assert all(name in note for name in lists)
     assert not any("not read" in note or "published split" in note for note in data.notes)
     return data
-
-
-def refusal(spec, **options):
-    with pytest.raises(DatasetError) as error:
-        load_long_tailed(str(spec), **options)
-    assert len(str(error.value).splitlines()) <= 3
-    return str(error.value)
 
 
 @pytest.mark.parametrize("given", [".", "labels.csv"])

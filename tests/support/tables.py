@@ -18,6 +18,7 @@ from lort_hub.errors import DatasetError
 
 TRAIN = [0] * 12 + [1] * 7 + [2] * 5
 TEST = [0] * 3 + [1] * 3 + [2] * 3
+LABELS = {"train": TRAIN, "val": [0, 1, 2, 2], "test": TEST}
 NAMES = ["ant", "bee", "cat"]
 USUAL = ("numbers will be rough.", "are not read: test_images.", "are not read: test.")
 """What is said of sets as small as these, and of test images that no list names, as in competitions."""
@@ -174,3 +175,24 @@ class Forms:
 def is_there(cell):
     """Whether a cell holds an image, and not the path of a missing file."""
     return cell is not None and (cell["bytes"] is not None or Path(cell["path"]).exists())
+
+
+def check_published(spec, *, test, begins, **options):
+    """A published split is read whole: its images, whose files begin so in each split, with their labels."""
+    data = load_long_tailed(str(spec), **options)
+    assert data.class_names == tuple(NAMES)
+    assert data.class_counts.tolist() == np.bincount(LABELS["train"]).tolist()
+    assert np.bincount(data.test.labels).tolist() == np.bincount(LABELS[test]).tolist()
+    for split, start in ((data.train, begins["train"]), (data.test, begins[test])):
+        cells = split.encoded(range(len(split)))
+        assert all(Path(cell["path"]).name.startswith(start) for cell in cells)
+        assert [class_of(split.image(k)) for k in range(len(split))] == split.labels.tolist()
+    return data
+
+
+def refusal(spec, **options):
+    """What is said where a data set is refused."""
+    with pytest.raises(DatasetError) as error:
+        load_long_tailed(str(spec), **options)
+    assert len(str(error.value).splitlines()) <= 3
+    return str(error.value)
