@@ -15,6 +15,7 @@ from lort_hub.features.matrix import FeatureMatrix
 from lort_hub.heads.solvers.descent import descend
 from lort_hub.heads.solvers.eigenbasis import class_sums
 from lort_hub.heads.solvers.objective import sample_weights
+from lort_hub.heads.solvers.problem import LOADED_NUMBERS
 
 TOLERANCE = 1e-4
 MAX_ITERATIONS = 150
@@ -91,13 +92,13 @@ def fit_cosine(
     scale: float,
     gamma: float = 0.0,
     margin: float = 0.0,
+    tolerance: float = TOLERANCE,
 ) -> CosineHead:
     """Fit a cosine classifier, or LDAM's classifier with a margin (arXiv 1906.07413).
 
     Minimises the sum of omega_i times `ldam_losses` over the directions of the class weights, omega_i
     proportional to n_{y_i}^(-gamma), by full-batch L-BFGS through the normalisation. It starts from the
-    classes' mean unit features. The problem is not convex. Stops at 1e-4 of the initial gradient or after 150
-    iterations.
+    classes' mean unit features. The problem is not convex. Stops after 150 iterations at the latest.
 
     Args:
         matrix: Features (N, D); their norms have no effect.
@@ -106,6 +107,7 @@ def fit_cosine(
         scale: Inverse temperature, > 0.
         gamma: Class-balance exponent of the sample weights.
         margin: Margin of the smallest class, in units of the cosine; 0 for none (LDAM: 0.5).
+        tolerance: Gradient to stop at, as a fraction of that at the start, its largest entry.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -120,7 +122,7 @@ def fit_cosine(
     for name, value in (("gamma", gamma), ("margin", margin)):
         if not 0 <= value < math.inf:
             raise ConfigError(f"{name} is {value}, expected a number >= 0.")
-    matrix = matrix.each(F.normalize)
+    matrix = matrix.each(F.normalize).load(LOADED_NUMBERS)
     omega = sample_weights(labels, class_counts, gamma)
     margins = ldam_margins(class_counts, margin).to(omega)
     weight = class_sums(matrix, labels, torch.ones_like(omega), len(class_counts))[:, :-1]
@@ -131,5 +133,5 @@ def fit_cosine(
         for x, at in matrix:
             yield omega[at] @ ldam_losses(weight, x, labels[at], margins, scale)
 
-    descend(terms, [weight], tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, processes=matrix.processes)
+    descend(terms, [weight], tolerance=tolerance, max_iterations=MAX_ITERATIONS, processes=matrix.processes)
     return CosineHead(F.normalize(weight.detach()).float(), scale)

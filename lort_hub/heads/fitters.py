@@ -9,6 +9,7 @@ import torch
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.heads.base import FitInputs, Head, LinearHead
+from lort_hub.heads.cosine import TOLERANCE as COSINE_TOLERANCE
 from lort_hub.heads.cosine import fit_cosine
 from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.methods import Method
@@ -198,7 +199,8 @@ def distribution_aligned(inputs: FitInputs, settings: Settings) -> Head:
 
 def cosine(inputs: FitInputs, settings: Settings) -> Head:
     """Fit the cosine classifier, with LDAM's margin if the settings have one."""
-    return fit_cosine(inputs.matrix, inputs.labels, inputs.class_counts, **settings)
+    tolerance = max(COSINE_TOLERANCE, inputs.tolerance)
+    return fit_cosine(inputs.matrix, inputs.labels, inputs.class_counts, tolerance=tolerance, **settings)
 
 
 Fitter = Callable[[FitInputs, Settings], Head]

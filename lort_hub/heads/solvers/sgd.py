@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lort_hub.heads.solvers.lbfgs import Solution
@@ -50,7 +49,7 @@ def sgd(
         >>> (x.double() @ head.weight.T + head.bias).argmax(dim=1)
         tensor([0, 1])
     """
-    weight, bias = (tensor.detach().float().clone().requires_grad_() for tensor in init)
+    weight, bias = (tensor.detach().float().clone() for tensor in init)
     groups = [
         {"params": [weight], "weight_decay": objective.weight_decay},
         {"params": [bias], "weight_decay": 0.0},
@@ -64,12 +63,12 @@ def sgd(
     for epoch in range(epochs):
         x = views[epoch % len(views)]
         for batch in torch.randperm(len(labels), generator=order).to(labels.device).split(batch_size):
-            logits = F.linear(x[batch], weight, bias) + prior
-            logs, delta = logits.log_softmax(dim=1), deltas[labels[batch]]
-            own = logs.gather(1, labels[batch, None])[:, 0]
-            losses = -(1 - delta) * own - delta * logs.mean(dim=1)
-            optimizer.zero_grad()
-            (losses * scale[batch]).mean().backward()
+            rows, own = x[batch], labels[batch]
+            off = torch.addmm(bias + prior, rows, weight.T).softmax(dim=1)
+            off -= (deltas[own] / len(deltas))[:, None]
+            off.scatter_add_(1, own[:, None], deltas[own, None] - 1)
+            off *= (scale[batch] / len(batch))[:, None]
+            weight.grad, bias.grad = off.T @ rows, off.sum(dim=0)
             optimizer.step()
         schedule.step()
-    return Solution(weight.detach().double(), bias.detach().double(), epochs, None)
+    return Solution(weight.double(), bias.double(), epochs, None)

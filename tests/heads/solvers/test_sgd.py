@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from lort_hub.heads.solvers.objective import Objective, objective_value
@@ -7,16 +8,34 @@ from lort_hub.heads.solvers.sgd import sgd
 from tests.support.features import random_head_and_features
 
 
-def test_one_sgd_step_by_hand(device):
+@pytest.mark.parametrize(
+    "objective", [Objective(delta=0.98), Objective(delta=0.5, tau=1.0, gamma=0.5, weight_decay=0.3)]
+)
+def test_one_sgd_step_by_hand(device, objective):
     # One epoch of one batch: the step is lr times the gradient of the mean loss.
     weight, bias, x, labels, counts = random_head_and_features(n=20)
     weight, bias = weight.requires_grad_(), bias.requires_grad_()
-    objective = Objective(delta=0.98)
     objective_value(objective, weight, bias, x, labels, counts).backward()
     start, there = (weight.detach().to(device), bias.detach().to(device)), labels.to(device)
     head = sgd([x.float().to(device)], there, counts, objective, init=start, epochs=1, lr=0.1)
     for own, part in ((head.weight, weight), (head.bias, bias)):
         torch.testing.assert_close(own.cpu(), part.detach() - 0.1 * part.grad, atol=1e-6, rtol=0)
+
+
+def test_epochs_of_batches_are_those_of_autograd():
+    weight, bias, x, labels, counts = random_head_and_features(n=20)
+    weight, bias = weight.float().requires_grad_(), bias.float().requires_grad_()
+    head = sgd([x.float()], labels, counts, Objective(), init=(weight, bias), epochs=3, lr=0.5, batch_size=8)
+    optimizer = torch.optim.SGD([weight, bias], lr=0.5, momentum=0.9)
+    order = torch.Generator().manual_seed(0)
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = 0.25 * (1 + math.cos(math.pi * epoch / 3))
+        for batch in torch.randperm(20, generator=order).split(8):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(x[batch].float() @ weight.T + bias, labels[batch]).backward()
+            optimizer.step()
+    assert torch.allclose(head.weight.float(), weight, atol=1e-5)
+    assert torch.allclose(head.bias.float(), bias, atol=1e-5)
 
 
 def test_sgd_uses_its_views_in_turn():
