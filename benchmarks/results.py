@@ -106,7 +106,7 @@ def regret(cells: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def default_head() -> str:
-    """The default head beside single methods, from benchmarks/default_head.py, a row for each cell."""
+    """The default head beside the single methods of all its seeds, from benchmarks/default_head.py."""
     ends = ["methods", "the best of them", "regret", "ECE of ce", "ECE of auto (largest)"]
     lines, regrets = [["cell", "seeds", *DEFAULT, *CHOICES, *ends]], []
     for file in sorted((DOCS / "results" / "default").glob("*.csv")):
@@ -114,7 +114,7 @@ def default_head() -> str:
             rows = list(csv.DictReader(opened))
         finished = {row["seed"] for row in rows if row["method"] == "auto"}
         accuracies, eces = (_by_method(rows, finished, name) for name in ("balanced_accuracy", "ece"))
-        mean = {name: float(np.mean(values)) for name, values in accuracies.items()}
+        mean = {name: float(np.mean(each)) for name, each in accuracies.items() if len(each) == len(finished)}
         single = {name: value for name, value in mean.items() if name not in CHOICES}
         best = max(single, key=single.__getitem__)
         regrets.append(single[best] - mean["auto"])
