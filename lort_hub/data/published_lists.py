@@ -94,7 +94,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
             listed, split = read_list(file), _split_of(file) or ""
             if split or columns_of_splits(listed):
                 yield ListedNames(file, split, listed)
-    except (DatasetError, OSError, ValueError):
+    except (DatasetError, OSError, ValueError, RecursionError):
         return
 
 
