@@ -21,6 +21,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
+from lort_hub.data.table_logs import current_files
 from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
@@ -75,7 +76,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     """
     if saved := find_saved(folder):
         return Opened(read_saved(saved))
-    files = table_files(folder)
+    files, notes = current_files(table_files(folder), folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
     ):
@@ -86,9 +87,11 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
         names = [name for name in names if has_images(folder / name, request.image_column)]
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
     folder = folder / configuration.folder
-    return _open_tables(
-        [file for file in files if file.is_relative_to(folder)], folder, configuration, request
-    )
+    own = [file for file in files if file.is_relative_to(folder)]
+    opened = _open_tables(own, folder, configuration, request)
+    if opened:
+        opened.notes[:0] = notes
+    return opened
 
 
 def _open_tables(
