@@ -151,19 +151,20 @@ def _note_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> l
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
     if not archives or ImageFiles([folder]).files:
         return None
-    opened = open_any(unpack(archives), request)
+    opened = open_any(unpack(archives), request, beside=folder)
     opened.notes.append(
         f"Read from the cache, where {shown([path.name for path in archives])} were unpacked."
     )
     return opened
 
 
-def open_any(folder: Path, request: Request) -> Opened:
+def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> Opened:
     """Open a folder as tables, else by its class folders.
 
     Args:
         folder: The folder.
         request: The arguments of `load_long_tailed`.
+        beside: The folder of the archives that it was unpacked from, where lists may tell its splits.
 
     Raises:
         DatasetError: It holds no data set, or one that can be read in two ways.
@@ -177,6 +178,8 @@ def open_any(folder: Path, request: Request) -> Opened:
     folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
+        if opened.folders and beside:
+            opened.folders = (*opened.folders, beside)
         return opened
     configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
     inner = folder / configuration.folder
@@ -189,7 +192,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         notes.append(f"{lost} The other folders are read.")
     if request.label_column:
         refuse_folders(folder, request.label_column)
-    lists_of_splits = split_lists(folder) if request.train_split is None else []
+    places = [folder, *([beside] if beside else [])] if request.train_split is None else []
+    lists_of_splits = [file for place in places for file in split_lists(place)]
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
         return opened

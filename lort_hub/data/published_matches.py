@@ -92,17 +92,17 @@ class TableImages(ImageFiles):
     """The images that a table names, and no others.
 
     Example:
-        >>> images = TableImages(Path("/nonexistent"), ["/nonexistent/images/7.png"])
+        >>> images = TableImages([Path("/nonexistent")], ["/nonexistent/images/7.png"])
         >>> images.find("7"), images.find("8")
         ('/nonexistent/images/7.png', None)
     """
 
-    def __init__(self, folder: Path, paths: Sequence[str]) -> None:
-        """Take the data folder, and the paths of the images, which may lie elsewhere."""
+    def __init__(self, folders: Sequence[Path], paths: Sequence[str]) -> None:
+        """Take the data folders, and the paths of the images, which may lie elsewhere."""
         above = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
         above = above.rstrip("/")
         roots = [Path(above)] if above else sorted({Path(*Path(path).parts[:2]) for path in paths})
-        super().__init__([*roots, folder])
+        super().__init__([*roots, *folders])
         self.files, self._known = list(paths), set(paths)
 
     def find(self, name: str, split: str | None = None, skip: int = 0) -> str | list[str] | None:

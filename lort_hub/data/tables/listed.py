@@ -118,7 +118,8 @@ def open_lists(
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
     notes += note_unnamed(matched, named)
-    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folder=folder)
+    folders = (folder, *(root for root in roots if root != folder))
+    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folders=folders)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
