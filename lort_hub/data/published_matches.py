@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ class LabelledImages:
             of: What has the images, for messages.
         """
         self.rows, self.labels, self.images, self.beside, self.of = rows, labels, images, beside, of
+        self._find = cache(self._find_once)  # each of several splits names most images again
 
     def match(self, one: ListedNames) -> MatchedNames:
         """Find the rows of a list's names."""
@@ -158,7 +160,7 @@ class LabelledImages:
             of=self.of,
         )
 
-    def _find(self, name: str, split: str, skip: int) -> str | list[str] | None:
+    def _find_once(self, name: str, split: str, skip: int) -> str | list[str] | None:
         found = self.images.find(name, split, skip)
         other = self.beside.find(name, split, skip) if self.beside and found and split else None
         if not self.beside or not isinstance(other, str) or other in self.rows:
