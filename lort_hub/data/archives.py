@@ -205,9 +205,21 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
 def _unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as opened:
         files = [member for member in opened if _is_data(member.name)]
+        _check_end(opened)
         _check(archive, [member.name for member in files], folder)
         _check_room(archive, folder, sum(member.size for member in files))
         opened.extractall(folder, members=files, filter="data")
+
+
+def _check_end(opened: tarfile.TarFile) -> None:
+    """Refuse a tar whose members end at a damaged one, and read it on to the checksum behind them."""
+    stream = opened.fileobj
+    assert stream is not None  # its members were read from it
+    stream.seek(opened.offset)
+    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("what follows its first members is no tar")
+    while stream.read(2**20):
+        pass
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:

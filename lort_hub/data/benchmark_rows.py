@@ -132,7 +132,7 @@ def _pairs_of_json(file: Path) -> tuple[Cells, Cells] | None:
         return None
     try:
         content = json.loads(file.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     rows = content
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):

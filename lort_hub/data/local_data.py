@@ -21,6 +21,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
+from lort_hub.data.table_logs import current_files
 from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
@@ -75,7 +76,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     """
     if saved := find_saved(folder):
         return Opened(read_saved(saved))
-    files = table_files(folder)
+    files, notes = current_files(table_files(folder), folder)
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
     ):
@@ -86,9 +87,11 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
         names = [name for name in names if has_images(folder / name, request.image_column)]
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
     folder = folder / configuration.folder
-    return _open_tables(
-        [file for file in files if file.is_relative_to(folder)], folder, configuration, request
-    )
+    own = [file for file in files if file.is_relative_to(folder)]
+    opened = _open_tables(own, folder, configuration, request)
+    if opened:
+        opened.notes[:0] = notes
+    return opened
 
 
 def _open_tables(
@@ -148,19 +151,20 @@ def _note_told(files: Sequence[Path], rows: datasets.Dataset, folder: Path) -> l
 def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> Opened | None:
     if not archives or ImageFiles([folder]).files:
         return None
-    opened = open_any(unpack(archives), request)
+    opened = open_any(unpack(archives), request, beside=folder)
     opened.notes.append(
         f"Read from the cache, where {shown([path.name for path in archives])} were unpacked."
     )
     return opened
 
 
-def open_any(folder: Path, request: Request) -> Opened:
+def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> Opened:
     """Open a folder as tables, else by its class folders.
 
     Args:
         folder: The folder.
         request: The arguments of `load_long_tailed`.
+        beside: The folder of the archives that it was unpacked from, where lists may tell its splits.
 
     Raises:
         DatasetError: It holds no data set, or one that can be read in two ways.
@@ -174,6 +178,8 @@ def open_any(folder: Path, request: Request) -> Opened:
     folder, notes = find_snapshot(folder)
     if opened := open_folder(folder, request):
         opened.notes[:0] = notes
+        if opened.folders and beside:
+            opened.folders = (*opened.folders, beside)
         return opened
     configuration = choose_configuration(read_card(folder), [], request.configuration, request.spec)
     inner = folder / configuration.folder
@@ -186,7 +192,8 @@ def open_any(folder: Path, request: Request) -> Opened:
         notes.append(f"{lost} The other folders are read.")
     if request.label_column:
         refuse_folders(folder, request.label_column)
-    lists_of_splits = split_lists(folder) if request.train_split is None else []
+    places = [folder, *([beside] if beside else [])] if request.train_split is None else []
+    lists_of_splits = [file for place in places for file in split_lists(place)]
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
         return opened

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
@@ -94,7 +95,7 @@ def read_names(file: Path, *, is_train: bool = False) -> Iterator[ListedNames]:
             listed, split = read_list(file), _split_of(file) or ""
             if split or columns_of_splits(listed):
                 yield ListedNames(file, split, listed)
-    except (DatasetError, OSError, ValueError):
+    except (DatasetError, OSError, ValueError, RecursionError):
         return
 
 
@@ -152,10 +153,11 @@ def _is_called_as_files(name: str) -> bool:
 def _split_lines(lines: Sequence[str]) -> list[tuple[str, str]]:
     """Split lines at their last mark, at commas where files stand beside them; none where one has no mark."""
     for marks in (r";\t", ",", r"\s,;"):
-        matches = [re.fullmatch(rf"(.*)[{marks}](.*)", line) for line in lines]
-        pairs = [(match[1].rstrip(" ,;\t"), match[2].strip()) for match in matches if match]
-        are_files = any(all(is_file_name(pair[k]) for pair in pairs) for k in (0, 1))
-        if len(pairs) == len(lines) and (marks != "," or are_files):
+        matches = (re.fullmatch(rf"(.*)[{marks}](.*)", line) for line in lines)
+        pairs = [(match[1].rstrip(" ,;\t"), match[2].strip()) for match in takewhile(bool, matches) if match]
+        if len(pairs) < len(lines):
+            continue
+        if marks != "," or any(all(is_file_name(pair[k]) for pair in pairs) for k in (0, 1)):
             return pairs
     return []
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,17 @@ class TableImages(ImageFiles):
     """The images that a table names, and no others.
 
     Example:
-        >>> images = TableImages(Path("/nonexistent"), ["/nonexistent/images/7.png"])
+        >>> images = TableImages([Path("/nonexistent")], ["/nonexistent/images/7.png"])
         >>> images.find("7"), images.find("8")
         ('/nonexistent/images/7.png', None)
     """
 
-    def __init__(self, folder: Path, paths: Sequence[str]) -> None:
-        """Take the data folder, and the paths of the images, which may lie elsewhere."""
+    def __init__(self, folders: Sequence[Path], paths: Sequence[str]) -> None:
+        """Take the data folders, and the paths of the images, which may lie elsewhere."""
         above = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
         above = above.rstrip("/")
         roots = [Path(above)] if above else sorted({Path(*Path(path).parts[:2]) for path in paths})
-        super().__init__([*roots, folder])
+        super().__init__([*roots, *folders])
         self.files, self._known = list(paths), set(paths)
 
     def find(self, name: str, split: str | None = None, skip: int = 0) -> str | list[str] | None:
@@ -132,6 +133,7 @@ class LabelledImages:
             of: What has the images, for messages.
         """
         self.rows, self.labels, self.images, self.beside, self.of = rows, labels, images, beside, of
+        self._find = cache(self._find_once)  # each of several splits names most images again
 
     def match(self, one: ListedNames) -> MatchedNames:
         """Find the rows of a list's names."""
@@ -158,7 +160,7 @@ class LabelledImages:
             of=self.of,
         )
 
-    def _find(self, name: str, split: str, skip: int) -> str | list[str] | None:
+    def _find_once(self, name: str, split: str, skip: int) -> str | list[str] | None:
         found = self.images.find(name, split, skip)
         other = self.beside.find(name, split, skip) if self.beside and found and split else None
         if not self.beside or not isinstance(other, str) or other in self.rows:

@@ -127,7 +127,7 @@ def _in_splits(reading: FolderReading, published: PublishedSplit) -> Opened:
 def _without(reading: FolderReading, lists: Sequence[Path]) -> tuple[LeftOut, ...]:
     """What was not read, without the lists that were: as many fewer of their extensions."""
     used, names = (
-        Counter(file.suffix.lower() for file in lists),
+        Counter(file.suffix.lower() for file in lists if file.is_relative_to(reading.folder)),
         {below(reading.folder, one) for one in lists},
     )
     rest = []

@@ -48,12 +48,13 @@ def lists_beside(opened: Opened, request: Request) -> list[Path]:
         >>> lists_beside(Opened({}), Request("photos"))
         []
     """
-    if opened.folder is None or len(opened.splits) > 1:
+    if len(opened.splits) > 1:
         return []
     asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
     if request.train_split and asked <= set(map(_kind, opened.splits)):
         return []  # every row is one to train on
-    return [file for file in split_lists(opened.folder) if may_tell_splits(file) and file not in opened.lists]
+    files = dict.fromkeys(file for folder in opened.folders for file in split_lists(folder))
+    return [file for file in files if may_tell_splits(file) and file not in opened.lists]
 
 
 def _kind(split: str) -> str:
@@ -76,13 +77,14 @@ def split_as_listed(
 
     Example:
         >>> split_as_listed(Opened({}), ("image", "label"), [])
-        Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folder=None)
+        Opened(splits={}, notes=[], record={}, chosen=None, lists=(), folders=())
     """
-    if not files or opened.folder is None:
+    if not files:
         return opened
+    folder = opened.folders[0]
     ((_, rows),) = opened.splits.items()
     whole = f"the list {shown([file.name for file in opened.lists], 2)}"
-    table = _table_of(rows, columns, opened.folder, f" of {whole}")
+    table = _table_of(rows, columns, opened.folders, f" of {whole}")
     every = [table.match(one) for file in files for one in read_names(file)]
     matched = [one for one in every if not _are_numbers(one)]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
@@ -96,7 +98,7 @@ def split_as_listed(
         beside = [one for one in matched if one.missing and one not in read and _is_beside(one, found[0])]
         notes = [
             *_without(opened.notes, found[0].files),
-            *found[0].describe(whole, len(rows), opened.folder),
+            *found[0].describe(whole, len(rows), folder),
             *(f"{one.names.file.name} is not read: {one.notes()[0]}" for one in beside),
         ]
         return Opened({split: rows.select(of) for split, of in found[0].once().items()}, notes)
@@ -105,16 +107,18 @@ def split_as_listed(
     called += [one.names.file for one in every if one.names.split and one not in matched]
     given = {one.names.file for one in every}
     called += [file for file in files if file not in given and not split_in_name(file.stem)]
-    names = shown(sorted({below(opened.folder, file) for file in called}), 5)
+    names = shown(sorted({below(folder, file) for file in called}), 5)
     note = f"No published split is read, though one may be in {names}: {why}"
     return replace(opened, notes=[*opened.notes, *[note] * bool(called)])
 
 
-def _table_of(rows: datasets.Dataset, columns: tuple[str, str], folder: Path, of: str) -> LabelledImages:
+def _table_of(
+    rows: datasets.Dataset, columns: tuple[str, str], folders: Sequence[Path], of: str
+) -> LabelledImages:
     """The images of a list of labels, by the paths of their files."""
     cells, labels = (rows[column][:] for column in columns)
     known = {cell["path"]: row for row, cell in enumerate(cells) if cell and cell["bytes"] is None}
-    return LabelledImages(known, labels, TableImages(folder, list(known)), ImageFiles([folder]), of)
+    return LabelledImages(known, labels, TableImages(folders, list(known)), ImageFiles(folders), of)
 
 
 def _without(notes: Sequence[str], files: Sequence[Path]) -> list[str]:

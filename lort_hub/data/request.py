@@ -58,7 +58,7 @@ class Opened:
         record: More of that for the run's record, JSON-ready.
         chosen: Names of the training and the test split, where reading has chosen them already.
         lists: The lists of image files that hold the rows, where such do.
-        folder: The data folder of these lists.
+        folders: The data folder of these lists, and others that hold their images.
     """
 
     splits: dict[str, datasets.Dataset]
@@ -66,4 +66,4 @@ class Opened:
     record: dict[str, Any] = field(default_factory=dict)
     chosen: tuple[str, str | None] | None = None
     lists: tuple[Path, ...] = ()
-    folder: Path | None = None
+    folders: tuple[Path, ...] = ()

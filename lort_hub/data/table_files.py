@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lort_hub.data.archives import is_archive
+from lort_hub.data.archives import ARCHIVES
 from lort_hub.data.image_folder.tree import is_no_data, is_output
 from lort_hub.data.published_lists import TEXTS, may_tell_splits
 from lort_hub.data.tables.column_names import is_called_labels
@@ -37,9 +37,8 @@ def table_files(folder: Path) -> list[Path]:
     found = []
     for here, names in folders_below(folder):
         many = sum(name.lower().endswith(".json") for name in names) > MOST_JSON
-        kinds = (*TABLES, *TABLE_LISTS, *([] if many else [".json"]))
-        files = [here / name for name in names]
-        found += [file for file in files if file.suffix.lower() in kinds or is_archive(file)]
+        kinds = (*TABLES, *TABLE_LISTS, *ARCHIVES, *([] if many else [".json"]))
+        found += [here / name for name in names if name.lower().endswith(kinds)]
     return found
 
 
@@ -58,7 +57,7 @@ def split_lists(folder: Path) -> list[Path]:
     """
     found = []
     for here, names in folders_below(folder):
-        files = [here / name for name in names if Path(name).suffix.lower() in (*LISTS, ".mat")]
+        files = [here / name for name in names if name.lower().endswith((*LISTS, ".mat"))]
         called = [file for file in files if may_tell_splits(file)]
         found += [file for file in files if file.suffix.lower() in TABLE_LISTS and file not in called]
         found += called if len(called) <= MOST_LISTS else []

@@ -8,6 +8,7 @@ import pytest
 
 from lort_hub.data.load import load_long_tailed
 from lort_hub.errors import DatasetError
+from tests.support.files import flip
 from tests.support.images import fill
 from tests.support.tables import (
     Forms,
@@ -78,6 +79,21 @@ def test_archive_of_damaged_data_is_refused(kind, tmp_path):
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(255 - byte for byte in data[middle : middle + 400])
     archive.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"Cannot unpack .*\nDownload or pack it again"):
+        load_long_tailed(str(archive))
+
+
+@pytest.mark.parametrize("kind", ["", "gz"])
+def test_a_tar_is_refused_whose_members_are_damaged_behind_the_first(kind, tmp_path):
+    class_folders(tmp_path / "photos")
+    archive = tmp_path / "photos.tar"
+    with tarfile.open(archive, f"w:{kind}") as opened:
+        opened.add(tmp_path / "photos", "photos")
+    archive = archive.rename(tmp_path / f"photos.tar{kind and f'.{kind}'}")
+    load_long_tailed(str(archive))
+    with tarfile.open(archive) as opened:
+        header = opened.getmembers()[20].offset
+    flip(archive, at=-8 if kind else header + 10)  # the checksum of all, else the name of a member
     with pytest.raises(DatasetError, match=r"Cannot unpack .*\nDownload or pack it again"):
         load_long_tailed(str(archive))
 

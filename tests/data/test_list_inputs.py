@@ -14,6 +14,7 @@ from tests.support.tables import (
     TEST,
     TRAIN,
     Forms,
+    class_folders,
     competition,
     picture,
     write_csv,
@@ -318,6 +319,23 @@ def test_a_split_that_the_rows_of_a_json_list_name_themselves_goes_first(tmp_pat
     (tmp_path / "annotations.json").write_text(json.dumps({"train": [{**whole[0], "split": "x"}]}))
     with pytest.raises(DatasetError, match="no list of images"):
         load_long_tailed(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["test.json", "labels.jsonl", "split.json", "images/train/run.json"])
+@pytest.mark.parametrize("depth", [970, 100_000])
+def test_json_nested_too_deeply_is_passed_over_or_refused(tmp_path, name, depth):
+    class_folders(tmp_path / "images")
+    (tmp_path / name).write_text('{"file": "0.png", "label": ' + "[" * depth + "]" * depth + "}")
+    check_both_splits(tmp_path)
+    with pytest.raises(DatasetError):
+        load_long_tailed(str(tmp_path / name))
+
+
+def test_a_card_that_is_no_yaml_is_passed_over(tmp_path):
+    class_folders(tmp_path)
+    for text in ("a: " + "[" * 100_000, "date: 2024-13-45"):
+        (tmp_path / "README.md").write_text(f"---\n{text}\n---\n")
+        check_both_splits(tmp_path)
 
 
 def test_a_json_file_of_one_row(tmp_path):

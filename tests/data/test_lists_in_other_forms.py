@@ -1,11 +1,12 @@
 """Lists, manifests and cards that name images, splits or labels in forms of their own."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.support.images import fill
-from tests.support.tables import NAMES, TEST, TRAIN, Forms, class_folders, write_csv, write_pictures
+from tests.support.tables import NAMES, TEST, TRAIN, Forms, class_folders, picture, write_csv, write_pictures
 
 FORMS = Forms()
 read, refused = FORMS.read, FORMS.refused
@@ -303,6 +304,29 @@ def lines_below_the_rows(folder):
     write_csv(folder / "labels.csv", write_pictures(folder / "images", TRAIN))
     with (folder / "labels.csv").open("a") as file:
         file.write("Total: 24 images\n# made by hand\n")
+    return folder
+
+
+def totals_below(*cells, header=("image_id", "label")):
+    def write(folder):
+        rows = [(Path(file).stem, label) for file, label in write_pictures(folder / "images", TRAIN)]
+        rows = rows if header[0] == "image_id" else [row[::-1] for row in rows]
+        write_csv(folder / "labels.csv", [*rows, cells], header=header)
+        return folder
+
+    return write
+
+
+LEFT_OUT = ["1 of 25 rows of labels.csv name no file and are left out."]
+read("totals", notes=LEFT_OUT, **HELD_OUT)(totals_below("Total", "24"))
+read("totals-alone", notes=LEFT_OUT, **HELD_OUT)(totals_below("Grand total", ""))
+read("totals-behind", notes=LEFT_OUT, **HELD_OUT)(totals_below("Sum:", "24", header=("label", "image_id")))
+
+
+@read("all-is-a-file", counts=(11, 6, 4), tested=(2, 1, 1), told_by_pixels=False)
+def an_image_called_as_totals_are(folder):
+    totals_below("all", "ant")(folder)
+    picture(0).save(folder / "images" / "all.png")
     return folder
 
 

@@ -18,6 +18,7 @@ from tests.support.tables import (
     refusal,
     write_csv,
     write_pictures,
+    zipped,
 )
 
 
@@ -47,6 +48,15 @@ def test_lists_of_paths(tmp_path):
         write(tmp_path / f"{split.title()}Images.txt", names)
     data = check(tmp_path, "TrainImages.txt", "TestImages.txt")
     assert not any("not read" in note for note in data.notes)
+
+
+def test_lists_beside_an_archive_of_class_folders(tmp_path):
+    for split, names in pictures(tmp_path / "packed/images").items():
+        write(tmp_path / f"data/meta/{split}.txt", names)
+    write(tmp_path / "packed/notes.txt", ["no list"])
+    zipped(tmp_path / "data/photos.zip", tmp_path / "packed")
+    data = check(tmp_path / "data", "train.txt", "test.txt")
+    assert any("notes.txt" in note for note in data.notes)
 
 
 def test_lists_of_names_without_their_suffix(tmp_path):

@@ -155,6 +155,23 @@ def test_archives_of_a_folder_with_lists_and_of_its_images(tmp_path, archive):
     check(tmp_path / "data", ["train.txt", "test.txt"])
 
 
+@pytest.mark.parametrize("inside", [(), ("labels.csv",), ("train.txt", "test.txt")])
+def test_lists_beside_an_archive_or_in_it(tmp_path, inside):
+    names, rows = pictures(tmp_path / "packed")
+    for name, lines in {"labels": ["file,label", *map(",".join, rows)], **names}.items():
+        file = f"{name}.csv" if name == "labels" else f"{name}.txt"
+        write(tmp_path / ("packed" if file in inside else "data") / file, lines)
+    zipped(tmp_path / "data/photos.zip", tmp_path / "packed")
+    check(tmp_path / "data", ["train.txt", "test.txt"])
+
+
+def test_lists_in_the_folder_of_the_images_elsewhere(tmp_path):
+    names, rows = pictures(tmp_path / "far")
+    lists(tmp_path / "far", names, "train", "test")
+    write_csv(tmp_path / "near/labels.csv", rows)
+    check(tmp_path / "near", ["train.txt", "test.txt"], image_root=tmp_path / "far")
+
+
 # Validation
 
 

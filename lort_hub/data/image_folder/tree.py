@@ -252,7 +252,8 @@ def is_picture(path: str) -> bool:
 def is_output(path: str) -> bool:
     """Tell whether a folder was written by a recipe of lort_hub."""
     for name in RECORDS:
-        with suppress(OSError, ValueError, KeyError, TypeError), open(f"{path}/{name}", "rb") as file:  # noqa: PTH123
+        no_record = suppress(OSError, ValueError, KeyError, TypeError, RecursionError)
+        with no_record, open(f"{path}/{name}", "rb") as file:  # noqa: PTH123
             return "lort_hub" in json.load(file)["environment"]["versions"]
     return False
 

@@ -30,7 +30,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         text = (folder / "README.md").read_text(encoding="utf-8", errors="replace").lstrip("\ufeff")
         head = text.split("\n---", 1)[0].removeprefix("---") if text.startswith("---") else ""
         card = yaml.safe_load(head)
-    except (OSError, yaml.YAMLError):  # a stranger's card may be anything
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # a stranger's card may be anything
         return {}
     return card if isinstance(card, dict) else {}
 

@@ -118,7 +118,8 @@ def open_lists(
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
     notes += note_unnamed(matched, named)
-    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folder=folder)
+    folders = (folder, *(root for root in roots if root != folder))
+    opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folders=folders)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
@@ -253,9 +254,10 @@ def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
             return opened  # the column tells them
     column = next(key for key, kind in rows.features.items() if type(kind).__name__ == "Image")
     splits: dict[str, list[int]] = {}
+    roots = [root.resolve() for root in roots]
     for row, cell in enumerate(rows[column][:]):
         path = Path(cell["path"])
-        root = next((root.resolve() for root in roots if path.is_relative_to(root.resolve())), None)
+        root = next(filter(path.is_relative_to, roots), None)
         parts = path.relative_to(root).parts[:-1] if root else ()
         named = next((split for part in parts if (split := split_in_name(part))), "")
         splits.setdefault(named, []).append(row)

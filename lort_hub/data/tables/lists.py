@@ -66,10 +66,17 @@ def read_list(path: Path) -> FileList:
     if not lines:
         raise DatasetError(f"'{path}' is empty; expected a line for each image.")
     kind = path.suffix.lower()
-    if kind == ".json" and not _are_objects(lines):
-        return _read_json(text, path)
-    if kind in (".json", ".jsonl", ".manifest"):
-        return FileList(path, columns_of([_object(line, n, path) for n, line in enumerate(lines, 1)]), notes)
+    try:
+        if kind == ".json" and not _are_objects(lines):
+            return _read_json(text, path)
+        if kind in (".json", ".jsonl", ".manifest"):
+            objects = [_object(line, number, path) for number, line in enumerate(lines, 1)]
+            return FileList(path, columns_of(objects), notes)
+    except RecursionError as cause:
+        raise DatasetError(
+            f"'{path}' is JSON that is nested too deeply to be read.\n"
+            "Expected a list of objects, one for each image, with its file and its label."
+        ) from cause
     cells, titles = read_cells(text, path)
     has_names = not any(map(is_file_name, cells[0]))
     names = _distinct(cells[0]) if has_names else _positions(cells)

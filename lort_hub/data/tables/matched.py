@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,9 @@ from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.image_files import FileColumn, ImageFiles
 from lort_hub.data.tables.lists import FileList
 from lort_hub.data.tables.splits import split_in_name, tells_splits
+
+TOTALS = re.compile(r"((grand |sub)?totals?|sum|all|count|overall):?", re.IGNORECASE)
+"""What the first cell of a row of totals says."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,8 @@ def without_nameless_rows(one: MatchedList) -> MatchedList:
         ({'file': ['0.jpg'], 'label': ['ant']}, ('1 of 2 rows of a.csv name no file and are left out.',))
     """
     files = _files_of(one)
-    others = [cells for name, cells in one.listed.columns.items() if name != one.column.name]
-    alone = {row for row in range(len(files)) if not any(cells[row] for cells in others)}
-    if 2 * len(alone) > len(files):
-        alone = set()
-    kept = [row for row, name in enumerate(files) if name and not (row in alone and _is_remark(name, one))]
+    remarks = _remarks(one)
+    kept = [row for row, name in enumerate(files) if name and row not in remarks]
     if len(kept) == len(files):
         return one
     columns = {name: [cells[row] for row in kept] for name, cells in one.listed.columns.items()}
@@ -53,10 +54,18 @@ def without_nameless_rows(one: MatchedList) -> MatchedList:
     return replace(one, listed=replace(one.listed, columns=columns, notes=(*one.listed.notes, note)))
 
 
-def _is_remark(cell: str, one: MatchedList) -> bool:
-    """Whether a cell is of several words, as "Total: 24 images" is, and names no file."""
-    is_name = " " not in cell or is_file_name(cell)
-    return not is_name and one.images.find(cell, one.split, one.column.skip) is None
+def _remarks(one: MatchedList) -> set[int]:
+    """Rows of words alone, as "Total: 24 images" is, or of totals, as "Total,24", that name no file."""
+    files = _files_of(one)
+    others = [cells for name, cells in one.listed.columns.items() if name != one.column.name]
+    alone = {row for row in range(len(files)) if not any(cells[row] for cells in others)}
+    words = {row for row in alone if " " in (files[row] or "")} if 2 * len(alone) <= len(files) else set()
+    totals = {row for row, name in enumerate(files) if name and TOTALS.fullmatch(name)}
+    first = next(iter(one.listed.columns.values()))
+    totals |= {row for row in range(len(files))[-1:] if TOTALS.fullmatch(first[row] or "")}
+    names = {row: files[row] or "" for row in words | totals}
+    lost = {row for row, name in names.items() if one.images.find(name, one.split, one.column.skip) is None}
+    return {row for row in lost if not is_file_name(names[row])}
 
 
 def without_names_alone(matched: Sequence[MatchedList]) -> list[MatchedList]:
