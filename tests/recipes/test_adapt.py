@@ -60,10 +60,12 @@ def shares_of(folder):
 def test_the_head_is_moved_to_the_mix_of_the_pictures(folders, estimator):
     (root, labels), out = folders, folders[0] / estimator
     (root / "street" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (root / "street" / "notes.txt").write_text("no picture")
     flags = ("--images", root / "street", "--estimator", estimator, "--strength", "0.3")
     flags += ("--output-dir", out)
     finished = adapt(root, root / "out", *flags)
     assert finished.returncode == 0, finished.stderr
+    assert f"Not read in {root / 'street'}: 1 .txt (no image)." in finished.stdout
     assert "1 of " in finished.stdout
     assert "cannot be decoded and are skipped" in finished.stdout
     low, shares, high = shares_of(out)
