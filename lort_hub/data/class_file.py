@@ -53,9 +53,9 @@ def read_class_file(
             hint = did_you_mean(cell, class_names)
             raise ConfigError(f"{path} names the class '{cell}', which the data set has not.{hint}")
         if name in found:
-            rows = f"{_row(*found[name])} and {_row(cell, number)}"
+            both = f"{_row(*found[name])} and {_row(cell, number)}"
             raise ConfigError(
-                f"{path} names the class '{name}' twice, in the rows {rows}.\n"
+                f"{path} names the class '{name}' twice, in the rows {both}.\n"
                 "Expected one row for each class: leave out one of them, or put their sum in one."
             )
         found[name] = cell, number

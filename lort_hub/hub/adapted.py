@@ -19,7 +19,7 @@ from lort_hub.heads.methods import class_mix
 from lort_hub.heads.priors import MixEstimate
 from lort_hub.heads.scorers import Predictions
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
-from lort_hub.hub.head_file import write_held_out
+from lort_hub.hub.head_file import HeadFacts, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
@@ -34,7 +34,7 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         source: The model, for the message.
 
     Raises:
-        CheckpointError: It is not recorded, or the head is not calibrated.
+        CheckpointError: It is not recorded, the head is not calibrated, or the record is damaged.
 
     Example:
         >>> head = {"method": "ncm", "summary": "", "iterations": 0, "relative_gradient": None}
@@ -42,7 +42,8 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         >>> mix_of({"head": {**head, **objective}, "class_names": ["cat", "dog"]}, "out").shares
         (0.5, 0.5)
     """
-    head = HeadRecord.from_json(record["head"]) if "head" in record else None
+    facts = HeadFacts.of(record, source)
+    head = facts.head
     if head and head.mix:
         return head.mix
     if head and head.scale not in (None, 1.0) and class_mix(head.method, head.settings) == "balanced":
