@@ -60,7 +60,7 @@ def main() -> dict[str, Any]:
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
     from lort_hub.heads.priors import estimate_bbse, estimate_em
-    from lort_hub.hub.adapted import log_likelihoods, mix_of, save_adapted
+    from lort_hub.hub.adapted import check_weights, log_likelihoods, mix_of, save_adapted
     from lort_hub.hub.adapted_card import Adaptation
     from lort_hub.hub.head_file import read_held_out
 
@@ -76,7 +76,9 @@ def main() -> dict[str, Any]:
             "Give the output folder of `retrain`, or re-train the head."
         )
     folder = find_classifier(args.model)
-    held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
+    head = folder / "head" if (folder / "head").is_dir() else folder
+    held_out = read_held_out(head)
+    check_weights(backbone, head, args.model)
     if args.estimator == "bbse" and held_out and not len(held_out.labels):
         raise CheckpointError(
             f"No training image of '{args.model}' was held out, as no class had two: its confusion matrix is "
