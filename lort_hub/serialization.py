@@ -115,5 +115,7 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
 def _check_plain(kind: type, values: list[Any], name: str) -> None:
     types, words = PLAIN[kind]
     for value in values:
-        if type(value) not in types:
+        if type(value) in types:
+            continue
+        if type(value) is bool or not isinstance(value, tuple(types)):  # float64 of NumPy is a float
             raise CheckpointError(f"{name} is {value!r:.40}, expected {words}.")

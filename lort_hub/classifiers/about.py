@@ -11,7 +11,7 @@ from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.markdown import code, escape
 from lort_hub.files import read_csv
 from lort_hub.hub.card_text import calibration_note, source_name
-from lort_hub.hub.head_file import HeadConfig, HeadFacts
+from lort_hub.hub.head_file import HeadConfig, HeadFacts, naming_head
 from lort_hub.records import AS_MADE
 
 
@@ -39,7 +39,8 @@ def about_classifier(title: str, folder: Path, backbone: Backbone, record: dict[
         ClassFacts(label, count, **{name: row[name] for name in facts if row.get(name) is not None})
         for label, count, row in zip(labels, counts, rows, strict=True)
     ]
-    return About(title, describe(backbone, record), tuple(classes))
+    with naming_head(title):
+        return About(title, describe(backbone, record), tuple(classes))
 
 
 def _per_class(table: Path, number: int) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class HeadFacts(Record):
 
     @classmethod
     def of(cls, config: dict[str, Any], source: str) -> HeadFacts:
-        """Check the content of a config.json, with its results where it has some.
+        """Check what is asked for of any head in the content of a config.json.
 
         Args:
             config: The content; {} where there is none.
@@ -117,22 +118,38 @@ class HeadFacts(Record):
         Raises:
             CheckpointError: A value is missing or of another type, or there are not K of them.
         """
-        try:
+        with naming_head(source):
             facts = cls.from_json(config)
-            if "results" in config:
-                _ = HeadConfig.from_json(config).scores
             shares = facts.head.mix.shares if facts.head and facts.head.mix else None
             for name, numbers in (("class_counts", facts.class_counts), ("head.mix.shares", shares)):
                 if numbers is not None and facts.class_names and len(numbers) != len(facts.class_names):
                     what = f"{name} has {len(numbers)} numbers for {len(facts.class_names)} class_names"
                     raise CheckpointError(f"{what}.")
-        except CheckpointError as cause:
-            raise CheckpointError(
-                f"The record of the head of '{source}', its config.json, is damaged: {cause}\n"
-                "Expected it as `retrain` writes it.\n"
-                "Take an unedited copy, or re-train the head."
-            ) from cause
         return facts
+
+
+@contextmanager
+def naming_head(source: str) -> Iterator[None]:
+    """Say of which head's record an error is, and what to do.
+
+    Args:
+        source: The model.
+
+    Raises:
+        CheckpointError: The record is damaged.
+
+    Example:
+        >>> with naming_head("out"):
+        ...     pass
+    """
+    try:
+        yield
+    except CheckpointError as cause:
+        raise CheckpointError(
+            f"The record of the head of '{source}', its config.json, is damaged: {cause}\n"
+            "Expected it as `retrain` writes it.\n"
+            "Take an unedited copy, or re-train the head."
+        ) from cause
 
 
 def is_head(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation
-from lort_hub.hub.head_file import HeadFacts, is_head, read_head, read_head_config
+from lort_hub.hub.head_file import HeadConfig, HeadFacts, is_head, read_head, read_head_config
 from lort_hub.hub.retry import TOKEN
 from lort_hub.records import BackboneRecord, RunRecord
 
@@ -96,7 +96,10 @@ def _check_output(folder: Path) -> None:
                 raise CheckpointError(f"'{name}' in {path} is not finite.")
     head = folder if alone else folder / "head"
     if (head / "config.json").exists():
-        HeadFacts.of(read_head_config(head, folder), str(folder))
+        config = read_head_config(head, folder)
+        HeadFacts.of(config, str(folder))
+        if "results" in config:
+            _ = HeadConfig.from_json(config).scores
     if alone:
         read_head(folder, folder)
         return
