@@ -45,7 +45,7 @@ class Record:
         """Build the record from parsed JSON.
 
         Raises:
-            CheckpointError: It lacks a field that has no default, or holds no list where one is expected.
+            CheckpointError: It lacks a field that has no default, or holds a value of another type.
         """
         if not isinstance(value, dict):
             raise CheckpointError(f"{cls.__name__} is {value!r:.40}, expected a JSON object.")
@@ -53,7 +53,7 @@ class Record:
         for field in fields(cls):
             name = field.name.rstrip("_")
             if name in value:
-                values[field.name] = _from_json(kinds[field.name], value[name])
+                values[field.name] = _from_json(kinds[field.name], value[name], f"{cls.__name__}.{name}")
             elif type(None) in get_args(kinds[field.name]):
                 values[field.name] = None
             elif field.default is MISSING:
@@ -81,18 +81,41 @@ def _to_json(value: Any) -> Any:
     return [_to_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _from_json(kind: Any, value: Any) -> Any:
-    """Convert parsed JSON to the type of a field: records, tuples, and dicts of them."""
+PLAIN: dict[type, tuple[set[type], str]] = {
+    bool: ({bool}, "true or false"),
+    int: ({int}, "an integer"),
+    float: ({int, float, bool}, "a number"),
+    str: ({str}, "a text"),
+}
+"""What parsed JSON holds for a field of each plain type, and its name in words."""
+
+
+def _from_json(kind: Any, value: Any, name: str) -> Any:
+    """Convert parsed JSON to the type of the named field: records, tuples, and dicts of them."""
     if isinstance(kind, type) and issubclass(kind, Record):
         return kind.from_json(value)
     origin, inner = get_origin(kind), get_args(kind)
     if type(None) in inner:
-        return None if value is None else _from_json(inner[0], value)
+        return None if value is None else _from_json(inner[0], value, name)
     expected = {tuple: list, dict: dict}.get(origin)
     if expected and not isinstance(value, expected):
-        raise CheckpointError(f"Got {value!r:.40}, expected a JSON {expected.__name__}.")
+        raise CheckpointError(f"{name} is {value!r:.40}, expected a JSON {expected.__name__}.")
     if origin is tuple:
-        return tuple(value if inner[0] in (int, str) else (_from_json(inner[0], item) for item in value))
+        if inner[0] in PLAIN:
+            _check_plain(inner[0], value, name)
+            return tuple(value)
+        return tuple(_from_json(inner[0], item, name) for item in value)
     if origin is dict:
-        return {name: _from_json(inner[1], item) for name, item in value.items()}
+        return {key: _from_json(inner[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind in PLAIN:
+        _check_plain(kind, [value], name)
     return value
+
+
+def _check_plain(kind: type, values: list[Any], name: str) -> None:
+    types, words = PLAIN[kind]
+    for value in values:
+        if type(value) in types:
+            continue
+        if type(value) is bool or not isinstance(value, tuple(types)):  # float64 of NumPy is a float
+            raise CheckpointError(f"{name} is {value!r:.40}, expected {words}.")

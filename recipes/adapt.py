@@ -60,7 +60,7 @@ def main() -> dict[str, Any]:
     from lort_hub.data.unlabelled import load_unlabelled
     from lort_hub.features.extract import extract_features
     from lort_hub.heads.priors import estimate_bbse, estimate_em
-    from lort_hub.hub.adapted import log_likelihoods, mix_of, save_adapted
+    from lort_hub.hub.adapted import check_weights, log_likelihoods, mix_of, save_adapted
     from lort_hub.hub.adapted_card import Adaptation
     from lort_hub.hub.head_file import read_held_out
 
@@ -70,8 +70,15 @@ def main() -> dict[str, Any]:
     with phase("model", log):
         backbone, record = load_classifier(args.model)
     mix = mix_of(record, args.model)
+    if not record.get("class_counts"):
+        raise CheckpointError(
+            f"The record of the head of '{args.model}' lacks class_counts, the training images by class.\n"
+            "Give the output folder of `retrain`, or re-train the head."
+        )
     folder = find_classifier(args.model)
-    held_out = read_held_out(folder / "head" if (folder / "head").is_dir() else folder)
+    head = folder / "head" if (folder / "head").is_dir() else folder
+    held_out = read_held_out(head)
+    check_weights(backbone, head, args.model)
     if args.estimator == "bbse" and held_out and not len(held_out.labels):
         raise CheckpointError(
             f"No training image of '{args.model}' was held out, as no class had two: its confusion matrix is "
@@ -86,6 +93,7 @@ def main() -> dict[str, Any]:
     how_read = {name: getattr(args, name) for name in ("split", "image_column", "image_root")}
     images = load_unlabelled(args.images, **how_read)
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
+    print(*images.notes, sep="\n", end="\n" * bool(images.notes))
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
     with phase("features", log):

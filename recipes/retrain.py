@@ -141,7 +141,7 @@ def main() -> dict[str, Any] | None:
     print(results_table(reports))
     print(f"{fit.method}: {fit.describe()}")
     if note := optimism_note(fit, logits, data.test.labels):
-        print(f"note: {note}")
+        print(note)
     print(f"Wrote {args.output_dir}")
     return push_output(args)
 

@@ -41,8 +41,13 @@ def test_what_is_newer_or_older_is_read_all_the_same():
     [
         ({"parts": {}}, "Outer lacks names"),
         ({"names": [], "parts": {"b": {}}}, "Inner lacks class"),
-        ({"names": 3, "parts": {}}, "Got 3, expected a JSON list"),
-        ({"names": [], "parts": []}, r"Got \[\], expected a JSON dict"),
+        ({"names": 3, "parts": {}}, "Outer.names is 3, expected a JSON list"),
+        ({"names": [], "parts": []}, r"Outer.parts is \[\], expected a JSON dict"),
+        ({"names": [3], "parts": {}}, "Outer.names is 3, expected a text"),
+        ({"names": [], "parts": {"b": {"class": None}}}, "Inner.class is None, expected an integer"),
+        ({"names": [], "parts": {"b": {"class": True}}}, "Inner.class is True, expected an integer"),
+        ({**OUTER, "license": 3}, "Outer.license is 3, expected a text"),
+        ({**OUTER, "pairs": [[0, "x"]]}, "Outer.pairs is 'x', expected a number"),
         ([], r"Outer is \[\], expected a JSON object"),
     ],
 )

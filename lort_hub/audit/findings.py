@@ -22,7 +22,7 @@ def list_findings(audit: Audit) -> list[str]:
     """
     found = [*_broken(audit), *_copies(audit), *_near_duplicates(audit)]
     if audit.repetition and not audit.data.source["groups"]:
-        found.append(audit.repetition.removeprefix("note: "))
+        found.append(audit.repetition)
     found += [*_labels(audit), *_tail(audit)]
     return found or ["Nothing was found that needs a look before the training."]
 

@@ -13,6 +13,7 @@ from lort_hub.classifiers.mapped import Classifier
 from lort_hub.data.class_file import read_class_file
 from lort_hub.data.labelled import LabelledData
 from lort_hub.errors import ConfigError
+from lort_hub.hub.head_file import HeadFacts
 
 COLUMNS = (("name", "train_images"), ("class", "count"))
 """Columns of class names and counts: those of per_class.csv, and those that people write."""
@@ -120,7 +121,8 @@ def recorded_counts(classifier: Classifier) -> NDArray[np.int64] | None:
         >>> recorded_counts(Classifier("m", None, {"class_counts": [20, 3]}, classes))
         array([3, 0])
     """
-    counts, classes = classifier.record.get("class_counts"), classifier.classes
+    counts = HeadFacts.of(classifier.record, classifier.name).class_counts
+    classes = classifier.classes
     if not counts:
         return None
     return np.where(classes.known, np.array(counts, dtype=np.int64)[classes.outputs], 0)

@@ -177,7 +177,7 @@ def per_class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
         report, norms = one.report, one.report.weight_norm
         for k, row in enumerate(rows):
             row[f"accuracy{suffix}"] = report.per_class_accuracy[k]
-            row[f"most_confused_with{suffix}"] = confused.get(names[k])
+            row[f"confused_with{suffix}"] = confused.get(names[k])
             row[f"logits_magnitude{suffix}"] = report.logits_magnitude.per_class[k]
             row[f"regularized_std{suffix}"] = report.regularized_std.per_class[k]
             row[f"weight_norm{suffix}"] = norms.per_class[k] if norms else None

@@ -107,6 +107,6 @@ def push_output(args: ModelArguments) -> dict[str, Any]:
 
     published = push(folder, repo_id, private=args.private)
     license = RunRecord.read(folder / "run.json").backbone.license
-    note = "" if license else "\nnote: its license is not known; --license NAME puts one on its card."
+    note = "" if license else "\nIts license is not known: --license NAME puts one on its card."
     print(f"Pushed it to {published.url}{note}\n\n{load_snippets(folder, repo_id)}")  # noqa: T201
     return result | {"pushed": asdict(published)}

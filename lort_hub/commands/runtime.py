@@ -252,7 +252,8 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        place = "--output-dir or LORT_HUB_CACHE" if "output_dir" in names else "LORT_HUB_CACHE"
+        place = "--output" if "output" in names else "LORT_HUB_CACHE"
+        place = f"--output-dir or {place}" if "output_dir" in names else place
         _exit(
             1,
             f"Cannot write {error.filename or 'a file'}: {error.strerror}.\n"

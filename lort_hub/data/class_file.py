@@ -46,20 +46,28 @@ def read_class_file(
     """
     class_of = _class_finder(class_names)
     column, rows = _numbers(_tables(path, expected), class_of, columns, path, expected)
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for cell, number in rows:
         name = class_of(cell)
         if name is None:
             hint = did_you_mean(cell, class_names)
             raise ConfigError(f"{path} names the class '{cell}', which the data set has not.{hint}")
         if name in found:
-            raise ConfigError(f"{path} names the class '{name}' twice; expected one row for each class.")
-        found[name] = number
+            both = f"{_row(*found[name])} and {_row(cell, number)}"
+            raise ConfigError(
+                f"{path} names the class '{name}' twice, in the rows {both}.\n"
+                "Expected one row for each class: leave out one of them, or put their sum in one."
+            )
+        found[name] = cell, number
     if missing := [name for name in class_names if name not in found]:
         raise ConfigError(
             f"{path} has no row for {shown(missing, 5)}; expected one for each class, 0 where none occurs."
         )
-    return column, [found[name] for name in class_names]
+    return column, [found[name][1] for name in class_names]
+
+
+def _row(cell: str, number: str) -> str:
+    return repr(f"{cell}, {number}")
 
 
 def _class_finder(class_names: Sequence[str]) -> Callable[[str], str | None]:

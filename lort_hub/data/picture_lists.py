@@ -18,7 +18,7 @@ def listed_pictures(path: Path, root: Path | None = None) -> list[str]:
         root: Folder that the names start from; None for that of the list, or the current one.
 
     Returns:
-        Their paths, each once; none where the file is no such list.
+        Their paths, a line each; none where the file is no such list.
 
     Raises:
         DatasetError: Pictures of the list are not there.
@@ -45,7 +45,7 @@ def listed_pictures(path: Path, root: Path | None = None) -> list[str]:
             f"{len(missing):,} of {len(found):,} pictures of '{path}' are missing, such as '{missing[0]}'.\n"
             f"Expected paths below {below}. Name the folder that they start from with `image_root`."
         )
-    return list(dict.fromkeys(picture for picture in found.values() if picture))
+    return [picture for name in names if (picture := found[name])]
 
 
 def _first_below(roots: list[Path], name: str) -> str | None:

@@ -53,7 +53,8 @@ def load_unlabelled(
         image_root: Folder of the images that a list names; None for that of the list.
 
     Returns:
-        The images, all of one class; those of folders in the order of their names, each file once.
+        The images, all of one class; those of folders in the order of their names, each file once, with a
+        note where it is named again.
 
     Raises:
         DatasetError: There are no images, or several splits.
@@ -70,7 +71,9 @@ def load_unlabelled(
     pictures, notes = _pictures(specs)
     pictures = pictures or (listed_pictures(local_path(source), root) if len(specs) == 1 else [])
     if pictures:
-        splits = {UNLABELLED: _rows(pictures)}
+        once = list(dict.fromkeys(pictures))
+        notes += _named_again(len(pictures), len(once), source)
+        splits = {UNLABELLED: _rows(once)}
     else:
         found = parse_spec(source, argument="images")
         request = Request(source, found.configuration, image_column, image_root=root)
@@ -86,7 +89,7 @@ def load_unlabelled(
     rows = splits[name]
     if not len(rows):
         raise DatasetError(f"Split '{name}' of '{source}' holds no image.")
-    return replace(_as_split(rows, find_image_column(rows, image_column), name, source), notes=notes)
+    return replace(_as_split(rows, find_image_column(rows, image_column), name, source), notes=tuple(notes))
 
 
 def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
@@ -109,9 +112,9 @@ def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
         ) from error
 
 
-def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+def _pictures(specs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Paths of pictures and of those in folders, with notes on other files; none for a table."""
-    paths, notes = dict[str, None](), list[str]()
+    paths, notes = list[str](), list[str]()
     for spec in specs:
         path = local_path(spec)
         if path.is_dir():
@@ -125,14 +128,19 @@ def _pictures(specs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
             raise DatasetError(
                 f"{what}\nWhere several inputs are given, each is a picture or a folder of pictures."
             )
-        paths |= dict.fromkeys(found)
-    return list(paths), tuple(notes)
+        paths += found
+    return paths, notes
 
 
 def _not_read(spec: str, folders: Sequence[Folder]) -> list[str]:
     passed = sum((folder.passed for folder in folders), Counter[Passed]())
     kinds = [f"{number:,} {kind.extension or 'other'} ({kind.reason})" for kind, number in passed.items()]
     return [f"Not read in {printable(spec)}: {', '.join(sorted(kinds))}."] * bool(kinds)
+
+
+def _named_again(names: int, pictures: int, source: str) -> list[str]:
+    where = f"{names - pictures:,} of {names:,} names in {printable(source)}"
+    return [f"{where} are of a picture named before: each is read once."] * (pictures < names)
 
 
 def _rows(paths: list[str]) -> datasets.Dataset:

@@ -32,7 +32,7 @@ def repetition_note(training: TrainingSet) -> str | None:
     if share < MANY:
         return None
     return (
-        f"note: {100 * share:.0f} % of the images have a neighbour far nearer than others, as frames of one "
+        f"{100 * share:.0f} % of the images have a neighbour far nearer than others, as frames of one "
         "clip or photographs of one object have: choices of settings, and a test that was held out, are too "
         "rosy. `group_column`, `group_pattern` or `group_file` keep together what belongs together."
     )

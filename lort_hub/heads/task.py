@@ -42,14 +42,14 @@ def memorised_note(record: TrainedOn, *, surely: bool) -> str:
         surely: Whether all images at hand are of these.
 
     Example:
-        >>> memorised_note(TrainedOn("cifar100", "train", (0, 1), "f00"), surely=False)[:45]
-        "note: the backbone was trained on 'cifar100'."
+        >>> memorised_note(TrainedOn("cifar100", "train", (0, 1), "f00"), surely=False)[:39]
+        "The backbone was trained on 'cifar100'."
     """
-    fact = f"the backbone was trained on '{record.dataset}'. If these images are a copy of those, it"
+    fact = f"The backbone was trained on '{record.dataset}'. If these images are a copy of those, it"
     if surely:
-        fact = f"the backbone was trained on all of these images ('{record.dataset}'). It"
+        fact = f"The backbone was trained on all of these images ('{record.dataset}'). It"
     return (
-        f"note: {fact} has memorised them: settings that are chosen on them are too optimistic for tail "
+        f"{fact} has memorised them: settings that are chosen on them are too optimistic for tail "
         "classes, and probabilities far too sure. retrain's `refit` takes both from a run "
         "on a backbone that held images out."
     )

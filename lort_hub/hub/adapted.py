@@ -19,7 +19,7 @@ from lort_hub.heads.methods import class_mix
 from lort_hub.heads.priors import MixEstimate
 from lort_hub.heads.scorers import Predictions
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
-from lort_hub.hub.head_file import write_held_out
+from lort_hub.hub.head_file import HeadFacts, read_head, write_held_out
 from lort_hub.hub.lort_head import LortHead
 from lort_hub.records import AS_MADE, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
@@ -34,7 +34,7 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         source: The model, for the message.
 
     Raises:
-        CheckpointError: It is not recorded, or the head is not calibrated.
+        CheckpointError: It is not recorded, the head is not calibrated, or the record is damaged.
 
     Example:
         >>> head = {"method": "ncm", "summary": "", "iterations": 0, "relative_gradient": None}
@@ -42,7 +42,8 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         >>> mix_of({"head": {**head, **objective}, "class_names": ["cat", "dog"]}, "out").shares
         (0.5, 0.5)
     """
-    head = HeadRecord.from_json(record["head"]) if "head" in record else None
+    facts = HeadFacts.of(record, source)
+    head = facts.head
     if head and head.mix:
         return head.mix
     if head and head.scale not in (None, 1.0) and class_mix(head.method, head.settings) == "balanced":
@@ -53,6 +54,32 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         "was made by an older lort_hub, or in Python without `lort_hub.heads.class_mix.measure_mix`.\n"
         "Re-train the head calibrated, as `retrain` does by default, and adapt that model."
     )
+
+
+def check_weights(backbone: Backbone, head: Path, source: str) -> None:
+    """Refuse a model whose weights are not those that the record of its head was written for.
+
+    Args:
+        backbone: The model.
+        head: Folder of its head.
+        source: The model, for the message.
+
+    Raises:
+        CheckpointError: The features or the classifier are others, and the record's class mix is not theirs.
+
+    Example:
+        >>> check_weights(load_classifier("out")[0], Path("out/head"), "out")  # doctest: +SKIP
+    """
+    weight, bias, config = read_head(head, source)
+    features = config.get("backbone", {}).get("sha256", "") in ("", backbone.fingerprint())
+    own = backbone.weight.float().cpu(), backbone.bias.float().cpu()
+    if not (features and weight.float().equal(own[0]) and bias.float().equal(own[1])):
+        what = "classifier" if features else "features"
+        raise CheckpointError(
+            f"The {what} in model.safetensors of '{source}' are not those that head/ was written for, so "
+            "that the class mix is not known.\n"
+            "Re-train the head on these weights, and adapt that model."
+        )
 
 
 def log_likelihoods(logits: Tensor, mix: ClassMix) -> Tensor:

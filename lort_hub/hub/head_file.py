@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,13 @@ class HeadConfig(Record):
 
     @property
     def scores(self) -> Scores:
-        """Scores of the head itself."""
+        """Scores of the head itself.
+
+        Raises:
+            CheckpointError: There are none.
+        """
+        if self.head.method not in self.results:
+            raise CheckpointError(f"HeadConfig.results lacks '{self.head.method}', the head's own method.")
         return self.results[self.head.method]
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +91,65 @@ class HeadConfig(Record):
         config = super().to_json()
         del config["backbone"]["trained_on"]
         return config
+
+
+@dataclass(frozen=True)
+class HeadFacts(Record):
+    """The part of a head's config.json that is asked for of any head; one made in Python may lack it.
+
+    Attributes:
+        class_names: Names of the K classes.
+        class_counts: Training images (K,).
+        head: How it was re-trained.
+    """
+
+    class_names: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] | None = None
+    head: HeadRecord | None = None
+
+    @classmethod
+    def of(cls, config: dict[str, Any], source: str) -> HeadFacts:
+        """Check what is asked for of any head in the content of a config.json.
+
+        Args:
+            config: The content; {} where there is none.
+            source: The model, for the message.
+
+        Raises:
+            CheckpointError: A value is missing or of another type, or there are not K of them.
+        """
+        with naming_head(source):
+            facts = cls.from_json(config)
+            shares = facts.head.mix.shares if facts.head and facts.head.mix else None
+            for name, numbers in (("class_counts", facts.class_counts), ("head.mix.shares", shares)):
+                if numbers is not None and facts.class_names and len(numbers) != len(facts.class_names):
+                    what = f"{name} has {len(numbers)} numbers for {len(facts.class_names)} class_names"
+                    raise CheckpointError(f"{what}.")
+        return facts
+
+
+@contextmanager
+def naming_head(source: str) -> Iterator[None]:
+    """Say of which head's record an error is, and what to do.
+
+    Args:
+        source: The model.
+
+    Raises:
+        CheckpointError: The record is damaged.
+
+    Example:
+        >>> with naming_head("out"):
+        ...     pass
+    """
+    try:
+        yield
+    except CheckpointError as cause:
+        raise CheckpointError(
+            f"The record of the head of '{source}', its config.json, is damaged: {cause}\n"
+            "Expected it as `retrain` writes it.\n"
+            "Take an unedited copy, or re-train the head."
+        ) from cause
 
 
 def is_head(folder: Path) -> bool:

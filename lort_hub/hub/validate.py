@@ -15,7 +15,7 @@ from lort_hub.backbones.load import load_backbone
 from lort_hub.errors import CheckpointError, LortHubError
 from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation
-from lort_hub.hub.head_file import is_head, read_head, read_head_config
+from lort_hub.hub.head_file import HeadConfig, HeadFacts, is_head, read_head, read_head_config
 from lort_hub.hub.retry import TOKEN
 from lort_hub.records import BackboneRecord, RunRecord
 
@@ -94,6 +94,12 @@ def _check_output(folder: Path) -> None:
         for name, tensor in load_file(path).items():
             if not tensor.isfinite().all():
                 raise CheckpointError(f"'{name}' in {path} is not finite.")
+    head = folder if alone else folder / "head"
+    if (head / "config.json").exists():
+        config = read_head_config(head, folder)
+        HeadFacts.of(config, str(folder))
+        if "results" in config:
+            _ = HeadConfig.from_json(config).scores
     if alone:
         read_head(folder, folder)
         return

@@ -10,7 +10,9 @@ import pytest
 from lort_hub.classifiers.about import about_classifier
 from lort_hub.classifiers.load import load_classifier
 from lort_hub.classifiers.page import ClassFacts
+from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.metrics import evaluate
+from lort_hub.hub.validate import validated_copy
 
 
 def about(folder, **changes):
@@ -48,6 +50,39 @@ def test_a_head_alone_knows_its_counts_and_a_plain_model_its_names(outputs, tmp_
 def test_classes_of_one_name_stay_apart(outputs):
     names = [one.name for one in about(outputs["timm"], class_names=("crane",) * 9 + ("owl",)).classes]
     assert names == [f"crane ({k})" for k in range(9)] + ["owl"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda config: config["results"].popitem(),
+            r"HeadConfig.results lacks '\w+', the head's own method",
+        ),
+        (lambda config: config.pop("backbone"), "HeadConfig lacks backbone"),
+        (lambda config: config.update(head=[]), r"HeadFacts.head is \[\], expected|HeadRecord is \[\]"),
+        (lambda config: config["head"].update(delta="x"), "HeadRecord.delta is 'x', expected a number"),
+        (lambda config: config.update(class_counts=[3]), "class_counts has 1 numbers for 10 class_names"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_what_is_wrong(change, message, outputs, tmp_path):
+    folder = shutil.copytree(outputs["timm"], tmp_path / "out")
+    config = json.loads((folder / "head/config.json").read_text())
+    change(config)
+    (folder / "head/config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message) as error:
+        about(folder)
+    assert str(error.value).count("\n") == 2
+    with pytest.raises(CheckpointError, match=message), validated_copy(folder):
+        pass
+
+
+@pytest.mark.parametrize("text", ["name,test_images\nant,x\n", "name,test_images\nant,3\n"])
+def test_a_damaged_table_of_classes_is_refused(text, outputs, tmp_path):
+    folder = shutil.copytree(outputs["timm"], tmp_path / "out")
+    (folder / "per_class.csv").write_text(text)
+    with pytest.raises(CheckpointError, match="per_class.csv (is damaged|has 1 rows, expected 10)"):
+        about(folder)
 
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])

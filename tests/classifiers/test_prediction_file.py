@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lort_hub.classifiers.prediction_file import check_decoded, check_format, write_predictions
+from lort_hub.data.tables.lists import read_list
 from lort_hub.errors import CheckpointError, ConfigError
 from lort_hub.spreadsheets import FORMULA, read_harmless
 
@@ -85,6 +86,15 @@ def test_any_text_is_read_back_as_it_was(rows):
         lines = (Path(folder) / "p.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
         assert [json.loads(line)["file"] for line in lines] == list(files)
         assert pq.read_table(Path(folder) / "p.parquet").equals(one)
+
+
+def test_as_a_data_set_its_classes_are_those_of_the_model(tmp_path):
+    names = ["=0", "'=1", "'tis", "bee"]
+    write_predictions(tmp_path / "p.csv", iter([table(["a.jpg"] * 4, names, [0.5] * 4, [None] * 4)]))
+    assert read_list(tmp_path / "p.csv").columns["class_1"] == names
+    own = tmp_path / "own.csv"  # of somebody else, whose texts are what they are
+    own.write_text("file,class_1\na.jpg,'=0\n")
+    assert read_list(own).columns["class_1"] == ["'=0"]
 
 
 def test_pandas_reads_all_three_alike(tmp_path):

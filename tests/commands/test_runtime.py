@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_arguments_that_an_error_names_are_shown_as_flags(capsys):
 
     _, shown = refused(capsys, main, RunArguments)
     assert shown == "error: Pass --overwrite, or --on-bad-image skip to `fit`.\n"
+
+
+def test_what_the_disk_refuses_names_the_place_that_the_command_has(capsys):
+    @dataclass
+    class WithOutput:
+        output: Path = Path("p.csv")
+
+    def main():
+        raise OSError(errno.ENOSPC, "no room")
+
+    assert "another place (--output), then" in refused(capsys, main, WithOutput)[1]
+    assert "another place (--output-dir or LORT_HUB_CACHE), then" in refused(capsys, main, RunArguments)[1]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])

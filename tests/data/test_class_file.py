@@ -85,7 +85,7 @@ def test_classes_that_differ_in_capitals_alone_are_named_exactly(tmp_path):
     with pytest.raises(ConfigError, match="the class 'ANT', which the data set has not"):
         read(path, ["ant", "Ant", "bee"])
     path.write_text("class,count\nbee,3\nBee,1\n")
-    with pytest.raises(ConfigError, match="the class 'bee' twice"):
+    with pytest.raises(ConfigError, match="the class 'bee' twice, in the rows 'bee, 3' and 'Bee, 1'"):
         read(path, ["bee"])
 
 

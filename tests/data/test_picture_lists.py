@@ -21,9 +21,10 @@ def folder(tmp_path):
 def test_names_in_lines_are_pictures_to_predict(folder, suffix, header):
     path = folder / f"list{suffix}"
     path.write_text(header + "\n".join([NAMES[2], f'"{NAMES[0]}"', NAMES[2], ""]))
-    assert listed_pictures(path) == [str(folder / NAMES[2]), str(folder / NAMES[0])]
+    assert listed_pictures(path) == [str(folder / NAMES[k]) for k in (2, 0, 2)]
     images = load_unlabelled(str(path))
-    assert len(images) == 2
+    assert images.files() == [str(folder / NAMES[2]), str(folder / NAMES[0])]
+    assert images.notes == (f"1 of 3 names in {path} are of a picture named before: each is read once.",)
 
 
 def test_names_may_start_from_another_folder(folder, tmp_path_factory):

@@ -30,7 +30,10 @@ def test_a_folder_at_any_depth(photos):
 def test_one_picture_and_several_with_folders_each_once(photos):
     assert names(load_unlabelled(str(photos / "a/without_extension")), photos) == ["a/without_extension"]
     inputs = [str(photos / name) for name in ("b/c", "3.png", "b", "b/1.JPG")]
-    assert names(load_unlabelled(inputs), photos) == ["b/c/0.png", "3.png", "b/1.JPG"]
+    images = load_unlabelled(inputs)
+    assert names(images, photos) == ["b/c/0.png", "3.png", "b/1.JPG"]
+    assert images.notes == ("2 of 5 names in 4 inputs are of a picture named before: each is read once.",)
+    assert load_unlabelled(inputs[:2]).notes == ()
 
 
 def test_what_is_not_read_is_counted(photos):

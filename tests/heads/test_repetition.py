@@ -22,7 +22,7 @@ def training(x, groups=None, device=CPU):
 
 def test_frames_are_noticed_and_distinct_images_are_not():
     note = repetition_note(training(things(frames=5)))
-    assert note.startswith("note: 96 % of the images have a neighbour far nearer")
+    assert note.startswith("96 % of the images have a neighbour far nearer")
     assert repetition_note(training(things(frames=1))) is None
     assert repetition_share(training(things(frames=1))) < 0.02
 

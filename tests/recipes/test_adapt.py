@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lort_hub import LortHead
 from lort_hub.backbones.load import load_backbone
@@ -60,10 +61,12 @@ def shares_of(folder):
 def test_the_head_is_moved_to_the_mix_of_the_pictures(folders, estimator):
     (root, labels), out = folders, folders[0] / estimator
     (root / "street" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (root / "street" / "notes.txt").write_text("no picture")
     flags = ("--images", root / "street", "--estimator", estimator, "--strength", "0.3")
     flags += ("--output-dir", out)
     finished = adapt(root, root / "out", *flags)
     assert finished.returncode == 0, finished.stderr
+    assert f"Not read in {root / 'street'}: 1 .txt (no image)." in finished.stdout
     assert "1 of " in finished.stdout
     assert "cannot be decoded and are skipped" in finished.stdout
     low, shares, high = shares_of(out)
@@ -110,6 +113,21 @@ def test_a_head_whose_class_mix_nobody_knows_is_refused(folders, tmp_path):
     write_held_out(tmp_path / "single" / "head", Predictions(none, none))
     refused = adapt(root, tmp_path / "single", *flags)
     assert "was held out, as no class had two" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("what", ["classifier", "features"])
+def test_a_model_with_other_weights_than_those_of_its_record_is_refused(folders, what, tmp_path):
+    root, _ = folders
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    for name in tensors:
+        if name.startswith("fc.") == (what == "classifier") and tensors[name].is_floating_point():
+            tensors[name] = tensors[name] + 0.01
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    refused = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "no")
+    assert refused.returncode == 1
+    assert f"The {what} in model.safetensors of '{model}' are not those that head/ was" in refused.stderr
     assert not (tmp_path / "no").exists()
 
 

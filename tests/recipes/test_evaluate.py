@@ -21,7 +21,7 @@ from tests.support.recipes import run, run_together
 CLASSES = ["<b>bold & 'quoted'", "Bee_hive", 'cat|,"x', "dog"]
 TRAIN = dict(zip(CLASSES, (25, 21, 6, 3), strict=True))
 NAMES = {"timm": ["dog", "wolf", "bee hive", *CLASSES[::2]], "transformers": [*CLASSES, "owl"]}
-TEXTS = ("name", "class", "predicted", "most_confused_with", "worst_class")
+TEXTS = ("name", "class", "predicted", "confused_with", "worst_class")
 """Columns of class names."""
 
 

@@ -297,7 +297,7 @@ def test_test_folders_that_are_mixed_up_are_told_by_the_held_out_training_images
         pages = [(out / name).read_text() for name in ("README.md", "report.html")]
         if told:
             assert " of the held-out training images are recognised, but 0.0 % of the test images" in note
-            assert f"note: {note}" in finished.stdout
+            assert f"\n{note}\n" in finished.stdout
             assert all(note in page for page in pages)
         else:
             assert note is None

@@ -15,6 +15,7 @@ from lort_hub.data.tables.json_lists import columns_of, columns_of_json
 from lort_hub.data.tables.label_texts import MAYBE_NO_VALUES, NO_VALUES
 from lort_hub.data.tables.splits import MOST_SPLITS, split_in_name
 from lort_hub.errors import DatasetError
+from lort_hub.spreadsheets import read_harmless
 
 TABLE_LISTS = (".csv", ".tsv", ".jsonl", ".manifest")
 LISTS = (*TABLE_LISTS, ".json", ".txt", ".lst")
@@ -97,7 +98,8 @@ def read_list(path: Path) -> FileList:
             *titles,
             f"{again:,} rows of {path.name} repeat the names of its columns; they are left out.",
         )
-    return FileList(path, _by_name(names, rows), (*notes, *titles), header=header)
+    columns = _without_guards(_by_name(names, rows))
+    return FileList(path, columns, (*notes, *titles), header=header)
 
 
 def _check_widths(rows: Sequence[Sequence[str]], names: Sequence[str], path: Path) -> None:
@@ -138,6 +140,14 @@ def _by_name(names: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, l
     return {
         name: [(row[k] or None) if k < len(row) else None for row in rows] for k, name in enumerate(names)
     }
+
+
+def _without_guards(columns: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
+    """Read the classes of a table of predictions as they were before they were made harmless."""
+    if not {"class_1", "probability_1"} <= columns.keys():
+        return columns
+    guarded = [name for name in columns if re.fullmatch(r"class_\d+", name)]
+    return columns | {name: [cell and read_harmless(cell) for cell in columns[name]] for name in guarded}
 
 
 def _positions(rows: Sequence[Sequence[str]], file: int | None = None) -> list[str]:
