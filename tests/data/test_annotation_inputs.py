@@ -73,6 +73,27 @@ def two_files_of_a_name(folder):
     return folder
 
 
+def findings(cells, other="sex"):
+    """A list of findings, as of chest X-rays, beside what is none of them."""
+
+    def write(folder):
+        rows = [
+            (name, "fm"[k % 2], *(cells[(k + 2 * of + k // 3) % len(cells)] for of in range(3)))
+            for k, (name, _) in enumerate(write_pictures(folder, TRAIN))
+        ]
+        write_csv(folder / "train.csv", rows, header=("file", other, "edema", "nodule", "mass"))
+        return folder
+
+    return write
+
+
+SEVERAL = "edema, nodule, mass say yes or no.*several labels an image.*are not read.*`label_column`"
+refused("findings", says=SEVERAL)(findings("01"))
+refused("findings-uncertain", says=SEVERAL)(findings(["1.0", "0.0", "-1.0", ""]))
+refused("findings-ticks", says=SEVERAL)(findings(["1", ""]))
+refused("findings-called", says=SEVERAL + ", such as disease")(findings("01", other="disease"))
+
+
 @refused("p11-hot", says="one-hot columns: ant, bee, cat")
 def one_hot(folder):
     flags = lambda label: [int(label == name) for name in NAMES]  # noqa: E731

@@ -32,9 +32,9 @@ PLAIN_LABELS = ("string", "large_string", "int", "uint", "bool", "float", "doubl
 MOST_CLASSES = 0.5
 """Classes per row above which a column of another name is not taken for the label."""
 _FLAGS = dict.fromkeys(("1", "1.0", "true", "yes", "y", "x"), 1) | dict.fromkeys(
-    ("0", "0.0", "false", "no", "n", ""), 0
+    ("0", "0.0", "-1", "-1.0", "false", "no", "n", ""), 0
 )
-"""What cells say with 1 and 0, in small letters."""
+"""What cells say with 1 and 0, in small letters; -1 stands for no, too, or for what is uncertain."""
 _YES = ("yes", "y", "x")
 """Those of 1 that pandas reads as texts."""
 
@@ -95,9 +95,10 @@ def find_label_column(rows: datasets.Dataset, asked: str | None, image: str) -> 
         raise DatasetError(_no_label(rows, plain))
     candidates = varied or repeated
     each = {sum(row) for row in zip(*flags.values(), strict=True)}
-    others = set(candidates) - set(flags)
-    if len(flags) > 1 and (not others or (len(flags) > 2 and each == {1})):
-        raise DatasetError(_one_hot(rows, [*flags], each))
+    others = [name for name in candidates if name not in flags]
+    called = list(filter(may_be_called_label, others))
+    if len(flags) > 1 and (not others or (len(flags) > 2 and (each == {1} or called != candidates))):
+        raise DatasetError(_one_hot(rows, [*flags], each, called))
     if not candidates:
         raise DatasetError(_no_label(rows, plain))
     if all(map(describes_files, candidates)):
@@ -196,7 +197,9 @@ def _is_constant(rows: datasets.Dataset, column: str) -> bool:
     return not is_list(rows.features[column]) and len(set(_values(rows, column))) < 2
 
 
-def _one_hot(rows: datasets.Dataset, flags: Sequence[str], each: Collection[int]) -> str:
+def _one_hot(
+    rows: datasets.Dataset, flags: Sequence[str], each: Collection[int], called: Sequence[str]
+) -> str:
     if each == {1}:
         cells = {str(value) for value in _values(rows, flags[0])}
         words = sorted(cell for cell in cells if cell.strip().lower() in _YES)
@@ -208,7 +211,7 @@ def _one_hot(rows: datasets.Dataset, flags: Sequence[str], each: Collection[int]
     return (
         f"Columns {shown(flags)} say yes or no, and a row has {min(each)} to {max(each)} of them set: "
         "several labels an image.\nExpected one class per image; multi-label data are not read. Write a "
-        "column 'label', or name one with `label_column`."
+        f"column 'label', or name one with `label_column`{f', such as {shown(called)}' * bool(called)}."
     )
 
 
