@@ -115,6 +115,9 @@ def _check_output(folder: Path) -> None:
         MetricsRecord.read(folder / "metrics.json")
         run = RunRecord.read(folder / "run.json")
         file, made_on, names = "run.json", run.backbone, run.class_names
+        if len(run.data.class_counts) != len(names):
+            counts = len(run.data.class_counts)
+            raise CheckpointError(f"run.json has {counts} class_counts for {len(names)} class_names.")
     if backbone.fingerprint() != made_on.sha256:
         raise CheckpointError(f"the weights in model.safetensors are not those that {file} was written for.")
     saved, size = _class_names(folder), len(backbone.weight)

@@ -77,6 +77,15 @@ def test_a_damaged_record_is_refused_with_what_is_wrong(change, message, outputs
         pass
 
 
+def test_a_run_with_other_counts_than_classes_is_not_published(outputs, tmp_path):
+    folder = shutil.copytree(outputs["timm"], tmp_path / "out")
+    run = json.loads((folder / "run.json").read_text())
+    run["data"]["class_counts"] = []
+    (folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(CheckpointError, match="0 class_counts for 10 class_names"), validated_copy(folder):
+        pass
+
+
 @pytest.mark.parametrize("text", ["name,test_images\nant,x\n", "name,test_images\nant,3\n"])
 def test_a_damaged_table_of_classes_is_refused(text, outputs, tmp_path):
     folder = shutil.copytree(outputs["timm"], tmp_path / "out")
