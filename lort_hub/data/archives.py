@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import gzip
 import hashlib
 import lzma
 import re
@@ -216,10 +217,15 @@ def _check_end(opened: tarfile.TarFile) -> None:
     stream = opened.fileobj
     assert stream is not None  # its members were read from it
     stream.seek(opened.offset)
-    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+    block = stream.read(tarfile.BLOCKSIZE)
+    if len(block) == tarfile.BLOCKSIZE and block.strip(b"\0"):
         raise tarfile.ReadError("what follows its first members is no tar")
-    while stream.read(2**20):
-        pass
+    try:
+        while stream.read(2**20):
+            pass
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):  # what follows its end, and gzip itself ignores
+            raise
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:

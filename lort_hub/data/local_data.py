@@ -21,7 +21,7 @@ from lort_hub.data.request import Opened, Request
 from lort_hub.data.shards import by_pattern, files_by_split, note_shards
 from lort_hub.data.spec import script_error
 from lort_hub.data.table_files import split_lists, table_files
-from lort_hub.data.table_logs import current_files
+from lort_hub.data.table_logs import LOG, current_files
 from lort_hub.data.tables.column_names import may_be_called_label
 from lort_hub.data.tables.columns import holds_bytes
 from lort_hub.data.tables.configurations import (
@@ -76,7 +76,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     """
     if saved := find_saved(folder):
         return Opened(read_saved(saved))
-    files, notes = current_files(table_files(folder), folder)
+    files = [file for file in table_files(folder) if LOG not in file.relative_to(folder).parts]
     if (script := folder / f"{folder.name}.py").is_file() and not any(
         file.suffix == ".parquet" for file in files
     ):
@@ -88,10 +88,7 @@ def open_folder(folder: Path, request: Request) -> Opened | None:
     configuration = choose_configuration(read_card(folder), names, request.configuration, request.spec)
     folder = folder / configuration.folder
     own = [file for file in files if file.is_relative_to(folder)]
-    opened = _open_tables(own, folder, configuration, request)
-    if opened:
-        opened.notes[:0] = notes
-    return opened
+    return _open_tables(own, folder, configuration, request)
 
 
 def _open_tables(
@@ -100,7 +97,9 @@ def _open_tables(
     tables = [file for file in files if file.suffix.lower() in TABLES]
     encoded = [file for file in tables if has_images(file, request.image_column)]
     if encoded:
+        encoded, left_out = current_files(encoded, folder)
         splits, notes = files_by_split(encoded, folder, configuration, request)
+        notes[:0] = left_out
         parts = {name: read_tables(of, request, configuration.features) for name, of in splits.items()}
         notes += [note for _, of_split in parts.values() for note in of_split]
         if not request.label_column:
@@ -124,7 +123,14 @@ def _open_tables(
     if len(splits) == 1 and any(split_of_file(file.relative_to(folder)) in TESTS for file in listed):
         by_card = {}  # "*.csv" for train and test
     read = open_lists(listed, folder, request, archives=archives, by_card=by_card)
-    read = read or _open_archives(archives, folder, request)
+    if read:
+        current, left_out = current_files(read.lists, folder)
+        if old := set(read.lists) - set(current):
+            read = _open_tables([file for file in files if file not in old], folder, configuration, request)
+            if read:
+                read.notes[:0] = left_out
+        return read
+    read = _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:
         return read
     return Opened({"train": read_table(tables)})  # for what is said of tables without images
@@ -192,8 +198,9 @@ def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> O
         notes.append(f"{lost} The other folders are read.")
     if request.label_column:
         refuse_folders(folder, request.label_column)
-    places = [folder, *([beside] if beside else [])] if request.train_split is None else []
-    lists_of_splits = [file for place in places for file in split_lists(place)]
+    lists_of_splits: list[Path] = []
+    if request.train_split is None:
+        lists_of_splits = split_lists(folder) or (split_lists(beside) if beside else [])
     if opened := open_published(folder, lists_of_splits, request):
         opened.notes[:0] = notes
         return opened

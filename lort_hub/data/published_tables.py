@@ -53,8 +53,11 @@ def lists_beside(opened: Opened, request: Request) -> list[Path]:
     asked = set(map(_kind, filter(None, (request.train_split, request.test_split))))
     if request.train_split and asked <= set(map(_kind, opened.splits)):
         return []  # every row is one to train on
-    files = dict.fromkeys(file for folder in opened.folders for file in split_lists(folder))
-    return [file for file in files if may_tell_splits(file) and file not in opened.lists]
+    for folder in opened.folders:
+        files = [file for file in split_lists(folder) if may_tell_splits(file) and file not in opened.lists]
+        if files:
+            return files
+    return []
 
 
 def _kind(split: str) -> str:

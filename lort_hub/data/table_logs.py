@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,16 +12,15 @@ from lort_hub.errors import DatasetError
 
 LOG = "_delta_log"
 """Folder in which Delta tells the files of a table."""
-_STATE_OF_ICEBERG = re.compile(r"(v?\d+|\d+-.+)(\.gz)?\.metadata(\.gz)?\.json")
 _ADVICE = "Write its rows into a plain file, in pandas: table.to_parquet('train.parquet'), and give that one."
 
 
 def current_files(files: Sequence[Path], folder: Path) -> tuple[list[Path], list[str]]:
-    """Leave out the files that are no more part of tables of Delta, by their logs, with a note.
+    """Leave out the files that are no part of tables of Delta, by their logs, with a note.
 
     Args:
-        files: The tables and lists in a folder.
-        folder: The folder.
+        files: The tables that hold the data.
+        folder: The folder that they are in.
 
     Raises:
         DatasetError: A table is one of Iceberg or Hudi, or the log of one of Delta does not tell its files.
@@ -31,23 +29,22 @@ def current_files(files: Sequence[Path], folder: Path) -> tuple[list[Path], list
         >>> current_files([], Path("photos"))
         ([], [])
     """
-    tables = [file for file in files if file.suffix.lower() in TABLES and LOG not in file.parts]
+    tables = [file for file in files if file.suffix.lower() in TABLES]
     places = dict.fromkeys(place for file in tables for place in file.parents if place.is_relative_to(folder))
     removed = {file for place in places for file in _removed(place, tables)}
-    kept = [file for file in files if LOG not in file.parts and file not in removed]
-    note = f"{len(removed):,} of {len(tables):,} files of tables are not read: {LOG} names them no longer."
-    return kept, [note] * bool(removed)
+    note = f"{len(removed):,} of {len(tables):,} files of tables are not read: {LOG} does not name them."
+    return [file for file in files if file not in removed], [note] * bool(removed)
 
 
 def _removed(folder: Path, tables: Sequence[Path]) -> list[Path]:
     """The files in a folder of Delta that its log does not name, or names as removed."""
-    is_iceberg = any(_STATE_OF_ICEBERG.fullmatch(path.name) for path in folder.glob("metadata/*.json"))
-    if is_iceberg or (folder / ".hoodie").is_dir():
+    is_iceberg = any(map(_is_state_of_iceberg, folder.glob("metadata/*.metadata.json")))
+    if is_iceberg or (folder / ".hoodie/hoodie.properties").is_file():
         raise DatasetError(
             f"'{folder}' is a table of {'Iceberg' if is_iceberg else 'Hudi'}, whose files may hold rows that "
             f"were removed: it is not read.\n{_ADVICE}"
         )
-    if not (folder / LOG).is_dir():
+    if not any((folder / LOG).glob("*")):
         return []
     current = _named_by_log(folder)
     if lost := sorted(str(file) for file in current if not file.is_file()):
@@ -57,26 +54,34 @@ def _removed(folder: Path, tables: Sequence[Path]) -> list[Path]:
     return [file for file in tables if file.is_relative_to(folder) and file not in current]
 
 
-def _named_by_log(folder: Path) -> set[Path]:
+def _is_state_of_iceberg(file: Path) -> bool:
+    return '"format-version"' in file.read_text(encoding="utf-8", errors="replace")
+
+
+def _named_by_log(folder: Path) -> list[Path]:
     """The files of a table of Delta, by the actions in its log from its first version on."""
     commits = sorted(file for file in (folder / LOG).glob("*.json") if file.stem.isdecimal())
-    named: set[Path] = set()
+    named: dict[Path, bool] = {}  # whether rows were removed from it
     try:
         if [int(file.stem) for file in commits] != list(range(len(commits))):
-            raise ValueError("its first versions are in checkpoints")
+            raise ValueError("versions are missing, or in checkpoints")
         for file in commits:
-            for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
+            for line in filter(str.strip, file.read_text(encoding="utf-8").split("\n")):
                 action = json.loads(line)
                 if "remove" in action:
-                    named.discard(folder / unquote(action["remove"]["path"]))
-                elif "add" in action and action["add"].get("deletionVector"):
-                    raise ValueError("rows were removed from its files")
+                    named.pop(_file(folder, action["remove"]), None)
                 elif "add" in action:
-                    named.add(folder / unquote(action["add"]["path"]))
+                    named[_file(folder, action["add"])] = bool(action["add"].get("deletionVector"))
+        if any(named.values()):
+            raise ValueError("rows were removed from its files")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise DatasetError(
             f"The log of the Delta table '{folder}' is not read: {cause}.\n{_ADVICE}"
         ) from cause
     if not named:
         raise DatasetError(f"The log of the Delta table '{folder}' names no file.\n{_ADVICE}")
-    return named
+    return list(named)
+
+
+def _file(folder: Path, action: dict[str, str]) -> Path:
+    return folder / unquote(action["path"].removeprefix("file://"))

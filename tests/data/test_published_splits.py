@@ -59,6 +59,14 @@ def test_lists_beside_an_archive_of_class_folders(tmp_path):
     assert any("notes.txt" in note for note in data.notes)
 
 
+def test_lists_in_an_archive_go_before_those_beside_it(tmp_path):
+    for split, names in pictures(tmp_path / "packed/images").items():
+        write(tmp_path / f"packed/{split}.txt", names)
+        write(tmp_path / f"data/fold0_{split}.txt", names)
+    zipped(tmp_path / "data/photos.zip", tmp_path / "packed")
+    check(tmp_path / "data", "train.txt", "test.txt")
+
+
 def test_lists_of_names_without_their_suffix(tmp_path):
     for split, names in pictures(tmp_path / "images").items():
         write(tmp_path / f"meta/{split}.txt", [name.removesuffix(".png") for name in names])

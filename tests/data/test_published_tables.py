@@ -172,6 +172,28 @@ def test_lists_in_the_folder_of_the_images_elsewhere(tmp_path):
     check(tmp_path / "near", ["train.txt", "test.txt"], image_root=tmp_path / "far")
 
 
+def test_lists_beside_the_labels_go_before_those_of_the_images(tmp_path):
+    names, rows = pictures(tmp_path / "far")
+    write_csv(tmp_path / "near/labels.csv", rows)
+    lists(tmp_path / "near", names, "train", "test")
+    lists(tmp_path / "far", {"train": names["test"], "test": names["train"]}, "train", "test")
+    check(tmp_path / "near", ["train.txt", "test.txt"], image_root=tmp_path / "far")
+
+
+def test_test_images_without_labels_are_not_training_images_of_the_same_names(tmp_path):
+    rows = write_pictures(tmp_path / "train_images", TRAIN)
+    unlabelled = write_pictures(tmp_path / "test_images", TEST)
+    write_csv(tmp_path / "labels.csv", rows)
+    lists(
+        tmp_path,
+        {"train": [name for name, _ in rows], "test": [name for name, _ in unlabelled]},
+        "train",
+        "test",
+    )
+    data = load_long_tailed(str(tmp_path / "labels.csv"), image_root=tmp_path / "train_images")
+    assert len(data.train) + len(data.test) == len(TRAIN)
+
+
 # Validation
 
 

@@ -118,7 +118,7 @@ def open_lists(
     names = list(dict.fromkeys(one.split for one in matched))
     splits = {split: _join(split, matched, request, notes, named) for split in names}
     notes += note_unnamed(matched, named)
-    folders = (folder, *(root for root in roots if root != folder))
+    folders = (folder, *(root for root in roots if not _hold_one_another(folder, root)))
     opened = Opened(splits, notes, lists=tuple(one.listed.path for one in matched), folders=folders)
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
@@ -243,6 +243,11 @@ def _check_apart(file: Path, files: set[Path], files_of: Mapping[Path, set[Path]
                 f"such as {min(same).name}.\n"
                 f'Take one of them away, or give the one to read, e.g. `dataset="{other}"`.'
             )
+
+
+def _hold_one_another(folder: Path, other: Path) -> bool:
+    here, there = folder.resolve(), other.resolve()
+    return here.is_relative_to(there) or there.is_relative_to(here)
 
 
 def _by_folder(opened: Opened, roots: Sequence[Path]) -> Opened:
