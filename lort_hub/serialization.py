@@ -81,11 +81,11 @@ def _to_json(value: Any) -> Any:
     return [_to_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-PLAIN: dict[type, tuple[set[type], str]] = {
-    bool: ({bool}, "true or false"),
-    int: ({int}, "an integer"),
-    float: ({int, float, bool}, "a number"),
-    str: ({str}, "a text"),
+PLAIN: dict[type, tuple[type | tuple[type, ...], str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "an integer"),
+    float: ((int, float), "a number"),
+    str: (str, "a text"),
 }
 """What parsed JSON holds for a field of each plain type, and its name in words."""
 
@@ -115,7 +115,7 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
 def _check_plain(kind: type, values: list[Any], name: str) -> None:
     types, words = PLAIN[kind]
     for value in values:
-        if type(value) in types:
-            continue
-        if type(value) is bool or not isinstance(value, tuple(types)):  # float64 of NumPy is a float
+        is_whole = kind is int and isinstance(value, float) and value.is_integer()
+        is_other_bool = isinstance(value, bool) and kind in (int, str)
+        if is_other_bool or not (isinstance(value, types) or is_whole):
             raise CheckpointError(f"{name} is {value!r:.40}, expected {words}.")

@@ -70,11 +70,6 @@ def main() -> dict[str, Any]:
     with phase("model", log):
         backbone, record = load_classifier(args.model)
     mix = mix_of(record, args.model)
-    if not record.get("class_counts"):
-        raise CheckpointError(
-            f"The record of the head of '{args.model}' lacks class_counts, the training images by class.\n"
-            "Give the output folder of `retrain`, or re-train the head."
-        )
     folder = find_classifier(args.model)
     head = folder / "head" if (folder / "head").is_dir() else folder
     held_out = read_held_out(head)

@@ -34,6 +34,7 @@ def test_a_record_is_its_json_and_back():
 def test_what_is_newer_or_older_is_read_all_the_same():
     assert Outer.from_json({**OUTER, "later": {"x": 1}}) == Outer.from_json(OUTER)
     assert Outer.from_json({"names": [], "parts": {}}) == Outer((), {}, None)
+    assert Inner.from_json({"class": 3.0}) == Inner(3)
 
 
 @pytest.mark.parametrize(

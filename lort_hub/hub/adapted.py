@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from lort_hub.heads.methods import class_mix
 from lort_hub.heads.priors import MixEstimate
 from lort_hub.heads.scorers import Predictions
 from lort_hub.hub.adapted_card import ADAPTED, CLASS_MIX, Adaptation, render_adapted_card
-from lort_hub.hub.head_file import HeadFacts, read_head, write_held_out
+from lort_hub.hub.head_file import DataSource, HeadFacts, naming_head, read_head, write_held_out
 from lort_hub.hub.lort_head import LortHead
-from lort_hub.records import AS_MADE, ClassMix, HeadRecord
+from lort_hub.records import AS_MADE, BackboneRecord, ClassMix, HeadRecord
 from lort_hub.run_log import RunLog
+from lort_hub.serialization import Record
 from lort_hub.spreadsheets import harmless_rows
 
 
@@ -56,8 +57,27 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
     )
 
 
+@dataclass(frozen=True)
+class AdaptableHead(Record):
+    """The part of a head's config.json that its adaptation needs.
+
+    Attributes:
+        backbone: Backbone that the head was made on.
+        head: How it was re-trained.
+        data: Data set.
+        class_counts: Training images (K,).
+    """
+
+    backbone: BackboneRecord
+    head: HeadRecord
+    data: DataSource
+    class_counts: tuple[int, ...]
+
+
 def check_weights(backbone: Backbone, head: Path, source: str) -> None:
     """Refuse a model whose weights are not those that the record of its head was written for.
+
+    Copies in half precision are, up to rounding, and are known by their classifier.
 
     Args:
         backbone: The model.
@@ -65,21 +85,30 @@ def check_weights(backbone: Backbone, head: Path, source: str) -> None:
         source: The model, for the message.
 
     Raises:
-        CheckpointError: The features or the classifier are others, and the record's class mix is not theirs.
+        CheckpointError: The record lacks what an adaptation needs; or the features or the classifier are
+            others, and the record's class mix is not theirs.
 
     Example:
         >>> check_weights(load_classifier("out")[0], Path("out/head"), "out")  # doctest: +SKIP
     """
     weight, bias, config = read_head(head, source)
-    features = config.get("backbone", {}).get("sha256", "") in ("", backbone.fingerprint())
+    with naming_head(source):
+        record = AdaptableHead.from_json(config)
     own = backbone.weight.float().cpu(), backbone.bias.float().cpu()
-    if not (features and weight.float().equal(own[0]) and bias.float().equal(own[1])):
-        what = "classifier" if features else "features"
+    if any(_are_rounded(own, (weight, bias), kind) for kind in (torch.float16, torch.bfloat16)):
+        return
+    is_own = _are_rounded(own, (weight, bias), torch.float32)
+    if not is_own or record.backbone.sha256 not in ("", backbone.fingerprint()):
+        what = "features" if is_own else "classifier"
         raise CheckpointError(
             f"The {what} in model.safetensors of '{source}' are not those that head/ was written for, so "
             "that the class mix is not known.\n"
             "Re-train the head on these weights, and adapt that model."
         )
+
+
+def _are_rounded(own: tuple[Tensor, Tensor], recorded: tuple[Tensor, Tensor], kind: torch.dtype) -> bool:
+    return all(mine.equal(each.to(kind).float()) for mine, each in zip(own, recorded, strict=True))
 
 
 def log_likelihoods(logits: Tensor, mix: ClassMix) -> Tensor:

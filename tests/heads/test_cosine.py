@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from lort_hub.errors import ConfigError
-from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.features.matrix import FeatureMatrix, Part
+from lort_hub.heads.base import FitInputs
 from lort_hub.heads.cosine import CosineHead, fit_cosine, ldam_losses, ldam_margins
+from lort_hub.heads.fitters import fit_method
+from lort_hub.heads.methods import METHODS
+from lort_hub.heads.training_set import TrainingSet
 from tests.support.features import random_head_and_features
 
 seeds = st.integers(0, 1000)
@@ -156,3 +160,28 @@ def test_values_out_of_range_are_refused_by_name(values):
     _, _, x, labels, counts = random_head_and_features()
     with pytest.raises(ConfigError, match=next(iter(values))):
         fit_cosine(FeatureMatrix.of(x), labels, counts, **{"scale": 16.0} | values)
+
+
+def test_heads_of_folds_are_solved_as_far_as_their_tolerance_says():
+    _, _, x, labels, counts = random_head_and_features(n=200)
+    settings = {"scale": 16.0, "gamma": 0.5, "margin": 0.3}
+    training = TrainingSet(x.float(), labels, len(counts))
+    inputs = FitInputs(training, tolerance=0.1)
+    coarse = fit_method(METHODS["ldam"], inputs, settings)
+    again = fit_cosine(training.matrix, labels, counts, tolerance=0.1, **settings)
+    assert torch.equal(coarse.weight, again.weight)
+    exact = fit_method(METHODS["ldam"], FitInputs(training), settings)
+    assert torch.equal(exact.weight, fit_cosine(training.matrix, labels, counts, **settings).weight)
+    assert not torch.equal(exact.weight, coarse.weight)
+
+
+def test_features_are_read_once():
+    _, _, x, labels, counts = random_head_and_features()
+    reads = []
+
+    def read():
+        reads.append(len(x))
+        return x.float()
+
+    fit_cosine(FeatureMatrix([Part(len(x), read)], x.shape[1]), labels, counts, scale=16.0)
+    assert reads == [len(x)]

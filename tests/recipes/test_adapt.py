@@ -131,6 +131,34 @@ def test_a_model_with_other_weights_than_those_of_its_record_is_refused(folders,
     assert not (tmp_path / "no").exists()
 
 
+def test_a_copy_in_half_precision_is_adapted(folders, tmp_path):
+    root, _ = folders
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    halves = {name: one.half() if one.is_floating_point() else one for name, one in tensors.items()}
+    save_file(halves, model / "model.safetensors", metadata={"format": "pt"})
+    assert adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("backbone", None, "BackboneRecord is None, expected a JSON object"),
+        ("data", {}, "DataSource lacks"),
+        ("class_counts", None, "class_counts is None, expected a JSON list"),
+    ],
+)
+def test_a_record_that_lacks_what_an_adaptation_needs_is_refused(folders, name, value, says, tmp_path):
+    root, _ = folders
+    model = shutil.copytree(root / "out", tmp_path / "model")
+    config = json.loads((model / "head/config.json").read_text())
+    (model / "head/config.json").write_text(json.dumps({**config, name: value}))
+    refused = adapt(root, model, "--images", root / "street", "--output-dir", tmp_path / "no")
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_one_record_tells_how_it_was_adapted(folders, tmp_path):
     root, labels = folders
     flags = ("--images", root / "street", "--strength", "5", "--output-dir", tmp_path / "out")
