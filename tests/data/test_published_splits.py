@@ -60,9 +60,10 @@ def test_lists_beside_an_archive_of_class_folders(tmp_path):
 
 
 def test_lists_in_an_archive_go_before_those_beside_it(tmp_path):
+    other = {"train": "test", "test": "train"}
     for split, names in pictures(tmp_path / "packed/images").items():
         write(tmp_path / f"packed/{split}.txt", names)
-        write(tmp_path / f"data/fold0_{split}.txt", names)
+        write(tmp_path / f"data/{other[split]}.txt", names)
     zipped(tmp_path / "data/photos.zip", tmp_path / "packed")
     check(tmp_path / "data", "train.txt", "test.txt")
 
