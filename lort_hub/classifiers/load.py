@@ -20,13 +20,13 @@ from lort_hub.hub.lort_head import LortHead
 
 
 def is_timm_name(source: str) -> bool:
-    """Check whether a model is named as timm names its own, and is no folder.
+    """Check whether a model is named as timm names its own, and is no folder or file.
 
     Example:
         >>> is_timm_name("resnet50"), is_timm_name("org/name"), is_timm_name(".")
         (True, False, False)
     """
-    return "/" not in source and ":" not in source and not Path(source).is_dir()
+    return "/" not in source and ":" not in source and not Path(source).exists()
 
 
 def find_classifier(source: str) -> Path:

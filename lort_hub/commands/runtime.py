@@ -252,8 +252,8 @@ def exit_codes(arguments: type | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        place = "--output" if "output" in names else "LORT_HUB_CACHE"
-        place = f"--output-dir or {place}" if "output_dir" in names else place
+        flags = [flag for flag in ("--output-dir", "--output") if flag[2:].replace("-", "_") in names]
+        place = " or ".join([*flags, "LORT_HUB_CACHE"])
         _exit(
             1,
             f"Cannot write {error.filename or 'a file'}: {error.strerror}.\n"

@@ -43,8 +43,7 @@ def mix_of(record: dict[str, Any], source: str) -> ClassMix:
         >>> mix_of({"head": {**head, **objective}, "class_names": ["cat", "dog"]}, "out").shares
         (0.5, 0.5)
     """
-    facts = HeadFacts.of(record, source)
-    head = facts.head
+    head = HeadFacts.of(record, source).head
     if head and head.mix:
         return head.mix
     if head and head.scale not in (None, 1.0) and class_mix(head.method, head.settings) == "balanced":

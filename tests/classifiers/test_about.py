@@ -60,7 +60,7 @@ def test_classes_of_one_name_stay_apart(outputs):
             r"HeadConfig.results lacks '\w+', the head's own method",
         ),
         (lambda config: config.pop("backbone"), "HeadConfig lacks backbone"),
-        (lambda config: config.update(head=[]), r"HeadFacts.head is \[\], expected|HeadRecord is \[\]"),
+        (lambda config: config.update(head=[]), r"HeadRecord is \[\], expected a JSON object"),
         (lambda config: config["head"].update(delta="x"), "HeadRecord.delta is 'x', expected a number"),
         (lambda config: config.update(class_counts=[3]), "class_counts has 1 numbers for 10 class_names"),
     ],

@@ -40,6 +40,9 @@ def test_names_of_timm_s_models_are_no_folders(tmp_path, monkeypatch):
         load_classifier("resnet5O")
     with pytest.raises(LortHubError, match="No folder 'nowhere'"):
         load_classifier("local-dir:nowhere")
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(LortHubError, match=r"'list.csv' is a file \(from `model`\)"):
+        load_classifier("list.csv")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_what_the_disk_refuses_names_the_place_that_the_command_has(capsys):
     def main():
         raise OSError(errno.ENOSPC, "no room")
 
-    assert "another place (--output), then" in refused(capsys, main, WithOutput)[1]
+    assert "another place (--output or LORT_HUB_CACHE), then" in refused(capsys, main, WithOutput)[1]
     assert "another place (--output-dir or LORT_HUB_CACHE), then" in refused(capsys, main, RunArguments)[1]
 
 

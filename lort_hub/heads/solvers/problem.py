@@ -13,7 +13,8 @@ from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums
 from lort_hub.heads.solvers.objective import Objective, sample_weights, smoothing
 
 LOADED_NUMBERS = 2**27
-"""Largest number of float32 features (512 MiB) of which a centred copy is kept for all passes."""
+"""Largest number of float32 features (512 MiB) of which a centred or normalised copy is kept for all
+passes."""
 LEAST_GRADIENT, LEAST_SMOOTHED_GRADIENT = 1e-10, 1e-6
 """Relative gradient below which no solve goes on, as float32 products are no finer; with smoothed labels the
 gradient is a difference of large sums, without them the sum of what samples are off by."""
