@@ -27,6 +27,10 @@ from lort_hub.heads.solvers.maxnorm import minimise_max_norm
 from lort_hub.heads.solvers.objective import Objective, Settings, objective_of
 from lort_hub.heads.solvers.sgd import sgd
 
+FREE_TOLERANCE = 1e-3
+"""Largest tolerance of the optimum that MaxNorm's radius is a share of: of a coarser one at next to no decay
+the longest weight is far too long."""
+
 
 def exact(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Solve the objective for its exact optimum.
@@ -120,11 +124,21 @@ def sgd_from_base(inputs: FitInputs, settings: Settings) -> LinearHead:
 
 
 def max_norm(inputs: FitInputs, settings: Settings) -> LinearHead:
-    """Solve the objective under MaxNorm's limit on the norms of the class weights."""
-    objective = objective_of(settings)
-    key, problem = f"maxnorm {objective}", inputs.problem(objective)
+    """Solve the objective under MaxNorm's limit on the norms of the class weights.
+
+    The radius is a share of the longest class weight without a limit, on all samples for folds, too.
+    """
+    objective, share = objective_of(settings), settings["share"]
+    problem, training = inputs.problem(objective), inputs.training
+    tolerance = min(inputs.tolerance, FREE_TOLERANCE)
+    if share >= 1:
+        return _linear(minimise(problem, tolerance=tolerance))
+    if (objective, tolerance) not in training.longest_weight:
+        free = minimise(FitInputs(training).problem(objective), tolerance=tolerance)
+        training.longest_weight[objective, tolerance] = float(free.weight.norm(dim=1).max())
+    radius, key = share * training.longest_weight[objective, tolerance], f"maxnorm {objective}"
     near = inputs.moments.get(key)
-    found = minimise_max_norm(problem, share=settings["share"], near=near, tolerance=inputs.tolerance)
+    found = minimise_max_norm(problem, radius, near=near, tolerance=inputs.tolerance)
     inputs.moments[key] = found
     return _linear(found.head)
 

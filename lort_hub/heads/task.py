@@ -30,7 +30,7 @@ from lort_hub.records import ChosenSettings, TrainedOn
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-HEAD_FORMAT = 22
+HEAD_FORMAT = 23
 """Version of `Fit.to_cache` and of how heads are chosen; raise it when one of them changes."""
 
 

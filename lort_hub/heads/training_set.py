@@ -14,7 +14,7 @@ from lort_hub.features.distributed import Processes
 from lort_hub.features.matrix import CPU, FeatureMatrix
 from lort_hub.features.store import Features, FeatureStore
 from lort_hub.heads.solvers.eigenbasis import Eigenbasis, class_sums, covariance, eigenbasis
-from lort_hub.heads.solvers.objective import sample_weights
+from lort_hub.heads.solvers.objective import Objective, sample_weights
 
 SCORING_NUMBERS = 2**26
 """Largest number of float32 features and logits (256 MiB) of the samples that settings are scored on."""
@@ -55,6 +55,8 @@ class TrainingSet:
         directions: Orthonormal directions (width, D) that reduced features are along; None for all.
         whole: The training set before its features were reduced.
         cross_entropy: Cache of the heads of cross-entropy on each fold, by the folds' seed and its number.
+        longest_weight: Cache of the norm of the longest class weight of the optimum on all samples, by the
+            objective and the solver's tolerance.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
         basis: Eigenbasis of that covariance, as a cached function of gamma.
 
@@ -107,6 +109,7 @@ class TrainingSet:
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
         self.cross_entropy: dict[tuple[int, int], dict[Any, Any]] = defaultdict(dict)
+        self.longest_weight: dict[tuple[Objective, float], float] = {}
         self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
 

@@ -180,11 +180,15 @@ def test_closed_forms_by_their_equations(inputs):
     assert fitted(inputs, "ncm").logits(x).argmax(dim=1).tolist() == nearest.tolist()
 
 
-def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt(inputs):
+def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt_on_all_samples(inputs):
     decay = setting_paths(METHODS["maxnorm"], inputs.training, {})[0][0]["weight_decay"]
     free = fitted(inputs, "crt", weight_decay=decay)
-    norms = fitted(inputs, "maxnorm", share=0.4).weight.norm(dim=1)
-    assert norms.max().item() == pytest.approx(0.4 * free.weight.norm(dim=1).max().item(), rel=1e-3)
+    longest = free.weight.norm(dim=1).max().item()
+    fold = replace(inputs, mask=torch.arange(COUNTS.sum()) % 5 > 0, moments={})
+    for samples in (inputs, fold):
+        norms = fitted(samples, "maxnorm", share=0.4).weight.norm(dim=1)
+        assert norms.max().item() == pytest.approx(0.4 * longest, rel=1e-3)
+    assert torch.equal(fitted(inputs, "maxnorm", share=1.0).weight, free.weight)
 
 
 @pytest.mark.parametrize("changed", [{"share": 0.3}, {"weight_decay": 0.1}, {"delta": 0.5}])

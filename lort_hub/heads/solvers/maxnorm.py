@@ -21,14 +21,13 @@ LEAST_DECAY = 1e-6
 """Decay that any class is taken to have, as a share of the mean variance over K."""
 SEEN = 0.02
 """Least change of the logarithm of a decay from which its effect on the norm is measured."""
-FIRST_DECAY = 1e-3
-"""Decay that the search starts from where the objective has less, in the same unit: with next to none in the
-other classes, all weight would move there from those that are limited."""
+FIRST_DECAY = 1.0
+"""Decay that the search starts from where the objective has less, in the same unit. Solves with it are quick;
+with next to none in the other classes, all weight would move there from those that are limited."""
 FINER, FINEST = 0.3, 1e-7
 """Factor on a tolerance that is too coarse to see changes of the decays, and the least tolerance."""
-FREE_TOLERANCE, SEARCH_TOLERANCE = 1e-3, 1e-3
-"""Largest tolerance of the optimum without a radius: of a coarser one at next to no decay the longest weight
-is far too long. And least tolerance of the solves that search for the multipliers at first."""
+SEARCH_TOLERANCE = 1e-3
+"""Least tolerance of the solves that search for the multipliers at first."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +36,24 @@ class Limited:
 
     Attributes:
         head: The optimum; `iterations` counts those of all solves that found it.
-        free: Optimum without a radius.
         solved: Head of the last solve, `head` but for norms that exceed the radius by the tolerance.
         decay: Multipliers lambda (K,) of the constraint.
     """
 
     head: Solution
-    free: Solution
     solved: Solution
     decay: Tensor
 
 
 def minimise_max_norm(
-    problem: HeadProblem, *, share: float, near: Limited | None = None, tolerance: float = TOLERANCE
+    problem: HeadProblem, radius: float, *, near: Limited | None = None, tolerance: float = TOLERANCE
 ) -> Limited:
-    """Minimise the objective subject to ||w_k|| <= share * (largest ||w_j|| without the constraint).
+    """Minimise the objective subject to ||w_k|| <= radius.
 
     Args:
         problem: Samples and objective.
-        share: Radius, as a share in (0, 1] of the largest class weight of the unconstrained optimum.
-        near: Optimum of the same problem for another share, to start from.
+        radius: Largest norm of a class's weight, less than the unconstrained optimum has.
+        near: Optimum of the same problem for another radius, to start from.
         tolerance: As for `minimise`.
 
     Returns:
@@ -70,29 +67,23 @@ def minimise_max_norm(
         >>> third, counts = torch.full((3,), 1 / 3), torch.tensor([1, 2])
         >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
         >>> problem = HeadProblem(x, y, third, basis, counts, Objective(delta=0.5))
-        >>> found = minimise_max_norm(problem, share=0.5)
-        >>> (found.head.weight.norm(dim=1) / found.free.weight.norm(dim=1)).round(decimals=2)
-        tensor([0.5000, 0.5000], dtype=torch.float64)
+        >>> minimise_max_norm(problem, 0.25).head.weight.norm(dim=1).round(decimals=2)
+        tensor([0.2500, 0.2500], dtype=torch.float64)
     """
-    free = near.free if near else minimise(problem, tolerance=min(tolerance, FREE_TOLERANCE))
-    if share >= 1:
-        return Limited(free, free, free, torch.zeros_like(free.bias))
-    radius = share * free.weight.norm(dim=1).max().clamp_min(1e-300)
+    radius = max(radius, 1e-300)
     unit = float(problem.basis.values.mean()) / len(problem.class_counts)
     least = problem.objective.weight_decay + LEAST_DECAY * unit
-    head, iterations = free, 0 if near else free.iterations
-    total = torch.full_like(free.bias, max(least, FIRST_DECAY * unit))
-    if near:
-        head, total = near.solved, near.decay + least
+    first = max(least, FIRST_DECAY * unit)
+    total = near.decay + least if near else problem.omega.new_full((len(problem.class_counts),), first)
+    init, iterations = (near.solved.weight, near.solved.bias) if near else None, 0
     exponent, before = torch.full_like(total, EXPONENT), None
     goal = current = max(tolerance, SEARCH_TOLERANCE)
     for _ in range(MAX_ROUNDS):
-        if head is not free or (total > least).any():
-            init = (head.weight, head.bias)
-            head = minimise(problem, init=init, class_decay=total - least, tolerance=current)
-            iterations += head.iterations
-            if not head.iterations:
-                current = max(FINER * current, FINEST)
+        head = minimise(problem, init=init, class_decay=total - least, tolerance=current)
+        init = head.weight, head.bias
+        iterations += head.iterations
+        if not head.iterations:
+            current = max(FINER * current, FINEST)
         ratio, slack = head.weight.norm(dim=1) / radius, max(1e-3, 3 * goal)
         off = ((total - least) * (1 - ratio)).abs().max()
         if ratio.max() <= 1 + slack and off <= slack * (total - least).max():
@@ -107,13 +98,11 @@ def minimise_max_norm(
         total = (total * ratio**exponent).clamp_min(least)
         problem.matrix.processes.broadcast(total)
     if goal != tolerance:
-        head = minimise(
-            problem, init=(head.weight, head.bias), class_decay=total - least, tolerance=tolerance
-        )
+        head = minimise(problem, init=init, class_decay=total - least, tolerance=tolerance)
         iterations += head.iterations
     shorten = (radius / head.weight.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
     limited = replace(head, weight=head.weight * shorten, iterations=iterations)
-    return Limited(limited, free, head, total - least)
+    return Limited(limited, head, total - least)
 
 
 def _exponent(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor], exponent: Tensor) -> Tensor:
