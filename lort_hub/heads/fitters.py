@@ -121,11 +121,14 @@ def sgd_from_base(inputs: FitInputs, settings: Settings) -> LinearHead:
 
 def max_norm(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Solve the objective under MaxNorm's limit on the norms of the class weights."""
-    objective = objective_of(settings)
-    key, problem = f"maxnorm {objective}", inputs.problem(objective)
-    near = inputs.moments.get(key)
-    found = minimise_max_norm(problem, share=settings["share"], near=near, tolerance=inputs.tolerance)
-    inputs.moments[key] = found
+    objective, optima = objective_of(settings), inputs.cache.max_norms
+    found = minimise_max_norm(
+        inputs.problem(objective),
+        share=settings["share"],
+        near=optima.get(objective),
+        tolerance=inputs.tolerance,
+    )
+    optima[objective] = found
     return _linear(found.head)
 
 
@@ -155,15 +158,15 @@ def class_means(inputs: FitInputs, _: Settings) -> LinearHead:
 
 def discriminant(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Compute the empirical-Bayes discriminant."""
-    if "discriminant" not in inputs.moments:
-        inputs.moments["discriminant"] = Discriminant.estimate(
+    if inputs.cache.discriminant is None:
+        inputs.cache.discriminant = Discriminant.estimate(
             inputs.sums,
             *inputs.covariance(0.0),
             sphericity=1.0,
             class_counts=inputs.class_counts / inputs.copies,
             width=inputs.training.width,
         )
-    model = replace(inputs.moments["discriminant"], sphericity=settings["sphericity"])
+    model = replace(inputs.cache.discriminant, sphericity=settings["sphericity"])
     weight, bias = model.head()
     inputs.matrix.processes.broadcast(weight, bias)
     return LinearHead(weight.float(), bias.float())
