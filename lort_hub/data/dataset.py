@@ -65,6 +65,23 @@ class ImageSplit:
     whole: str | None = None
     root: str = ""
 
+    @classmethod
+    def of_rows(
+        cls,
+        rows: datasets.Dataset,
+        labels: NDArray[np.int64],
+        image_column: str,
+        name: str = "",
+        class_names: tuple[str, ...] = (),
+        dataset: str = "",
+    ) -> ImageSplit:
+        """Make a split of all rows of a table, its images not decoded."""
+        import datasets
+
+        images = rows.select_columns(image_column)
+        undecoded = images.cast_column(image_column, datasets.Image(decode=False))
+        return cls(undecoded, labels, np.arange(len(rows)), image_column, name, class_names, dataset)
+
     def __len__(self) -> int:
         return len(self.labels)
 

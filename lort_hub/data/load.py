@@ -170,11 +170,7 @@ def image_split(
         >>> image_split(rows, np.array(rows["label"]), "image", origin, "test_split", names).name
         'test'
     """
-    import datasets
-
-    undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
-    each = np.arange(len(labels))
-    whole = ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
+    whole = ImageSplit.of_rows(rows, labels, image_column, origin[part], names, origin["dataset"])
     return replace(whole, whole=whole.names())
 
 
