@@ -60,8 +60,7 @@ def main() -> None:
 
 
 def split(args: Arguments, folder: Path) -> None:
-    rows = open_source(Request(args.dataset, label_column=args.label_column))[0]["train"]
-    assert rows is not None
+    rows = open_source(Request(args.dataset, label_column=args.label_column)).train
     labels = np.asarray(rows[args.label_column][:])
     validation = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

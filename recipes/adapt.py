@@ -88,7 +88,8 @@ def main() -> dict[str, Any]:
     how_read = {name: getattr(args, name) for name in ("split", "image_column", "image_root")}
     images = load_unlabelled(args.images, **how_read)
     print(f"{args.model}: {len(mix.shares):,} classes; {len(images):,} images of {args.images}")
-    print(*images.notes, sep="\n", end="\n" * bool(images.notes))
+    for line in images.notes:
+        print(line)
 
     how = {"batch_size": args.batch_size, "num_workers": args.num_workers, "on_bad_image": "skip"}
     with phase("features", log):

@@ -120,7 +120,8 @@ def main() -> dict[str, Any] | None:
             if results:
                 print("done before the interruption")
             else:
-                print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
+                for line in with_flags(task.notes, vars(args)):
+                    print(line)
                 results = one_seed(args, backbone, task, cell, seed, made_from)
                 results.save(path)
             found.append(results)

@@ -91,7 +91,8 @@ def main() -> dict[str, Any] | None:
         models = [in_turns(accelerator, load_mapped, name, data, **options) for name in args.models]
     training = on_first(accelerator, count_training, data, models, args.train_counts)
     notes = [*training.notes, *(line for model in models for line in model.notes)]
-    accelerator.print(*with_flags(notes, vars(args)), sep="\n", end="\n" * bool(notes))
+    for line in with_flags(notes, vars(args)):
+        accelerator.print(line)
 
     with phase("evaluation", log):
         evaluation = evaluate_classifiers(

@@ -95,7 +95,8 @@ def main() -> dict[str, Any] | None:
     how_read = {name: getattr(args, name) for name in ("split", "image_column", "image_root")}
     images = in_turns(accelerator, load_unlabelled, args.images, **how_read)
     accelerator.print(f"{args.model}: {len(backbone.class_names):,} classes; {len(images):,} images")
-    accelerator.print(*images.notes, sep="\n", end="\n" * bool(images.notes))
+    for line in images.notes:
+        accelerator.print(line)
     parts = PredictionParts(args.output, len(images))
     settings = {"top_k": args.top_k, "batch_size": args.batch_size}
     settings["mixed_precision"] = accelerator.mixed_precision
@@ -121,7 +122,8 @@ def main() -> dict[str, Any] | None:
     print(f"Wrote {args.output}")
     if args.sort_into:
         print(f"Sorted copies into {args.sort_into}, {summary['unsure']:,} of them as unsure")
-        print(*renamed_folders(names), sep="\n", end="\n" * bool(renamed_folders(names)))
+        for line in renamed_folders(names):
+            print(line)
     check_decoded(args.output)
     return {**summary, "output": str(args.output), "seconds": round(seconds, 1)}
 

@@ -51,7 +51,8 @@ def main() -> dict[str, Any]:
     options = {"any_counts": args.any_counts, "allow_missing": args.allow_missing}
     prepared = prepare_benchmark(benchmark, args.images, args.lists, **options)
     notes = with_flags(prepared.notes, vars(args))
-    print(*notes, sep="\n", end="\n" if notes else "")
+    for line in notes:
+        print(line)
     for split, rows in prepared.splits.items():
         print(f"{split}: {len(rows.paths):,} images of {len(set(rows.labels)):,} classes ({rows.file.name})")
     record = {

@@ -77,7 +77,8 @@ def main() -> dict[str, Any] | None:
         }
         task = RetrainingTask.extract(backbone, data, accelerator, shared=True, **options)
     data, training = task.data, task.training
-    accelerator.print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
+    for line in with_flags(task.notes, vars(args)):
+        accelerator.print(line)
 
     with phase("baseline", log):
         how = {"select_by": args.select_by, "seed": args.seed}

@@ -91,7 +91,8 @@ def main() -> dict[str, Any] | None:
         task = RetrainingTask.extract(backbone, data, accelerator, **options)
     if task is None:
         return None
-    print(*with_flags(task.notes, vars(args)), sep="\n", end="\n" * bool(task.notes))
+    for line in with_flags(task.notes, vars(args)):
+        print(line)
     baseline = task.cached_baseline(backbone, seed=args.seed)
     bench = ablations.Bench(task.training, baseline, task.views, args.seed)
     made_from = checksums(backbone, data)

@@ -102,7 +102,8 @@ def main() -> dict[str, Any] | None:
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}
     with phase("images", log):
         data = check_images(data, accelerator, on_bad_image=args.on_bad_image, num_workers=args.num_workers)
-        accelerator.print(*data.left_out(), sep="\n", end="\n" * bool(data.left_out()))
+        for line in data.left_out():
+            accelerator.print(line)
         kept, held = hold_out(data.train, args.holdout, seed=args.seed)
         accumulation = args.gradient_accumulation_steps
         arguments["images"] = kept.whole  # a run that resumes has the same ones

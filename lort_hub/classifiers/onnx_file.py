@@ -23,6 +23,8 @@ LEAST_OPSET = 18
 """Oldest version of ONNX's operators that torch's exporter writes; asked for an older one, it writes this."""
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit."""
+BATCH_SIZES = (1, 3, 16)
+"""Images at a time at which a file's logits are compared with torch's."""
 Logits = NDArray[np.float32]
 
 
@@ -201,16 +203,13 @@ class Difference(Record):
 
 
 @torch.inference_mode()
-def check_onnx(
-    path: Path, backbone: Backbone, pixels: Tensor, batch_sizes: tuple[int, ...] = (1, 3, 16)
-) -> Difference:
+def check_onnx(path: Path, backbone: Backbone, pixels: Tensor) -> Difference:
     """Compare an ONNX file's logits with torch's, at several batch sizes.
 
     Args:
         path: The file.
         backbone: The classifier that it was made of.
         pixels: Prepared images (N, 3, H, W); fewer than fill a batch are repeated.
-        batch_sizes: Images at a time.
 
     Returns:
         The largest difference.
@@ -223,10 +222,10 @@ def check_onnx(
         Difference(largest=2.1e-06, scale=3.4)
     """
     model = OnnxClassifier.load(path)
-    pixels = pixels.repeat(-(-max(batch_sizes) // len(pixels)), 1, 1, 1)
+    pixels = pixels.repeat(-(-max(BATCH_SIZES) // len(pixels)), 1, 1, 1)
     expected = backbone.logits(pixels).float().numpy()
     found = max(
-        (Difference.of(model.logits(pixels, size), expected) for size in batch_sizes),
+        (Difference.of(model.logits(pixels, size), expected) for size in BATCH_SIZES),
         key=lambda difference: difference.largest,
     )
     if not found.largest <= TOLERANCE * found.scale:

@@ -110,9 +110,9 @@ def sample_pixels(backbone: Backbone, images: str | None) -> Tensor:
         coarse = [Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)) for _ in range(SAMPLE)]
         return torch.stack([backbone.transform(image.resize((320, 240))) for image in coarse])
     split, pixels = load_unlabelled(images), []
-    for row in np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int):
+    for index in split.spaced(SAMPLE):
         try:
-            pixels.append(backbone.transform(split.image(int(row))))
+            pixels.append(backbone.transform(split.image(index)))
         except BadImageError:
             continue
     if not pixels:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from lort_hub.data.image_loader import ImageViews
 from lort_hub.data.transforms import EVAL_VIEW
 from lort_hub.data.unlabelled import UNLABELLED
 from lort_hub.features.distributed import Processes, fail_together
+from lort_hub.progress import image_bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,8 +75,6 @@ def predict_parts(
     Example:
         >>> predict_parts(backbone, images, parts, accelerator, Processes())  # doctest: +SKIP
     """
-    from accelerate.utils import tqdm
-
     assert backbone.class_names is not None  # or it would not be a classifier
     names, numbered = distinct_names(backbone.class_names), images.name != UNLABELLED
     model: Any = backbone.model.eval()
@@ -85,13 +83,10 @@ def predict_parts(
     rows = {part: _batch_rows(whole(part), batch_size) for part in missing}
     every = [batch for batches in rows.values() for batch in batches]
     stream = ImageViews(images, backbone.transform, backbone.augment).batches(EVAL_VIEW, every, num_workers)
-    interval = 0.1 if sys.stderr.isatty() else 60
     with (
         fail_together(processes),
         closing(stream) as batches,  # ends workers on errors
-        tqdm(
-            total=sum(map(len, every)), desc="images", unit="img", mininterval=interval, delay=interval
-        ) as progress,
+        image_bar(sum(map(len, every)), "images") as progress,
     ):
         for part in missing:
             found = Predictions.empty(whole(part), min(top_k, len(names)))

@@ -146,12 +146,8 @@ def _alike(splits: Mapping[Path, ImageSplit]) -> list[tuple[Path, Path]]:
 
 
 def _split(rows: datasets.Dataset, image_column: str | None) -> ImageSplit:
-    import datasets
-
-    column = find_image_column(rows, image_column)
-    images = rows.select_columns(column).cast_column(column, datasets.Image(decode=False))
-    each = np.arange(len(rows))
-    return ImageSplit(images, np.zeros_like(each), each, column, "", ())
+    labels = np.zeros(len(rows), dtype=np.int64)
+    return ImageSplit.of_rows(rows, labels, find_image_column(rows, image_column))
 
 
 def _are_shards(one: Path, other: Path, images: int) -> bool:

@@ -65,6 +65,23 @@ class ImageSplit:
     whole: str | None = None
     root: str = ""
 
+    @classmethod
+    def of_rows(
+        cls,
+        rows: datasets.Dataset,
+        labels: NDArray[np.int64],
+        image_column: str,
+        name: str = "",
+        class_names: tuple[str, ...] = (),
+        dataset: str = "",
+    ) -> ImageSplit:
+        """Make a split of all rows of a table, its images not decoded."""
+        import datasets
+
+        images = rows.select_columns(image_column)
+        undecoded = images.cast_column(image_column, datasets.Image(decode=False))
+        return cls(undecoded, labels, np.arange(len(rows)), image_column, name, class_names, dataset)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -121,6 +138,11 @@ class ImageSplit:
             contents=None if self.contents is None else self.contents[indices],
             groups=None if self.groups is None else self.groups[indices],
         )
+
+    def spaced(self, most: int = 16) -> list[int]:
+        """Choose the positions of some images, evenly spaced."""
+        chosen: list[int] = np.linspace(0, len(self) - 1, min(most, len(self))).astype(int).tolist()
+        return chosen
 
     def names(self) -> str:
         """Hash the number of images and the names of their files, whatever their labels are."""
@@ -180,12 +202,11 @@ def _state(path: str) -> bytes:
     return f"{file.name} {state.st_size} {state.st_mtime_ns}".encode()
 
 
-def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
+def brightness_note(split: ImageSplit) -> str | None:
     """Decode a sample of the images, and note where they use under a tenth of the range from black to white.
 
     Args:
         split: The images.
-        sample: How many to decode, evenly spaced.
 
     Returns:
         The note, or one that none of the sample can be decoded; None where the range is used.
@@ -196,10 +217,10 @@ def brightness_note(split: ImageSplit, *, sample: int = 16) -> str | None:
         True
     """
     darkest, brightest, errors = 255, 0, []
-    chosen = np.linspace(0, len(split) - 1, min(sample, len(split))).astype(int)
+    chosen = split.spaced()
     for index in chosen:
         try:
-            least, most = zip(*split.image(int(index)).getextrema(), strict=True)
+            least, most = zip(*split.image(index).getextrema(), strict=True)
         except BadImageError as error:
             errors.append(error)
         else:

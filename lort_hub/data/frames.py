@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 from PIL import Image
 
 from lort_hub.data.dataset import ImageSplit
@@ -14,19 +13,18 @@ ONE_PICTURE = ("MPO", "ICO", "ICNS", "HEIF", "AVIF", "PSD")
 """Formats whose further frames are previews, layers or other sizes of the first."""
 
 
-def frames_note(split: ImageSplit, *, sample: int = 16) -> str | None:
+def frames_note(split: ImageSplit) -> str | None:
     """Count the pictures of a sample that hold several frames, as stacks and animations do.
 
     Args:
         split: The images.
-        sample: How many to open, evenly spaced.
 
     Example:
         >>> from lort_hub.data.load import load_long_tailed
         >>> frames_note(load_long_tailed("digits").train) is None
         True
     """
-    chosen = np.linspace(0, len(split) - 1, min(sample, len(split))).astype(int).tolist()
+    chosen = split.spaced()
     several = [cell for cell in split.encoded(chosen) if _frames(cell) > 1]
     if not several:
         return None

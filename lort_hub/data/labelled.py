@@ -15,7 +15,7 @@ from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData
 from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.load import image_split, load_long_tailed, notes_on_test
-from lort_hub.data.request import Request
+from lort_hub.data.request import OpenedData, Request
 from lort_hub.data.root_folder import with_root
 from lort_hub.data.sources import open_source
 from lort_hub.data.spec import local_path
@@ -141,24 +141,21 @@ def _load_alone(
         image_root=local_path(image_root) if image_root else None,
         class_folder=class_folder,
     )
-    rows, origin = _open_split(request, [test_split] if test_split else [*TESTS, None])
-    notes = origin.pop("notes")
-    origin = {**origin, "test_split": origin["train_split"], "train_split": None}
-    read_as = {**origin, "train_split": origin["test_split"]}
-    names, labels, _no_test = read_labels(rows, None, origin["label_column"], read_as)
-    [test] = with_root([image_split(rows, labels, origin["image_column"], origin, "test_split", names)])
+    found = _open_split(request, [test_split] if test_split else [*TESTS, None])
+    rows, split = found.train, found.train_split
+    names, labels, _no_test = read_labels(rows, None, found.label_column, (split, None))
+    [test] = with_root([image_split(rows, labels, found, split, names)])
     if len(names) < 2:
         raise DatasetError(f"Found one class, '{names[0]}'; expected at least two. Check `label_column`.")
-    source = {**origin, "imbalance": "none", "duplicates": None}
-    return LabelledData(origin["name"], test, None, source, (*notes, *notes_on_test(test, ())))
+    read_as = {"train_split": None, "test_split": split, "imbalance": "none", "duplicates": None}
+    source = {**found.describe(), **read_as}
+    return LabelledData(found.name, test, None, source, (*found.notes, *notes_on_test(test, ())))
 
 
-def _open_split(request: Request, names: list[str | None]) -> tuple[Any, dict[str, Any]]:
+def _open_split(request: Request, names: list[str | None]) -> OpenedData:
     """Open the first split of these names that there is, as if it were a training split."""
     *likely, last = names
     for name in likely:
         with suppress(NoSplitError):
-            splits, origin = open_source(replace(request, train_split=name))
-            return splits["train"], origin
-    splits, origin = open_source(replace(request, train_split=last))
-    return splits["train"], origin
+            return open_source(replace(request, train_split=name))
+    return open_source(replace(request, train_split=last))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from lort_hub.data.overlap import (
     number_contents,
 )
 from lort_hub.data.presets import PRESETS
-from lort_hub.data.request import Request
+from lort_hub.data.request import OpenedData, Request
 from lort_hub.data.root_folder import with_root
 from lort_hub.data.sources import open_source
 from lort_hub.data.spec import local_path, parse_spec
@@ -103,24 +103,24 @@ def load_long_tailed(
         class_folder=class_folder,
         group_column=group_column,
     )
-    splits, origin = open_source(request)
-    notes = origin.pop("notes")
-    train_rows, test_rows = splits["train"], splits["test"]
-    image_column, label_column = origin["image_column"], origin["label_column"]
-    names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
-    train = image_split(train_rows, train_labels, image_column, origin, "train_split", names)
-    if test_rows is None:
-        train, test = hold_out(_numbered([train], [train_rows], grouping, notes)[0], 0.2)
+    found = open_source(request)
+    notes, test_split = list(found.notes), found.test_split
+    names, train_labels, test_labels = read_labels(
+        found.train, found.test, found.label_column, (found.train_split, test_split)
+    )
+    train = image_split(found.train, train_labels, found, found.train_split, names)
+    if found.test is None or test_split is None:
+        train, test = hold_out(_numbered([train], [found.train], grouping, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
                 f"Split '{train.name}' has one image a class, or copies of one, and there is no test split.\n"
                 "Add a test split (a 'test' folder or test.parquet), or name one with `test_split`."
             )
-        origin["test_split"] = f"a fifth of each class of '{train.name}', held out by lort_hub"
+        test_split = f"a fifth of each class of '{train.name}', held out by lort_hub"
     else:
-        test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
-        train, test = _numbered([train, test], [train_rows, test_rows], grouping, notes)
-    notes += note_doubtful_names(train_rows, label_column)
+        test = image_split(found.test, test_labels, found, test_split, names)
+        train, test = _numbered([train, test], [found.train, found.test], grouping, notes)
+    notes += note_doubtful_names(found.train, found.label_column)
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         preset = parse_spec(spec).preset
@@ -135,7 +135,8 @@ def load_long_tailed(
     duplicates = list_duplicates(train, test)
     notes += [*_group_notes(train, test, grouping), *notes_on_test(test, duplicates)]
     source = {
-        **origin,
+        **found.describe(),
+        "test_split": test_split,
         "imbalance": imbalance,
         "subset": subset,
         "subset_seed": subset_seed if subset == "shuffle" else None,
@@ -143,38 +144,32 @@ def load_long_tailed(
         "duplicates": count_duplicates(duplicates),
         "groups": grouping.given,
     }
-    return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
+    return LongTailedData(found.name, train, test, names, source, tuple(notes), duplicates)
 
 
 def image_split(
     rows: datasets.Dataset,
     labels: NDArray[np.int64],
-    image_column: str,
-    origin: dict[str, Any],
-    part: str,
-    names: tuple[str, ...],
+    found: OpenedData,
+    name: str,
+    class_names: tuple[str, ...],
 ) -> ImageSplit:
     """Make a split of opened rows and their checked labels.
 
     Args:
         rows: The rows.
         labels: Labels (N,).
-        image_column: Column of the images.
-        origin: Description of `open_source`.
-        part: Key of the split's name in it.
-        names: Names of the K classes.
+        found: The data set that they are of.
+        name: Name of the split.
+        class_names: Names of the K classes.
 
     Example:
-        >>> splits, origin = open_source(Request("digits"))
-        >>> rows, names = splits["test"], tuple("0123456789")
-        >>> image_split(rows, np.array(rows["label"]), "image", origin, "test_split", names).name
+        >>> found = open_source(Request("digits"))
+        >>> labels = np.array(found.test["label"])
+        >>> image_split(found.test, labels, found, "test", tuple("0123456789")).name
         'test'
     """
-    import datasets
-
-    undecoded = rows.select_columns(image_column).cast_column(image_column, datasets.Image(decode=False))
-    each = np.arange(len(labels))
-    whole = ImageSplit(undecoded, labels, each, image_column, origin[part], names, origin["dataset"])
+    whole = ImageSplit.of_rows(rows, labels, found.image_column, name, class_names, found.dataset)
     return replace(whole, whole=whole.names())
 
 

@@ -220,13 +220,10 @@ def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> O
     splits = {reading.train_split: reading.train}
     if reading.test is not None and reading.test_split is not None:
         splits[reading.test_split] = reading.test
-    origin = reading.origin()
-    origin["notes"][:0] = notes
-    record = {name: origin[name] for name in ("not_read", "empty_classes")}
-    origin["notes"] += note_readme_splits(configuration, splits, reading.folder)
+    notes += [*reading.lines(), *note_readme_splits(configuration, splits, reading.folder)]
     if len(splits) < 2:
-        origin["notes"] += note_unread(lists_of_splits, reading)
-    return Opened(splits, origin["notes"], record, (reading.train_split, reading.test_split))
+        notes += note_unread(lists_of_splits, reading)
+    return Opened(splits, notes, reading.record(), (reading.train_split, reading.test_split))
 
 
 def open_file(file: Path, request: Request) -> Opened:

@@ -118,10 +118,9 @@ def _in_splits(reading: FolderReading, published: PublishedSplit) -> Opened:
     classes = datasets.ClassLabel(names=[names[number] for number in present])
     named = reading.train.remove_columns("label").add_column("label", labels, feature=classes)
     notes = published.describe("the class folders", len(named), reading.folder)
-    origin = replace(reading, left_out=_without(reading, published.files)).origin()
-    record = {name: origin[name] for name in ("not_read", "empty_classes")}
+    reading = replace(reading, left_out=_without(reading, published.files))
     splits = {split: named.select(rows) for split, rows in once.items()}
-    return Opened(splits, [*notes, *origin["notes"]], record)
+    return Opened(splits, [*notes, *reading.lines()], reading.record())
 
 
 def _without(reading: FolderReading, lists: Sequence[Path]) -> tuple[LeftOut, ...]:

@@ -67,3 +67,39 @@ class Opened:
     chosen: tuple[str, str | None] | None = None
     lists: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """The training and test rows of a data set, and where they are from.
+
+    Attributes:
+        name: Short name of the data set.
+        dataset: Hub id, folder or file.
+        revision: Commit of a Hub id; None otherwise.
+        train: Training rows.
+        test: Test rows; None where there is no such split.
+        train_split: Name of the training split.
+        test_split: Name of the test split; None where there is none.
+        image_column: Column of the images.
+        label_column: Column of the labels.
+        record: More for the run's record, JSON-ready.
+        notes: Lines for the user.
+    """
+
+    name: str
+    dataset: str
+    revision: str | None
+    train: datasets.Dataset
+    test: datasets.Dataset | None
+    train_split: str
+    test_split: str | None
+    image_column: str
+    label_column: str
+    record: dict[str, Any]
+    notes: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Describe for the run's record where the rows are from, JSON-ready."""
+        names = ("name", "dataset", "revision", "train_split", "test_split", "image_column", "label_column")
+        return {name: getattr(self, name) for name in names} | self.record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from PIL import Image
 from lort_hub.data.dataset import BadImageError, ImageSplit
 from lort_hub.data.decoding import Encoded
 from lort_hub.data.image_loader import map_in_threads
+from lort_hub.progress import image_bar
 
 PRINT_SIZE = 64
 """Side in pixels of the grey print of an image: 4 KiB, so that a million of them take 4 GB."""
@@ -77,14 +77,9 @@ def scan_images(split: ImageSplit, num_workers: int = 0) -> ImageScan:
         >>> scan.facts[0], scan.prints.shape, find_broken(scan.facts)
         (ImageFacts(width=8, height=8, mode='L', format='PNG', error=''), (3, 64, 64), {})
     """
-    from accelerate.utils import tqdm
-
     facts, prints = list[ImageFacts](), np.zeros((len(split), PRINT_SIZE, PRINT_SIZE), np.uint8)
     batches = [range(start, min(start + BATCH, len(split))) for start in range(0, len(split), BATCH)]
-    interval = 0.1 if sys.stderr.isatty() else 60
-    with tqdm(
-        total=len(split), desc=f"images of {split.name}", unit="img", mininterval=interval, delay=interval
-    ) as progress:
+    with image_bar(len(split), f"images of {split.name}") as progress:
         for batch in map_in_threads(partial(_scan, split), batches, num_workers):
             for one, pixels in batch:
                 prints[len(facts)] = pixels

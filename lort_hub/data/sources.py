@@ -12,7 +12,7 @@ from lort_hub.data.image_folder.names import TESTS, is_trainval, kind_of
 from lort_hub.data.local_data import open_any, open_file
 from lort_hub.data.presets import PRESETS, digits
 from lort_hub.data.published_tables import lists_beside, split_as_listed
-from lort_hub.data.request import Opened, Request
+from lort_hub.data.request import Opened, OpenedData, Request
 from lort_hub.data.spec import DatasetSpec, parse_spec
 from lort_hub.data.tables.column_names import is_label
 from lort_hub.data.tables.columns import find_columns
@@ -35,23 +35,19 @@ if TYPE_CHECKING:
     import datasets
 
 
-def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], dict[str, Any]]:
+def open_source(request: Request) -> OpenedData:
     """Open a data set's training and test rows.
 
     Args:
         request: The arguments of `load_long_tailed`.
-
-    Returns:
-        {"train": rows, "test": rows or None where there is no such split}, and a JSON description with the
-        columns of images and labels and, as "notes", lines for the user.
 
     Raises:
         DatasetError: It cannot be found or has no such split or columns.
         HubUnavailableError: The Hub is needed and does not answer.
 
     Example:
-        >>> splits, origin = open_source(Request("digits"))
-        >>> len(splits["train"]), len(splits["test"])
+        >>> found = open_source(Request("digits"))
+        >>> len(found.train), len(found.test)
         (1297, 500)
     """
     spec = parse_spec(request.spec)
@@ -92,18 +88,19 @@ def open_source(request: Request) -> tuple[dict[str, datasets.Dataset | None], d
     if test is not None and test_name is not None:
         test = _one_row_each(with_columns(test, columns, test_name), columns, test_name, opened)
         opened.notes += note_test_labels(train, test, columns[1], test_name)
-    origin = {
-        "name": spec.name,
-        "dataset": spec.source,
-        "revision": revision,
-        "train_split": train_name,
-        "test_split": test_name,
-        "image_column": columns[0],
-        "label_column": columns[1],
-        **opened.record,
-        "notes": opened.notes,
-    }
-    return {"train": train, "test": test}, origin
+    return OpenedData(
+        name=spec.name,
+        dataset=spec.source,
+        revision=revision,
+        train=train,
+        test=test,
+        train_split=train_name,
+        test_split=test_name,
+        image_column=columns[0],
+        label_column=columns[1],
+        record=opened.record,
+        notes=tuple(opened.notes),
+    )
 
 
 def _open(spec: DatasetSpec, request: Request) -> tuple[Opened, str | None]:

@@ -89,7 +89,9 @@ def load_unlabelled(
     rows = splits[name]
     if not len(rows):
         raise DatasetError(f"Split '{name}' of '{source}' holds no image.")
-    return replace(_as_split(rows, find_image_column(rows, image_column), name, source), notes=tuple(notes))
+    column, labels = find_image_column(rows, image_column), np.zeros(len(rows), dtype=np.int64)
+    images = ImageSplit.of_rows(rows, labels, column, name, (UNLABELLED,), source)
+    return replace(images, notes=tuple(notes))
 
 
 def _open(found: DatasetSpec, request: Request) -> dict[str, datasets.Dataset]:
@@ -153,11 +155,3 @@ def _rows(paths: list[str]) -> datasets.Dataset:
     return datasets.Dataset.from_dict(
         {"image": images}, features=datasets.Features({"image": datasets.Image()})
     )
-
-
-def _as_split(rows: datasets.Dataset, column: str, name: str, source: str) -> ImageSplit:
-    import datasets
-
-    undecoded = rows.select_columns(column).cast_column(column, datasets.Image(decode=False))
-    labels, each = np.zeros(len(rows), dtype=np.int64), np.arange(len(rows))
-    return ImageSplit(undecoded, labels, each, column, name, (UNLABELLED,), source)

@@ -37,12 +37,8 @@ def code(text: str) -> str:
     return f"<code>{escape(text)}</code>" if re.search(r"[`|<>\n\r\ud800-\udfff]", text) else f"`{text}`"
 
 
-def fenced(text: str, language: str = "") -> str:
+def fenced(text: str) -> str:
     """Render a code block that nothing in the text can end.
-
-    Args:
-        text: The code.
-        language: Its language.
 
     Example:
         >>> print(fenced("ls ```"))
@@ -52,4 +48,4 @@ def fenced(text: str, language: str = "") -> str:
     """
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}\n{text}\n{fence}"

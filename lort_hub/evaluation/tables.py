@@ -30,14 +30,7 @@ REPORT_COLUMNS = {
 GROUPS = ("many", "medium", "few")
 BEFORE_MOVE = ", before it was moved"
 """Ending of the name of a head whose numbers are not those of the class mix that it was moved to."""
-COMPARISON_COLUMNS = {
-    "balanced_accuracy": "balanced",
-    "many": "many",
-    "medium": "medium",
-    "few": "few",
-    "macro_f1": "macro F1",
-    "ece": "ECE",
-    "nll": "NLL",
+COMPARISON_COLUMNS = {name: title for name, title in REPORT_COLUMNS.items() if name != "accuracy"} | {
     "logits_magnitude_mean": "LoMa",
     "logits_magnitude_std": "its spread",
     "regularized_std_mean": "RSD",

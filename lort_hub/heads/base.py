@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from lort_hub.features.matrix import FeatureMatrix
+from lort_hub.heads.discriminant import Discriminant
 from lort_hub.heads.solvers.eigenbasis import class_sums, covariance
 from lort_hub.heads.solvers.lbfgs import TOLERANCE
+from lort_hub.heads.solvers.maxnorm import Limited
 from lort_hub.heads.solvers.objective import Objective, sample_weights
 from lort_hub.heads.solvers.problem import HeadProblem
 from lort_hub.heads.training_set import TrainingSet
 
-LOADED_NUMBERS = 2**26
+PART_NUMBERS = 2**26
 """Largest number of float32 features (256 MiB) that a part of a training set may copy into memory."""
 
 
@@ -67,6 +69,23 @@ class LinearHead:
         return torch.addmm(self.bias, x.to(self.weight), self.weight.T)
 
 
+@dataclass
+class FitCache:
+    """What fits of several settings on the same samples share, filled as they need it.
+
+    Attributes:
+        sums: Sums (K, D + 1) of [x, 1] over each class's samples.
+        covariances: Weighted mean (D,) and covariance (D, D), by gamma.
+        discriminant: The discriminant, of any sphericity.
+        max_norms: Last optimum within a radius, by objective.
+    """
+
+    sums: Tensor | None = None
+    covariances: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    discriminant: Discriminant | None = None
+    max_norms: dict[Objective, Limited] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class FitInputs:
     """Inputs of one fit: a training set or a part of it, heads to start from, tolerance and seed.
@@ -80,8 +99,7 @@ class FitInputs:
         tolerance: Relative gradient at which solvers stop.
         copies: Views of each image among the samples.
         seed: Seed of the order in which SGD visits the samples.
-        moments: Cache for the sums, means and covariances of the samples to fit on, and whatever else fits of
-            several settings share.
+        cache: What fits on these samples share.
         cross_entropy: Cache for the heads of cross-entropy of these samples, which balanced softmax shares,
             by weight decay and tolerance.
     """
@@ -94,14 +112,14 @@ class FitInputs:
     tolerance: float = TOLERANCE
     copies: int = 1
     seed: int = 0
-    moments: dict[str | float, Any] = field(default_factory=dict)
+    cache: FitCache = field(default_factory=FitCache)
     cross_entropy: dict[tuple[float, float], LinearHead] = field(default_factory=dict)
 
     @cached_property
     def matrix(self) -> FeatureMatrix:
         """Features of the samples to fit on."""
         matrix = self.training.matrix
-        return matrix if self.mask is None else matrix.where(self.mask).load(LOADED_NUMBERS)
+        return matrix if self.mask is None else matrix.where(self.mask).load(PART_NUMBERS)
 
     @cached_property
     def labels(self) -> Tensor:
@@ -120,11 +138,10 @@ class FitInputs:
         """Sums (K, D + 1) of [x, 1] over each class's samples, over all processes, float64."""
         if self.mask is None:
             return self.training.sums
-        if "sums" not in self.moments:
+        if self.cache.sums is None:
             ones = torch.ones(len(self.labels), device=self.labels.device)
-            self.moments["sums"] = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
-        sums: Tensor = self.moments["sums"]
-        return sums
+            self.cache.sums = class_sums(self.matrix, self.labels, ones, self.training.num_classes)
+        return self.cache.sums
 
     def weighted_sums(self, gamma: float) -> Tensor:
         """Sum omega_i [x_i, 1] over each class's samples (K, D + 1), over all processes, float64."""
@@ -135,12 +152,11 @@ class FitInputs:
         """Compute the weighted mean (D,) and covariance (D, D) of the samples, over all processes."""
         if self.mask is None:
             return self.training.covariance(gamma)
-        if gamma not in self.moments:
+        if gamma not in self.cache.covariances:
             mean = self.weighted_sums(gamma)[:, :-1].sum(dim=0)
             omega = sample_weights(self.labels, self.class_counts, gamma)
-            self.moments[gamma] = mean, covariance(self.matrix, omega, mean)
-        moments: tuple[Tensor, Tensor] = self.moments[gamma]
-        return moments
+            self.cache.covariances[gamma] = mean, covariance(self.matrix, omega, mean)
+        return self.cache.covariances[gamma]
 
     @property
     def base_or_zeros(self) -> tuple[Tensor, Tensor]:

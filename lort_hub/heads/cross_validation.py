@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -242,9 +241,15 @@ class Validator:
         else:
             held_out = [self._fold_of == fold for fold in range(self._num_folds)]
         base = None if self.base_head is None else training.project_head(*self.base_head)
-        options: dict[str, Any] = {"base": base, "tolerance": FOLD_TOLERANCE, "seed": self.seed}
         inputs = [
-            FitInputs(training, ~mask, cross_entropy=training.cross_entropy[self.seed, fold], **options)
+            FitInputs(
+                training,
+                ~mask,
+                base=base,
+                tolerance=FOLD_TOLERANCE,
+                seed=self.seed,
+                cross_entropy=training.cross_entropy[self.seed, fold],
+            )
             for fold, mask in enumerate(held_out)
         ]
         if self.base_method and self.base_head is None:

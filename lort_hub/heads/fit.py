@@ -108,8 +108,9 @@ def fit_head(
         is_judged = calibrate or bool(definition.grid.keys() - overrides.keys())
         validator = make_validator(training, starts_from, select_by, seed, reduced=is_judged)
         selection = select(validator, definition, overrides)
-    how = {"baseline": baseline, "views": views, "tolerance": tolerance, "seed": seed}
-    inputs = make_inputs(training, definition, selection, **how)  # type: ignore[arg-type]
+    inputs = make_inputs(
+        training, definition, selection, baseline=baseline, views=views, tolerance=tolerance, seed=seed
+    )
     fit = fit_calibrated(method, definition, inputs, selection, validator if calibrate else None)
     return replace(fit, scale=chosen.scale) if chosen else fit
 

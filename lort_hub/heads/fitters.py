@@ -129,17 +129,16 @@ def max_norm(inputs: FitInputs, settings: Settings) -> LinearHead:
     The radius is a share of the longest class weight without a limit, on all samples for folds, too.
     """
     objective, share = objective_of(settings), settings["share"]
-    problem, training = inputs.problem(objective), inputs.training
+    problem, longest = inputs.problem(objective), inputs.training.longest_weight
     tolerance = min(inputs.tolerance, FREE_TOLERANCE)
     if share >= 1:
         return _linear(minimise(problem, tolerance=tolerance))
-    if (objective, tolerance) not in training.longest_weight:
-        free = minimise(FitInputs(training).problem(objective), tolerance=tolerance)
-        training.longest_weight[objective, tolerance] = float(free.weight.norm(dim=1).max())
-    radius, key = share * training.longest_weight[objective, tolerance], f"maxnorm {objective}"
-    near = inputs.moments.get(key)
+    if (objective, tolerance) not in longest:
+        free = minimise(FitInputs(inputs.training).problem(objective), tolerance=tolerance)
+        longest[objective, tolerance] = float(free.weight.norm(dim=1).max())
+    radius, near = share * longest[objective, tolerance], inputs.cache.max_norms.get(objective)
     found = minimise_max_norm(problem, radius, near=near, tolerance=inputs.tolerance)
-    inputs.moments[key] = found
+    inputs.cache.max_norms[objective] = found
     return _linear(found.head)
 
 
@@ -169,15 +168,15 @@ def class_means(inputs: FitInputs, _: Settings) -> LinearHead:
 
 def discriminant(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Compute the empirical-Bayes discriminant."""
-    if "discriminant" not in inputs.moments:
-        inputs.moments["discriminant"] = Discriminant.estimate(
+    if inputs.cache.discriminant is None:
+        inputs.cache.discriminant = Discriminant.estimate(
             inputs.sums,
             *inputs.covariance(0.0),
             sphericity=1.0,
             class_counts=inputs.class_counts / inputs.copies,
             width=inputs.training.width,
         )
-    model = replace(inputs.moments["discriminant"], sphericity=settings["sphericity"])
+    model = replace(inputs.cache.discriminant, sphericity=settings["sphericity"])
     weight, bias = model.head()
     inputs.matrix.processes.broadcast(weight, bias)
     return LinearHead(weight.float(), bias.float())

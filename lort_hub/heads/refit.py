@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -56,18 +57,16 @@ def refit(
         tensor([[2., 0.],
                 [0., 2.]])
     """
-    how = {"baseline": baseline, "seed": seed}
+    fit_chosen = partial(fit_head, training, baseline=baseline, seed=seed)
     if head.method == STACK and head.candidates:
-        how |= {"tolerance": MEMBER_TOLERANCE}
         members = {
-            name: fit_head(training, name, chosen=head.candidates[name], **how)  # type: ignore[arg-type]
+            name: fit_chosen(name, chosen=head.candidates[name], tolerance=MEMBER_TOLERANCE)
             for name in head.settings
             if name not in (TAU, SLOPE)
         }
         fit = combine(members, head.settings, training.class_counts)
     else:
         chosen = ChosenSettings(head.settings, head.scale or 1.0)
-        how |= {"chosen": chosen, "solver": solver, "views": views}
-        fit = fit_head(training, head.method, **how)  # type: ignore[arg-type]
+        fit = fit_chosen(head.method, chosen=chosen, solver=solver, views=views)
     mix = head.mix and carry_mix(head.mix, torch.tensor(class_counts), training.class_counts)
     return replace(fit, mix=mix, held_out=held_out, candidates=head.candidates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lort_hub.errors import ConfigError
 from lort_hub.features.matrix import CPU, FeatureMatrix
@@ -71,13 +72,13 @@ def make_inputs(
         >>> len(make_inputs(training, METHODS["ce"], selection, **how).labels)
         4
     """
-    base = baseline and baseline.base
-    start = {"base": base, "start": selection.start, "tolerance": tolerance, "seed": seed}
+    base = baseline.base if baseline else None
+    inputs = FitInputs(training, base=base, start=selection.start, tolerance=tolerance, seed=seed)
     if not views or method.fitter == "sgd":
-        return FitInputs(training, views=tuple(views), **start)  # type: ignore[arg-type]
+        return replace(inputs, views=tuple(views))
     labels = training.labels.repeat(len(views) + 1)
     every = TrainingSet(training.matrix.concatenate(views), labels, training.num_classes)
-    return FitInputs(every, copies=len(views) + 1, **start)  # type: ignore[arg-type]
+    return replace(inputs, training=every, copies=len(views) + 1)
 
 
 def fit_selected(
@@ -110,9 +111,9 @@ def fit_selected(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    how = {"baseline": baseline, "tolerance": tolerance, "seed": seed}
-    inputs = make_inputs(training, METHODS[method], selection, **how)  # type: ignore[arg-type]
-    return fit_calibrated(method, METHODS[method], inputs, selection, validator)
+    definition = METHODS[method]
+    inputs = make_inputs(training, definition, selection, baseline=baseline, tolerance=tolerance, seed=seed)
+    return fit_calibrated(method, definition, inputs, selection, validator)
 
 
 def make_validator(

@@ -27,7 +27,7 @@ NO_VARIANCE = 1e-6
 """Share of the variance that directions without any may have by rounding."""
 MIN_WIDTH = 256
 """Features that are not reduced: their products are quick as they are."""
-LOADED_NUMBERS = 2**29
+REDUCED_NUMBERS = 2**29
 """Largest number of float32 features (2 GiB) that reduced features may have to be kept in memory."""
 MIN_SCORED = 2
 """Samples of each class that are scored in any case: with one, the score's variance would be unknown."""
@@ -191,7 +191,7 @@ class TrainingSet:
             return self
         is_apart = beside.norm() > 1e-6 * basis.mean.norm()  # not rounding alone, which may lie anywhere
         directions = torch.cat([vectors, (beside / beside.norm())[:, None]], dim=1) if is_apart else vectors
-        matrix = self.matrix.project(directions).load(LOADED_NUMBERS)
+        matrix = self.matrix.project(directions).load(REDUCED_NUMBERS)
         told = self._told_held_out, self.groups
         return TrainingSet(matrix, self.labels, self.num_classes, *told, directions=directions, whole=self)
 

@@ -50,12 +50,11 @@ ESTIMATORS = {
 }
 
 
-def mix_rows(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
+def mix_rows(rows: list[dict[str, Any]]) -> str:
     """Render the largest shares of an estimated class mix as a Markdown table, in per cent.
 
     Args:
         rows: Rows of class_mix.csv.
-        shown: Number of classes to show.
 
     Example:
         >>> row = {"class": "cat", "share": 0.25, "low": 0.2, "high": 0.3, "train_images": 9}
@@ -65,7 +64,7 @@ def mix_rows(rows: list[dict[str, Any]], shown: int = SHOWN) -> str:
         | cat | 25.0 [20.0, 30.0] | 9 |
     """
     lines = []
-    for row in sorted(rows, key=lambda one: -one["share"])[:shown]:
+    for row in sorted(rows, key=lambda one: -one["share"])[:SHOWN]:
         share, low, high = (100 * row[key] for key in ("share", "low", "high"))
         mean = f"{share:.1f} [{low:.1f}, {high:.1f}]"
         lines.append((escape(row["class"]), mean, str(row["train_images"])))

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestCentroid
 
 from lort_hub.errors import FeatureError
 from lort_hub.heads import rescaling
-from lort_hub.heads.base import FitInputs, LinearHead
+from lort_hub.heads.base import FitCache, FitInputs, LinearHead
 from lort_hub.heads.fit import fit_head
 from lort_hub.heads.fitters import fit_method
 from lort_hub.heads.methods import METHODS
@@ -184,7 +184,7 @@ def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt_on_all_samples
     decay = setting_paths(METHODS["maxnorm"], inputs.training, {})[0][0]["weight_decay"]
     free = fitted(inputs, "crt", weight_decay=decay)
     longest = free.weight.norm(dim=1).max().item()
-    fold = replace(inputs, mask=torch.arange(COUNTS.sum()) % 5 > 0, moments={})
+    fold = replace(inputs, mask=torch.arange(COUNTS.sum()) % 5 > 0, cache=FitCache())
     for samples in (inputs, fold):
         norms = fitted(samples, "maxnorm", share=0.4).weight.norm(dim=1)
         assert norms.max().item() == pytest.approx(0.4 * longest, rel=1e-3)
@@ -193,7 +193,7 @@ def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt_on_all_samples
 
 @pytest.mark.parametrize("changed", [{"share": 0.3}, {"weight_decay": 0.1}, {"delta": 0.5}])
 def test_maxnorm_s_head_does_not_depend_on_what_was_fitted_before(changed, inputs):
-    alone, after = (replace(inputs, moments={}) for _ in range(2))
+    alone, after = (replace(inputs, cache=FitCache()) for _ in range(2))
     fitted(after, "maxnorm", share=0.8)
     expected, said = (fitted(each, "maxnorm", **{"share": 0.5, **changed}) for each in (alone, after))
     thousandth = 1e-3 * float(expected.weight.abs().max())  # to which the multipliers are exact

@@ -63,19 +63,11 @@ class FolderReading:
     empty_classes: tuple[str, ...] = ()
     in_doubt: tuple[str, ...] = ()
 
-    def origin(self) -> dict[str, Any]:
-        """Describe the origin of the rows, JSON-ready; what was not read is counted over all classes."""
+    def record(self) -> dict[str, Any]:
+        """Describe for the run's record what was not read, JSON-ready, counted over all classes."""
         rows = [row._asdict() for row in _over_classes(self.left_out)]
-        return {
-            "name": self.folder.name,
-            "dataset": str(self.folder),
-            "revision": None,
-            "train_split": self.train_split,
-            "test_split": self.test_split,
-            "not_read": [{key: value for key, value in row.items() if key != "class_name"} for row in rows],
-            "empty_classes": list(self.empty_classes),
-            "notes": self.lines(),
-        }
+        not_read = [{key: value for key, value in row.items() if key != "class_name"} for row in rows]
+        return {"not_read": not_read, "empty_classes": list(self.empty_classes)}
 
     def lines(self) -> list[str]:
         """List what the user has to know, a line each, with a table where files were left out."""

@@ -218,7 +218,7 @@ def note_test_labels(train: datasets.Dataset, test: datasets.Dataset, column: st
 
 
 def read_labels(
-    train: datasets.Dataset, test: datasets.Dataset | None, column: str, origin: dict[str, Any]
+    train: datasets.Dataset, test: datasets.Dataset | None, column: str, splits: tuple[str, str | None]
 ) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
     """Read labels as numbers 0..K-1 and check every one of them.
 
@@ -226,7 +226,7 @@ def read_labels(
         train: Training rows.
         test: Test rows, or None.
         column: Column of the labels.
-        origin: Names of the splits, for messages.
+        splits: Names of the two splits, for messages.
 
     Returns:
         Names of the K classes, training labels (N,), test labels (M,) or an empty array.
@@ -236,16 +236,16 @@ def read_labels(
 
     Example:
         >>> from lort_hub.data.presets import digits
-        >>> splits, origin = digits(), {"train_split": "train", "test_split": "test"}
-        >>> names, train, test = read_labels(splits["train"], splits["test"], "label", origin)
+        >>> rows = digits()
+        >>> names, train, test = read_labels(rows["train"], rows["test"], "label", ("train", "test"))
         >>> names[:3], train[:3]
         (('0', '1', '2'), array([0, 1, 2]))
     """
-    places = [str(origin[f"{name}_split"]) for name in ("train", "test")]
+    places = [name for name in splits if name]
     parts = [code_labels(rows, column) for rows in (train, test) if rows is not None]
-    for part, place in zip(parts, places, strict=False):
+    for part, place in zip(parts, places, strict=True):
         _check_complete(part, column, place)
-    whole = agree(parts, places[: len(parts)])
+    whole = agree(parts, places)
     if unknown := whole.names[len(parts[0].names) :]:
         raise DatasetError(
             f"Classes with test images but no training image: {quoted(unknown)}.\n"

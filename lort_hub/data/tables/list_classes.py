@@ -73,14 +73,8 @@ def tell_no_classes(matched: Sequence[MatchedList], folder: Path, request: Reque
     """
     if not matched or any(may_be_classes(one) for one in matched):
         return False
-    paths = [
-        one.images.find(name, one.split, one.column.skip)
-        for one in matched
-        if one.split not in TESTS
-        for name in one.listed.columns[one.column.name]
-        if name
-    ]
-    holders = {str(Path(path).parent) for path in paths if isinstance(path, str)}
+    paths = [path for one in matched if one.split not in TESTS for path in one.paths if path]
+    holders = {str(Path(path).parent) for path in paths}
     return bool(holders) and holders <= folders_as_read(folder, request)
 
 
@@ -181,7 +175,7 @@ def check_splits_beside(matched: Sequence[MatchedList]) -> None:
         >>> check_splits_beside([])
     """
     for one in matched:
-        others = [name for name in one.listed.columns if name != one.column.name]
+        others = list(one.others)
         beside = [other.listed.path.name for other in matched if other is not one]
         if beside and others and all(map(tells_splits, others)):
             name = one.listed.path.name
@@ -213,11 +207,8 @@ def check_folders_agree(matched: Sequence[MatchedList], classes: dict[str, str],
         is_list = file.suffix.lower() in LISTS or is_called_labels(file.stem)
         if label is None or one.listed.refusal or one.column.refusal or not is_list:
             continue
-        pairs = set()
-        for name, value in zip(one.listed.columns[one.column.name], one.listed.columns[label], strict=True):
-            path = one.images.find(name, one.split, one.column.skip) if name else None
-            if isinstance(path, str):
-                pairs.add((classes[path], value))
+        cells = zip(one.paths, one.listed.columns[label], strict=True)
+        pairs = {(classes[path], value) for path, value in cells if path}
         if len(pairs) > len({pair[0] for pair in pairs}) or len(pairs) > len({pair[1] for pair in pairs}):
             raise DatasetError(
                 f"Column '{label}' of '{file.relative_to(folder)}' and the folders "
@@ -232,10 +223,7 @@ def _check_a_column_agrees(one: MatchedList, classes: dict[str, str], folder: Pa
     is_called_so = split_in_name(listed.path.stem) or "label" in listed.path.stem.lower()
     if not columns or not is_called_so or label_of(listed) or listed.path.suffix.lower() not in LISTS:
         return
-    paths = [
-        one.images.find(name or "", one.split, one.column.skip) for name in listed.columns[one.column.name]
-    ]
-    rows = {row: path for row, path in enumerate(paths) if isinstance(path, str) and path in classes}
+    rows = {row: path for row, path in enumerate(one.paths) if path in classes}
     folders = {Path(path).parent for path in rows.values()}
     beside = sum(path.suffix.lower() in image_suffixes() for folder in folders for path in folder.iterdir())
     below = (Path(path).relative_to(folder.resolve()).parts[:-1] for path in classes)

@@ -123,11 +123,9 @@ def open_lists(
     return opened if len(splits) > 1 else _by_folder(opened, roots)
 
 
-def _unmatched(
-    lists: Sequence[tuple[FileList, str]], matched: Sequence[MatchedList], most: int = 3
-) -> list[str]:
+def _unmatched(lists: Sequence[tuple[FileList, str]], matched: Sequence[MatchedList]) -> list[str]:
     """Notes of lists of a split that name no image which is there."""
-    used = {one.listed.path for one in matched}
+    used, most = {one.listed.path for one in matched}, 3
     unread = [listed.path.name for listed, split in lists if split and listed.path not in used]
     notes = [f"{name} is not read: no image that it names is there." for name in unread[:most]]
     return notes + [f"{len(unread) - most:,} more lists are not read either."] * (len(unread) > most)

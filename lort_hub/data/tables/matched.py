@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from lort_hub.data.tables.cells import is_file_name
@@ -33,6 +34,26 @@ class MatchedList:
     images: ImageFiles
     split: str
 
+    @property
+    def names(self) -> list[str | None]:
+        """What each row names as its file."""
+        return self.listed.columns[self.column.name]
+
+    @property
+    def others(self) -> dict[str, list[str | None]]:
+        """The columns beside the one of files."""
+        return {name: cells for name, cells in self.listed.columns.items() if name != self.column.name}
+
+    @cached_property
+    def paths(self) -> list[str | None]:
+        """File of each row; None where none fits its name, or several do."""
+        found = map(self.find, self.names)
+        return [path if isinstance(path, str) else None for path in found]
+
+    def find(self, name: str | None) -> str | list[str] | None:
+        """Find the file of a name, as `ImageFiles.find` does."""
+        return self.images.find(name, self.split, self.column.skip) if name else None
+
 
 def without_nameless_rows(one: MatchedList) -> MatchedList:
     """Leave out the rows of a list that name no file, such as one of totals or below all others, with a note.
@@ -43,29 +64,31 @@ def without_nameless_rows(one: MatchedList) -> MatchedList:
         >>> left.listed.columns, left.listed.notes
         ({'file': ['0.jpg'], 'label': ['ant']}, ('1 of 2 rows of a.csv name no file and are left out.',))
     """
-    files = _files_of(one)
     remarks = _remarks(one)
-    kept = [row for row, name in enumerate(files) if name and row not in remarks]
-    if len(kept) == len(files):
+    kept = [row for row, name in enumerate(one.names) if name and row not in remarks]
+    if len(kept) == len(one.names):
         return one
     columns = {name: [cells[row] for row in kept] for name, cells in one.listed.columns.items()}
-    count = f"{len(files) - len(kept):,} of {len(files):,} rows"
+    count = f"{len(one.names) - len(kept):,} of {len(one.names):,} rows"
     note = f"{count} of {one.listed.path.name} name no file and are left out."
     return replace(one, listed=replace(one.listed, columns=columns, notes=(*one.listed.notes, note)))
 
 
 def _remarks(one: MatchedList) -> set[int]:
     """Rows of words alone, as "Total: 24 images" is, or of totals, as "Total,24", that name no file."""
-    files = _files_of(one)
-    others = [cells for name, cells in one.listed.columns.items() if name != one.column.name]
-    alone = {row for row in range(len(files)) if not any(cells[row] for cells in others)}
-    words = {row for row in alone if " " in (files[row] or "")} if 2 * len(alone) <= len(files) else set()
-    totals = {row for row, name in enumerate(files) if name and TOTALS.fullmatch(name)}
-    first = next(iter(one.listed.columns.values()))
-    totals |= {row for row in range(len(files))[-1:] if TOTALS.fullmatch(first[row] or "")}
-    names = {row: files[row] or "" for row in words | totals}
-    lost = {row for row, name in names.items() if one.images.find(name, one.split, one.column.skip) is None}
-    return {row for row in lost if not is_file_name(names[row])}
+    others, first = list(one.others.values()), next(iter(one.listed.columns.values()))
+    last = len(one.names) - 1
+    alone = {row for row in range(len(one.names)) if not any(cells[row] for cells in others)}
+    are_few = 2 * len(alone) <= len(one.names)
+    remarks = set()
+    for row, name in enumerate(one.names):
+        if not name or is_file_name(name):
+            continue
+        is_text = are_few and row in alone and " " in name
+        is_total = TOTALS.fullmatch(name) or (row == last and TOTALS.fullmatch(first[row] or ""))
+        if (is_text or is_total) and one.find(name) is None:
+            remarks.add(row)
+    return remarks
 
 
 def without_names_alone(matched: Sequence[MatchedList]) -> list[MatchedList]:
@@ -76,18 +99,14 @@ def without_names_alone(matched: Sequence[MatchedList]) -> list[MatchedList]:
         []
     """
     labelled = [one for one in matched if may_be_classes(one)]
-    known = {path for one in labelled for path in _paths_of(one)}
+    known = {path for one in labelled for path in one.paths if path}
     kept = []
     for one in matched:
-        paths = [] if one in labelled or not split_in_name(one.listed.path.stem) else _paths_of(one)
+        may_repeat = one not in labelled and split_in_name(one.listed.path.stem)
+        paths = list(filter(None, one.paths)) if may_repeat else []
         if not paths or 2 * sum(path in known for path in paths) <= len(paths):
             kept.append(one)
     return kept
-
-
-def _paths_of(one: MatchedList) -> list[str]:
-    found = (one.images.find(name, one.split, one.column.skip) for name in _files_of(one) if name)
-    return [path for path in found if isinstance(path, str)]
 
 
 def label_of(listed: FileList) -> str | None:
@@ -109,11 +128,10 @@ def may_be_classes(one: MatchedList) -> list[str]:
         >>> may_be_classes(MatchedList(listed, FileColumn("file"), ImageFiles([]), "train"))
         ['sex']
     """
-    most = len(one.listed.columns[one.column.name]) // 2
-    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
+    most = len(one.names) // 2
     return [
         name
-        for name, cells in others.items()
+        for name, cells in one.others.items()
         if is_label(name) or (not tells_splits(name) and 2 <= len({*cells} - {None}) <= most)
     ]
 
@@ -136,8 +154,7 @@ def ways_to_files(matched: Sequence[MatchedList], root: Path) -> dict[str, tuple
     ways: dict[str, tuple[str, ...]] = {}
     for one in matched:
         place = one.listed.path.parent.resolve()
-        for name in one.listed.columns[one.column.name]:
-            fitting = one.images.find(name, one.split, one.column.skip) if name else None
+        for fitting in map(one.find, one.names):
             if isinstance(fitting, list) and label_of(one.listed):
                 return {}
             for path in [fitting] if isinstance(fitting, str) else fitting or []:
@@ -171,15 +188,8 @@ def lie_apart(matched: Sequence[MatchedList]) -> bool:
     """
     folders: dict[str, set[str]] = {}
     for one in matched:
-        paths = (one.images.find(name or "", one.split, one.column.skip) for name in _files_of(one))
-        folders.setdefault(one.split, set()).update(
-            str(Path(path).parent) for path in paths if isinstance(path, str)
-        )
+        folders.setdefault(one.split, set()).update(str(Path(path).parent) for path in one.paths if path)
     are_apart = all(len(one) == 1 for one in folders.values()) and len(folders) > 1
     return (
         are_apart and len(set.union(*folders.values())) == len(folders) and all(map(may_be_classes, matched))
     )
-
-
-def _files_of(one: MatchedList) -> Sequence[str | None]:
-    return one.listed.columns[one.column.name]

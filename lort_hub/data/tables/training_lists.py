@@ -70,7 +70,7 @@ def note_lists_of_one_class(matched: Sequence[MatchedList]) -> list[str]:
     notes = []
     for split in dict.fromkeys(one.split for one in matched):
         own = [one for one in matched if one.split == split]
-        columns = {frozenset(one.listed.columns) - {one.column.name} for one in own}
+        columns = {frozenset(one.others) for one in own}
         if len(columns) == 1:
             notes += note_one_class_each([one.listed.path.name for one in own], columns.pop())
     return notes
@@ -104,8 +104,7 @@ def note_one_class_each(files: Sequence[str], columns: Collection[str]) -> list[
 
 def _tells_splits(one: MatchedList) -> bool:
     """Whether a column of a list says which rows are of which split."""
-    others = {name: cells for name, cells in one.listed.columns.items() if name != one.column.name}
-    for name, cells in others.items():
+    for name, cells in one.others.items():
         kinds = set(kinds_of_cells(name, [cell or "" for cell in cells]).values())
         if tells_splits(name) or ("" not in kinds and len(kinds) > 1):
             return True
@@ -114,10 +113,7 @@ def _tells_splits(one: MatchedList) -> bool:
 
 def _files(one: MatchedList) -> Iterator[tuple[str, str]]:
     """Names in a list, and the file of each that has one."""
-    for name in one.listed.columns[one.column.name]:
-        path = one.images.find(name, one.split, one.column.skip) if name else None
-        if name and isinstance(path, str):
-            yield name, path
+    return ((name, path) for name, path in zip(one.names, one.paths, strict=True) if name and path)
 
 
 def _is_of_a_test(one: MatchedList, name: str, path: str) -> bool:

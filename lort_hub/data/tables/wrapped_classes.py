@@ -92,12 +92,10 @@ def _tells(one: MatchedList, column: str | None, inner: Mapping[str, Sequence[st
     """Whether a column names the first or the last folder of each image, one by one."""
     if column not in one.listed.columns:
         return False
-    cells = zip(one.listed.columns[one.column.name], one.listed.columns[column], strict=True)
-    found = [
-        (one.images.find(name, one.split, one.column.skip), cell) for name, cell in cells if name and cell
-    ]
+    cells = zip(one.paths, one.listed.columns[column], strict=True)
+    found = [(path, cell) for path, cell in cells if path and cell]
     for level in (0, -1):
-        pairs = {(inner[path][level], cell) for path, cell in found if isinstance(path, str)}
+        pairs = {(inner[path][level], cell) for path, cell in found}
         if len(pairs) == len({part for part, _ in pairs}) == len({cell for _, cell in pairs}):
             return True
     return False

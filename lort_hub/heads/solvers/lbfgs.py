@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lort_hub.errors import ConfigError, FeatureError
 from lort_hub.features.distributed import Processes
+from lort_hub.heads.solvers.objective import Objective
 from lort_hub.heads.solvers.problem import HeadProblem, LossGradient
 
 TOLERANCE = 1e-5
@@ -86,7 +87,6 @@ def minimise(
     Example:
         >>> from lort_hub.features.matrix import FeatureMatrix
         >>> from lort_hub.heads.solvers.eigenbasis import Eigenbasis
-        >>> from lort_hub.heads.solvers.objective import Objective
         >>> x, y = FeatureMatrix.of(torch.tensor([[1.0], [-1.0]])), torch.tensor([0, 1])
         >>> half, counts = torch.tensor([0.5, 0.5]), torch.tensor([1, 1])
         >>> basis = Eigenbasis(*(torch.tensor(v, dtype=torch.float64) for v in ([0], [[1]], [1])))
@@ -94,21 +94,12 @@ def minimise(
         >>> round((head.weight[0] - head.weight[1]).item(), 4), round(math.log(3), 4)  # the logit gap
         (1.0986, 1.0986)
     """
-    objective, basis = problem.objective, problem.basis.span
-    if objective.delta == 0 and objective.weight_decay == 0:
-        raise ConfigError(
-            "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
-            'Give a positive `weight_decay`, a positive `delta`, or `solver="sgd"`.'
-        )
-    if objective.tau:
-        raise ConfigError(
-            f"tau is {objective.tau}, expected 0: the bias has no decay, so that tau shifts the bias alone.\n"
-            "Solve without it, and give the head to `logit_adjusted`."
-        )
+    _check_objective(problem.objective)
+    basis = problem.basis.span
     num_classes, dim = len(problem.class_counts), len(basis.values)
     processes, loss_gradient = problem.matrix.processes, LossGradient(problem, basis)
     # The last column of `head` is the bias; its feature is the constant 1 and has no decay.
-    penalty = basis.values.new_full((num_classes, dim + 1), objective.weight_decay)
+    penalty = basis.values.new_full((num_classes, dim + 1), problem.objective.weight_decay)
     penalty += 0.0 if class_decay is None else class_decay.to(penalty)[:, None]
     penalty[:, dim] = 0.0
     shares = penalty.clamp_min(1e-300) / penalty.clamp_min(1e-300).sum(dim=0)
@@ -129,6 +120,11 @@ def minimise(
     unit[:dim] = problem.basis.values.mean().clamp_min(1e-300)
     unit = unit.rsqrt()
     gradient_at_zero = max((loss_gradient.at_zero * unit).norm().item(), 1e-300)
+
+    def relative_norm(part: Tensor) -> float:
+        """Measure a gradient, or a part of one, by the gradient at the zero head."""
+        return processes.broadcast_number((part * unit).norm().item() / gradient_at_zero)
+
     if init is None:
         head = torch.zeros_like(penalty)
         head[:, dim] = loss_gradient.bias_alone
@@ -140,13 +136,13 @@ def minimise(
     g, curvature = gradient(head)
     relatives: list[float] = []
     while True:
-        relatives.append(processes.broadcast_number((g * unit).norm().item() / gradient_at_zero))
+        relatives.append(relative_norm(g))
         if not math.isfinite(relatives[-1]):
             raise FeatureError(
                 "The gradient is NaN or infinite: the features or the head to start from are too large."
             )
         iteration = len(relatives) - 1
-        pull = processes.broadcast_number((penalty * head * unit).norm().item() / gradient_at_zero)
+        pull = relative_norm(penalty * head)
         if relatives[-1] == min(relatives):
             best = head
         if (
@@ -171,6 +167,20 @@ def minimise(
     weight, bias = basis.unrotate(best[:, :dim], best[:, dim])
     processes.broadcast(weight, bias)
     return Solution(weight, bias, iteration, min(relatives))
+
+
+def _check_objective(objective: Objective) -> None:
+    """Refuse an objective without a minimum, and one with tau."""
+    if objective.delta == 0 and objective.weight_decay == 0:
+        raise ConfigError(
+            "Cross-entropy without weight decay has no minimum when the classes are separable.\n"
+            'Give a positive `weight_decay`, a positive `delta`, or `solver="sgd"`.'
+        )
+    if objective.tau:
+        raise ConfigError(
+            f"tau is {objective.tau}, expected 0: the bias has no decay, so that tau shifts the bias alone.\n"
+            "Solve without it, and give the head to `logit_adjusted`."
+        )
 
 
 def _small_gradient(tolerance: float, pull: float, least: float) -> float:
