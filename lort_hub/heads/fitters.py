@@ -28,8 +28,7 @@ from lort_hub.heads.solvers.objective import Objective, Settings, objective_of
 from lort_hub.heads.solvers.sgd import sgd
 
 FREE_TOLERANCE = 1e-3
-"""Largest tolerance of the optimum that MaxNorm's radius is a share of: of a coarser one at next to no decay
-the longest weight is far too long."""
+"""Largest tolerance of MaxNorm's head without a limit: a coarser one at next to no decay is far too long."""
 
 
 def exact(inputs: FitInputs, settings: Settings) -> LinearHead:
@@ -126,17 +125,17 @@ def sgd_from_base(inputs: FitInputs, settings: Settings) -> LinearHead:
 def max_norm(inputs: FitInputs, settings: Settings) -> LinearHead:
     """Solve the objective under MaxNorm's limit on the norms of the class weights.
 
-    The radius is a share of the longest class weight without a limit, on all samples for folds, too.
+    The radius is a share of the longest class weight without a limit, on all samples and features: one radius
+    for the heads of folds and the last one, so that the temperature of the former is that of the latter.
     """
     objective, share = objective_of(settings), settings["share"]
-    problem, longest = inputs.problem(objective), inputs.training.longest_weight
-    tolerance = min(inputs.tolerance, FREE_TOLERANCE)
+    problem, whole = inputs.problem(objective), inputs.training.whole
     if share >= 1:
-        return _linear(minimise(problem, tolerance=tolerance))
-    if (objective, tolerance) not in longest:
-        free = minimise(FitInputs(inputs.training).problem(objective), tolerance=tolerance)
-        longest[objective, tolerance] = float(free.weight.norm(dim=1).max())
-    radius, near = share * longest[objective, tolerance], inputs.cache.max_norms.get(objective)
+        return _linear(minimise(problem, tolerance=min(inputs.tolerance, FREE_TOLERANCE)))
+    if objective not in whole.longest_weight:
+        free = minimise(FitInputs(whole).problem(objective))
+        whole.longest_weight[objective] = float(free.weight.norm(dim=1).max())
+    radius, near = share * whole.longest_weight[objective], inputs.cache.max_norms.get(objective)
     found = minimise_max_norm(problem, radius, near=near, tolerance=inputs.tolerance)
     inputs.cache.max_norms[objective] = found
     return _linear(found.head)

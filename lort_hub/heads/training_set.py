@@ -55,8 +55,7 @@ class TrainingSet:
         directions: Orthonormal directions (width, D) that reduced features are along; None for all.
         whole: The training set before its features were reduced.
         cross_entropy: Cache of the heads of cross-entropy on each fold, by the folds' seed and its number.
-        longest_weight: Cache of the norm of the longest class weight of the optimum on all samples, by the
-            objective and the solver's tolerance.
+        longest_weight: Cache of the norm of the longest class weight of the optimum, by the objective.
         covariance: Weighted mean (D,) and covariance (D, D) of all samples, as a cached function of gamma.
         basis: Eigenbasis of that covariance, as a cached function of gamma.
 
@@ -109,7 +108,7 @@ class TrainingSet:
         if not self.sums.isfinite().all():
             raise FeatureError("The features hold NaN or infinite values; extract them again.")
         self.cross_entropy: dict[tuple[int, int], dict[Any, Any]] = defaultdict(dict)
-        self.longest_weight: dict[tuple[Objective, float], float] = {}
+        self.longest_weight: dict[Objective, float] = {}
         self.covariance = lru_cache(maxsize=None)(self._covariance)
         self.basis = lru_cache(maxsize=None)(self._basis)
 
