@@ -23,7 +23,8 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
         known: Names of classes.
 
     Returns:
-        Folders that have pictures; none where the split holds pictures alone.
+        Folders that have pictures; none where the split holds pictures alone, or one folder of its own name
+        that does, as archives of archives leave it.
 
     Example:
         >>> classes = [Folder(name, "", ["0.jpg"], total=1) for name in ("ant", "bee")]
@@ -34,7 +35,8 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
     first = inner = without_companions(split.filled)
     while len(inner) == 1 and inner[0].name not in known:
         inner = without_companions(inner[0].filled)
-    return inner or first
+    is_doubled = not inner and len(first) == 1 and fold(first[0].name) == fold(split.name)
+    return [] if is_doubled and first[0].name not in known else inner or first
 
 
 def without_companions(folders: Sequence[Folder]) -> list[Folder]:
