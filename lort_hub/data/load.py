@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from lort_hub.data.dataset import Duplicate, ImageSplit, LongTailedData, brightness_note
 from lort_hub.data.frames import frames_note
-from lort_hub.data.groups import Grouping, name_groups, note_alike_groups, number_groups
+from lort_hub.data.groups import (
+    Grouping,
+    name_groups,
+    note_alike_groups,
+    note_columns_of_groups,
+    number_groups,
+)
 from lort_hub.data.holdout import hold_out
 from lort_hub.data.image_folder.classes import ClassFolder
 from lort_hub.data.image_folder.names import names_alike
@@ -32,6 +38,7 @@ from lort_hub.data.sources import open_source
 from lort_hub.data.spec import local_path, parse_spec
 from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
+from lort_hub.data.tables.names_of_codes import note_names
 from lort_hub.errors import ConfigError, DatasetError
 from lort_hub.shorten import quoted
 
@@ -110,6 +117,8 @@ def load_long_tailed(
     names, train_labels, test_labels = read_labels(train_rows, test_rows, label_column, origin)
     train = image_split(train_rows, train_labels, image_column, origin, "train_split", names)
     if test_rows is None:
+        if not grouping.given:
+            notes += note_columns_of_groups(train_rows, (image_column, label_column))
         train, test = hold_out(_numbered([train], [train_rows], grouping, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
@@ -121,6 +130,7 @@ def load_long_tailed(
         test = image_split(test_rows, test_labels, image_column, origin, "test_split", names)
         train, test = _numbered([train, test], [train_rows, test_rows], grouping, notes)
     notes += note_doubtful_names(train_rows, label_column)
+    notes += note_names(names, train_rows, label_column, _folder_of(Path(origin["dataset"])))
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         preset = parse_spec(spec).preset
@@ -144,6 +154,11 @@ def load_long_tailed(
         "groups": grouping.given,
     }
     return LongTailedData(origin["name"], train, test, names, source, tuple(notes), duplicates)
+
+
+def _folder_of(source: Path) -> Path | None:
+    """The folder of a local data set; None for one that is none."""
+    return None if not source.exists() else source if source.is_dir() else source.parent
 
 
 def image_split(
