@@ -258,5 +258,5 @@ def with_names(rows: datasets.Dataset, features: datasets.Features | None) -> da
         if isinstance(kind, datasets.ClassLabel) and getattr(rows.features.get(name), "dtype", "") == "int64":
             values = {value for value in rows[name][:] if value is not None}
             if values <= set(range(kind.num_classes)):
-                rows = rows.cast_column(name, kind)
+                rows = rows.remove_columns(name).add_column(name, rows[name][:], feature=kind)
     return rows
