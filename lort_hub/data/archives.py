@@ -107,6 +107,7 @@ def _are_classes(parts: Mapping[Path, Path]) -> bool:
     contents = [path for path in every if path.name.lower() not in SYSTEM_FILES]
     are_heaps = all(path.suffix.lower() in image_suffixes() and path.is_file() for path in contents)
     are_told_apart = len({re.sub(r"[\W\d_]+", "", name.lower()) for name in names} - {""}) == len(names)
+    are_told_apart |= all(re.fullmatch(r"n\d{8}", name) for name in names)  # as those of ImageNet
     return are_heaps and are_told_apart and not any(map(split_in_name, names))
 
 
@@ -122,7 +123,8 @@ def _move(archive: Path, part: Path, folder: Path) -> None:
         if is_data and place.is_file() and not filecmp.cmp(path, place, shallow=False):
             raise DatasetError(
                 f"'{archive}' holds another '{path.relative_to(part)}' than an archive beside it.\n"
-                "Unpack them, give the files names of their own, and give their folder."
+                "Unpack each into a folder of its own where it is a class, else give the files other names; "
+                "then give the folder of all."
             )
         path.replace(place)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 SHEETS = (".xlsx", ".xls", ".ods", ".sqlite", ".sqlite3", ".accdb")
 ARRAYS = (
-    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".rec"),
-    *("data_batch_1", "data_batch_1.bin", "batches.meta", "-ubyte"),
+    *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".tfrecord", ".tfrec", ".rec"),
+    *("data_batch_1", "test_batch", "batches.meta", "-ubyte", "-ubyte.gz", "_batch.bin", "_1.bin", "_x.bin"),
 )
 PACKED = (".7z", ".rar", ".zst", ".gz", ".bz2", ".xz", ".lz4", ".001", ".z01")
 VIDEOS = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 SCANS = (".dcm", ".dicom", ".nii", ".nii.gz", ".nrrd", ".mha", ".svs", ".ndpi", ".czi", ".nd2")
 PAGES = (".pdf", ".doc", ".docx", ".ppt", ".pptx")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".onnx", "pytorch_model.bin")
-MARKUP = (".xml", ".pbtxt")
+MARKUP = (".xml", ".pbtxt", ".ndjson", "info.labels")
 ADVICE = {
     SHEETS: "save the sheet with the labels as CSV",
     SCANS: "write it as images that Pillow opens, such as PNG",
@@ -39,11 +40,20 @@ def advice_on(names: Iterable[str]) -> str:
         'labels.xlsx is not read: save the sheet with the labels as CSV. photos.7z is not read: unpack it.'
     """
     names = list(names)
+    kinds = {name: _kind(name.lower()) for name in names}
     firsts = {
-        advice: next((name for name in names if name.lower().endswith(suffixes)), None)
+        advice: next((name for name in names if kinds[name] == suffixes), None)
         for suffixes, advice in ADVICE.items()
     }
     return " ".join(f"{name} is not read: {advice}." for advice, name in firsts.items() if name)
+
+
+def _kind(name: str) -> tuple[str, ...]:
+    """The suffixes that a name, without its number among others, ends with: the one that has the longest."""
+    name = re.sub(r"[-_.]\d+[-_]of[-_]\d+$", "", name)
+    lengths = {of: max((len(one) for one in of if name.endswith(one)), default=0) for of in ADVICE}
+    best = max(lengths, key=lengths.__getitem__)
+    return best if lengths[best] else ()
 
 
 LFS_POINTER = "it is a pointer of Git LFS, not the file itself: run `git lfs pull`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from lort_hub.data.dataset import ImageSplit
 from lort_hub.data.image_folder.names import fold
 from lort_hub.data.spec import local_path
+from lort_hub.data.tables.column_names import is_called_as_group
 from lort_hub.errors import ConfigError, DatasetError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
+
+
+MOST_GROUPS = 0.9
+"""Values of a column for each row above which hardly two images are of one."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,32 @@ def _read_file(path: Path) -> dict[str, str]:
             return {file: name for file, name in names.items() if file and name}
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise DatasetError(f"Cannot read `group_file` '{path}': {cause}.") from cause
+
+
+def note_columns_of_groups(rows: datasets.Dataset, known: Collection[str]) -> list[str]:
+    """Say which column may tell groups of images where none was named, and a test set was held out.
+
+    Args:
+        rows: The rows.
+        known: Columns that are something else.
+
+    Example:
+        >>> import datasets
+        >>> rows = datasets.Dataset.from_dict({"label": [0, 1, 0], "patient": ["a", "a", "b"]})
+        >>> [note.partition(":")[0] for note in note_columns_of_groups(rows, ["label"])]
+        ["Column 'patient' has 2 values in 3 rows"]
+    """
+    for name in filter(is_called_as_group, rows.column_names):
+        dtype = str(getattr(rows.features[name], "dtype", ""))
+        if name not in known and dtype.startswith(("int", "string", "large_string")):
+            values = {value for value in rows[name][:] if value is not None}
+            if 1 < len(values) <= MOST_GROUPS * len(rows):
+                return [
+                    f"Column '{name}' has {len(values):,} values in {len(rows):,} rows: images of one are "
+                    "held out apart, which is too rosy where they belong together. "
+                    f'`group_column="{name}"` keeps them together.'
+                ]
+    return []
 
 
 def note_alike_groups(train: Sequence[str | None], test: Sequence[str | None]) -> list[str]:

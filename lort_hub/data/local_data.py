@@ -14,7 +14,8 @@ from lort_hub.data.hub_cache import find_snapshot
 from lort_hub.data.image_folder.names import TESTS, TRAINVAL
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.tree import is_no_data, is_output, list_pictures
-from lort_hub.data.published_splits import note_unread, open_published
+from lort_hub.data.published_lists import may_tell_splits
+from lort_hub.data.published_splits import folder_of_names, note_unread, open_published
 from lort_hub.data.published_tables import open_labels
 from lort_hub.data.refusals import nothing_to_read, refuse_folders, refuse_output, with_files_beside
 from lort_hub.data.request import Opened, Request
@@ -30,6 +31,7 @@ from lort_hub.data.tables.configurations import (
     note_readme_splits,
     read_card,
     sets_by_name,
+    with_names,
 )
 from lort_hub.data.tables.encoded import TABLES, has_images, read_table
 from lort_hub.data.tables.image_files import ImageFiles
@@ -129,6 +131,8 @@ def _open_tables(
             read = _open_tables([file for file in files if file not in old], folder, configuration, request)
             if read:
                 read.notes[:0] = left_out
+        if read:
+            read.splits = {name: with_names(of, configuration.features) for name, of in read.splits.items()}
         return read
     read = _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:
@@ -164,13 +168,16 @@ def _open_archives(archives: Sequence[Path], folder: Path, request: Request) -> 
     return opened
 
 
-def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> Opened:
+def open_any(
+    folder: Path, request: Request, *, beside: Path | None = None, lists: Sequence[Path] = ()
+) -> Opened:
     """Open a folder as tables, else by its class folders.
 
     Args:
         folder: The folder.
         request: The arguments of `load_long_tailed`.
         beside: The folder of the archives that it was unpacked from, where lists may tell its splits.
+        lists: Lists beside the one archive that it was unpacked from, which may tell its splits.
 
     Raises:
         DatasetError: It holds no data set, or one that can be read in two ways.
@@ -201,7 +208,8 @@ def open_any(folder: Path, request: Request, *, beside: Path | None = None) -> O
     lists_of_splits: list[Path] = []
     if request.train_split is None:
         lists_of_splits = split_lists(folder) or (split_lists(beside) if beside else [])
-    if opened := open_published(folder, lists_of_splits, request):
+        lists = lists_of_splits or lists
+    if opened := open_published(folder, lists if request.train_split is None else [], request):
         opened.notes[:0] = notes
         return opened
     options = {name: getattr(request, name) for name in ("train_split", "test_split", "class_folder")}
@@ -262,7 +270,7 @@ def open_file(file: Path, request: Request) -> Opened:
         return Opened({name: rows for name, (rows, _) in read.items()}, notes)
     if suffix in LISTS and not request.label_column:
         asked = [request.image_root, folder / request.image_root] if request.image_root else []
-        root = next((path for path in asked if path.is_dir()), folder)
+        root = next((path for path in asked if path.is_dir()), None) or folder_of_names(file)
         set_of = [path for path in beside if without_split(path.name) == without_split(file.name)]
         if opened := open_published(root, [file, *set_of], request, only=True):
             return opened
@@ -274,7 +282,8 @@ def open_file(file: Path, request: Request) -> Opened:
     if webdatasets([file], request.label_column):
         return Opened({"train": read_webdataset([file])}, note_shards("train", [file]))
     if is_archive(file):
-        return open_any(unpack([file]), request)
+        lists = [path for path in folder.iterdir() if path.suffix.lower() in LISTS and may_tell_splits(path)]
+        return open_any(unpack([file]), request, lists=sorted(lists))
     if suffix in image_suffixes():
         raise DatasetError(
             f"'{file}' is a single image.\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from lort_hub.data.image_folder.names import TESTS
 from lort_hub.data.image_folder.read import read_image_folder
 from lort_hub.data.image_folder.reading import FolderReading, LeftOut
 from lort_hub.data.published_lists import TEXTS, may_tell_splits, read_names
-from lort_hub.data.published_matches import LabelledImages, PublishedSplit, below, find_splits
+from lort_hub.data.published_matches import LabelledImages, MatchedNames, PublishedSplit, below, find_splits
 from lort_hub.data.request import Opened, Request
 from lort_hub.data.tables.image_files import ImageFiles
 from lort_hub.errors import DatasetError
@@ -37,11 +40,32 @@ def note_unread(files: Sequence[Path], reading: FolderReading) -> list[str]:
     if not names:
         return []
     folders = _class_folders(reading)
-    lost = [one for of in names.values() for one in map(folders.match, of) if one.missing and not one.is_read]
+    matched = [folders.match(one) for of in names.values() for one in of]
+    whole = {one.names.file for one in matched if _is_whole(one, len(reading.train))}
+    outside = [one.names.file for one in matched if one.names.split in TESTS and _is_outside(one)]
+    if whole and outside:
+        return [
+            f"{outside[0].name} tells the labels of images that lie in no class folders, and is not read: "
+            f'`dataset="{min(whole)}"` reads both lists.'
+        ]
+    names = {file: of for file, of in names.items() if file not in whole}
+    if not names:
+        return []
+    lost = [one for one in matched if one.missing and not one.is_read]
     advice = "write it as train.txt and test.txt, with the path of an image in each line."
     why = " ".join(one.notes()[0] for one in lost[:MOST_REASONS]) or advice
     called = shown([file.name for file in names], 5)
     return [f"No published split is read, though one may be in {called}: {why}"]
+
+
+def _is_whole(one: MatchedNames, total: int) -> bool:
+    """Whether a list of the training split names all images, which tells no splits."""
+    return one.names.split == "train" and len({row for row in one.rows if row >= 0}) == total
+
+
+def _is_outside(one: MatchedNames) -> bool:
+    """Whether a list has labels of images that are there, and none of which lies in a class folder."""
+    return "label" in one.names.listed.columns and not one.missing and max(one.rows, default=-1) < 0
 
 
 def open_published(
@@ -74,6 +98,8 @@ def open_published(
     try:
         reading = read_image_folder(folder, class_folder=request.class_folder)
     except DatasetError:
+        if only and given[0].listed.columns.keys() <= {"line", "file"}:
+            raise  # names alone: folders have to tell the classes
         return None
     if reading is None or reading.test is not None:
         return None
@@ -93,10 +119,29 @@ def open_published(
         names = [" with ".join(below(folder, file) for file in one.files[:2]) for one in found]
         raise DatasetError(
             f"{len(found)} published splits of '{folder.name}': {shown(names, 5)}.\n"
-            f'Give the list of training images of one, e.g. `dataset="{found[0].files[0]}"`, and the folder '
-            "of the images as `image_root`."
+            f'Give the list of training images of one, e.g. `dataset="{found[0].files[0]}"`, and '
+            f'`image_root="{folder}"`.'
         )
     return _in_splits(reading, found[0]) if found else None
+
+
+def folder_of_names(file: Path) -> Path:
+    """Find the folder that the names of a list start from: its own, or one beside that holds the first.
+
+    Example:
+        >>> folder_of_names(Path("/nonexistent/labels/train1.txt"))
+        PosixPath('/nonexistent/labels')
+    """
+    listed = next(read_names(file, is_train=True), None)
+    first = next(iter(listed.listed.columns.values()))[0] if listed else None
+    if not first:
+        return file.parent
+    above, beside = file.parent.parent, list[Path]()
+    with suppress(OSError):  # another user's folder, which cannot be listed
+        beside = [path for path in sorted(above.iterdir()) if path.is_dir()]
+    names = [first, f"{first}.jpg", f"{first}.png"]
+    places = (one for one in (file.parent, above, *beside) if any(os.path.isfile(one / of) for of in names))  # noqa: PTH113
+    return next(places, file.parent)
 
 
 def _class_folders(reading: FolderReading) -> LabelledImages:

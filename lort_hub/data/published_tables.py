@@ -89,7 +89,7 @@ def split_as_listed(
     whole = f"the list {shown([file.name for file in opened.lists], 2)}"
     table = _table_of(rows, columns, opened.folders, f" of {whole}")
     every = [table.match(one) for file in files for one in read_names(file)]
-    matched = [one for one in every if not _are_numbers(one)]
+    matched = [one for one in every if not _are_numbers(one, len(rows))]
     read = [one for one in matched if one.is_read and not table.tells_other_classes(one)]
     has_test = any(one.names.split == "test" for one in read)
     if any(is_trainval(file.stem) for file in opened.lists) and not has_test:
@@ -130,9 +130,12 @@ def _without(notes: Sequence[str], files: Sequence[Path]) -> list[str]:
     return [note for note in notes if not note.startswith(unread)]
 
 
-def _are_numbers(one: MatchedNames) -> bool:
-    """Whether names are numbers as of rows, classes or patients, and not such as 000007."""
-    return all(re.fullmatch(r"0|[1-9]\d*", cell or "") for cell in one.names.listed.columns[one.column])
+def _are_numbers(one: MatchedNames, total: int) -> bool:
+    """Whether names are numbers as of rows, classes or patients, not such as 000007 or one above all rows."""
+    cells = one.names.listed.columns[one.column]
+    if not all(re.fullmatch(r"0|[1-9]\d*", cell or "") for cell in cells):
+        return False
+    return bool(one.missing) or all(int(cell or 0) <= total for cell in cells)
 
 
 def _is_beside(one: MatchedNames, published: PublishedSplit) -> bool:

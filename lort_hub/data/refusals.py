@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lort_hub.data.archives import is_archive
 from lort_hub.data.formats import WEIGHTS, advice_on
+from lort_hub.data.image_folder.tree import list_pictures
 from lort_hub.data.published_lists import TEXTS
 from lort_hub.data.request import Request
 from lort_hub.data.table_files import folders_below, split_lists, table_files
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 MOST_TRIED = 3
 """Texts that a refusal tries to read: each takes a look at all images."""
+MOST = 0.5
+"""Share of the pictures whose names begin with words from which on these may be the classes."""
+_BEGINNING = re.compile(r"([^\W\d_]+(?:[ _-][^\W\d_]+)*)[\W_]*\d")
+"""The words before the number of a picture."""
 RESULTS = frozenset(
     ("log.jsonl", "results.csv", "per_class.csv", "confusions.csv", "counts.csv", "mix.csv", "class_mix.csv")
 ) | {"predictions.csv", "predictions.parquet", "broken_images.csv", "suspicious_labels.csv"}
@@ -91,7 +97,14 @@ def nothing_to_read(folder: Path, request: Request) -> DatasetError:
         _refuse_model(folder, below)
         open_lists(lists, folder, request, only=True)  # says why the first one names no image
     names = sorted(path.name for path in folder.iterdir())
-    said = (f"{shown(names) or 'it is empty'}.", advice_on(below), *_of_archives(files, folder))
+    pictures = sum(len(one.pictures) for one in list_pictures(str(folder)).below())
+    held = f"its {pictures:,} pictures lie in no class folders, and no list names their classes: "
+    said = (
+        f"{held * bool(pictures)}{shown(names) or 'it is empty'}.",
+        advice_on(below),
+        *_of_names(folder),
+        *_of_archives(files, folder),
+    )
     return DatasetError(
         f"'{folder}' holds no data set that can be read: {' '.join(filter(None, said))}\n"
         "Expected train.parquet and test.parquet, an image folder (train/CLASS/*.jpg, test/CLASS/*.jpg), "
@@ -113,22 +126,36 @@ def with_files_beside(error: DatasetError, folder: Path, request: Request) -> Da
         True
     """
     files = table_files(folder)
-    listing = next((file for file in files if file.suffix.lower() == ".json"), None)
+    lists = [file for file in files if file.suffix.lower() in LISTS and "submission" not in file.name.lower()]
     said = _of_archives(files, folder) if isinstance(error, NoClassFoldersError | NoSplitError) else []
-    if listing and isinstance(error, NoClassFoldersError):
-        said.append(_of_json(listing, request))
+    if isinstance(error, NoClassFoldersError):
+        said += _of_names(folder)
+    if lists and isinstance(error, NoClassFoldersError):
+        lists.sort(key=lambda file: file.suffix.lower() != ".json")
+        said.append(_of_list(lists[0], request))
     elif not isinstance(error, NoSplitError):
         said += _of_texts(folder, request)
     problem, *rest = str(error).splitlines()
     return type(error)("\n".join([" ".join([problem, *said]), *rest]))
 
 
-def _of_json(file: Path, request: Request) -> str:
+def _of_list(file: Path, request: Request) -> str:
     try:
         open_lists([file], file.parent, request, only=True)
     except DatasetError as cause:
         return f"The classes are not in {file.name} either: {' '.join(str(cause).splitlines())}"
     return f"Where {file.name} gives the class of each image, name it itself as the data set."
+
+
+def _of_names(folder: Path) -> list[str]:
+    """What names of pictures are good for, where they begin with words that repeat, as cat.0.jpg does."""
+    for one in list_pictures(str(folder)).below():
+        begins = {name: match[1] for name in one.pictures if (match := _BEGINNING.match(name))}
+        if len(begins) >= MOST * len(one.pictures) and 1 < len({*begins.values()}) <= len(begins) // 2:
+            such = next(iter(begins))
+            advice = "sort them into its folder"
+            return [f"Where names begin with the class, as {such} with {begins[such]}, {advice}."]
+    return []
 
 
 def _of_texts(folder: Path, request: Request) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal
 
-from lort_hub.data.image_folder.names import PICTURES, fold, is_companion, kind_of, names_of
+from lort_hub.data.image_folder.names import HEAPS_OF_IMAGES, PICTURES, fold, is_companion, kind_of, names_of
 from lort_hub.data.image_folder.tree import Folder
-from lort_hub.errors import DatasetError
+from lort_hub.errors import DatasetError, NoClassFoldersError
 from lort_hub.shorten import quoted
 
 ClassFolder = Literal["first", "last"]
@@ -23,7 +23,8 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
         known: Names of classes.
 
     Returns:
-        Folders that have pictures; none where the split holds pictures alone.
+        Folders that have pictures; none where the split holds pictures alone, or one folder of its own name
+        that does, as archives of archives leave it.
 
     Example:
         >>> classes = [Folder(name, "", ["0.jpg"], total=1) for name in ("ant", "bee")]
@@ -34,13 +35,18 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
     first = inner = without_companions(split.filled)
     while len(inner) == 1 and inner[0].name not in known:
         inner = without_companions(inner[0].filled)
-    return inner or first
+    is_doubled = not inner and len(first) == 1 and fold(first[0].name) == fold(split.name)
+    return [] if is_doubled and first[0].name not in known else inner or first
 
 
 def without_companions(folders: Sequence[Folder]) -> list[Folder]:
     """Leave out the folders of masks and the like where a folder of pictures is beside them."""
     rest = [one for one in folders if not is_companion(one.name)]
-    return rest if len(rest) == 1 and fold(rest[0].name) in PICTURES else list(folders)
+    if len(rest) != 1:
+        return list(folders)
+    hold_classes = all(len(one.filled) > 1 for one in folders if one is not rest[0])
+    holds_images = hold_classes and any(fold(one.name) in PICTURES for one in rest[0].filled)
+    return rest if holds_images or fold(rest[0].name) in PICTURES else list(folders)
 
 
 def classes_of(
@@ -81,6 +87,28 @@ def classes_of(
     return read
 
 
+def refuse_images(classes: Mapping[str, Sequence[Folder]]) -> None:
+    """Refuse a folder called as one of images beside one other folder, as one of masks or of copies.
+
+    Args:
+        classes: Folders by class.
+
+    Raises:
+        NoClassFoldersError: There is one.
+
+    Example:
+        >>> refuse_images({"ant": [], "bee": []})
+    """
+    heap = next((name for name in classes if fold(name) in HEAPS_OF_IMAGES), "")
+    if heap and classes[heap][0].pictures and len(classes) == 2:
+        (other,) = classes.keys() - {heap}
+        raise NoClassFoldersError(
+            f"'{heap}' beside '{other}' is called as a folder of images, and no class.\n"
+            'Where both are classes: `class_folder="first"`. Else make it train/CLASS/*.jpg; or put a '
+            f"metadata.csv into '{heap}', with the columns file_name and label."
+        )
+
+
 def _read_with(folder: Folder) -> list[Folder]:
     """A class folder and those below it, without masks and the like beside its pictures."""
     beside = bool(folder.pictures) or any(fold(one.name) in PICTURES for one in folder.filled)
@@ -110,6 +138,13 @@ def _refuse_two_readings(name: str, folders: Sequence[Folder], read: Mapping[str
         len(names) < 2 or not any(len(inside[one]) > 1 and counts[one] >= 0 for one in counts)
     ):
         return
+    known = {one.name for one in folders}
+    if again := [one for one in folders if len(own := {x.name for x in one.filled}) > 1 and own < known]:
+        raise DatasetError(
+            f"'{again[0].name}' of '{name}' holds folders of the names that lie beside it: "
+            f"{names_of(again[0].filled)}.\n"
+            f"Take '{again[0].name}' away where it is a copy of them; where it is a split, move it out."
+        )
     if all(kind_of(one) for one in names):
         raise DatasetError(
             f"The class folders of '{name}', {first}, each hold splits: {last}.\n"

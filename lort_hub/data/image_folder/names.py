@@ -22,6 +22,8 @@ KIND_OF = {word: kind for kind, words in KINDS.items() for word in words}
 PICTURES = frozenset(
     ("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "rgb")
 )
+HEAPS_OF_IMAGES = frozenset(("image", "images", "img", "imgs", "jpegimages", "jpg", "jpeg", "png"))
+"""Names of folders that say of their pictures that they are some; photo and picture may be classes."""
 COMPANIONS = frozenset(
     ("mask", "masks", "segmentation", "segmentations", "label", "labels", "annotation", "annotations", "gt")
 ) | {"segmentationclass", "segmentationobject", "gtfine", "gtcoarse"}

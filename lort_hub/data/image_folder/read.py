@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lort_hub.data.formats import advice_on
-from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of
+from lort_hub.data.image_folder.classes import ClassFolder, class_folders, classes_of, refuse_images
 from lort_hub.data.image_folder.names import (
     are_parts,
     fold,
@@ -119,6 +119,8 @@ def read_image_folder(
             return None
         _refuse_capitals(layout)
         raise _no_class_folders(root, layout.train, train)
+    if class_folder is None:
+        refuse_images(train)
     plan = _Plan()
     plan.read("train", layout.train, layout.train_name, train)
     for one in layout.others:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lort_hub.data.tables.column_names import is_called_as_group
 from lort_hub.data.tables.splits import is_called_as_split, may_be_splits, tells_splits
 
 Columns = dict[str, list[str | None]]
@@ -31,8 +32,8 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
         name: Name of its file.
 
     Returns:
-        Columns `file_name`, `label` and those of splits, notes, and why they are no classes, where some image
-        has objects of several categories.
+        Columns `file_name`, `label` and those of splits and groups, notes, and why they are no classes, where
+        some image has objects of several categories.
 
     Raises:
         KeyError: It lacks what COCO's annotations have.
@@ -77,11 +78,12 @@ def read_coco(content: Mapping[str, Any], name: str) -> tuple[Columns, tuple[str
 
 
 def _splits_of(images: Sequence[Mapping[str, Any]]) -> Columns:
-    """The fields of images that are called as those of splits."""
+    """The fields of images that are called as those of splits or groups."""
     columns: Columns = {}
     for name in dict.fromkeys(name for one in images for name in one):
         cells = ["" if one.get(name) is None else str(one[name]) for one in images]
-        if tells_splits(name) or is_called_as_split(name) or may_be_splits(name, cells):
+        is_split = tells_splits(name) or is_called_as_split(name) or may_be_splits(name, cells)
+        if is_split or is_called_as_group(name):
             columns[name] = [cell or None for cell in cells]
     return columns
 

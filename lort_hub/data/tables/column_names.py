@@ -45,6 +45,12 @@ _OF_FILE = re.compile(
 """Letters of the names of columns that tell of a file, and of its classes where they are named."""
 
 
+_GROUPS = frozenset(
+    ("patient", "subject", "lesion", "individual", "person", "participant", "specimen", "seq", "sequence")
+) | {"location", "video", "clip", "slide", "capture", "session", "burst"}
+"""Words in the names of columns whose values are of things that several images show."""
+
+
 def is_called_as_files(column: str) -> bool:
     """Tell by its name whether a column is likely to name image files.
 
@@ -107,6 +113,16 @@ def describes_files(column: str) -> bool:
         (True, True, False)
     """
     return bool(_OF_FILE.fullmatch(re.sub("[^a-z]", "", column.lower())))
+
+
+def is_called_as_group(column: str) -> bool:
+    """Tell by its name whether the images of one value of a column belong together.
+
+    Example:
+        >>> [is_called_as_group(name) for name in ("lesion_id", "PatientID", "localization")]
+        [True, True, False]
+    """
+    return any(word.lower() in _GROUPS for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column))
 
 
 def is_usual(column: str) -> bool:

@@ -237,3 +237,26 @@ def _folders_of_splits(names: Iterable[str]) -> list[str]:
     """Folders that hold folders of splits, which hold parquet files: the layout of a Hub's parquet branch."""
     parts = [PurePosixPath(name).parts for name in names if name.endswith(".parquet")]
     return sorted({of[0] for of in parts if len(of) == 3 and kind_of(of[1]) and not kind_of(of[0])})
+
+
+def with_names(rows: datasets.Dataset, features: datasets.Features | None) -> datasets.Dataset:
+    """Give the numbers of labels in listed rows the names that README.md tells, as the Hub does.
+
+    Args:
+        rows: The rows.
+        features: Types of the columns as README.md tells them, or None.
+
+    Example:
+        >>> import datasets
+        >>> features = datasets.Features({"label": datasets.ClassLabel(names=["ant", "bee"])})
+        >>> with_names(datasets.Dataset.from_dict({"label": [1, 0]}), features).features["label"].names
+        ['ant', 'bee']
+    """
+    import datasets
+
+    for name, kind in (features or {}).items():
+        if isinstance(kind, datasets.ClassLabel) and getattr(rows.features.get(name), "dtype", "") == "int64":
+            values = {value for value in rows[name][:] if value is not None}
+            if values <= set(range(kind.num_classes)):
+                rows = rows.remove_columns(name).add_column(name, rows[name][:], feature=kind)
+    return rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from lort_hub.data.decoding import image_suffixes
-from lort_hub.data.image_folder.names import kind_of
+from lort_hub.data.image_folder.names import is_companion, kind_of
 from lort_hub.data.image_folder.tree import is_no_data
 from lort_hub.data.tables.lists import FileList, typed
 from lort_hub.data.tables.splits import split_in_name
@@ -91,7 +91,7 @@ class ImageFiles:
             skip: Leading parts of the name to leave out, such as those of another machine's folder.
 
         Returns:
-            Its path; all paths where several fit equally; None where none does.
+            Its path, of a mask where nothing else fits; all paths where several do equally; None where none.
         """
         if not skip:
             for direct in (*(f"{root}/{name}" for root in self.roots), name if name[:1] == "/" else ""):
@@ -102,6 +102,8 @@ class ImageFiles:
         fitting = _ending(self.by_name.get(parts[-1], []) if parts else [], tail)
         if parts and not fitting:  # as Windows or macOS wrote it
             fitting = _ending(self.by_folded_name.get(_folded(parts[-1]), []), tail, fold=True)
+        if len(fitting) > 1:
+            fitting = [one for one in fitting if not any(map(is_companion, self.folders_of(one)))] or fitting
         if len(fitting) > 1 and split:
             fitting = [path for path in fitting if split == self.split_of(path)] or fitting
         if not fitting and (plain := unquote(name)) != name:  # as in web addresses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lort_hub.data.decoding import image_suffixes
@@ -136,6 +136,9 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
         return {}
     holders = {str(Path(path).parent) for path in classes}
     if len(names) == 1:
+        below = {path: _below_split(way) for path, way in ways.items()}
+        if len({*below.values()} - {""}) > 1 and all(_tells(one, below) for one in matched):
+            return below
         places = {str(one.listed.path.parent.resolve()) for one in matched}
         is_class = all(below_split) and places <= holders and holders & folders_as_read(folder, request)
         return classes if is_class and not any(label_of(one.listed) for one in matched) else {}
@@ -143,6 +146,27 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     if is_inside and not holders & folders_as_read(folder, request):
         return {}
     return classes | {path: way[-1] for path, way in others.items()}
+
+
+def _below_split(way: Sequence[str]) -> str:
+    """The first folder below the one of a split that is called otherwise; empty where there is none."""
+    at = next((k for k, part in enumerate(way) if split_in_name(part)), len(way))
+    return next((part for part in way[at:] if not split_in_name(part)), "")
+
+
+def _tells(one: MatchedList, classes: Mapping[str, str]) -> bool:
+    """Whether a column of a list tells the classes of its files, each by a value of its own."""
+    listed = one.listed
+    files = listed.columns[one.column.name]
+    paths = [one.images.find(name or "", one.split, one.column.skip) for name in files]
+    rows = {row: classes.get(path, "") for row, path in enumerate(paths) if isinstance(path, str)}
+    for name in may_be_classes(one):
+        pairs = {
+            (label, listed.columns[name][row]) for row, label in rows.items() if listed.columns[name][row]
+        }
+        if len(pairs) == len({label for label, _ in pairs}) == len({value for _, value in pairs}):
+            return True
+    return False
 
 
 def _ends_in_a_class(way: Sequence[str]) -> bool:
@@ -231,11 +255,8 @@ def _check_a_column_agrees(one: MatchedList, classes: dict[str, str], folder: Pa
         return  # the same folders in those of several splits
     if not rows or len(set(rows.values())) < NEARLY_ALL * beside:
         return
-    for name in columns:
-        cells = listed.columns[name]
-        pairs = {(classes[path], cells[row]) for row, path in rows.items() if cells[row]}
-        if len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs}):
-            return
+    if _tells(one, classes):
+        return
     raise DatasetError(
         f"{listed.path.name} has a row for each image, and no column of it tells the folders "
         f"{shown(sorted(set(classes.values())), 3)}: are they the classes?\n"

@@ -208,9 +208,10 @@ def _join(
         labelled = [one for one in own if any(map(is_asked, one.listed.columns))]
         if len(labelled) != 1:
             names = shown([str(one.listed.path.name) for one in own])
+            such = f', e.g. `dataset="{labelled[0].listed.path}"`' if labelled else ""
             raise DatasetError(
                 f"{len(own)} lists name the images of '{split}': {names}.\n"
-                f'Give the one with the labels, e.g. `dataset="{own[0].listed.path}"`.'
+                f"Give the one with the label of each image as the data set{such}."
             )
         own = labelled
     parts: list[datasets.Dataset] = []
