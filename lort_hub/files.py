@@ -64,6 +64,8 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield staged
         for path in staged.rglob("*"):
+            if path.is_file():  # safetensors makes its own for their owner alone
+                path.chmod(staged.stat().st_mode & 0o666)
             sync(path)
         try:
             if overwrite and folder.exists():
@@ -149,7 +151,7 @@ def cache_path(name: str) -> Path:
         >>> cache_path("features").name
         'features'
     """
-    return Path(os.environ.get("LORT_HUB_CACHE", "~/.cache/lort_hub")).expanduser() / name
+    return Path(os.environ.get("LORT_HUB_CACHE") or "~/.cache/lort_hub").expanduser() / name
 
 
 def cache_folder(name: str) -> Path:

@@ -222,6 +222,25 @@ class RunRecord(Record):
     data: DataRecord
     class_names: tuple[str, ...]
 
+    @classmethod
+    def from_json(cls, value: Any) -> RunRecord:
+        """Build the record from parsed JSON, with class names that are numbers as texts."""
+        return super().from_json(with_text_names(value))
+
+
+def with_text_names(record: Any) -> Any:
+    """Copy a parsed record with class names that are numbers as texts, as whoever wrote them by hand means.
+
+    Example:
+        >>> with_text_names({"class_names": [7, "8"]})
+        {'class_names': ['7', '8']}
+    """
+    names = record.get("class_names") if isinstance(record, dict) else None
+    if not isinstance(names, list):
+        return record
+    texts = [str(name) if type(name) in (int, float) else name for name in names]
+    return {**record, "class_names": texts}
+
 
 def read_trained_on(folder: Path) -> TrainedOn | None:
     """Read from a model folder which images lort_hub trained the model on.

@@ -101,6 +101,8 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
     if expected and not isinstance(value, expected):
         raise CheckpointError(f"{name} is {value!r:.40}, expected a JSON {expected.__name__}.")
     if origin is tuple:
+        if ... not in inner and len(value) != len(inner):
+            raise CheckpointError(f"{name} is {value!r:.40}, expected {len(inner)} values.")
         if inner[0] in PLAIN:
             _check_plain(inner[0], value, name)
             return tuple(value)

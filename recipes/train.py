@@ -32,6 +32,7 @@ from lort_hub.training.checkpoints import (
     remove_finished,
     resume_from,
     save_epoch,
+    start_checkpoints,
     training_folder,
 )
 from lort_hub.training.stopping import has_ended
@@ -97,6 +98,7 @@ def main() -> dict[str, Any] | None:
         check_model(as_saved, data.class_names, args.output_dir, accelerator)
     if args.dry_run:
         return {"plan": plan}
+    on_first(accelerator, start_checkpoints, checkpoints, args.output_dir)
     accelerator.init_trackers("lort_hub", config={name: str(value) for name, value in arguments.items()})
     part = {"process": accelerator.process_index, "processes": accelerator.num_processes}
     options = {"batch_size": args.batch_size, "num_workers": args.num_workers, **part}

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import lort_hub.commands.runtime
 from lort_hub.backbones.load import load_backbone
@@ -19,7 +20,7 @@ from lort_hub.backbones.save import save_model
 from lort_hub.commands.output_dir import check_output_dir
 from lort_hub.errors import CheckpointError
 from lort_hub.features.store import FeatureStore
-from lort_hub.files import atomic_folder, cache_folder, sha256
+from lort_hub.files import atomic_folder, cache_folder, cache_path, sha256
 from tests.support.files import content_of, fill
 
 FORK = multiprocessing.get_context("fork")
@@ -117,6 +118,22 @@ def test_an_error_inside_leaves_nothing(tmp_path, before):
     with pytest.raises(TypeError):
         publish(tmp_path / "out", {**NEW, "last": 1}, overwrite=bool(before))
     assert content_of(tmp_path) == {f"out/{name}": text for name, text in before.items()}
+
+
+def test_files_are_for_those_for_whom_the_folder_is(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "out") as staged:
+            save_file({"weight": torch.zeros(2)}, staged / "model.safetensors")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "out", tmp_path / "out/model.safetensors")]
+    assert [f"{mode:o}" for mode in modes] == ["750", "640"]
+
+
+def test_a_cache_without_a_name_is_the_usual_one(monkeypatch):
+    monkeypatch.setenv("LORT_HUB_CACHE", "")
+    assert cache_path("features") == Path("~/.cache/lort_hub/features").expanduser()
 
 
 @pytest.mark.parametrize("place", ["file/cache", "/proc/nowhere"])

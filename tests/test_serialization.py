@@ -49,6 +49,7 @@ def test_what_is_newer_or_older_is_read_all_the_same():
         ({"names": [], "parts": {"b": {"class": True}}}, "Inner.class is True, expected an integer"),
         ({**OUTER, "license": 3}, "Outer.license is 3, expected a text"),
         ({**OUTER, "pairs": [[0, "x"]]}, "Outer.pairs is 'x', expected a number"),
+        ({**OUTER, "pairs": [[]]}, r"Outer.pairs is \[\], expected 2 values"),
         ([], r"Outer is \[\], expected a JSON object"),
     ],
 )

@@ -210,6 +210,11 @@ def check_features(backbone: Backbone) -> None:
             f"The classifier of '{backbone.spec}' has no bias, so a re-trained bias cannot be stored.\n"
             "Use a backbone whose classifier has a bias."
         )
+    if not (features.isfinite().all() and logits.isfinite().all()):
+        raise BackboneError(
+            f"'{backbone.spec}' gives features or logits that are not finite, on an image of noise.\n"
+            "Its weights are damaged, or their training diverged; use another revision or backbone."
+        )
     recomputed = features @ backbone.weight.T + backbone.bias
     error = (recomputed - logits).abs().max().item()
     if not error <= 1e-4 * max(1.0, logits.abs().max().item()):

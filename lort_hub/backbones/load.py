@@ -212,7 +212,7 @@ def _timm_backbone(
         library="timm",
         model=model,
         classifier_name=_linear_name(model, spec),
-        class_names=tuple(names) if names and is_named(names, model.num_classes) else None,
+        class_names=tuple(map(str, names)) if names and is_named(names, model.num_classes) else None,
         transform=timm.data.create_transform(**data),
         augment=augmentation(data),
         image_size=data["input_size"][1],

@@ -252,4 +252,4 @@ def write_record(
     write_json(folder / "run.json", record.to_json())
     if reports:
         write_json(folder / "metrics.json", {name: report.to_json() for name, report in reports.items()})
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import filecmp
 import json
 import os
@@ -23,6 +21,7 @@ from lort_hub.errors import CheckpointError
 from lort_hub.features.distributed import Processes, fail_together, node_name
 from lort_hub.features.nodes import collect_files, is_first_without
 from lort_hub.files import sync, write_atomically
+from lort_hub.one_writer import keep_others_out
 
 MOST_IN_A_PART, LEAST_IN_A_PART = 1024, 64
 
@@ -130,7 +129,7 @@ class PredictionParts:
                 f"Cannot write {self.output}: {cause.strerror}, {cause.filename}.\n"
                 "Name another file as `output`."
             ) from cause
-        self._lock()
+        self._locks.append(keep_others_out(self.folder, self.output, "output"))
         path = self.folder / "plan.json"
         if overwrite and not resume:
             for old in (*self.folder.glob("*.parquet"), path, self._sorting):
@@ -143,19 +142,6 @@ class PredictionParts:
                     "Resume with the same arguments and files, or start again with `overwrite=True`."
                 )
         write_atomically(path, json.dumps(plan, indent=2).encode())
-
-    def _lock(self) -> None:
-        """Keep other runs out until this process ends: they would mix their predictions with ours."""
-        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_WRONLY)
-        self._locks.append(lock)
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            if cause.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks
-                return
-            raise CheckpointError(
-                f"Another run is writing {self.output}.\nWait for its end, or name another file as `output`."
-            ) from cause
 
     def missing(self, processes: Processes) -> list[int]:
         """List the parts of this process's share that are absent or damaged."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ import numpy.typing as npt
 
 from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import ResultRow
+from lort_hub.one_writer import keep_others_out
 from lort_hub.records import changed_arguments
 
 if TYPE_CHECKING:
     from lort_hub.backbones.backbone import Backbone
     from lort_hub.data.dataset import LongTailedData
 
-OWN_FILES = re.compile(r"arguments\.json|\d+-\d+\.(npz|tmp)")
+OWN_FILES = re.compile(r"arguments\.json|lock|\d+-\d+\.(npz|tmp)")
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ def partial_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
         The folder.
 
     Raises:
-        CheckpointError: It holds files that are not lort_hub's, or seeds of an interrupted run that is
-            neither resumed with the same arguments nor overwritten.
+        CheckpointError: It holds files that are not lort_hub's, another run is writing it, or it has seeds of
+            an interrupted run that is neither resumed with the same arguments nor overwritten.
 
     Example:
         >>> import tempfile
         >>> out, arguments = Path(tempfile.mkdtemp()) / "out", {"resume": False, "overwrite": False}
         >>> folder = partial_folder(out, arguments)
-        >>> folder.name, [path.name for path in folder.iterdir()]
-        ('out-unfinished', ['arguments.json'])
+        >>> folder.name, sorted(path.name for path in folder.iterdir())
+        ('out-unfinished', ['arguments.json', 'lock'])
     """
     folder = output_dir.with_name(f"{output_dir.name}-unfinished")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
@@ -141,8 +141,11 @@ def partial_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
             f"{folder} holds files that are not lort_hub's ({', '.join(foreign[:3])}).\n"
             "Finished seeds are kept there: move the files, or name another `output_dir`."
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_others_out(folder, output_dir, "output_dir")
     if arguments["overwrite"] and not arguments["resume"]:
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in folder.glob("*.npz"):
+            old.unlink()
     record = folder / "arguments.json"
     if any(folder.glob("*.npz")):
         if not arguments["resume"]:
@@ -156,7 +159,6 @@ def partial_folder(output_dir: Path, arguments: dict[str, Any]) -> Path:
                 "Use the same arguments, another `output_dir`, or only `overwrite=True` to start anew."
             )
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(arguments))
     return folder
 

@@ -184,4 +184,5 @@ def save_adapted(
         write_json(staged / ADAPTED, adaptation.to_json())
         if log:
             log.write(staged)
-        (staged / "README.md").write_text(render_adapted_card(record, rows, adaptation), encoding="utf-8")
+        card = render_adapted_card(record, rows, adaptation)
+        (staged / "README.md").write_text(card, encoding="utf-8", errors="replace")

@@ -17,7 +17,7 @@ from lort_hub.data_record import DuplicateCounts
 from lort_hub.errors import CheckpointError
 from lort_hub.evaluation.report import MetricsRecord, Scores
 from lort_hub.heads.scorers import Predictions
-from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord
+from lort_hub.records import BackboneRecord, BaselineRecord, HeadRecord, RunRecord, with_text_names
 from lort_hub.serialization import Record
 
 HELD_OUT = "held_out.safetensors"
@@ -75,6 +75,11 @@ class HeadConfig(Record):
             lort_hub=run.environment.versions["lort_hub"],
         )
 
+    def check_scores(self) -> None:
+        """Refuse results without the scores of the head itself."""
+        if self.head.method not in self.results:
+            raise CheckpointError(f"HeadConfig.results lacks '{self.head.method}', the head's own method.")
+
     @property
     def scores(self) -> Scores:
         """Scores of the head itself.
@@ -82,8 +87,7 @@ class HeadConfig(Record):
         Raises:
             CheckpointError: There are none.
         """
-        if self.head.method not in self.results:
-            raise CheckpointError(f"HeadConfig.results lacks '{self.head.method}', the head's own method.")
+        self.check_scores()
         return self.results[self.head.method]
 
     def to_json(self) -> dict[str, Any]:
@@ -289,7 +293,7 @@ def read_head_config(folder: Path, source: str | Path) -> dict[str, Any]:
         {'class_names': ['cat', 'dog'], ...}
     """
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config: dict[str, Any] = with_text_names(json.loads((folder / "config.json").read_text()))
         named = isinstance(config["class_names"], list)
     except (OSError, ValueError, TypeError, KeyError):
         named = False

@@ -47,7 +47,7 @@ class LortHead(nn.Linear):
         write_head(folder, self.weight.detach(), self.bias.detach(), self.config)
         if "results" in self.config:
             card = render_head_card(HeadConfig.from_json(self.config))
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / "README.md").write_text(card, encoding="utf-8", errors="replace")
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, revision: str | None = None, create_pr: bool = False

@@ -157,7 +157,7 @@ def save_output(
             log.write(staged)
         write_plots(staged / "plots", run.data.class_counts, reports)
         write_page(staged / "report.html", render_run(metrics, run, data.test, logits))
-        (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8")
+        (staged / "README.md").write_text(render_card(metrics, run), encoding="utf-8", errors="replace")
 
 
 def _with_other_head(backbone: Backbone) -> Backbone:

@@ -99,7 +99,7 @@ def _check_output(folder: Path) -> None:
         config = read_head_config(head, folder)
         HeadFacts.of(config, str(folder))
         if "results" in config:
-            _ = HeadConfig.from_json(config).scores
+            HeadConfig.from_json(config).check_scores()
     if alone:
         read_head(folder, folder)
         return
@@ -139,7 +139,7 @@ def _of_head(folder: Path) -> tuple[BackboneRecord, tuple[str, ...]]:
 def _class_names(folder: Path) -> tuple[str, ...]:
     config = json.loads((folder / "config.json").read_text())
     names = config.get("label_names", ()) if "architecture" in config else config.get("id2label", {}).values()
-    return tuple(names)
+    return tuple(map(str, names))
 
 
 def load_snippets(folder: Path, repo_id: str, revision: str | None = None) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lort_hub.errors import CheckpointError
 from lort_hub.files import sha256, sync
+from lort_hub.one_writer import keep_others_out
 from lort_hub.records import changed_arguments
 from lort_hub.run_log import RunLog
 
@@ -167,6 +168,23 @@ def check_no_interrupted_run(folder: Path, *, resume: bool, overwrite: bool) -> 
         )
 
 
+def start_checkpoints(folder: Path, output_dir: Path) -> None:
+    """Make the folder of a run's checkpoints, and keep other runs out of it until this process ends.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        output_dir: Its output folder.
+
+    Raises:
+        CheckpointError: Another run is writing it.
+
+    Example:
+        >>> start_checkpoints(Path("out/stage1-training"), Path("out/stage1"))  # doctest: +SKIP
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_others_out(folder, output_dir, "output_dir")
+
+
 def remove_finished(folder: Path, output_dir: Path) -> None:
     """Delete the checkpoints of a run that has written its output.
 
@@ -250,7 +268,8 @@ def resume_from(
     processes = Processes.of(accelerator)
     with fail_together(processes):
         if not resume and processes.index == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            for old in folder.glob("epoch_*"):
+                shutil.rmtree(old)
         newest = _find_newest(folder, arguments, processes.count) if processes.index == 0 else None
     checkpoint, history = processes.broadcast_object(newest) or (None, [])
     if checkpoint:

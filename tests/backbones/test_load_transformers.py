@@ -103,6 +103,11 @@ def test_classes_without_names(tmp_path):  # b01
     refuses("names no classes.*\nWrite id2label", saved(tmp_path / "b", vit(), id2label=None, label2id=None))
 
 
+def test_model_that_answers_with_a_tuple(tmp_path):
+    backbone = load_backbone(saved(tmp_path / "a", vit(), return_dict=False))
+    assert len(written(tmp_path / "b", backbone)) == 2
+
+
 def test_processor_without_mean_and_std(tmp_path):
     processor = hf.ViTImageProcessor(size=SQUARE, do_normalize=False, image_mean=None, image_std=None)
     backbone = load_backbone(saved(tmp_path / "a", vit(), processor))
@@ -147,6 +152,14 @@ def test_refusals_name_what_to_use_instead(tmp_path):  # m07c, m07d, hfsweep, sw
     refuses("NaFlex.*siglip2-base-patch16-224, or timm's vit_base_patch16_siglip", siglip2)
     for name in {*("repvit_m1", "sequencer2d_s", "crossvit_9_240")}:
         refuses("expected one linear.*\nUse another family", name, pretrained=False)
+
+
+def test_channels_and_numbers_that_no_other_image_size_would_mend(tmp_path):
+    grey = hf.ViTImageProcessor(size=SQUARE, image_mean=[0.5], image_std=[0.5])
+    refuses("takes 1 channels, expected 3", saved(tmp_path / "a", vit(num_channels=1), grey))
+    model = vit()
+    model.vit.layernorm.weight.data[3] = float("nan")
+    refuses("features or logits that are not finite.*damaged", saved(tmp_path / "b", model))
 
 
 def test_files_addresses_and_slips_are_answered_as_such(tmp_path, monkeypatch):  # x5, x6

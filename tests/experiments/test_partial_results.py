@@ -1,3 +1,4 @@
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -45,3 +46,17 @@ def test_a_folder_with_other_files_is_not_taken_for_finished_seeds(tmp_path, ove
     with pytest.raises(CheckpointError, match="not lort_hub's .thesis.tex"):
         partial_folder(tmp_path / "out", {"overwrite": overwrite, "resume": False})
     assert (tmp_path / "out-unfinished" / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_runs_never_write_the_same_seeds(tmp_path):
+    def start(resume):
+        with pytest.raises(CheckpointError, match=r"Another run is writing .*out\.\nWait for its end"):
+            partial_folder(tmp_path / "out", {"overwrite": not resume, "resume": resume})
+
+    partial_folder(tmp_path / "out", {"overwrite": False, "resume": False})
+    for resume in (True, False):
+        process = multiprocessing.get_context("fork").Process(target=start, args=(resume,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0

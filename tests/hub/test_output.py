@@ -32,7 +32,7 @@ from lort_hub.evaluation.report import MetricsRecord
 from lort_hub.hub.card import render_card
 from lort_hub.hub.run_record import data_record
 from lort_hub.hub.validate import validated_copy
-from lort_hub.records import RunRecord
+from lort_hub.records import RunRecord, environment
 from lort_hub.spreadsheets import FORMULA
 from tests.support import ROOT
 from tests.support.hub_client import Client
@@ -91,6 +91,16 @@ def test_no_name_in_per_class_csv_is_a_formula_and_each_is_read_as_it_is(made, t
     about = about_classifier("digits", tmp_path / "out", *load_classifier(str(tmp_path / "out")))
     confused = [one.class_ for one in reports["lort"].confused]
     assert [one.confused_with for one in about.classes] == [None if k is None else names[k] for k in confused]
+
+
+def test_names_that_are_no_unicode_do_not_lose_the_output(made, tmp_path):
+    backbone, data, fit, reports = made["parts"]
+    command = environment("lort-hub retrain --dataset caf\udce9")
+    odd = replace(backbone, spec="caf\udce9"), replace(data, name="caf\udce9")
+    save_output(tmp_path / "out", *odd, fit, reports, environment=command)
+    with validated_copy(tmp_path / "out") as published:
+        assert RunRecord.read(published / "run.json").environment == command
+        assert "--dataset caf?" in (published / "README.md").read_text(encoding="utf-8")
 
 
 def test_copies_across_splits_are_listed_counted_said_and_published(made, tmp_path):

@@ -1,9 +1,11 @@
+import json
 import os
 import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from lort_hub.classifiers.load import load_classifier
 from lort_hub.errors import CheckpointError
 from lort_hub.hub.validate import OUTPUT_FILES, validated_copy
 from tests.support.files import flip
@@ -42,6 +44,17 @@ def test_an_output_that_is_not_whole_is_not_staged(outputs, tmp_path, says):
     DAMAGE[says](folder)
     with pytest.raises(CheckpointError, match=says), validated_copy(folder):
         pass
+
+
+def test_class_names_that_are_numbers_are_texts(outputs, tmp_path):
+    folder = shutil.copytree(outputs["timm"], tmp_path / "out")
+    for file, key in {"config": "label_names", "run": "class_names", "head/config": "class_names"}.items():
+        path = folder / f"{file}.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {key: [int(name) for name in record[key]]}))
+    with validated_copy(folder):
+        backbone, head = load_classifier(str(folder))
+    assert {*map(type, (*backbone.class_names, *head["class_names"]))} == {str}
 
 
 def test_no_pattern_of_an_output_takes_a_pickle():

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lort_hub.errors import CheckpointError
-from lort_hub.training.checkpoints import best_epoch, load_epoch, resume_from, save_epoch, training_folder
+from lort_hub.training.checkpoints import (
+    best_epoch,
+    load_epoch,
+    resume_from,
+    save_epoch,
+    start_checkpoints,
+    training_folder,
+)
 
 
 def trained_with_dropout(accelerator):
@@ -137,6 +145,19 @@ def test_a_half_written_checkpoint_is_cleared_away(tmp_path):
 
 def test_checkpoints_lie_beside_the_output():
     assert training_folder(Path("a/b.c")) == Path("a/b.c-training")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_runs_never_write_the_same_checkpoints(tmp_path):
+    def start():
+        with pytest.raises(CheckpointError, match=r"Another run is writing .*out\.\nWait for its end"):
+            start_checkpoints(tmp_path / "out-training", tmp_path / "out")
+
+    start_checkpoints(tmp_path / "out-training", tmp_path / "out")
+    process = multiprocessing.get_context("fork").Process(target=start)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_other_training_images_are_refused_and_older_checkpoints_are_not(tmp_path):
