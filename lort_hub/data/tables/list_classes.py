@@ -156,15 +156,11 @@ def _below_split(way: Sequence[str]) -> str:
 
 def _tells(one: MatchedList, classes: Mapping[str, str]) -> bool:
     """Whether a column of a list tells the classes of its files, each by a value of its own."""
-    listed = one.listed
-    files = listed.columns[one.column.name]
-    paths = [one.images.find(name or "", one.split, one.column.skip) for name in files]
-    rows = {row: classes.get(path, "") for row, path in enumerate(paths) if isinstance(path, str)}
+    folders = [classes.get(path, "") if path else None for path in one.paths]
     for name in may_be_classes(one):
-        pairs = {
-            (label, listed.columns[name][row]) for row, label in rows.items() if listed.columns[name][row]
-        }
-        if len(pairs) == len({label for label, _ in pairs}) == len({value for _, value in pairs}):
+        cells = zip(folders, one.listed.columns[name], strict=True)
+        pairs = {(folder, cell) for folder, cell in cells if folder is not None and cell}
+        if len(pairs) == len({folder for folder, _ in pairs}) == len({value for _, value in pairs}):
             return True
     return False
 
