@@ -187,6 +187,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/data/test_dataset_inputs.py": "tables in files, splits and configurations",
     "tests/data/test_feature_inputs.py": "features beside class folders",
     "tests/data/test_file_inputs.py": "files and their names",
+    "tests/data/test_folders_as_published.py": "folders and lists of published data sets",
     "tests/data/test_folders_from_elsewhere.py": "folders as other people name and pack them",
     "tests/data/test_label_inputs.py": "columns of labels",
     "tests/data/test_list_inputs.py": "lists of image files",
