@@ -64,8 +64,9 @@ def atomic_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield staged
         for path in staged.rglob("*"):
-            if path.is_file():  # safetensors makes its own for their owner alone
-                path.chmod(staged.stat().st_mode & 0o666)
+            if path.is_file() and not path.is_symlink():  # safetensors makes its own for their owner alone
+                with suppress(OSError):  # a file system without modes
+                    path.chmod(path.stat().st_mode | staged.stat().st_mode & 0o666)
             sync(path)
         try:
             if overwrite and folder.exists():

@@ -32,7 +32,7 @@ def keep_others_out(folder: Path, output: Path, argument: str) -> int:
         >>> folder = Path(tempfile.mkdtemp())
         >>> os.close(keep_others_out(folder, Path("predictions.csv"), "output"))
     """
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_WRONLY)
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_WRONLY, 0o666)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as cause:

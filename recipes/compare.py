@@ -150,7 +150,7 @@ def main() -> dict[str, Any] | None:
         record = {"arguments": arguments, "environment": made_with.to_json()}
         write_json(staged / "run.json", {**record, "timing": log.seconds})
         log.write(staged)
-    shutil.rmtree(kept)
+    shutil.rmtree(kept, ignore_errors=True)
     track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
     print(text, f"Wrote {args.output_dir}", sep="\n")
     return finished_results(args.output_dir)

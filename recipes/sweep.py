@@ -133,7 +133,7 @@ def main() -> dict[str, Any] | None:
         record = {"arguments": arguments, "environment": software, "timing": log.seconds}
         write_json(staged / "run.json", record)
         log.write(staged)
-    shutil.rmtree(kept)
+    shutil.rmtree(kept, ignore_errors=True)
     track_output(accelerator, [row.to_csv() for row in rows], text, args.output_dir)
     print(f"Wrote {args.output_dir}")
     return finished_results(args.output_dir)

@@ -191,7 +191,7 @@ def main() -> dict[str, Any] | None:
             arguments=arguments | {"processes": accelerator.num_processes},
             environment=environment(recorded_command()),
         )
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     track_results(accelerator, reports, args.output_dir / "plots")
     print(results_table(reports), f"Wrote {args.output_dir}", sep="\n")
     return push_output(args)

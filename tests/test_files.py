@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import itertools
 import multiprocessing
@@ -129,6 +130,15 @@ def test_files_are_for_those_for_whom_the_folder_is(tmp_path):
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "out", tmp_path / "out/model.safetensors")]
     assert [f"{mode:o}" for mode in modes] == ["750", "640"]
+
+
+def test_folders_are_written_where_modes_cannot_be_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os, "chmod", lambda *_, **__: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no"))
+    )
+    with atomic_folder(tmp_path / "out") as staged:
+        (staged / "run.json").write_text("{}")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
 
 
 def test_a_cache_without_a_name_is_the_usual_one(monkeypatch):

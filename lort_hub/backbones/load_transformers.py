@@ -68,9 +68,10 @@ def load_transformers(
     except Exception as cause:  # an unknown config can make the library raise anything
         raise BackboneError(_why_not(cause, folder, spec)) from cause
     model.float().eval().requires_grad_(False)  # transformers keeps a file's half precision
-    model.config.return_dict = True  # a tuple has no logits, and transformers' own parts need their names
-    if (channels := getattr(model.config, "num_channels", 3)) != 3:
-        raise BackboneError(f"'{spec}' takes {channels} channels, expected 3 (RGB).")
+    for config in [part.config for part in model.modules() if hasattr(part, "config")]:
+        config.return_dict = True  # a tuple has no logits, and transformers' own parts need their names
+        if (channels := getattr(config, "num_channels", 3)) != 3:
+            raise BackboneError(f"'{spec}' takes {channels} channels, expected 3 (RGB).")
 
     name = _final_linear(model, pixels[None], spec)
     missing = [key for key in info.get("missing_keys", ()) if not key.startswith(f"{name}.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -145,24 +145,29 @@ def _read_file(path: Path) -> dict[str, str]:
         raise DatasetError(f"Cannot read `group_file` '{path}': {cause}.") from cause
 
 
-def note_columns_of_groups(rows: datasets.Dataset, known: Collection[str]) -> list[str]:
+def note_columns_of_groups(rows: datasets.Dataset, image_column: str, label_column: str) -> list[str]:
     """Say which column may tell groups of images where none was named, and a test set was held out.
 
     Args:
         rows: The rows.
-        known: Columns that are something else.
+        image_column: Column of the images.
+        label_column: Column of the labels; one of other names for them tells no groups.
 
     Example:
         >>> import datasets
-        >>> rows = datasets.Dataset.from_dict({"label": [0, 1, 0], "patient": ["a", "a", "b"]})
-        >>> [note.partition(":")[0] for note in note_columns_of_groups(rows, ["label"])]
-        ["Column 'patient' has 2 values in 3 rows"]
+        >>> rows = datasets.Dataset.from_dict({"label": [0, 1, 0, 1], "patient": ["a", "a", "b", "c"]})
+        >>> [note.partition(":")[0] for note in note_columns_of_groups(rows, "image", "label")]
+        ["Column 'patient' has 3 values in 4 rows"]
     """
     for name in filter(is_called_as_group, rows.column_names):
         dtype = str(getattr(rows.features[name], "dtype", ""))
-        if name not in known and dtype.startswith(("int", "string", "large_string")):
-            values = {value for value in rows[name][:] if value is not None}
-            if 1 < len(values) <= MOST_GROUPS * len(rows):
+        if name not in (image_column, label_column) and dtype.startswith(("int", "string", "large_string")):
+            pairs = {
+                pair for pair in zip(rows[name][:], rows[label_column][:], strict=True) if pair[0] is not None
+            }
+            values, labels = ({pair[k] for pair in pairs} for k in (0, 1))
+            are_labels = len(pairs) == len(values) == len(labels)
+            if 2 < len(values) <= MOST_GROUPS * len(rows) and not are_labels:
                 return [
                     f"Column '{name}' has {len(values):,} values in {len(rows):,} rows: images of one are "
                     "held out apart, which is too rosy where they belong together. "

@@ -38,7 +38,6 @@ from lort_hub.data.sources import open_source
 from lort_hub.data.spec import local_path, parse_spec
 from lort_hub.data.tables.label_texts import note_doubtful_names
 from lort_hub.data.tables.labels import read_labels
-from lort_hub.data.tables.names_of_codes import note_names
 from lort_hub.errors import ConfigError, DatasetError
 from lort_hub.shorten import quoted
 
@@ -118,7 +117,7 @@ def load_long_tailed(
     train = image_split(found.train, train_labels, found, found.train_split, names)
     if found.test is None or test_split is None:
         if not grouping.given:
-            notes += note_columns_of_groups(found.train, (found.image_column, found.label_column))
+            notes += note_columns_of_groups(found.train, found.image_column, found.label_column)
         train, test = hold_out(_numbered([train], [found.train], grouping, notes)[0], 0.2)
         if not len(test):
             raise DatasetError(
@@ -130,7 +129,6 @@ def load_long_tailed(
         test = image_split(found.test, test_labels, found, test_split, names)
         train, test = _numbered([train, test], [found.train, found.test], grouping, notes)
     notes += note_doubtful_names(found.train, found.label_column)
-    notes += note_names(names, found.train, found.label_column, _folder_of(Path(found.dataset)))
     notes += [f"Classes whose names look the same: {quoted(group)}." for group in names_alike(names)]
     if imbalance is None:
         preset = parse_spec(spec).preset
@@ -155,11 +153,6 @@ def load_long_tailed(
         "groups": grouping.given,
     }
     return LongTailedData(found.name, train, test, names, source, tuple(notes), duplicates)
-
-
-def _folder_of(source: Path) -> Path | None:
-    """The folder of a local data set; None for one that is none."""
-    return None if not source.exists() else source if source.is_dir() else source.parent
 
 
 def image_split(

@@ -132,7 +132,7 @@ def _open_tables(
             if read:
                 read.notes[:0] = left_out
         if read:
-            read.splits = {name: with_names(of, configuration.features) for name, of in read.splits.items()}
+            read.splits = with_names(read.splits, configuration.features)
         return read
     read = _open_archives(archives, folder, request)
     if read or not tables or ImageFiles([folder]).files:

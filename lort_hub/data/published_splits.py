@@ -98,7 +98,7 @@ def open_published(
     try:
         reading = read_image_folder(folder, class_folder=request.class_folder)
     except DatasetError:
-        if only and given[0].listed.columns.keys() <= {"line", "file"}:
+        if only and given[0].file == files[0] and given[0].listed.columns.keys() <= {"line", "file"}:
             raise  # names alone: folders have to tell the classes
         return None
     if reading is None or reading.test is not None:

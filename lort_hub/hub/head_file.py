@@ -75,6 +75,11 @@ class HeadConfig(Record):
             lort_hub=run.environment.versions["lort_hub"],
         )
 
+    @classmethod
+    def from_json(cls, value: Any) -> HeadConfig:
+        """Build the record from parsed JSON, with class names that are numbers as texts."""
+        return super().from_json(with_text_names(value))
+
     def check_scores(self) -> None:
         """Refuse results without the scores of the head itself."""
         if self.head.method not in self.results:

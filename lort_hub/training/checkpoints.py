@@ -193,7 +193,7 @@ def remove_finished(folder: Path, output_dir: Path) -> None:
         output_dir: Its output folder.
 
     Raises:
-        CheckpointError: They are newer than that: of a run that was to replace it.
+        CheckpointError: They are newer than that, of a run that was to replace it, or a run is writing them.
 
     Example:
         >>> remove_finished(Path("out/stage1-training"), Path("out/stage1"))  # doctest: +SKIP
@@ -204,6 +204,8 @@ def remove_finished(folder: Path, output_dir: Path) -> None:
             f"{folder} holds an interrupted run that was to replace {output_dir}.\n"
             "Go on with it by `resume=True` together with `overwrite=True`, or delete it."
         )
+    if folder.is_dir():
+        keep_others_out(folder, output_dir, "output_dir")
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -108,6 +108,21 @@ def test_model_that_answers_with_a_tuple(tmp_path):
     assert len(written(tmp_path / "b", backbone)) == 2
 
 
+def test_part_that_answers_with_a_tuple_or_takes_one_channel(tmp_path):
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    part = {**size, "image_size": 32, "patch_size": 8}
+
+    def clip(**config):
+        text = {**size, "vocab_size": 16}
+        return hf.CLIPForImageClassification(
+            hf.CLIPConfig(text_config=text, vision_config={**part, **config}, num_labels=3)
+        )
+
+    backbone = load_backbone(saved(tmp_path / "a", clip(return_dict=False)))
+    assert backbone.features(torch.zeros(1, 3, 32, 32)).shape == (1, 32)
+    refuses("takes 1 channels, expected 3", saved(tmp_path / "b", clip(num_channels=1)))
+
+
 def test_processor_without_mean_and_std(tmp_path):
     processor = hf.ViTImageProcessor(size=SQUARE, do_normalize=False, image_mean=None, image_std=None)
     backbone = load_backbone(saved(tmp_path / "a", vit(), processor))

@@ -1,4 +1,4 @@
-"""Data sets as they were published or unpacked: doubled folders, sorted by lists, classes called by codes."""
+"""Data sets as they were published or unpacked: doubled folders, sorted by lists, named by a README.md."""
 
 import io
 import json
@@ -73,41 +73,26 @@ def lists_of_numbers_beside_folders_of_names(folder):
         write(folder / f"anno_{split}.csv", lines)
 
 
-@case("companion-classes", {"ant": (5, 1), "bee": (3, 1)}, "segmentations/ant/0.png")
-def segmentations_in_class_folders_beside_the_data(folder):
-    fill(folder / "BIRDS" / "images", {"ant": 6, "bee": 4})
-    fill(folder / "segmentations", {"ant": 6, "bee": 4}, ".png", start=5000)
+@case("images-of-splits", {"image": (3, 3), "text": (3, 3)})
+def a_folder_of_images_in_both_splits_is_a_class(folder):
+    fill(folder, {f"{split}/{name}": 3 for split in ("train", "test") for name in ("image", "text")})
+
+
+@case("images-of-formats", {"jpg": (5, 1), "png": (5, 1)})
+def two_folders_called_as_images_are_classes(folder):
+    fill(folder, {"jpg": 6, "png": 6})
+
+
+@case("masked-or-not", {"mask": (3, 1), "without": (3, 1)}, class_folder="first")
+def masks_may_be_classes(folder):
+    fill(
+        folder, {f"train/{name}/{inner}": 2 for name in ("mask", "without") for inner in ("images", "extra")}
+    )
 
 
 @pytest.mark.parametrize(("build", "outcome", "says", "options"), FOLDERS)
 def test_folders_are_read_right_or_refused(tmp_path, build, outcome, says, options):
     check_folder(tmp_path, build, outcome, says, options)
-
-
-@pytest.mark.parametrize(
-    ("file", "lines"),
-    [
-        ("classes.txt", ["7 Goose (Adult male)", "9 Swan, mute", "12 Titmouse"]),
-        ("names.csv", ["number,name", "0007,Goose (Adult male)", "0009,Swan", "0012,Titmouse"]),
-        ("meta/names.json", ['{"7": "Goose (Adult male)", "9": "Swan", "12": "Titmouse"}']),
-    ],
-)
-def test_names_of_numbered_classes_are_said(tmp_path, file, lines):
-    fill(tmp_path / "images", {"0007": 6, "0009": 4, "0012": 3})
-    write(tmp_path / file, lines)
-    notes = " ".join(load_long_tailed(str(tmp_path)).notes)
-    assert f"{file.rpartition('/')[2]} names each, as '0007' is 'Goose (Adult male)'" in notes
-    write(tmp_path / file, [line.replace("12", "13") for line in lines])
-    assert "names each" not in " ".join(load_long_tailed(str(tmp_path)).notes)
-
-
-def test_a_column_of_the_names_of_numbers_is_said(tmp_path):
-    fill(tmp_path, {"images": 12})
-    rows = [(f"{k}.jpg", ("707-320", "Cessna 172")[k % 2], k % 2) for k in range(12)]
-    write_csv(tmp_path / "planes.csv", rows, ("filename", "Classes", "Labels"))
-    assert "column 'Classes' names each, as '0' is '707-320'" in " ".join(
-        load_long_tailed(str(tmp_path)).notes
-    )
 
 
 def test_a_readme_names_the_numbers_of_listed_labels(tmp_path):
@@ -129,6 +114,9 @@ def test_a_column_that_may_tell_groups_is_said_where_the_test_is_held_out(tmp_pa
     said = "Column 'lesion_id' has 4 values in 12 rows"
     assert said in " ".join(load_long_tailed(str(tmp_path)).notes)
     assert said not in " ".join(load_long_tailed(str(tmp_path), group_column="lesion_id").notes)
+    rows = [(name, label, label) for name, _, label in rows]
+    write_csv(tmp_path / "lesions.csv", rows, ("image_id", "lesion_id", "label"))
+    assert "lesion_id" not in " ".join(load_long_tailed(str(tmp_path)).notes)
 
 
 def test_camera_traps_tell_their_places(tmp_path):
@@ -232,6 +220,15 @@ def test_a_name_of_an_image_and_its_mask_is_the_image(tmp_path):
     write(tmp_path / "annotations" / "list.txt", [f"{k} {k % 2 + 1}" for k in range(8)])
     data = load_long_tailed(str(tmp_path / "annotations" / "list.txt"), image_root=tmp_path)
     assert all("/images/" in path for split in (data.train, data.test) for path in split.files())
+
+
+def test_a_list_with_labels_is_read_beside_a_test_list_of_names_alone(tmp_path):
+    fill(tmp_path, {"train_images": 12})
+    fill(tmp_path, {"test_images": 4}, start=5000)
+    write_csv(tmp_path / "train.csv", [(f"{k}.jpg", k % 2) for k in range(12)], ("image_id", "label"))
+    write_csv(tmp_path / "test.csv", [(f"{k}.jpg",) for k in range(4)], ("image_id",))
+    data = load_long_tailed(str(tmp_path / "train.csv"), image_root=str(tmp_path / "train_images"))
+    assert counts_of(data) == {"0": (5, 1), "1": (5, 1)}
 
 
 def test_the_list_with_labels_is_named_where_two_name_the_images(tmp_path):

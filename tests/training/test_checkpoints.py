@@ -12,6 +12,7 @@ from lort_hub.errors import CheckpointError
 from lort_hub.training.checkpoints import (
     best_epoch,
     load_epoch,
+    remove_finished,
     resume_from,
     save_epoch,
     start_checkpoints,
@@ -158,6 +159,23 @@ def test_two_runs_never_write_the_same_checkpoints(tmp_path):
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_finished_output_does_not_let_others_delete_what_a_run_is_writing(tmp_path):
+    folder, output = tmp_path / "out-training", tmp_path / "out"
+    output.mkdir()
+    (output / "run.json").write_text("{}")
+    start_checkpoints(folder, output)
+
+    def clear():
+        with pytest.raises(CheckpointError, match="Another run is writing"):
+            remove_finished(folder, output)
+
+    process = multiprocessing.get_context("fork").Process(target=clear)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert folder.is_dir()
 
 
 def test_other_training_images_are_refused_and_older_checkpoints_are_not(tmp_path):

@@ -42,11 +42,7 @@ def class_folders(split: Folder, known: Collection[str] = ()) -> list[Folder]:
 def without_companions(folders: Sequence[Folder]) -> list[Folder]:
     """Leave out the folders of masks and the like where a folder of pictures is beside them."""
     rest = [one for one in folders if not is_companion(one.name)]
-    if len(rest) != 1:
-        return list(folders)
-    hold_classes = all(len(one.filled) > 1 for one in folders if one is not rest[0])
-    holds_images = hold_classes and any(fold(one.name) in PICTURES for one in rest[0].filled)
-    return rest if holds_images or fold(rest[0].name) in PICTURES else list(folders)
+    return rest if len(rest) == 1 and fold(rest[0].name) in PICTURES else list(folders)
 
 
 def classes_of(
@@ -99,8 +95,8 @@ def refuse_images(classes: Mapping[str, Sequence[Folder]]) -> None:
     Example:
         >>> refuse_images({"ant": [], "bee": []})
     """
-    heap = next((name for name in classes if fold(name) in HEAPS_OF_IMAGES), "")
-    if heap and classes[heap][0].pictures and len(classes) == 2:
+    heaps = [name for name in classes if fold(name) in HEAPS_OF_IMAGES]
+    if len(heaps) == 1 and len(classes) == 2 and classes[heap := heaps[0]][0].pictures:
         (other,) = classes.keys() - {heap}
         raise NoClassFoldersError(
             f"'{heap}' beside '{other}' is called as a folder of images, and no class.\n"

@@ -45,10 +45,11 @@ _OF_FILE = re.compile(
 """Letters of the names of columns that tell of a file, and of its classes where they are named."""
 
 
-_GROUPS = frozenset(
-    ("patient", "subject", "lesion", "individual", "person", "participant", "specimen", "seq", "sequence")
-) | {"location", "video", "clip", "slide", "capture", "session", "burst"}
-"""Words in the names of columns whose values are of things that several images show."""
+_GROUP = re.compile(
+    "(patient|subject|lesion|individual|person|participant|specimen|seq|sequence|location|video|clip|slide"
+    "|capture|session|burst)(id|no|number|key|name)?"
+)
+"""Letters of the names of columns whose values are of things that several images show."""
 
 
 def is_called_as_files(column: str) -> bool:
@@ -119,10 +120,10 @@ def is_called_as_group(column: str) -> bool:
     """Tell by its name whether the images of one value of a column belong together.
 
     Example:
-        >>> [is_called_as_group(name) for name in ("lesion_id", "PatientID", "localization")]
+        >>> [is_called_as_group(name) for name in ("lesion_id", "PatientID", "patient_sex")]
         [True, True, False]
     """
-    return any(word.lower() in _GROUPS for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column))
+    return bool(_GROUP.fullmatch(re.sub("[^a-z]", "", column.lower())))
 
 
 def is_usual(column: str) -> bool:

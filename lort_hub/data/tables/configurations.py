@@ -239,24 +239,29 @@ def _folders_of_splits(names: Iterable[str]) -> list[str]:
     return sorted({of[0] for of in parts if len(of) == 3 and kind_of(of[1]) and not kind_of(of[0])})
 
 
-def with_names(rows: datasets.Dataset, features: datasets.Features | None) -> datasets.Dataset:
-    """Give the numbers of labels in listed rows the names that README.md tells, as the Hub does.
+def with_names(
+    splits: Mapping[str, datasets.Dataset], features: datasets.Features | None
+) -> dict[str, datasets.Dataset]:
+    """Give the numbers of labels in listed rows the names that README.md tells, where it is of these classes.
 
     Args:
-        rows: The rows.
+        splits: The rows of each split.
         features: Types of the columns as README.md tells them, or None.
 
     Example:
         >>> import datasets
         >>> features = datasets.Features({"label": datasets.ClassLabel(names=["ant", "bee"])})
-        >>> with_names(datasets.Dataset.from_dict({"label": [1, 0]}), features).features["label"].names
+        >>> named = with_names({"train": datasets.Dataset.from_dict({"label": [1, 0]})}, features)
+        >>> named["train"].features["label"].names
         ['ant', 'bee']
     """
     import datasets
 
+    named = dict(splits)
     for name, kind in (features or {}).items():
-        if isinstance(kind, datasets.ClassLabel) and getattr(rows.features.get(name), "dtype", "") == "int64":
-            values = {value for value in rows[name][:] if value is not None}
-            if values <= set(range(kind.num_classes)):
-                rows = rows.remove_columns(name).add_column(name, rows[name][:], feature=kind)
-    return rows
+        types = {getattr(rows.features.get(name), "dtype", "") for rows in named.values()}
+        if isinstance(kind, datasets.ClassLabel) and types == {"int64"}:
+            values = {value for rows in named.values() for value in rows[name][:] if value is not None}
+            if values == set(range(kind.num_classes)):
+                named = {split: rows.cast_column(name, kind) for split, rows in named.items()}
+    return named
