@@ -137,7 +137,7 @@ def find_class_folders(matched: Sequence[MatchedList], folder: Path, request: Re
     holders = {str(Path(path).parent) for path in classes}
     if len(names) == 1:
         below = {path: _below_split(way) for path, way in ways.items()}
-        if len({*below.values()} - {""}) > 1 and all(_tells(one, below) for one in matched):
+        if len({*below.values()}) > 1 and all(below.values()) and all(_tells(one, below) for one in matched):
             return below
         places = {str(one.listed.path.parent.resolve()) for one in matched}
         is_class = all(below_split) and places <= holders and holders & folders_as_read(folder, request)
@@ -156,7 +156,7 @@ def _below_split(way: Sequence[str]) -> str:
 
 def _tells(one: MatchedList, classes: Mapping[str, str]) -> bool:
     """Whether a column of a list tells the classes of its files, each by a value of its own."""
-    folders = [classes.get(path, "") if path else None for path in one.paths]
+    folders = [classes.get(path) if path else None for path in one.paths]
     for name in may_be_classes(one):
         cells = zip(folders, one.listed.columns[name], strict=True)
         pairs = {(folder, cell) for folder, cell in cells if folder is not None and cell}
