@@ -184,8 +184,9 @@ def test_maxnorm_s_radius_is_a_share_of_the_longest_weight_of_crt_on_all_samples
     decay = setting_paths(METHODS["maxnorm"], inputs.training, {})[0][0]["weight_decay"]
     free = fitted(inputs, "crt", weight_decay=decay)
     longest = free.weight.norm(dim=1).max().item()
-    fold = replace(inputs, mask=torch.arange(COUNTS.sum()) % 5 > 0, cache=FitCache())
-    for samples in (inputs, fold):
+    training, _ = clusters(counts=COUNTS.tolist(), dim=4)
+    for mask in (torch.arange(COUNTS.sum()) % 5 > 0, None):  # a fold, then all
+        samples = FitInputs(training, mask, tolerance=1e-7)
         norms = fitted(samples, "maxnorm", share=0.4).weight.norm(dim=1)
         assert norms.max().item() == pytest.approx(0.4 * longest, rel=1e-3)
     assert torch.equal(fitted(inputs, "maxnorm", share=1.0).weight, free.weight)
