@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -46,14 +47,14 @@ def paired_p_value(
     _, of_class, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     moves = _differences(right, other) / sizes[of_class] / len(sizes)
     lengths, counts = np.unique(np.abs(moves[moves != 0]), return_counts=True)
-    observed = abs(moves.sum())
+    observed = abs(math.fsum(moves))  # exact sums do not see the order
     if observed < TIE:
         return 1.0
     rng, flipped = np.random.default_rng(seed), np.zeros(resamples)
     for length, count in zip(lengths, counts, strict=True):
         flipped += length * (2 * rng.binomial(count, 0.5, size=resamples) - count)
     drawn = (1 + np.sum(np.abs(flipped) >= observed - TIE)) / (1 + resamples)
-    hoeffding = 2 * np.exp(-(observed**2) / (2 * np.sum(moves**2)))  # a bound that many draws would reach
+    hoeffding = 2 * np.exp(-(observed**2) / (2 * math.fsum(moves**2)))  # a bound that many draws would reach
     return float(max(min(drawn, hoeffding), np.finfo(float).tiny))
 
 
