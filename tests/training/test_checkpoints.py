@@ -161,6 +161,7 @@ def test_two_runs_never_write_the_same_checkpoints(tmp_path):
     assert process.exitcode == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_finished_output_does_not_let_others_delete_what_a_run_is_writing(tmp_path):
     folder, output = tmp_path / "out-training", tmp_path / "out"
     output.mkdir()
